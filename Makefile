@@ -1,0 +1,42 @@
+# Everything runs in a virtual environment of its own, .venv; PYTHON names another interpreter.
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+# DVC does not add its own environment to PATH, so that `python` in dvc.yaml would be missing.
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help install repro test lint typecheck bench clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(READY) ## set up the environment .venv
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+	print(*p['dependencies'], *p['optional-dependencies']['dev'], sep='\n')" > $(VENV)/requirements.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+	-c constraints.txt -r $(VENV)/requirements.txt
+	@touch $@
+
+repro: $(READY) ## run the whole pipeline (dvc repro)
+	dvc repro
+
+test: $(READY) lint typecheck ## lint, type check and test
+	python -m pytest
+
+lint: $(READY) ## check style and formatting (ruff)
+	ruff check .
+	ruff format --check .
+
+typecheck: $(READY) ## check types (mypy)
+	mypy
+
+bench: $(READY) ## list the benchmarks; run one with `python -m benchmarks.NAME`
+	@head -n 40 benchmarks/README.md
+
+clean: ## remove the environment and caches (data, models and the DVC cache stay)
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage htmlcov dvc_plots
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,142 @@
+"""Who is compared, with which settings.
+
+The first entry of a grid is what a run uses. It was the best on the validation ratings of
+ml-latest-small, over the split seeds 0, 1 and 2, of the entries listed with it:
+
+    python -m benchmarks.peers --tune --without-ours
+
+With `--tune` any run chooses anew from the grid, on the validation ratings of its own splits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A model of another library.
+
+    Attributes:
+        name: what `--only` calls it.
+        title: what the table calls it.
+        fit: the function of `worker.py` that fits it.
+        grid: settings for that function, the recorded choice first.
+        needs_time: whether it is left out where the ratings hold no times.
+    """
+
+    name: str
+    title: str
+    fit: str
+    grid: tuple[Settings, ...] = ({},)
+    needs_time: bool = False
+
+
+@dataclass(frozen=True)
+class Own:
+    """A model of this project, trained and evaluated by its own stages.
+
+    Attributes:
+        name: what `--only` calls it.
+        title: what the table calls it.
+        overrides: what differs from `params.yaml`, as `section.key` to value.
+    """
+
+    name: str
+    title: str
+    overrides: Settings = field(default_factory=dict)
+
+
+def _bias(users: float, movies: float) -> Settings:
+    return {
+        "algorithm": "BaselineOnly",
+        "bsl_options": {"method": "als", "reg_u": users, "reg_i": movies, "n_epochs": 20},
+    }
+
+
+def _svd(factors: int, decay: float) -> Settings:
+    return {
+        "algorithm": "SVD",
+        "n_factors": factors,
+        "n_epochs": 60,
+        "lr_all": 0.01,
+        "reg_all": decay,
+    }
+
+
+def _knn(neighbours: int, shrinkage: int) -> Settings:
+    return {
+        "algorithm": "KNNBaseline",
+        "k": neighbours,
+        "sim_options": {
+            "name": "pearson_baseline",
+            "user_based": False,
+            "shrinkage": shrinkage,
+        },
+        "bsl_options": {"method": "als", "reg_u": 5, "reg_i": 3, "n_epochs": 20},
+    }
+
+
+def _lenskit(size: int, decay: float) -> Settings:
+    return {"embedding_size": size, "regularization": decay, "epochs": 20}
+
+
+def _myfm(implicit: bool, day: bool, *ranks: int) -> tuple[Settings, ...]:
+    return tuple({"rank": rank, "samples": 512, "implicit": implicit, "day": day} for rank in ranks)
+
+
+PEERS = (
+    Peer("global-mean", "global mean", "global-mean"),
+    Peer(
+        "bias",
+        "user + movie bias",
+        "surprise",
+        tuple(_bias(users, movies) for users in (5, 3, 8) for movies in (3, 2, 5)),
+    ),
+    Peer(
+        "surprise-svd",
+        "Surprise SVD",
+        "surprise",
+        tuple(_svd(factors, decay) for factors in (400, 200, 100) for decay in (0.1, 0.08, 0.12)),
+    ),
+    Peer(
+        "surprise-knn",
+        "Surprise KNNBaseline",
+        "surprise",
+        tuple(_knn(k, shrinkage) for k in (40, 20, 80) for shrinkage in (100, 50)),
+    ),
+    Peer(
+        "lenskit",
+        "LensKit biased MF",
+        "lenskit",
+        tuple(_lenskit(size, decay) for size in (100, 50, 200) for decay in (0.15, 0.1, 0.2)),
+    ),
+    Peer("myfm", "myFM, genres", "myfm", _myfm(False, False, 32, 16)),
+    Peer("myfm-implicit", "myFM, genres, implicit", "myfm", _myfm(True, False, 16, 32)),
+    Peer(
+        "myfm-day",
+        "myFM, genres, implicit, day",
+        "myfm",
+        _myfm(True, True, 16, 32),
+        needs_time=True,
+    ),
+)
+
+LINEAR = Own(
+    "linear",
+    "the notebook's linear model",
+    {
+        "model.cross": False,
+        "model.hidden": [],
+        "model.embedding": "point",
+        "model.history": 0,
+        "model.time": False,
+        "model.squash": True,
+        "train.replicas": 1,
+        "train.movie_dropout": 0.0,
+    },
+)
+OURS = Own("ours", "ours")

@@ -1,0 +1,246 @@
+"""One peer on one split, in a process of its own: fit on train, predict validation and test.
+
+Runs in the peers' environment, which knows nothing of this project:
+
+    python worker.py JOB.json
+
+The job names the peer, its settings, a seed and the folders `data/split` and `data/prepared`;
+the answer is two arrays of predictions (`validation.npy`, `test.npy`) in the job's folder `out`,
+in the row order of the split files, and `result.json` with the seconds of the fit.
+"""
+
+# The peers are not installed where types are checked.
+# mypy: disable-error-code="import-not-found, import-untyped"
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from scipy import sparse
+
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """Ratings of one side of a split; every array has length N."""
+
+    user: np.ndarray
+    movie: np.ndarray
+    rating: np.ndarray
+    day: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rating)
+
+
+@dataclass(frozen=True)
+class Data:
+    """A split with what is known of its movies.
+
+    Attributes:
+        sides: train, validation and test.
+        users: U.
+        genres: (M, G), a row per movie with 1/√n at each of its n genres.
+        scale: lowest and highest rating.
+    """
+
+    sides: dict[str, Ratings]
+    users: int
+    genres: sparse.csr_matrix
+    scale: tuple[float, float]
+
+    @property
+    def train(self) -> Ratings:
+        """What may be fitted."""
+        return self.sides["train"]
+
+
+Predict = Callable[[Ratings], np.ndarray]
+
+
+def load(split: Path, prepared: Path) -> Data:
+    """The split files and the tables that they index."""
+    sides = {}
+    for side in ("train", "validation", "test"):
+        frame = pl.read_ipc(split / f"{side}.arrow")
+        sides[side] = Ratings(
+            frame["user"].to_numpy().astype(np.int64),
+            frame["movie"].to_numpy().astype(np.int64),
+            frame["rating"].to_numpy().astype(np.float64),
+            frame["timestamp"].to_numpy() // 86_400,
+        )
+    meta = json.loads((prepared / "meta.json").read_text(encoding="utf-8"))
+    movies = pl.read_parquet(prepared / "movies.parquet").sort("movie")
+    sizes = movies["genres"].list.len().fill_null(0).to_numpy().astype(np.int64)
+    genres = sparse.csr_matrix(
+        (
+            np.repeat(1 / np.sqrt(np.maximum(sizes, 1)), sizes),
+            movies["genres"].list.explode(empty_as_null=False).to_numpy().astype(np.int64),
+            np.concatenate([[0], sizes.cumsum()]),
+        ),
+        shape=(len(movies), len(pl.read_parquet(prepared / "genres.parquet"))),
+    )
+    users = len(pl.read_parquet(prepared / "users.parquet"))
+    return Data(sides, users, genres, (meta["min_rating"], meta["max_rating"]))
+
+
+def fit_global_mean(data: Data, _settings: Settings, _seed: int) -> Predict:
+    """The mean of the training ratings for everybody."""
+    mean = data.train.rating.mean()
+    return lambda asked: np.full(len(asked), mean)
+
+
+def fit_surprise(data: Data, settings: Settings, seed: int) -> Predict:
+    """An algorithm of Surprise: `BaselineOnly` (biases), `SVD` or `KNNBaseline`."""
+    import pandas as pd
+    import surprise
+
+    options = dict(settings)
+    algorithm = getattr(surprise, options.pop("algorithm"))
+    if algorithm is surprise.SVD:
+        options["random_state"] = seed
+    train = data.train
+    frame = pd.DataFrame({"user": train.user, "movie": train.movie, "rating": train.rating})
+    reader = surprise.Reader(rating_scale=data.scale)
+    trainset = surprise.Dataset.load_from_df(frame, reader).build_full_trainset()
+    model = algorithm(verbose=False, **options).fit(trainset)
+
+    def predict(asked: Ratings) -> np.ndarray:
+        pairs = zip(asked.user.tolist(), asked.movie.tolist(), strict=True)
+        return np.array([model.predict(user, movie).est for user, movie in pairs])
+
+    return predict
+
+
+def fit_lenskit(data: Data, settings: Settings, seed: int) -> Predict:
+    """Biased matrix factorisation of LensKit (alternating least squares)."""
+    import pandas as pd
+    from lenskit.als import BiasedMFScorer
+    from lenskit.data import ItemList, from_interactions_df
+    from lenskit.training import TrainingOptions
+
+    train = data.train
+    frame = pd.DataFrame({"user_id": train.user, "item_id": train.movie, "rating": train.rating})
+    model = BiasedMFScorer(**settings)
+    model.train(from_interactions_df(frame), TrainingOptions(rng=seed))
+
+    def predict(asked: Ratings) -> np.ndarray:
+        found = np.empty(len(asked))
+        order = np.argsort(asked.user, kind="stable")
+        starts = np.flatnonzero(np.diff(asked.user[order], prepend=-1))
+        for rows in np.split(order, starts[1:]):
+            items = ItemList(item_ids=asked.movie[rows])
+            user = int(asked.user[rows[0]])
+            scores = model(user, items).scores()
+            # A movie or user without ratings has no factors: what is left is the bias.
+            bias, _ = model.bias.compute_for_items(items, user)
+            found[rows] = np.where(np.isfinite(scores), scores, bias)
+        return found
+
+    return predict
+
+
+def fit_myfm(data: Data, settings: Settings, seed: int) -> Predict:
+    """Bayesian factorisation machine of myFM: users, movies and genres, by Gibbs sampling.
+
+    `implicit` adds the movies that a user rated and the users that rated a movie (weights 1/√n,
+    training ratings only), `day` the day of the rating, each a group of features of its own, as
+    in myFM's MovieLens examples. Users, movies and days are relation blocks: the sampler works
+    on U + M + days rows instead of on every rating's.
+    """
+    from myfm import MyFMRegressor, RelationBlock
+
+    train = data.train
+    movies = data.genres.shape[0]
+    one_of = (np.ones(len(train)), (train.user, train.movie))
+    rated = sparse.csr_matrix(one_of, shape=(data.users, movies))
+    days = np.unique(train.day)
+
+    user_parts = [sparse.identity(data.users)]
+    movie_parts = [sparse.identity(movies), data.genres]
+    if settings["implicit"]:
+        user_parts.append(_unit_rows(rated))
+        movie_parts.append(_unit_rows(rated.T.tocsr()))
+    parts = user_parts + movie_parts
+    user_table, movie_table = (
+        sparse.csr_matrix(sparse.hstack(some)) for some in (user_parts, movie_parts)
+    )
+    day_table = sparse.identity(len(days), format="csr")
+    if settings["day"]:
+        # The last row, all zeros, stands for a day without training ratings.
+        day_table = sparse.vstack([day_table, sparse.csr_matrix((1, len(days)))], format="csr")
+        parts.append(day_table)
+
+    def blocks(asked: Ratings) -> list[Any]:
+        found = [RelationBlock(asked.user, user_table), RelationBlock(asked.movie, movie_table)]
+        if settings["day"]:
+            at = np.searchsorted(days, asked.day).clip(max=len(days) - 1)
+            found.append(RelationBlock(np.where(days[at] == asked.day, at, len(days)), day_table))
+        return found
+
+    # Keeping every sample would need gigabytes: predictions are summed while sampling instead.
+    asked = [data.sides["validation"], data.sides["test"]]
+    asked_blocks = [blocks(side) for side in asked]
+    empty = [sparse.csr_matrix((len(side), 0)) for side in asked]
+    sums = [np.zeros(len(side)) for side in asked]
+    burn_in = settings["samples"] // 20
+
+    def add(step: int, machine: Any, _hyper: Any, _history: Any) -> tuple[bool, None]:
+        if step >= burn_in:
+            for total, rows, some in zip(sums, empty, asked_blocks, strict=True):
+                total += machine.predict_score(rows, some)
+        return False, None
+
+    model = MyFMRegressor(rank=settings["rank"], random_seed=seed)
+    model.fit(
+        None,
+        train.rating,
+        X_rel=blocks(train),
+        group_shapes=[part.shape[1] for part in parts],
+        n_iter=settings["samples"],
+        n_kept_samples=1,
+        callback=add,
+    )
+    kept = settings["samples"] - burn_in
+    means = {id(side): total / kept for side, total in zip(asked, sums, strict=True)}
+    return lambda side: means[id(side)]
+
+
+def _unit_rows(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Rows of ones, each divided by the root of its count."""
+    counts = np.maximum(np.diff(matrix.indptr), 1)
+    return sparse.csr_matrix(sparse.diags(1 / np.sqrt(counts)) @ matrix)
+
+
+FITS = {
+    "global-mean": fit_global_mean,
+    "surprise": fit_surprise,
+    "lenskit": fit_lenskit,
+    "myfm": fit_myfm,
+}
+
+
+def main() -> None:
+    """Do the job that the file named on the command line describes."""
+    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    data = load(Path(job["split"]), Path(job["prepared"]))
+    out = Path(job["out"])
+    begin = time.perf_counter()
+    predict = FITS[job["fit"]](data, job["settings"], job["seed"])
+    seconds = time.perf_counter() - begin
+    for side in ("validation", "test"):
+        np.save(out / f"{side}.npy", predict(data.sides[side]).clip(*data.scale))
+    (out / "result.json").write_text(json.dumps({"fit_seconds": seconds}), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Genre embeddings, versioned: a neural collaborative filter and an inspection of its genres."""

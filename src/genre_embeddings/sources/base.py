@@ -1,0 +1,51 @@
+"""What every source of ratings hands on, whatever its files look like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+
+NO_TIME = 0
+"""Timestamp of a rating whose source does not say when it was given."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is planted in a planted world and must be found again by the inspection alone.
+
+    Attributes:
+        names: genre names, length G.
+        positions: planted genre positions, (G, K) float64.
+        similarity: correlation of two genres' effects over users, (G, G) float64.
+    """
+
+    names: tuple[str, ...]
+    positions: np.ndarray
+    similarity: np.ndarray
+
+
+@dataclass(frozen=True)
+class Source:
+    """Ratings and movies as their files give them, parsed and checked but not yet filtered.
+
+    Attributes:
+        name: the source's name in `data.source`.
+        ratings: user_id, movie_id (both Int64, or both String for ids that are text),
+            rating Float32, timestamp Int64 (seconds since 1970), in the order of the file.
+        movies: movie_id (unique, dtype as in ratings), title String, genres List(String)
+            without repeats; no genre is an empty list.
+        scale: lowest and highest rating that can be given.
+        has_time: whether the timestamps mean anything; all are NO_TIME if not.
+        dropped: rows that the parser left out, by reason.
+        truth: the planted truth, of a planted world only.
+    """
+
+    name: str
+    ratings: pl.LazyFrame
+    movies: pl.DataFrame
+    scale: tuple[float, float]
+    has_time: bool = True
+    dropped: dict[str, int] = field(default_factory=dict)
+    truth: Truth | None = None

@@ -1,0 +1,125 @@
+"""Who learns, who chooses, who judges: ratings divided into train, validation and test.
+
+A rating's place under `random` is a hash of (user id, movie id, seed) and under `cold_movies` one
+of (movie id, seed): it depends on nothing else, so no rating changes sides when data are added,
+taken away or reordered. The hash is SplitMix64's finaliser (Steele, Lea and Flood, 2014), chained
+over the parts; ids that are text enter by their BLAKE2b digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from genre_embeddings import files
+from genre_embeddings.errors import InputError
+from genre_embeddings.settings import SplitSettings
+from genre_embeddings.tables import Meta
+
+TRAIN, VALIDATION, TEST = range(3)
+
+
+def assign_sides(
+    ratings: pl.DataFrame,
+    users: pl.DataFrame,
+    movies: pl.DataFrame,
+    meta: Meta,
+    settings: SplitSettings,
+    seed: int,
+) -> np.ndarray:
+    """The side of every rating, (N,) uint8: 0 train, 1 validation, 2 test.
+
+    Raises:
+        InputError: the split is temporal and the data hold no times, or a side stays empty.
+    """
+    movie_hash = _mix(_id_hash(movies["movie_id"]) ^ _mix(np.uint64(seed)))
+    if settings.strategy == "cold_movies":
+        place = _fraction(_mix(movie_hash))[ratings["movie"].to_numpy()]
+    else:
+        user_hash = _mix(_id_hash(users["user_id"]))
+        pair = movie_hash[ratings["movie"].to_numpy()]
+        pair ^= user_hash[ratings["user"].to_numpy()]
+        place = _fraction(_mix(pair))
+    if settings.strategy == "temporal":
+        if not meta.has_time:
+            raise InputError(
+                "split.strategy is 'temporal', but these ratings hold no times; add a timestamp "
+                "column or set split.strategy to random or cold_movies."
+            )
+        # The newest come first; ratings of one second are ordered by their hash.
+        order = np.lexsort((place, -ratings["timestamp"].to_numpy()))
+        place = np.empty(order.size)
+        place[order] = np.arange(order.size) / order.size
+    sides = np.full(place.size, TRAIN, dtype=np.uint8)
+    # Rounded, because 0.2 + 0.1 is a little more than 0.3.
+    sides[place < round(settings.test + settings.validation, 12)] = VALIDATION
+    sides[place < settings.test] = TEST
+    for side, count in enumerate(np.bincount(sides, minlength=3)):
+        if count == 0:
+            name = files.SIDES[side]
+            raise InputError(
+                f"split.{name} is {getattr(settings, name)}, but of {place.size:,} ratings of "
+                f"{movies.height:,} movies none falls to {name}: give it a larger share, "
+                "another seed, or more data."
+            )
+    return sides
+
+
+def write_split(ratings: pl.DataFrame, sides: np.ndarray) -> dict[str, Any]:
+    """Write data/split/ and return its counts, by side.
+
+    A user or movie is cold on a side when it has no rating in train.
+    """
+    counts = {}
+    warm = {
+        column: np.bincount(
+            ratings[column].to_numpy()[sides == TRAIN],
+            minlength=int(ratings[column].to_numpy().max()) + 1,
+        )
+        > 0
+        for column in ("user", "movie")
+    }
+    with files.replacing_folder(files.SPLIT) as folder:
+        for side, name in enumerate(files.SIDES):
+            part = ratings.filter(pl.Series(sides == side))
+            for column in files.RATINGS_SCHEMA:
+                files.write_column(folder / name / f"{column}.npy", part[column].to_numpy())
+            counts[name] = {
+                "ratings": part.height,
+                "share": part.height / ratings.height,
+            }
+            for column in ("user", "movie"):
+                index = part[column].to_numpy()
+                seen = np.unique(index)
+                cold = int(np.count_nonzero(~warm[column][seen]))
+                counts[name] |= {
+                    f"{column}s": seen.size,
+                    f"cold_{column}s": cold,
+                    f"share_of_ratings_of_cold_{column}s": float(np.mean(~warm[column][index])),
+                }
+    return counts
+
+
+def _mix(value: Any) -> Any:
+    """SplitMix64's finaliser on unsigned 64-bit integers."""
+    with np.errstate(over="ignore"):
+        value = value + np.uint64(0x9E3779B97F4A7C15)
+        value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return value ^ (value >> np.uint64(31))
+
+
+def _fraction(value: np.ndarray) -> np.ndarray:
+    """The upper 53 bits as a number in [0, 1)."""
+    return (value >> np.uint64(11)) / 2.0**53
+
+
+def _id_hash(ids: pl.Series) -> np.ndarray:
+    """Unsigned 64-bit numbers that stand for ids, the same in every data set."""
+    if ids.dtype == pl.String:
+        digests = b"".join(hashlib.blake2b(i.encode(), digest_size=8).digest() for i in ids)
+        return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
+    return ids.to_numpy().astype(np.int64).view(np.uint64)

@@ -1,0 +1,215 @@
+"""The canonical tables: ratings with dense indices, users, movies and genres.
+
+prepared/ratings.parquet  user u32, movie u32, rating f32, timestamp i64; by user, time, movie
+prepared/users.parquet    user u32, user_id (as the data give it)
+prepared/movies.parquet   movie u32, movie_id, title, genres: list of genre indices u32
+prepared/genres.parquet   genre u32, name, movies u32, ratings u32 (how many have it)
+prepared/meta.json        source, min_rating, max_rating, has_time
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from genre_embeddings import files
+from genre_embeddings.errors import InputError
+from genre_embeddings.settings import DataSettings
+from genre_embeddings.sources.base import Source, Truth
+
+
+@dataclass(frozen=True)
+class Meta:
+    """What the tables do not say themselves."""
+
+    source: str
+    min_rating: float
+    max_rating: float
+    has_time: bool
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The canonical tables and, when just prepared, the counts that tell how they came about."""
+
+    ratings: pl.DataFrame
+    users: pl.DataFrame
+    movies: pl.DataFrame
+    genres: pl.DataFrame
+    meta: Meta
+    counts: dict[str, Any]
+
+
+def build_tables(source: Source, settings: DataSettings) -> Tables:
+    """Filter the source's ratings and give users, movies and genres their dense indices.
+
+    In this order: ratings of movies without an entry (`data.missing_movies`); repeated ratings of
+    a movie by a user (the last by time, then by row, counts); `top_movies`;
+    `min_ratings_per_movie`; `min_ratings_per_user`. The last two can undercut each other and are
+    applied once each.
+
+    Raises:
+        InputError: a rated movie has no entry, or no rating is left.
+    """
+    ratings = source.ratings.collect(engine="streaming")
+    dropped = dict(source.dropped)
+    read = ratings.height + sum(dropped.values())
+
+    def keep(reason: str, kept: pl.DataFrame) -> pl.DataFrame:
+        dropped[reason] = ratings.height - kept.height
+        return kept
+
+    movies = source.movies
+    ratings = keep("movie_without_entry", _resolve_missing(ratings, movies, settings))
+    ratings = keep("rated_again", _latest(ratings))
+    if settings.top_movies:
+        ratings = keep("not_a_top_movie", _top_movies(ratings, settings.top_movies))
+    if settings.min_ratings_per_movie:
+        ratings = keep(
+            "movie_with_few_ratings",
+            _at_least(ratings, "movie_id", settings.min_ratings_per_movie),
+        )
+    if settings.min_ratings_per_user:
+        ratings = keep(
+            "user_with_few_ratings", _at_least(ratings, "user_id", settings.min_ratings_per_user)
+        )
+    if ratings.is_empty():
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items() if count)
+        raise InputError(
+            f"{source.name}: of {read:,} ratings none is left ({reasons or 'the source is empty'}); "
+            "lower data.top_movies, data.min_ratings_per_user or data.min_ratings_per_movie "
+            "in params.yaml, or name another source."
+        )
+
+    users = ratings.select("user_id").unique().sort("user_id").with_row_index("user")
+    rated = ratings.select("movie_id").unique().sort("movie_id").with_row_index("movie")
+    entries = rated.join(movies, on="movie_id", how="left", maintain_order="left").with_columns(
+        pl.col("title").fill_null(pl.col("movie_id").cast(pl.String)),
+        pl.col("genres").fill_null(pl.lit([], dtype=pl.List(pl.String))),
+    )
+    ratings = (
+        ratings.lazy()
+        .join(users.lazy(), on="user_id", how="left")
+        .join(rated.lazy(), on="movie_id", how="left")
+        .select(pl.col(name).cast(dtype) for name, dtype in files.RATINGS_SCHEMA.items())
+        .sort("user", "timestamp", "movie")
+        .collect()
+    )
+    entries, genres = _index_genres(entries, ratings)
+    counts = {
+        "ratings": ratings.height,
+        "users": users.height,
+        "movies": entries.height,
+        "genres": genres.height,
+        "density": ratings.height / (users.height * entries.height),
+        # By numpy: polars adds floats in an order that depends on its threads.
+        "mean_rating": float(np.mean(ratings["rating"].to_numpy(), dtype=np.float64)),
+        "movies_without_genre": entries.filter(pl.col("genres").list.len() == 0).height,
+        "movies_never_rated": movies.height - movies.join(rated, on="movie_id", how="semi").height,
+        "rows_read": read,
+        "dropped": dropped,
+    }
+    low, high = source.scale
+    meta = Meta(source.name, low, high, source.has_time)
+    return Tables(ratings, users, entries, genres, meta, counts)
+
+
+def _resolve_missing(
+    ratings: pl.DataFrame, movies: pl.DataFrame, settings: DataSettings
+) -> pl.DataFrame:
+    missing = ratings.join(movies.select("movie_id"), on="movie_id", how="anti")
+    if missing.is_empty() or settings.missing_movies == "keep":
+        return ratings
+    if settings.missing_movies == "drop":
+        return ratings.join(movies.select("movie_id"), on="movie_id", how="semi")
+    ids = missing["movie_id"].unique().sort()
+    some = ", ".join(map(str, ids.head(5))) + (", ..." if ids.len() > 5 else "")
+    raise InputError(
+        f"{missing.height:,} ratings are of {ids.len():,} movies that have no entry among the "
+        f"movies (movie ids {some}). Add the entries, or set data.missing_movies in params.yaml "
+        "to drop (leave these ratings out) or keep (movies without title and genres)."
+    )
+
+
+def _latest(ratings: pl.DataFrame) -> pl.DataFrame:
+    """One rating for each user and movie: the latest, and of two at one time the later row."""
+    pair = pl.struct("user_id", "movie_id")
+    if ratings.select(pair.n_unique()).item() == ratings.height:
+        return ratings
+    return (
+        ratings.with_row_index("row")
+        .sort("timestamp", "row")
+        .unique(["user_id", "movie_id"], keep="last", maintain_order=True)
+        .sort("row")
+        .drop("row")
+    )
+
+
+def _top_movies(ratings: pl.DataFrame, count: int) -> pl.DataFrame:
+    """Ratings of the `count` most-rated movies; of two equally rated, the lower id goes first."""
+    top = (
+        ratings.group_by("movie_id")
+        .len()
+        .sort("len", "movie_id", descending=[True, False])
+        .head(count)
+    )
+    return ratings.join(top, on="movie_id", how="semi", maintain_order="left")
+
+
+def _at_least(ratings: pl.DataFrame, column: str, count: int) -> pl.DataFrame:
+    enough = ratings.group_by(column).len().filter(pl.col("len") >= count)
+    return ratings.join(enough, on=column, how="semi", maintain_order="left")
+
+
+def _index_genres(movies: pl.DataFrame, ratings: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Movies with genre indices in place of names, and the genres by name with their counts."""
+    pairs = movies.select("movie", "genres").explode("genres", empty_as_null=False).drop_nulls()
+    pairs = pairs.unique(maintain_order=True)
+    names = pairs.select(name="genres").unique().sort("name").with_row_index("genre")
+    per_movie = ratings.group_by("movie").len(name="ratings")
+    pairs = pairs.join(names, left_on="genres", right_on="name").join(per_movie, on="movie")
+    genres = (
+        names.join(
+            pairs.group_by("genre").agg(
+                movies=pl.len().cast(pl.UInt32), ratings=pl.col("ratings").sum().cast(pl.UInt32)
+            ),
+            on="genre",
+        )
+        .sort("genre")
+        .select("genre", "name", "movies", "ratings")
+    )
+    sets = pairs.sort("movie", "genre").group_by("movie", maintain_order=True).agg("genre")
+    indexed = (
+        movies.drop("genres")
+        .join(sets.rename({"genre": "genres"}), on="movie", how="left", maintain_order="left")
+        .with_columns(pl.col("genres").fill_null(pl.lit([], dtype=pl.List(pl.UInt32))))
+    )
+    return indexed, genres
+
+
+def truth_content(genres: pl.DataFrame, truth: Truth | None) -> dict[str, Any] | None:
+    """The planted truth in the order of the genre table; None where nothing is planted."""
+    if truth is None:
+        return None
+    order = [truth.names.index(name) for name in genres["name"]]
+    return {
+        "genres": genres["name"].to_list(),
+        "positions": truth.positions[order].round(6).tolist(),
+        "similarity": truth.similarity[np.ix_(order, order)].round(6).tolist(),
+    }
+
+
+def write_tables(tables: Tables) -> None:
+    """Write the folder data/prepared/."""
+    with files.replacing_folder(files.PREPARED) as folder:
+        for name in ("ratings", "users", "movies", "genres"):
+            files.write_table(folder / f"{name}.parquet", getattr(tables, name))
+        files.write_json(folder / "meta.json", tables.meta.__dict__)
+
+
+def read_meta() -> Meta:
+    """What prepare noted of the data."""
+    return Meta(**files.read_json(files.PREPARED / "meta.json"))

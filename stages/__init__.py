@@ -1,0 +1,26 @@
+"""The pipeline's stages: `python -m stages.NAME` in the project's top folder, or `dvc repro`.
+
+The library is found in this very checkout, never in the environment: a queued experiment runs
+in a copy of the project and must run the code that it recorded.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a stage; what a user can mend ends in one message and exit status 1, no traceback."""
+    from genre_embeddings.errors import InputError
+
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            raise
+        where = error.filename or "a file"
+        sys.exit(f"error: {where}: {error.strerror}. Nothing was replaced; mend it and run again.")

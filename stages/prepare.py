@@ -1,0 +1,25 @@
+"""Stage prepare: ratings from their source into canonical tables, with a count of what was done."""
+
+from stages import run
+
+
+def main() -> None:
+    from genre_embeddings import files
+    from genre_embeddings.settings import load_settings
+    from genre_embeddings.sources import open_source
+    from genre_embeddings.tables import build_tables, truth_content, write_tables
+
+    settings = load_settings()
+    with open_source(settings.data, settings.planted) as source:
+        tables = build_tables(source, settings.data)
+    write_tables(tables)
+    files.write_json(files.TRUTH, truth_content(tables.genres, source.truth))
+    files.write_metrics(files.METRICS / "prepare.json", tables.counts)
+    print(
+        f"prepared {tables.ratings.height:,} ratings by {tables.users.height:,} users of "
+        f"{tables.movies.height:,} movies in {tables.genres.height} genres -> {files.PREPARED}"
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,334 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import permutation_test, spearmanr
+
+from genre_embeddings.evidence import (
+    TasteMoments,
+    agreement,
+    catalogue_similarity,
+    holm,
+    membership,
+    noise_ceiling,
+    pair_users,
+    taste_moments,
+    taste_similarity,
+    upper_p_value,
+    usable_genres,
+)
+from genre_embeddings.similarity import Similarity
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def complete(values: np.ndarray) -> Similarity:
+    return Similarity(values, np.ones(values.shape, dtype=bool))
+
+
+def random_similarity(genres: int, seed: int) -> Similarity:
+    return complete(np.corrcoef(rng(seed).normal(size=(genres, 6))))
+
+
+def moments(user, movie, residual, table, shrinkage=0.0, **more) -> TasteMoments:
+    return taste_moments(
+        np.array(user), np.array(movie), np.array(residual), table, shrinkage, rng(), **more
+    )
+
+
+# Movies: 0 is of genre A, 1 of B, 2 of A and B, 3 of C, 4 of none, 5 of A.
+TABLE = membership([[0], [1], [0, 1], [2], [], [0]], 3)
+
+
+def test_membership_by_hand():
+    assert TABLE.astype(int).tolist() == [
+        [1, 0, 0],
+        [0, 1, 0],
+        [1, 1, 0],
+        [0, 0, 1],
+        [0, 0, 0],
+        [1, 0, 0],
+    ]
+
+
+def test_catalogue_by_hand():
+    found = catalogue_similarity(np.column_stack([TABLE, np.zeros(6, dtype=bool)]))
+    assert found.values[0, 1] == pytest.approx(1 / 4)  # one movie of both among four of either
+    assert found.values[0, 2] == 0
+    assert found.known[0, 2]
+    assert np.diagonal(found.values).tolist() == [1, 1, 1, 0]
+    assert not found.known[3].any()
+
+
+def test_usable_genres_names_what_it_leaves_out():
+    table = membership([[0, 1, 2], [0, 1], [3], [0, 1, 3]], 5)
+    found = usable_genres(table, ["Drama", "Talkie", "Western", "War", "Opera"])
+    assert found.mask.tolist() == [True, False, False, True, False]
+    assert found.reasons == (
+        "Western has 1 of the 2 movies that tell a genre from a movie",
+        "Opera has 0 of the 2 movies that tell a genre from a movie",
+        "Talkie has the same movies as Drama",
+    )
+    assert usable_genres(np.zeros((3, 0), dtype=bool), []).mask.shape == (0,)
+
+
+def test_taste_by_hand():
+    # Affinities of three users, shrinkage 1; movie 2 is of both genres and speaks for neither.
+    user = [0, 0, 0, 0, 1, 1, 2, 2]
+    movie = [0, 5, 1, 2, 0, 1, 5, 1]
+    residual = [1.0, 0.5, 0.2, 9.0, -1.0, -0.4, 0.5, 0.1]
+    a, b = [1.5 / 3, -1 / 2, 0.5 / 2], [0.2 / 2, -0.4 / 2, 0.1 / 2]
+    found = moments(user, movie, residual, TABLE, shrinkage=1.0)
+    assert pair_users(found)[0, 1] == pair_users(found)[1, 0] == 3
+    taste = taste_similarity(found, 3)
+    assert taste.values[0, 1] == pytest.approx(np.corrcoef(a, b)[0, 1])
+    assert taste.values[1, 0] == taste.values[0, 1]
+    assert taste.genres.tolist() == [True, True, False]  # nobody rated genre C
+    assert np.isfinite(taste.values).all()
+    assert not taste_similarity(found, 4).known.any()
+
+
+def test_taste_with_shared_movies_by_hand():
+    user = [0, 0, 0, 1, 1, 2, 2]
+    movie = [0, 1, 2, 0, 1, 0, 1]
+    residual = [1.0, 0.2, 9.0, -1.0, -0.4, 0.5, 0.1]
+    a, b = [10 / 2, -1, 0.5], [9.2 / 2, -0.4, 0.1]
+    found = taste_similarity(moments(user, movie, residual, TABLE, shared_movies=True), 3)
+    assert found.values[0, 1] == pytest.approx(np.corrcoef(a, b)[0, 1])
+
+
+def test_taste_does_not_depend_on_the_order_of_ratings():
+    user, movie, residual, table = world(1, effect=1.0)
+    turn = rng().permutation(len(user))
+    one = taste_similarity(taste_moments(user, movie, residual, table, 5.0, rng(1)), 10)
+    other = taste_similarity(
+        taste_moments(user[turn], movie[turn], residual[turn], table, 5.0, rng(2)), 10
+    )
+    assert np.allclose(one.values, other.values)
+
+
+def test_constant_affinities_are_unknown():
+    user, movie = np.repeat(np.arange(5), 2), np.tile([0, 1], 5)
+    found = taste_similarity(moments(user, movie, np.tile([0.3, 0.1], 5), TABLE), 3)
+    assert not found.known.any()
+
+
+@pytest.mark.parametrize("table", [TABLE, np.zeros((6, 0), dtype=bool)])
+def test_no_ratings_and_no_genres_are_unknown(table):
+    found = taste_moments(
+        np.array([], dtype=int), np.array([], dtype=int), np.array([]), table, 5.0, rng()
+    )
+    assert not taste_similarity(found, 3).known.any()
+    ceiling = noise_ceiling(found, 3, 20, rng())
+    assert ceiling.ceiling is None
+    assert "fewer than 3 pairs" in ceiling.reason
+
+
+def world(seed, effect, users=600, movies=300, genres=10, noise=0.8):
+    """Residuals of a world in which other genres come together than are alike."""
+    draw = rng(seed)
+    table = np.zeros((movies, genres), dtype=bool)
+    first = draw.integers(genres, size=movies)
+    table[np.arange(movies), first] = True
+    partner = (first + genres // 2) % genres  # genres k and k + 5 come together …
+    both = draw.random(movies) < 0.5
+    table[np.flatnonzero(both), partner[both]] = True
+    place = positions(genres)
+    taste = draw.normal(size=(users, place.shape[1]))
+    key = np.unique(draw.integers(users * movies, size=25 * users))
+    user, movie = np.divmod(key, movies)
+    weight = table / np.sqrt(table.sum(axis=1, keepdims=True))
+    signal = ((taste @ place.T)[user] * weight[movie]).sum(axis=1)
+    return user, movie, effect * signal + noise * draw.normal(size=len(user)), table
+
+
+def positions(genres):
+    """… while k and k + 1 are alike: places on a circle."""
+    angle = 2 * np.pi * np.arange(genres) / genres
+    return np.column_stack([np.cos(angle), np.sin(angle)])
+
+
+def test_leaving_out_shared_movies_recovers_more_truth_and_less_catalogue():
+    truth = positions(10) @ positions(10).T
+    pairs = np.triu_indices(10, 1)
+    scores = {}
+    for effect, shared in itertools.product((0.0, 0.5), (False, True)):
+        rhos = []
+        for seed in range(3):
+            user, movie, residual, table = world(seed, effect)
+            found = taste_moments(user, movie, residual, table, 5.0, rng(), shared_movies=shared)
+            taste = taste_similarity(found, 10).values[pairs]
+            catalogue = catalogue_similarity(table).values[pairs]
+            rhos.append([spearmanr(taste, other).statistic for other in (truth[pairs], catalogue)])
+        scores[effect, shared] = np.mean(rhos, axis=0)
+    assert scores[0.5, False][0] > scores[0.5, True][0] + 0.1
+    assert abs(scores[0.0, False][1]) < 0.2  # a world without taste for genres
+    assert scores[0.0, True][1] > 0.5
+
+
+def test_ceiling_bounds_what_the_truth_reaches():
+    truth = positions(10) @ positions(10).T
+    pairs = np.triu_indices(10, 1)
+    ceilings, reached = [], []
+    for effect in (0.0, 0.3, 1.0):
+        user, movie, residual, table = world(5, effect)
+        found = taste_moments(user, movie, residual, table, 5.0, rng())
+        ceilings.append(noise_ceiling(found, 10, 20, rng()))
+        taste = taste_similarity(found, 10)
+        reached.append(spearmanr(taste.values[pairs], truth[pairs]).statistic)
+    values = [ceiling.ceiling for ceiling in ceilings]
+    assert values[0] < 0.5
+    assert 0.6 < values[1] < values[2]
+    assert values[2] > 0.95
+    assert all(value > rho - 0.1 for value, rho in zip(values, reached, strict=True))
+    assert values[1] - 0.25 < reached[1]
+
+
+def test_spearman_brown_by_hand():
+    # Two blocks of users: the halves are always the one and the other.
+    users = np.full((2, 4, 4), 10.0)
+    product = np.zeros((2, 4, 4))
+    upper = np.triu_indices(4, 1)
+    product[0][upper], product[1][upper] = [1, 2, 3, 4, 5, 6], [2, 1, 3, 4, 6, 5]
+    product = product + product.transpose(0, 2, 1)
+    found = TasteMoments(users, np.zeros((2, 4, 4)), np.full((2, 4, 4), 10.0), product)
+    rho = spearmanr([1, 2, 3, 4, 5, 6], [2, 1, 3, 4, 6, 5]).statistic
+    ceiling = noise_ceiling(found, 6, 20, rng())
+    assert ceiling.halves == pytest.approx(rho)
+    assert ceiling.reliability == pytest.approx(2 * rho / (1 + rho))
+    assert ceiling.ceiling == pytest.approx(math.sqrt(2 * rho / (1 + rho)))
+    assert ceiling.pairs == 6
+
+
+def test_agreement_is_scipys_spearman():
+    learnt, reference = random_similarity(8, 1), random_similarity(8, 2)
+    pairs = np.triu_indices(8, 1)
+    found = agreement(learnt, reference, 99, rng())
+    expected = spearmanr(learnt.values[pairs], reference.values[pairs]).statistic
+    assert found.spearman == pytest.approx(expected)
+    assert (found.genres, found.pairs, len(found.null)) == (8, 28, 99)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_null_is_that_of_all_orders(masked):
+    """Five genres have 120 orders: all of them, one by one, against the vectorised null."""
+    learnt, reference = random_similarity(5, 3), random_similarity(5, 4)
+    known = np.ones((5, 5), dtype=bool)
+    if masked:
+        known[0, 3] = known[3, 0] = known[1, 2] = known[2, 1] = False
+    reference = Similarity(np.where(known, reference.values, 0), known)
+    pairs = np.nonzero(np.triu(known, 1))
+    every = [
+        spearmanr(learnt.values[np.ix_(order, order)][pairs], reference.values[pairs]).statistic
+        for order in map(list, itertools.permutations(range(5)))
+    ]
+    found = agreement(learnt, reference, 5000, rng())
+    assert set(found.null.round(9)) == set(np.round(every, 9))
+    share = np.mean(np.array(every) >= found.spearman - 1e-9)
+    assert found.p_value == pytest.approx(share, abs=0.02)
+    assert found.null_95 == pytest.approx(np.quantile(every, 0.95, method="higher"), abs=0.1)
+    assert found.smallest_p == pytest.approx(1 / 120)
+
+
+def test_p_value_is_scipys():
+    learnt, reference = random_similarity(12, 5), random_similarity(12, 5)
+    noisy = learnt.values + 0.9 * random_similarity(12, 7).values
+    learnt = complete(noisy)
+    rows, columns = np.triu_indices(12, 1)
+
+    def statistic(order):
+        shuffled = learnt.values[np.ix_(order.astype(int), order.astype(int))]
+        return spearmanr(shuffled[rows, columns], reference.values[rows, columns]).statistic
+
+    expected = permutation_test(
+        (np.arange(12),),
+        statistic,
+        permutation_type="pairings",
+        n_resamples=999,
+        alternative="greater",
+        rng=rng(1),
+    )
+    found = agreement(learnt, reference, 9999, rng())
+    assert found.p_value == pytest.approx(expected.pvalue, abs=0.03)
+
+
+def test_false_alarms_are_as_rare_as_they_say():
+    p = [
+        agreement(random_similarity(9, seed), random_similarity(9, 1000 + seed), 199, rng()).p_value
+        for seed in range(200)
+    ]
+    assert 0.01 < np.mean(np.array(p) <= 0.05) < 0.1
+    assert np.mean(p) == pytest.approx(0.5, abs=0.08)
+
+
+def test_genres_unknown_to_either_side_are_left_out():
+    learnt, reference = random_similarity(7, 8), random_similarity(7, 9)
+    one = learnt.restrict(np.arange(7) != 0)
+    other = reference.restrict(np.arange(7) != 6)
+    found = agreement(one, other, 99, rng())
+    keep = np.ix_(range(1, 6), range(1, 6))
+    same = agreement(complete(learnt.values[keep]), complete(reference.values[keep]), 99, rng())
+    assert (found.genres, found.pairs) == (5, 10)
+    assert found.spearman == pytest.approx(same.spearman)
+    assert np.allclose(found.null, same.null)
+
+
+def test_a_learnt_similarity_with_holes_is_refused():
+    known = np.ones((5, 5), dtype=bool)
+    known[0, 1] = known[1, 0] = False
+    with pytest.raises(ValueError, match="pass it as the reference"):
+        agreement(Similarity(np.eye(5), known), random_similarity(5, 1), 9, rng())
+
+
+@pytest.mark.parametrize(
+    ("learnt", "why"),
+    [
+        (np.eye(0), "0 genres and 0 pairs"),
+        (np.eye(2), "2 genres and 1 pairs"),
+        (np.eye(6), "do not differ"),
+    ],
+)
+def test_agreement_that_cannot_be_measured_says_why(learnt, why):
+    genres = len(learnt)
+    reference = complete(np.eye(0)) if genres == 0 else random_similarity(genres, 1)
+    found = agreement(complete(learnt), reference, 99, rng())
+    assert found.spearman is None
+    assert found.p_value is None
+    assert found.null_95 is None
+    assert why in found.reason
+
+
+def test_no_permutations_leave_the_observed_value():
+    found = agreement(random_similarity(5, 1), random_similarity(5, 2), 0, rng())
+    assert found.spearman is not None
+    assert (found.p_value, found.null_95, found.smallest_p) == (1.0, None, 1.0)
+
+
+def test_plus_one_rule_by_hand():
+    null = np.array([0.1, 0.2, 0.3, 0.4])
+    assert upper_p_value(0.35, null) == pytest.approx(2 / 5)
+    assert upper_p_value(0.3, null) == pytest.approx(3 / 5)
+    assert upper_p_value(0.9, null) == pytest.approx(1 / 5)
+
+
+def test_holm_by_hand():
+    # Sorted .01, .02, .03, .04 times 4, 3, 2, 1: .04, .06, .06, .06.
+    assert holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([0.7, 0.9]) == [1.0, 1.0]
+    assert holm([0.2]) == [0.2]
+    assert holm([]) == []
+
+
+def test_same_seed_same_numbers():
+    user, movie, residual, table = world(2, effect=0.5)
+    results = []
+    for _ in range(2):
+        draw = rng(3)
+        found = taste_moments(user, movie, residual, table, 5.0, draw)
+        ceiling = noise_ceiling(found, 10, 20, draw)
+        score = agreement(catalogue_similarity(table), taste_similarity(found, 10), 99, draw)
+        results.append((ceiling, score.spearman, score.p_value, score.null.tobytes()))
+    assert results[0] == results[1]

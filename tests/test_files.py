@@ -1,0 +1,52 @@
+"""Writers that leave the old or the new, never half of either."""
+
+import pytest
+
+from genre_embeddings import files
+from genre_embeddings.errors import InputError
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(in_tmp):
+    target = in_tmp / "out"
+    with files.replacing_folder(target) as folder:
+        (folder / "a").write_text("old")
+
+    def fail():
+        with files.replacing_folder(target) as folder:
+            (folder / "a").write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert (target / "a").read_text() == "old"
+    with files.replacing_folder(target) as folder:
+        (folder / "b").write_text("new")
+    assert [p.name for p in target.iterdir()] == ["b"]
+    assert [p.name for p in in_tmp.iterdir()] == ["out"]
+
+
+def test_a_number_that_json_cannot_hold_leaves_the_old_file(in_tmp):
+    path = in_tmp / "m.json"
+    files.write_metrics(path, {"a": 1 / 3, "b": [1, 2.0]})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_metrics(path, {"a": float("nan")})
+    assert files.read_json(path) == {"a": 0.333333, "b": [1, 2.0]}
+    assert [p.name for p in in_tmp.iterdir()] == ["m.json"]
+
+
+def test_rows_stand_one_a_line(in_tmp):
+    files.write_rows(in_tmp / "r.json", [{"x": 1}, {"x": 2 / 3}])
+    assert (in_tmp / "r.json").read_text() == '[\n{"x": 1},\n{"x": 0.666667}\n]\n'
+
+
+@pytest.mark.parametrize(
+    ("path", "stage"),
+    [
+        (files.PREPARED / "ratings.parquet", "prepare"),
+        (files.SPLIT / "train/user.npy", "split"),
+        (files.MODEL, "train"),
+    ],
+)
+def test_a_missing_file_names_the_stage_to_run(in_tmp, path, stage):
+    with pytest.raises(InputError, match=f"run `dvc repro {stage}` first"):
+        files.require(path)

@@ -1,0 +1,97 @@
+"""params.yaml: every key documented, every bad value named with what is allowed."""
+
+import re
+
+import pytest
+from pydantic import BaseModel
+
+from genre_embeddings.errors import InputError
+from genre_embeddings.settings import Settings, load_settings, parse_settings
+
+from .conftest import ROOT
+
+TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
+
+
+def replaced(key: str, value: str) -> str:
+    changed, count = re.subn(rf"^(  )?{key}: [^#\n]*", rf"\g<1>{key}: {value} ", TEXT, flags=re.M)
+    assert count >= 1
+    return changed
+
+
+def test_every_key_has_a_comment_that_says_what_it_means():
+    for line in TEXT.splitlines():
+        if re.match(r"^\s*\w+: \S", line):
+            assert re.search(r" # .{10,}", line), line
+
+
+def test_file_and_classes_hold_the_same_keys_in_the_same_order():
+    keys = re.findall(r"^(\w+):", TEXT, flags=re.M)
+    assert keys == list(Settings.model_fields)
+    for section, field in Settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            block = re.search(rf"^{section}:\n((?:  .*\n?)+)", TEXT, flags=re.M)
+            found = re.findall(r"^  (\w+):", block.group(1), flags=re.M)
+            assert found == list(field.annotation.model_fields)
+
+
+def test_settings_are_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        load_settings(ROOT / "params.yaml").model.dim = 3
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("dim", "0", "model.dim is 0; allowed: at least 1"),
+        ("dim", "8.5", "model.dim is 8.5; allowed: a whole number"),
+        ("dim", "eight", "model.dim is 'eight'; allowed: a whole number"),
+        ("hidden", "[64, 0]", "model.hidden.1 is 0; allowed: at least 1"),
+        ("hidden", "64", "model.hidden is 64; allowed: a list"),
+        ("source", "ml-2m", "data.source is 'ml-2m'; allowed: one of 'planted'"),
+        ("lr", ".nan", "train.lr is nan; allowed: "),
+        ("lr", "-1e-3", "train.lr is -0.001; allowed: above 0"),
+        ("movie_dropout", "1.0", "train.movie_dropout is 1.0; allowed: below 1"),
+        ("replicas", "0", "train.replicas is 0; allowed: at least 1"),
+        ("train", "0.8", "split: train 0.8 + validation 0.2 + test 0.1 = 1.1"),
+        ("max_rating", "0.5", "data: min_rating 0.5 and max_rating 0.5"),
+        ("min_epochs", "1000", "train: min_epochs 1000 and epochs"),
+        ("cross", "1", "model.cross is 1; allowed: true or false"),
+        ("ratings", "10000000", "planted: ratings 10000000: at most half"),
+    ],
+)
+def test_a_bad_value_is_named_with_what_is_allowed(key, value, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        parse_settings(replaced(key, value))
+
+
+def test_all_findings_come_in_one_message():
+    text = TEXT.replace("  dim:", "  dims:").replace("seed: 0 # split", "seed: -1 # split")
+    with pytest.raises(InputError) as caught:
+        parse_settings(text)
+    assert "model.dims is not a setting; did you mean model.dim?" in str(caught.value)
+    assert "model.dim is missing" in str(caught.value)
+    assert "seed is -1; allowed: at least 0" in str(caught.value)
+
+
+def test_numbers_are_read_as_dvc_reads_them():
+    assert parse_settings(replaced("lr", "1e-3")).train.lr == 0.001
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: [", "not valid YAML"),
+        ("seed: 1\nseed: 2\n", "not valid YAML"),
+        ("", "must hold the sections"),
+        ("- 1\n", "must hold the sections"),
+    ],
+)
+def test_what_is_not_a_settings_file_is_refused(text, message):
+    with pytest.raises(InputError, match=message):
+        parse_settings(text)
+
+
+def test_a_missing_file_says_where_to_stand(in_tmp):
+    with pytest.raises(InputError, match="top folder"):
+        load_settings()
