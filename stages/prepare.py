@@ -4,12 +4,14 @@ from stages import run
 
 
 def main() -> None:
-    from genre_embeddings import files
     from genre_embeddings.settings import load_settings
+
+    settings = load_settings()
+
+    from genre_embeddings import files
     from genre_embeddings.sources import open_source
     from genre_embeddings.tables import build_tables, truth_content, write_tables
 
-    settings = load_settings()
     with open_source(settings.data, settings.planted) as source:
         tables = build_tables(source, settings.data)
     write_tables(tables)

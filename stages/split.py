@@ -4,17 +4,18 @@ from stages import run
 
 
 def main() -> None:
-    from genre_embeddings import files
     from genre_embeddings.settings import load_settings
-    from genre_embeddings.splits import assign_sides, write_split
-    from genre_embeddings.tables import read_meta
 
     settings = load_settings()
+
+    from genre_embeddings import files
+    from genre_embeddings.splits import assign_sides, write_split
+
     ratings, users, movies = (
         files.read_table(files.PREPARED / f"{name}.parquet")
         for name in ("ratings", "users", "movies")
     )
-    sides = assign_sides(ratings, users, movies, read_meta(), settings.split, settings.seed)
+    sides = assign_sides(ratings, users, movies, files.read_meta(), settings.split, settings.seed)
     counts = write_split(ratings, sides)
     files.write_metrics(files.METRICS / "split.json", counts)
     shares = ", ".join(f"{side} {counts[side]['ratings']:,}" for side in files.SIDES)

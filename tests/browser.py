@@ -88,9 +88,11 @@ def _proxy() -> Iterator[tuple[int, list[str]]]:
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Note) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield server.server_address[1], requests
-        server.shutdown()
-        thread.join()
+        try:
+            yield server.server_address[1], requests
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 class _Tree(HTMLParser):

@@ -194,6 +194,8 @@ BAD_FIELDS = [
     ("1\t2.0\t4\t5", "movie_id is '2.0'; allowed: a whole number of 0 or more"),
     ("1\tTitanic\t4\t5", "movie_id is 'Titanic'"),
     ("\t2\t4\t5", "user_id is ''"),
+    ("\t\t\t", "user_id is ''"),
+    ("\ufeff1\t2\t4\t5", "user_id is '\\ufeff1'"),
     ("99999999999999999999\t2\t4\t5", "user_id is '99999999999999999999'"),
     ("1\t2\t4\t5.5", "timestamp is '5.5'; allowed: whole seconds since 1970"),
     ("1\t2\t4\t-5", "timestamp is '-5'"),
@@ -387,6 +389,18 @@ def test_ids_stay_text_where_a_number_would_lose_something(tmp_path: Path, odd: 
     tables = read(tmp_path, CSV, CSV_RATINGS, movies, release=False)
     assert rows(tables)[0] == (1, "2", 4.0, 964982703)
     assert tables.movies["movie_id"].to_list() == ["2", odd]
+
+
+def test_ids_are_text_in_both_tables_where_a_rating_holds_the_odd_one(tmp_path: Path) -> None:
+    tables = read(tmp_path, DAT, "1::7::5::0\n1::x8::5::0\n", "7::Heat::Crime\n", release=False)
+    assert rows(tables) == [(1, "7", 5.0, 0), (1, "x8", 5.0, 0)]
+    assert tables.movies["movie_id"].to_list() == ["7"]
+
+
+def test_quotation_marks_mean_nothing_outside_csv(tmp_path: Path) -> None:
+    ratings = '"ann"::7::5::0\n"bo::7::4::0\ncy::7::3::0\n'
+    tables = read(tmp_path, DAT, ratings, "7::Heat::Crime\n", release=False)
+    assert [user for user, *_ in rows(tables)] == ['"ann"', '"bo', "cy"]
 
 
 @pytest.mark.parametrize(

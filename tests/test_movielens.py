@@ -339,6 +339,12 @@ def test_a_name_that_stands_twice(tmp_path: Path) -> None:
         opened("ml-1m", archive)
 
 
+def test_files_two_folders_deep_are_not_taken(tmp_path: Path) -> None:
+    archive = pack(tmp_path / "ml-1m.zip", "backup/ml-1m", DAT)
+    with pytest.raises(InputError, match=r"in one folder inside it\. Found of these: none"):
+        opened("ml-1m", archive)
+
+
 def test_two_sets_of_ratings(tmp_path: Path) -> None:
     archive = pack(tmp_path / "ml-1m.zip", "one", DAT)
     with zipfile.ZipFile(archive, "a") as made:

@@ -14,7 +14,8 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 import pytest
-from browser import Page, open_page
+
+from tests.browser import Page, open_page
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / ".dvc/html/page.html"
@@ -40,16 +41,12 @@ stages:
     - plots/pairs.json: {cache: false, template: scatter, x: evidence, y: learnt, title: Pairs}
     - plots/nulls.json: {cache: false, template: nulls, x: value, y: count, title: Nulls}
     - plots/picture.png: {cache: false}
-plots:
-- loss:
-    template: curves
-    title: Loss
-    x: step
-    y: {plots/train/loss.tsv: loss, plots/validation/loss.tsv: loss}
+    - plots/loss.json: {cache: false, template: curves, x: epoch, y: loss, title: Loss}
 """
-LATER = (
-    "- plots/calibration.json: {template: calibration, x: level, y: coverage, title: Calibration}\n"
-)
+LATER = """\
+plots:
+- plots/calibration.json: {template: calibration, x: level, y: coverage, title: Calibration}
+"""
 # Chart: kind of mark, number of them for one revision
 MARKS = {
     "Loss": ("line", 2),
@@ -70,6 +67,11 @@ def rows_of(revision: int) -> dict[str, list[dict[str, Any]]]:
     order = GENRES[revision:] + GENRES[:revision]
     shift = 0.1 * revision
     return {
+        "loss": [
+            {"epoch": epoch, "loss": loss + extra, "side": side}
+            for side, loss in (("train", 0.8), ("validation", 0.9))
+            for epoch, extra in ((1, 0.2), (2, 0.0), (3, 0.01 * revision))
+        ],
         "similarity": [
             {"a": a, "b": b, "similarity": None if {a, b} == {"War", "Comedy"} else 0.5 + shift}
             | {"low": 0.3, "high": 0.7, "told": a != "Drama", "ratings": 1200}
@@ -122,16 +124,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / ".dvc/html", folder / ".dvc/html")
     for name in (".dvc/config", ".dvc/.gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, folder / name)
-    for side in ("train", "validation"):
-        (folder / "plots" / side).mkdir(parents=True)
+    (folder / "plots").mkdir()
     git = ["git", "-C", str(folder), "-c", "user.name=Test", "-c", "user.email=test@example.org"]
     subprocess.run([*git, "init", "--quiet"], check=True)
     for revision, name in enumerate(REVISIONS):
-        (folder / "dvc.yaml").write_text(PIPELINE + (LATER if revision else ""))
+        later = LATER if revision else ""
+        (folder / "dvc.yaml").write_text(PIPELINE + later)
         (folder / "plots/picture.png").write_bytes(base64.b64decode(PIXEL))
-        for side, loss in (("train", 0.8), ("validation", 0.9)):
-            table = f"step\tloss\n1\t{loss + 0.2}\n2\t{loss}\n3\t{loss + 0.01 * revision}\n"
-            (folder / "plots" / side / "loss.tsv").write_text(table)
         for plot, rows in rows_of(revision).items():
             if plot != "calibration" or revision:
                 (folder / f"plots/{plot}.json").write_text(json.dumps(rows))

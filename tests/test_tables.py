@@ -5,7 +5,7 @@ import pytest
 
 from genre_embeddings import files
 from genre_embeddings.errors import InputError
-from genre_embeddings.tables import build_tables, read_meta, truth_content, write_tables
+from genre_embeddings.tables import build_tables, truth_content, write_tables
 
 from .conftest import source_of
 
@@ -107,6 +107,6 @@ def test_written_tables_come_back(settings, in_tmp):
         "genres.parquet", "meta.json", "movies.parquet", "ratings.parquet", "users.parquet",
     ]  # fmt: skip
     assert files.read_table(files.PREPARED / "movies.parquet").equals(tables.movies)
-    assert read_meta() == tables.meta
+    assert files.read_meta() == tables.meta
     assert [p.name for p in in_tmp.joinpath("data").iterdir()] == ["prepared"]
     assert truth_content(tables.genres, None) is None

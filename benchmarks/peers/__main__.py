@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from benchmarks.peers import environment, folds, pipeline, report
 from benchmarks.peers.peers import LINEAR, OURS, PEERS, Own, Peer, Settings
@@ -55,6 +56,15 @@ class Split:
     folder: Path
     name: str
     seed: int
+
+    def column(self, side: str, name: str) -> np.ndarray:
+        """One column of one side."""
+        column: np.ndarray = np.load(self.folder / files.SPLIT / side / f"{name}.npy")
+        return column
+
+    def users(self) -> int:
+        """Number of users, U."""
+        return pl.read_parquet(self.folder / files.PREPARED / "users.parquet").height
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -113,7 +123,10 @@ def overrides(args: argparse.Namespace) -> Settings:
         key, equals, value = setting.partition("=")
         if not equals:
             raise InputError(f"-S {setting} is not KEY=VALUE, such as -S data.top_movies=50.")
-        found[key] = YAML(typ="safe", pure=True).load(value)
+        try:
+            found[key] = YAML(typ="safe", pure=True).load(value)
+        except YAMLError:
+            raise InputError(f"-S {setting}: {value!r} is not a value as YAML writes it.") from None
     return found
 
 
@@ -148,9 +161,8 @@ def run_peer(python: Path, peer: Peer, settings: Settings, split: Split) -> Run:
         seconds = json.loads((out / "result.json").read_text(encoding="utf-8"))["fit_seconds"]
         sums = {}
         for side in ("validation", "test"):
-            truth = pl.read_ipc(split.folder / files.SPLIT / f"{side}.arrow")
-            error = np.load(out / f"{side}.npy") - truth["rating"].to_numpy()
-            sums[side] = user_sums(truth["user"].to_numpy(), error, _users(split))
+            error = np.load(out / f"{side}.npy") - split.column(side, "rating")
+            sums[side] = user_sums(split.column(side, "user"), error, split.users())
     validation = sums["validation"].squared.sum() / sums["validation"].ratings.sum()
     return Run(sums["test"], float(validation), seconds, cost.peak_bytes)
 
@@ -163,17 +175,12 @@ def run_own(own: Own, split: Split, changes: Settings) -> Run:
         cost = pipeline.run_stage(folder, "train")
         pipeline.run_stage(folder, "evaluate")
         predicted = pl.read_parquet(folder / files.PREDICTIONS / "test.parquet")
-    truth = pl.read_ipc(split.folder / files.SPLIT / "test.arrow")
-    keys = ["user", "movie", "rating"]
-    if not predicted.select(keys).equals(truth.select(keys)):
-        raise InputError(f"{own.name}: stage evaluate predicted other ratings than the test's.")
-    error = (predicted["prediction"].cast(pl.Float64) - truth["rating"]).to_numpy()
-    sums = user_sums(truth["user"].to_numpy(), error, _users(split))
+    for name in ("user", "movie", "rating"):
+        if not np.array_equal(predicted[name].to_numpy(), split.column("test", name)):
+            raise InputError(f"{own.name}: stage evaluate predicted other ratings than the test's.")
+    error = predicted["prediction"].to_numpy().astype(np.float64) - predicted["rating"].to_numpy()
+    sums = user_sums(split.column("test", "user"), error, split.users())
     return Run(sums, None, cost.seconds, cost.peak_bytes)
-
-
-def _users(split: Split) -> int:
-    return pl.read_parquet(split.folder / files.PREPARED / "users.parquet").height
 
 
 def run_all(args: argparse.Namespace) -> tuple[dict[str, list[list[Run]]], dict[str, str]]:
@@ -184,7 +191,8 @@ def run_all(args: argparse.Namespace) -> tuple[dict[str, list[list[Run]]], dict[
         and of each model that failed, what it said.
     """
     changes = overrides(args)
-    pipeline.parameters(changes)  # a bad setting stops here, before any work
+    for seed in args.seeds:  # a bad setting stops here, before any work
+        pipeline.parameters({**changes, "seed": seed})
     models = [MODELS[name] for name in args.only]
     python = Path()
     if any(isinstance(model, Peer) for model in models):
@@ -215,7 +223,7 @@ def run_all(args: argparse.Namespace) -> tuple[dict[str, list[list[Run]]], dict[
                     except InputError as error:
                         failed[model.name] = str(error)
                         runs.pop(model.name)
-                        print(f"{split.name} · {model.name}: {error}", flush=True)
+                        print(f"{split.name} · {model.name}: {_last_line(str(error))}", flush=True)
                         break
                     chosen.append(done)
                     print(_progress(split, model, settings if args.tune else {}, done), flush=True)
@@ -230,6 +238,11 @@ def _progress(split: Split, model: Peer | Own, settings: Settings, done: Run) ->
         f"MSE {mse:.4f}{validation}, fit {done.fit_seconds:.1f} s, "
         f"peak {done.peak_bytes / 2**20:,.0f} MiB"
     )
+
+
+def _last_line(said: str) -> str:
+    """Where a traceback says what happened."""
+    return said.strip().splitlines()[-1]
 
 
 def _mean_validation(runs: Sequence[Run]) -> float:
@@ -286,7 +299,7 @@ def main() -> None:
         f"{args.source}, {judged}; means over splits of test errors, "
         f"95 % intervals by bootstrap over users; {os.cpu_count()} cores.\n"
     )
-    misses = "".join(f"\n{name}: {said.splitlines()[0]}\n" for name, said in failed.items())
+    misses = "".join(f"\n{name}: {_last_line(said)}\n" for name, said in failed.items())
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing(args.out.with_suffix(".md")) as temporary:
         temporary.write_text(f"{note}\n{table}{misses}", encoding="utf-8")
@@ -298,7 +311,7 @@ def main() -> None:
         "settings": args.settings,
         "cores": os.cpu_count(),
         "versions": environment.versions(),
-        "models": [{key: getattr(v, "__dict__", v) for key, v in row.items()} for row in rows],
+        "models": [report.plain(row) for row in rows],
         "failed": failed,
     }
     files.write_metrics(args.out, content)

@@ -28,7 +28,7 @@ def archive(path: str) -> Path:
 
 
 def write_fold(place: Path, fold: int, prepared: Path, split: Path, seed: int) -> None:
-    """Write one fold as train.arrow, validation.arrow and test.arrow.
+    """Write one fold as the pipeline's split: a folder a side, a file a column.
 
     Validation is drawn from the fold's own training ratings.
 
@@ -36,7 +36,7 @@ def write_fold(place: Path, fold: int, prepared: Path, split: Path, seed: int) -
         place: archive or folder of the release.
         fold: 1 to 5.
         prepared: folder of the prepared tables, which map ids to dense indices.
-        split: folder to write, made if it is missing.
+        split: folder to write, or to replace.
         seed: draws the validation ratings.
 
     Raises:
@@ -48,14 +48,11 @@ def write_fold(place: Path, fold: int, prepared: Path, split: Path, seed: int) -
     chosen = np.zeros(base.height, dtype=bool)
     order = np.random.default_rng(seed).permutation(base.height)
     chosen[order[: round(VALIDATION * base.height)]] = True
-    split.mkdir(parents=True, exist_ok=True)
-    for side, part in {
-        "train": base.filter(~chosen),
-        "validation": base.filter(chosen),
-        "test": test,
-    }.items():
-        with files.replacing(split / f"{side}.arrow") as temporary:
-            part.write_ipc(temporary, compression="uncompressed")
+    sides = {"train": base.filter(~chosen), "validation": base.filter(chosen), "test": test}
+    with files.replacing_folder(split) as folder:
+        for side, part in sides.items():
+            for column in files.RATINGS_SCHEMA:
+                files.write_column(folder / side / f"{column}.npy", part[column].to_numpy())
 
 
 def _dense(path: Path, label: str, prepared: Path) -> pl.DataFrame:
@@ -79,8 +76,5 @@ def _dense(path: Path, label: str, prepared: Path) -> pl.DataFrame:
             f"{label} rates movie {movie} by user {user}, and prepared data lack one of them: "
             "folds need all of ml-100k, without filters."
         )
-    return (
-        joined.select(
-            pl.col(name).cast(dtype) for name, dtype in files.RATINGS_SCHEMA.items()
-        ).sort("user", "timestamp", "movie")
-    ).rechunk()
+    dense = joined.select(pl.col(name).cast(dtype) for name, dtype in files.RATINGS_SCHEMA.items())
+    return dense.sort("user", "timestamp", "movie")

@@ -97,6 +97,6 @@ def measured(python: Path | str, command: Sequence[str], folder: Path, name: str
         check=False,
     )
     if done.returncode or not result.exists():
-        said = done.stdout.strip()[-2000:]
+        said = done.stdout.strip()[-2000:].replace(f"{folder}/", "")
         raise InputError(f"{name} failed (exit status {done.returncode}):\n{said}")
     return Cost(**json.loads(result.read_text(encoding="utf-8")))

@@ -89,6 +89,8 @@ def _cell(found: Interval, sign: str = "") -> str:
     return f"{found.estimate:{sign}.4f} [{found.low:{sign}.4f}, {found.high:{sign}.4f}]"
 
 
-def plain(found: Mapping[str, Interval]) -> dict[str, dict[str, float]]:
-    """Intervals as JSON can hold them."""
-    return {name: asdict(value) for name, value in found.items()}
+def plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the table as JSON can hold it."""
+    return {
+        name: asdict(value) if isinstance(value, Interval) else value for name, value in row.items()
+    }

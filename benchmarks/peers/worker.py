@@ -49,7 +49,7 @@ class Data:
     Attributes:
         sides: train, validation and test.
         users: U.
-        genres: (M, G), a row per movie with 1/√n at each of its n genres.
+        genres: (M, G), a row per movie with a one at each of its genres.
         scale: lowest and highest rating.
     """
 
@@ -71,19 +71,22 @@ def load(split: Path, prepared: Path) -> Data:
     """The split files and the tables that they index."""
     sides = {}
     for side in ("train", "validation", "test"):
-        frame = pl.read_ipc(split / f"{side}.arrow")
+        columns = {
+            name: np.load(split / side / f"{name}.npy")
+            for name in ("user", "movie", "rating", "timestamp")
+        }
         sides[side] = Ratings(
-            frame["user"].to_numpy().astype(np.int64),
-            frame["movie"].to_numpy().astype(np.int64),
-            frame["rating"].to_numpy().astype(np.float64),
-            frame["timestamp"].to_numpy() // 86_400,
+            columns["user"].astype(np.int64),
+            columns["movie"].astype(np.int64),
+            columns["rating"].astype(np.float64),
+            columns["timestamp"] // 86_400,
         )
     meta = json.loads((prepared / "meta.json").read_text(encoding="utf-8"))
     movies = pl.read_parquet(prepared / "movies.parquet").sort("movie")
     sizes = movies["genres"].list.len().fill_null(0).to_numpy().astype(np.int64)
     genres = sparse.csr_matrix(
         (
-            np.repeat(1 / np.sqrt(np.maximum(sizes, 1)), sizes),
+            np.ones(sizes.sum()),
             movies["genres"].list.explode(empty_as_null=False).to_numpy().astype(np.int64),
             np.concatenate([[0], sizes.cumsum()]),
         ),
@@ -165,8 +168,9 @@ def fit_myfm(data: Data, settings: Settings, seed: int) -> Predict:
     rated = sparse.csr_matrix(one_of, shape=(data.users, movies))
     days = np.unique(train.day)
 
-    user_parts = [sparse.identity(data.users)]
-    movie_parts = [sparse.identity(movies), data.genres]
+    # Without training ratings there is no column: it could only add noise from the prior.
+    user_parts = [sparse.identity(data.users, format="csc")[:, np.unique(train.user)]]
+    movie_parts = [sparse.identity(movies, format="csc")[:, np.unique(train.movie)], data.genres]
     if settings["implicit"]:
         user_parts.append(_unit_rows(rated))
         movie_parts.append(_unit_rows(rated.T.tocsr()))

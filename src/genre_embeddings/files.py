@@ -27,12 +27,22 @@ MODEL = Path("models")
 PREDICTIONS = Path("data/predictions")
 METRICS = Path("metrics")
 PLOTS = Path("plots")
+REPORT = Path("plots/report.html")
 
 SIDES = ("train", "validation", "test")
 
 RATINGS_SCHEMA = pl.Schema(
     {"user": pl.UInt32, "movie": pl.UInt32, "rating": pl.Float32, "timestamp": pl.Int64}
 )
+
+
+class Meta(NamedTuple):
+    """What the prepared tables do not say themselves."""
+
+    source: str
+    min_rating: float
+    max_rating: float
+    has_time: bool
 
 
 class Side(NamedTuple):
@@ -154,6 +164,11 @@ def write_table(path: Path, table: pl.DataFrame) -> None:
 def read_table(path: Path) -> pl.DataFrame:
     """A Parquet table that a stage made."""
     return pl.read_parquet(require(path))
+
+
+def read_meta() -> Meta:
+    """What prepare noted of the data."""
+    return Meta(**read_json(PREPARED / "meta.json"))
 
 
 def write_column(path: Path, values: np.ndarray) -> None:

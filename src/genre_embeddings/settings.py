@@ -146,10 +146,23 @@ class TrainSettings(Section):
 class InspectSettings(Section):
     """How the genre embeddings are questioned (stage inspect)."""
 
+    evidence: Literal["held_out", "test"]
     users: Annotated[int, Field(ge=3)]
+    draws: Annotated[int, Field(ge=0)]
+    min_movies: Annotated[int, Field(ge=1)]
     min_pair_users: Annotated[int, Field(ge=3)]
     shrinkage: Annotated[float, Field(ge=0)]
+    splits: Annotated[int, Field(ge=1)]
+    permutations: Annotated[int, Field(ge=99)]
+    bootstrap: Annotated[int, Field(ge=100)]
+    without_genres: bool
+    retrainings: Annotated[int, Field(ge=0)]
     neighbours: Annotated[int, Field(ge=1)]
+    alpha: Annotated[float, Field(gt=0, lt=1)]
+    min_ceiling_share: Fraction
+    min_stability: Fraction
+    min_overlap: Fraction
+    min_gain: Annotated[float, Field(ge=0)]
 
 
 class Settings(Section):

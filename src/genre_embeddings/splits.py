@@ -17,7 +17,6 @@ import polars as pl
 from genre_embeddings import files
 from genre_embeddings.errors import InputError
 from genre_embeddings.settings import SplitSettings
-from genre_embeddings.tables import Meta
 
 TRAIN, VALIDATION, TEST = range(3)
 
@@ -26,7 +25,7 @@ def assign_sides(
     ratings: pl.DataFrame,
     users: pl.DataFrame,
     movies: pl.DataFrame,
-    meta: Meta,
+    meta: files.Meta,
     settings: SplitSettings,
     seed: int,
 ) -> np.ndarray:

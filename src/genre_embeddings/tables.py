@@ -22,16 +22,6 @@ from genre_embeddings.sources.base import Source, Truth
 
 
 @dataclass(frozen=True)
-class Meta:
-    """What the tables do not say themselves."""
-
-    source: str
-    min_rating: float
-    max_rating: float
-    has_time: bool
-
-
-@dataclass(frozen=True)
 class Tables:
     """The canonical tables and, when just prepared, the counts that tell how they came about."""
 
@@ -39,7 +29,7 @@ class Tables:
     users: pl.DataFrame
     movies: pl.DataFrame
     genres: pl.DataFrame
-    meta: Meta
+    meta: files.Meta
     counts: dict[str, Any]
 
 
@@ -79,8 +69,8 @@ def build_tables(source: Source, settings: DataSettings) -> Tables:
     if ratings.is_empty():
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items() if count)
         raise InputError(
-            f"{source.name}: of {read:,} ratings none is left ({reasons or 'the source is empty'}); "
-            "lower data.top_movies, data.min_ratings_per_user or data.min_ratings_per_movie "
+            f"{source.name}: of {read:,} ratings none is left ({reasons or 'the source is empty'});"
+            " lower data.top_movies, data.min_ratings_per_user or data.min_ratings_per_movie "
             "in params.yaml, or name another source."
         )
 
@@ -113,7 +103,7 @@ def build_tables(source: Source, settings: DataSettings) -> Tables:
         "dropped": dropped,
     }
     low, high = source.scale
-    meta = Meta(source.name, low, high, source.has_time)
+    meta = files.Meta(source.name, low, high, source.has_time)
     return Tables(ratings, users, entries, genres, meta, counts)
 
 
@@ -207,9 +197,4 @@ def write_tables(tables: Tables) -> None:
     with files.replacing_folder(files.PREPARED) as folder:
         for name in ("ratings", "users", "movies", "genres"):
             files.write_table(folder / f"{name}.parquet", getattr(tables, name))
-        files.write_json(folder / "meta.json", tables.meta.__dict__)
-
-
-def read_meta() -> Meta:
-    """What prepare noted of the data."""
-    return Meta(**files.read_json(files.PREPARED / "meta.json"))
+        files.write_json(folder / "meta.json", tables.meta._asdict())

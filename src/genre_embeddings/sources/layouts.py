@@ -12,11 +12,13 @@ wrong. Movies are few and are read into memory.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 import polars as pl
 
@@ -126,16 +128,20 @@ class _Table:
         """Columns as a reader of the file sees them."""
         return [name for name in self.columns if name or len(self.mark) == 1]
 
+    @property
+    def names(self) -> list[str]:
+        """Columns as Polars cuts them, each with a name."""
+        return [name or f"field {n}" for n, name in enumerate(self.columns)]
+
     def scan(self, dtypes: Mapping[str, pl.DataType | type[pl.DataType]]) -> pl.LazyFrame:
         """All fields, as text where `dtypes` does not say otherwise."""
-        names = [name or f"field {n}" for n, name in enumerate(self.columns)]
         return pl.scan_csv(
             self.file.path,
             separator=self.separator,
             has_header=False,
             skip_lines=int(self.header),
             quote_char='"' if self.quoted else None,
-            schema={name: dtypes.get(name, pl.String()) for name in names},
+            schema={name: dtypes.get(name, pl.String()) for name in self.names},
         )
 
 
@@ -198,34 +204,55 @@ def _check_ratings(
         lines = filled - int(table.header)
         if lines <= 0:
             raise InputError(f"{table.file.label} holds no ratings.")
-        if misshapen:
-            raise _first_bad_row(table, scale, release, f"{misshapen} rows are out of shape")
+        if misshapen is not None:
+            raise _first_bad_row(table, scale, release, misshapen)
         counts = table.scan(_NUMBERS).select(
-            pl.all_horizontal(pl.all().is_null()).sum().alias("blank"),
-            _usable(table, scale, release).fill_null(value=False).sum().alias("usable"),
+            pl.col("rating").is_null().any().alias("blank"),
+            _usable(table, scale, release).sum().alias("usable"),
             pl.col("user_id").str.contains(_WHOLE).all().alias("whole users"),
             pl.col("movie_id").str.contains(_WHOLE).all().alias("whole movies"),
         )
         blank, usable, whole_users, whole_movies = counts.collect(engine="streaming").row(0)
-    except pl.exceptions.PolarsError as error:
-        raise _first_bad_row(table, scale, release, str(error).splitlines()[0]) from None
+    except pl.exceptions.PolarsError:
+        raise _first_bad_row(table, scale, release, _suspect(table, scale, release)) from None
     if usable != lines:
-        raise _first_bad_row(table, scale, release, f"{usable} of its {lines} rows can be used")
-    return whole_users, whole_movies, blank > 0
+        raise _first_bad_row(table, scale, release, _suspect(table, scale, release))
+    return whole_users, whole_movies, blank
 
 
-def _count_lines(table: _Table) -> tuple[int, int]:
-    """Lines that are not blank, and those out of shape, counted without cutting into fields."""
+def _count_lines(table: _Table) -> tuple[int, int | None]:
+    """Lines that are not blank, and the first of them out of shape, counted from 0."""
     line = pl.col("line")
     if table.quoted:  # an open quotation mark would swallow the rows up to the next
         misshapen = line.str.count_matches('"', literal=True) % 2 == 1
     else:  # Polars takes a field that is missing for an empty one
         misshapen = line.str.count_matches(table.mark, literal=True) != len(table.fields) - 1
     filled = line.str.len_bytes() > 0
-    counts = pl.scan_lines(table.file.path).select(
-        filled.sum().alias("filled"), (filled & misshapen).sum().alias("misshapen")
+    counts = (
+        pl.scan_lines(table.file.path)
+        .with_row_index("number")
+        .select(filled.sum(), pl.col("number").filter(filled & misshapen).min())
     )
     return counts.collect(engine="streaming").row(0)
+
+
+def _suspect(table: _Table, scale: tuple[float, float], release: bool) -> int:
+    """A line at or before the first bad row, counted from 0: what Polars alone can tell."""
+    numbers = [
+        pl.col(name).cast(dtype, strict=False)
+        for name, dtype in _NUMBERS.items()
+        if name in table.columns
+    ]
+    suspects = (
+        table.scan({})
+        .with_row_index("number", offset=int(table.header))
+        .with_columns(numbers)
+        .select(pl.col("number").filter(~_usable(table, scale, release)).min())
+    )
+    try:
+        return suspects.collect(engine="streaming").item() or 0
+    except pl.exceptions.PolarsError:
+        return 0
 
 
 def _usable(table: _Table, scale: tuple[float, float], release: bool) -> pl.Expr:
@@ -236,19 +263,24 @@ def _usable(table: _Table, scale: tuple[float, float], release: bool) -> pl.Expr
         usable &= ~pl.col(name).str.contains(_NEGATIVE)
     if "timestamp" in table.columns:
         usable &= pl.col("timestamp").is_between(0, _LATEST)
-    return usable
+    return usable.fill_null(value=False)
 
 
 def _first_bad_row(
-    table: _Table, scale: tuple[float, float], release: bool, reason: str
+    table: _Table, scale: tuple[float, float], release: bool, start: int
 ) -> InputError:
-    """What is wrong with the first row that cannot be used, read line by line without Polars."""
+    """What is wrong with the first row that cannot be used, read line by line without Polars.
+
+    The search begins at line `start`, counted from 0.
+    """
     rules = _rules(scale, release)
     first = 1 + int(table.header)
     with table.file.path.open("rb") as lines:
-        for row, line in enumerate(lines, start=1):
+        for row, line in enumerate(islice(lines, start, None), start=start + 1):
             if row < first or (row > first and not line.strip(b"\r\n")):
                 continue
+            if row == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
             place = f"{table.file.label}, row {row}"
             for name, value in zip(table.fields, _cut(line, table, place), strict=False):
                 if name in rules and not rules[name].allows(value):
@@ -256,14 +288,14 @@ def _first_bad_row(
                         f"{place}: {name} is {value!r}; allowed: {rules[name].meaning}. "
                         "Correct the row or delete it."
                     )
-    return InputError(f"{table.file.label} cannot be read as a table of ratings: {reason}.")
+    return InputError(f"{table.file.label} cannot be read as a table of ratings.")
 
 
 def _cut(line: bytes, table: _Table, place: str) -> list[str]:
     """The fields of a line, as many as there are columns."""
     shown = repr(line.rstrip(b"\r\n").decode("utf-8", errors="replace")[:100])
     try:
-        text = line.decode("utf-8-sig").rstrip("\r\n")
+        text = line.decode().rstrip("\r\n")
         if table.quoted and '"' in text:
             fields = next(csv.reader([text], strict=True))
         else:

@@ -29,7 +29,13 @@ FAMILIES = {
 }
 """Genres under their MovieLens names; those of a family are planted near each other."""
 
-BY_FREQUENCY = ["Drama", "Comedy", "Thriller", "Action", "Romance", "Adventure", "Crime", "Sci-Fi", "Horror", "Fantasy", "Children's", "Animation", "Mystery", "Documentary", "War", "Musical", "Western", "Film-Noir"]
+# fmt: off
+BY_FREQUENCY = (
+    "Drama", "Comedy", "Thriller", "Action", "Romance", "Adventure", "Crime", "Sci-Fi", "Horror",
+    "Fantasy", "Children's", "Animation", "Mystery", "Documentary", "War", "Musical", "Western",
+    "Film-Noir",
+)
+# fmt: on
 """The genres from the most to the least common, in the order of real movies."""
 
 TASTE_DIMENSIONS = 6
@@ -80,7 +86,7 @@ def planted_world(settings: PlantedSettings) -> Source:
 def _genres(count: int) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Names, families and shares of the genres, in the order of their names, each (G,)."""
     family = {name: f for f, members in enumerate(FAMILIES.values()) for name in members}
-    names = BY_FREQUENCY[:count]
+    names = list(BY_FREQUENCY[:count])
     for number in range(len(names), count):
         names.append(f"Genre {number + 1}")
         family[names[-1]] = number % len(FAMILIES)

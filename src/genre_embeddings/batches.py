@@ -1,0 +1,91 @@
+"""Training ratings in memory, and batches of their positions in an order drawn for each epoch.
+
+A `DataLoader` over a `TensorDataset` fetches and stacks rating by rating; here a batch is a slice
+of one permutation, and the ratings are gathered where they lie, on the GPU if there is one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genre_embeddings import files
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """Ratings as tensors, all (N,): dense indices int64, rating float32, time in seconds int64."""
+
+    user: Tensor
+    movie: Tensor
+    rating: Tensor
+    time: Tensor
+
+    @classmethod
+    def of(cls, side: files.Side) -> Ratings:
+        """The ratings of one side of the split, in the same order (by user, then time)."""
+        return cls(
+            torch.from_numpy(side.user.astype(np.int64)),
+            torch.from_numpy(side.movie.astype(np.int64)),
+            torch.from_numpy(side.rating.astype(np.float32)),
+            torch.from_numpy(side.timestamp.astype(np.int64)),
+        )
+
+    def part(self, rows: slice | Tensor) -> Ratings:
+        """The chosen ratings."""
+        return Ratings(self.user[rows], self.movie[rows], self.rating[rows], self.time[rows])
+
+    def to(self, device: torch.device) -> Ratings:
+        """The ratings on another device."""
+        columns = (self.user, self.movie, self.rating, self.time)
+        return Ratings(*(column.to(device) for column in columns))
+
+    @property
+    def count(self) -> int:
+        """N."""
+        return self.user.numel()
+
+
+class ShuffledPositions:
+    """Batches of positions among N ratings, (B,) int64 each, in a new order every epoch.
+
+    The order depends on the seed and the epoch's number alone, so a run that is taken up again
+    in the middle sees the batches that it would have seen.
+    """
+
+    def __init__(self, count: int, batch_size: int, seed: int) -> None:
+        self.count, self.seed, self.epoch = count, seed, 0
+        self.batches = math.ceil(count / batch_size)
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[Tensor]:
+        generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch))
+        self.epoch += 1
+        # Batches of equal size: a last one of a few ratings would weigh as much as the others.
+        yield from torch.randperm(self.count, generator=generator).tensor_split(self.batches)
+
+
+class Slices:
+    """Batches of consecutive positions among N ratings, for one pass in order."""
+
+    def __init__(self, count: int, batch_size: int) -> None:
+        self.count, self.batch_size = count, batch_size
+
+    def __len__(self) -> int:
+        return math.ceil(self.count / self.batch_size)
+
+    def __iter__(self) -> Iterator[slice]:
+        for start in range(0, self.count, self.batch_size):
+            yield slice(start, min(start + self.batch_size, self.count))
+
+
+def seed_of(*parts: int) -> int:
+    """One 63-bit seed from several numbers, so that neighbouring seeds have nothing in common."""
+    return int(np.random.SeedSequence(parts).generate_state(2, np.uint32).view(np.uint64)[0] >> 1)

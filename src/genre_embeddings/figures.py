@@ -1,0 +1,83 @@
+"""Pictures as PNG for people who would rather look; the same bytes from the same numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+
+from genre_embeddings.files import replacing
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+ACTUAL, PREDICTED = "#7f7f7f", "#0072b2"
+"""Grey and Okabe and Ito's blue: told apart by everyone."""
+DIVERGING = "RdBu_r"
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Write without the metadata that would change from version to version."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
+    plt.close(figure)
+
+
+def draw_histogram(rows: list[dict[str, Any]], path: Path) -> None:
+    """Test ratings beside predictions, as rows {rating, count, kind}."""
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    for kind, colour, shift in (("actual", ACTUAL, -0.5), ("predicted", PREDICTED, 0.5)):
+        chosen = [row for row in rows if row["kind"] == kind]
+        centres = np.array([row["rating"] for row in chosen])
+        width = 0.42 * float(np.diff(centres).min())
+        axes.bar(
+            centres + shift * width, [row["count"] for row in chosen], width, color=colour,
+            label=kind,
+        )  # fmt: skip
+    axes.set(xlabel="rating (stars)", ylabel="test ratings", title="Ratings and predictions")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, path)
+
+
+def draw_heatmaps(
+    matrices: dict[str, np.ndarray],
+    labels: list[str],
+    order: list[int],
+    told: np.ndarray,
+    path: Path,
+) -> None:
+    """Similarities side by side, all in the same order of genres; unknown cells stay white.
+
+    Args:
+        matrices: similarities by title, (G, G), NaN where unknown; `told` belongs to the first.
+        labels: genre names with counts, length G.
+        order: genre indices in the order of drawing.
+        told: (G, G) whether a cell of the first is told from zero; others get a dot.
+        path: the PNG.
+    """
+    size = 2.2 + 0.27 * len(order)
+    figure, grid = plt.subplots(
+        1, len(matrices), figsize=(size * len(matrices) + 1.4, size + 0.6), layout="constrained",
+        squeeze=False, sharey=True,
+    )  # fmt: skip
+    names = [labels[k] for k in order]
+    image = None
+    for axes, (title, similarity) in zip(grid[0], matrices.items(), strict=True):
+        index = np.ix_(order, order)
+        shown = similarity[index]
+        image = axes.imshow(shown, cmap=DIVERGING, vmin=-1, vmax=1)
+        axes.set_title(title)
+        axes.set_xticks(range(len(names)), names, rotation=90)
+        axes.set_yticks(range(len(names)), names)
+        axes.tick_params(length=0)
+        if title == next(iter(matrices)):
+            unsure = ~told[index] & np.isfinite(shown) & ~np.eye(len(order), dtype=bool)
+            rows, columns = np.nonzero(unsure)
+            axes.scatter(columns, rows, s=4, color="black")
+    if image is not None:
+        figure.colorbar(image, ax=grid[0].tolist(), label="similarity", shrink=0.7)
+    _save(figure, path)

@@ -1,0 +1,503 @@
+"""A variational neural collaborative filter of users, movies and genres, R replicas at once.
+
+References:
+1) Variational matrix factorisation: Lim and Teh, "Variational Bayesian approach to movie rating
+   prediction" (2007); the Bayesian factorisation machine: Rendle (2012).
+2) Neural collaborative filtering: He et al. (2017), arXiv:1708.05031.
+3) Implicit feedback (SVD++): Koren, "Factorization meets the neighborhood" (2008).
+4) Time and sessions: Koren, "Collaborative filtering with temporal dynamics" (2009).
+5) Local reparametrisation: Kingma, Salimans and Welling (2015), arXiv:1506.02557.
+6) Replicas, averaged: Lakshminarayanan et al. (2017), arXiv:1612.01474.
+
+Letters: B batch, U users, M movies, G genres, D embedding size, H hidden units, R replicas,
+N training ratings, S time scales, W neighbours in time on either side.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from genre_embeddings.batches import Ratings
+from genre_embeddings.settings import ModelSettings
+
+WHOLE_HISTORY = 2_000_000
+"""Histories of up to this many entries are pooled for all rows at once, larger ones by batch."""
+WINDOW = 16
+"""W, ratings looked at before and after in time."""
+SCALES = (60.0, 600.0, 86_400.0)
+"""First time scales, in seconds; learnt from there."""
+
+
+class Output(NamedTuple):
+    """Predictions of a batch.
+
+    Attributes:
+        rating: (R, B) predicted rating.
+        timeless: (R, B) prediction without the term of time, with which `remember` compares.
+    """
+
+    rating: Tensor
+    timeless: Tensor
+
+
+class Loss(NamedTuple):
+    """Terms of a batch's loss, (R,) each.
+
+    Attributes:
+        fit: mean negative log likelihood (for point embeddings the mean squared error).
+        kl: the batch's share of the divergence from the prior, per rating.
+    """
+
+    fit: Tensor
+    kl: Tensor
+
+
+def draw(mean: Tensor, variance: Tensor, generator: Generator) -> Tensor:
+    """One sample of N(mean, variance)."""
+    noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+    return mean + (variance + 1e-10).sqrt() * noise
+
+
+class Table(nn.Module):
+    """Embeddings with a posterior N(mean, std^2) for each entry and a prior for each column.
+
+    KL(row) = sum_d log(prior_d / std_d) + (std_d^2 + mean_d^2) / (2 prior_d^2) - 1/2.
+    The last column serves as a bias.
+    """
+
+    def __init__(
+        self, rows: int, columns: int, replicas: int, variational: bool, generator: Generator
+    ) -> None:
+        super().__init__()
+        shape = (rows, replicas, columns)
+        first = torch.randn(shape, generator=generator) * 0.1
+        first[..., -1] *= 0.1
+        self.variational = variational
+        self.mean = nn.Parameter(first)  # (rows, R, D+1)
+        if variational:
+            self.log_std = nn.Parameter(torch.full(shape, math.log(0.03)))  # (rows, R, D+1)
+            self.log_prior = nn.Parameter(torch.full(shape[1:], math.log(0.3)))  # (R, D+1)
+
+    @property
+    def variance(self) -> Tensor:
+        """Posterior variances, (rows, R, D+1)."""
+        return (2 * self.log_std).exp()
+
+    def forward(self, rows: Tensor, generator: Generator | None) -> Tensor:
+        """Rows of the table, (B, R, D+1), sampled if there is a generator."""
+        mean = self.mean[rows]  # (B, R, D+1)
+        if generator is None or not self.variational:
+            return mean
+        return draw(mean, (2 * self.log_std[rows]).exp(), generator)  # (B, R, D+1)
+
+    def mix(self, weights: Tensor, generator: Generator | None) -> Tensor:
+        """Weighted sums of all rows, (B, R, D+1), sampled at the sum; weights (B, rows)."""
+        mean = torch.einsum("bk,krd->brd", weights, self.mean)  # (B, R, D+1)
+        if generator is None or not self.variational:
+            return mean
+        return draw(mean, torch.einsum("bk,krd->brd", weights**2, self.variance), generator)
+
+    def kl(self, rows: Tensor | slice) -> Tensor:
+        """Divergence of rows from the prior, (B, R)."""
+        mean = self.mean[rows]  # (B, R, D+1)
+        if not self.variational:
+            return mean.new_zeros(mean.shape[:2])
+        log_std = self.log_std[rows]
+        ratio = ((2 * log_std).exp() + mean**2) * (-2 * self.log_prior).exp()  # (B, R, D+1)
+        return (self.log_prior - log_std + 0.5 * ratio - 0.5).sum(-1)
+
+
+class Gather(torch.autograd.Function):
+    """Sparse (rows, columns) @ dense; the transposed matrix at hand makes the way back fast."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor, transposed: Tensor, dense: Tensor) -> Tensor:
+        """Sums of the columns that each row names."""
+        ctx.transposed = transposed
+        return matrix @ dense
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, Tensor]:
+        """Gradient of the dense matrix."""
+        return None, None, ctx.transposed @ grad.contiguous()
+
+
+def _starts(rows: Tensor, count: int) -> Tensor:
+    """Where each row's entries begin in a sorted list of rows, (count + 1,)."""
+    return functional.pad(torch.bincount(rows, minlength=count).cumsum(0), (1, 0))
+
+
+class History(nn.Module):
+    """Which movies a user rated in training, or which users rated a movie: the latest `most`.
+
+    pooled(i) = sum_{j in history(i)} y_j / sqrt(|history(i)|); an empty history gives zero.
+    """
+
+    starts: Tensor
+    entries: Tensor
+    back_starts: Tensor
+    back_entries: Tensor
+
+    def __init__(
+        self, rows: Tensor, columns: Tensor, times: Tensor, sizes: tuple[int, int], most: int
+    ) -> None:
+        super().__init__()
+        self.sizes = sizes
+        order = torch.argsort(times, descending=True, stable=True)
+        order = order[torch.argsort(rows[order], stable=True)]
+        rank = torch.arange(len(rows)) - _starts(rows, sizes[0])[rows[order]]
+        order = order[rank < most]
+        rows, columns = rows[order], columns[order]
+        back = torch.argsort(columns, stable=True)
+        self.register_buffer("starts", _starts(rows, sizes[0]))
+        self.register_buffer("entries", columns)
+        self.register_buffer("back_starts", _starts(columns, sizes[1]))
+        self.register_buffer("back_entries", rows[back])
+
+    def forward(self, table: Table, rows: Tensor, generator: Generator | None) -> Tensor:
+        """Pooled embeddings of the histories of `rows`, (B, R, D+1)."""
+        _, replicas, columns = table.mean.shape
+        dense = table.mean.flatten(1)  # (columns, R*(D+1))
+        sample = generator if table.variational else None
+        if sample is not None:
+            dense = torch.cat([dense, table.variance.flatten(1)], 1)  # (columns, 2*R*(D+1))
+        counts = self.starts.diff()  # (rows,)
+        if len(self.entries) <= WHOLE_HISTORY:
+            ones = torch.ones(len(self.entries), device=dense.device)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
+                matrix = torch.sparse_csr_tensor(
+                    self.starts, self.entries, ones, self.sizes, check_invariants=False
+                )
+                transposed = torch.sparse_csr_tensor(
+                    self.back_starts,
+                    self.back_entries,
+                    ones,
+                    self.sizes[::-1],
+                    check_invariants=False,
+                )
+            summed, which, back = Gather.apply(matrix, transposed, dense), slice(None), rows
+        else:
+            which, back = rows.unique(return_inverse=True)
+            begin, count = self.starts[which], counts[which]
+            offsets = count.cumsum(0) - count
+            picks = torch.arange(int(count.sum()), device=rows.device)
+            picks += (begin - offsets).repeat_interleave(count)
+            summed = functional.embedding_bag(self.entries[picks], dense, offsets, mode="sum")
+        count = counts[which].clamp(min=1).to(dense.dtype)[:, None, None]
+        summed = summed.unflatten(1, (-1, replicas, columns))  # (rows, 1 or 2, R, D+1)
+        mean = summed[:, 0] / count.sqrt()  # (rows, R, D+1)
+        pooled = mean if sample is None else draw(mean, summed[:, 1] / count, sample)
+        return pooled[back]  # (B, R, D+1)
+
+
+class Session(nn.Module):
+    """How far the user's ratings near in time were above or below what was expected.
+
+    f_s(u, t) = sum_j k_s(t - t_j) e_j / (sum_j k_s(t - t_j) + lambda_s),
+    k_s(d) = exp(-|d| / scale_s),  e_j = r_j - timeless_j,
+
+    over the 2W training ratings j of user u that come nearest before and after t. A training
+    rating never sees itself: `own` is left out. A time far from all of the user's training
+    ratings, and a user without any, give zero.
+    """
+
+    users: Tensor
+    times: Tensor
+    residuals: Tensor
+
+    def __init__(self, users: Tensor, times: Tensor, replicas: int) -> None:
+        super().__init__()
+        shape = (replicas, len(SCALES))
+        self.log_scale = nn.Parameter(torch.tensor(SCALES).log().repeat(replicas, 1))  # (R, S)
+        self.log_lambda = nn.Parameter(torch.full(shape, math.log(2.0)))  # (R, S)
+        self.amplitude = nn.Parameter(torch.full(shape, 0.9 / len(SCALES)))  # (R, S)
+        self.register_buffer("users", users)  # (N,) sorted by user, then time
+        self.register_buffer("times", times)  # (N,) seconds
+        self.register_buffer("residuals", torch.zeros(len(users), replicas))  # (N, R)
+
+    def forward(self, users: Tensor, times: Tensor, own: Tensor | None) -> Tensor:
+        """f of a batch, (B, R, S)."""
+        step = torch.arange(-WINDOW, WINDOW, device=users.device)  # (2W,)
+        if own is None:
+            key = (self.users << 40) + self.times
+            at = torch.searchsorted(key, (users << 40) + times)[:, None] + step  # (B, 2W)
+        else:
+            at = own[:, None] + step + (step >= 0)  # (B, 2W)
+        inside = (at >= 0) & (at < len(self.users))
+        at = at.clamp(0, len(self.users) - 1)
+        inside &= self.users[at] == users[:, None]
+        distance = (self.times[at] - times[:, None]).abs().float()  # (B, 2W)
+        rate = (-self.log_scale).exp()[None, :, :, None]  # (1, R, S, 1)
+        kernel = torch.exp(-distance[:, None, None] * rate) * inside[:, None, None]  # (B, R, S, 2W)
+        residual = self.residuals[at].transpose(1, 2)[:, :, None]  # (B, R, 1, 2W)
+        return (kernel * residual).sum(-1) / (kernel.sum(-1) + self.log_lambda.exp())
+
+
+class Dense(nn.Module):
+    """R dense networks of the same shape in one: x (R, B, inputs) -> (R, B)."""
+
+    def __init__(
+        self, inputs: int, hidden: tuple[int, ...], replicas: int, generator: Generator
+    ) -> None:
+        super().__init__()
+        sizes = (inputs, *hidden, 1)
+        gains = [2.0] * len(hidden) + [0.1]
+        self.weights = nn.ParameterList(
+            torch.randn(replicas, a, b, generator=generator) * math.sqrt(gain / a)
+            for a, b, gain in zip(sizes, sizes[1:], gains, strict=False)
+        )
+        self.biases = nn.ParameterList(torch.zeros(replicas, 1, b) for b in sizes[1:])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply each replica's network to its own inputs."""
+        last = len(self.weights) - 1
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = torch.baddbmm(bias, x, weight)  # (R, B, H)
+            x = functional.silu(x) if layer < last else x
+        return x[..., 0]  # (R, B)
+
+
+class Network(nn.Module):
+    """Ratings from user, movie and genre embeddings.
+
+    u = U[user] + sum_{j rated by user} Y[j] / sqrt(n_user) + sum_k share_k(user) F[k]
+    m = M[movie] + sum_{v who rated movie} Z[v] / sqrt(n_movie)
+    g = sum_{k in genres(movie)} E[k] / sqrt(|genres(movie)|)
+    timeless = c + bias(u) + bias(m) + bias(g) + <u, m> + <u, g> + NN([u, m, g, u*m, u*g, f])
+    rating = timeless + sum_s a_s f_s(user, time)
+
+    Row M of the movie table is the unknown movie: it has no history, so that its genres alone
+    speak for it. `own` is a training rating's position in the order by user, then time.
+    """
+
+    genre_share: Tensor
+    genres_seen: Tensor
+    user_counts: Tensor
+    movie_counts: Tensor
+
+    def __init__(
+        self,
+        settings: ModelSettings,
+        replicas: int,
+        train: Ratings,
+        membership: Tensor,
+        users: int,
+        limits: tuple[float, float],
+        generator: Generator,
+    ) -> None:
+        """Build an untrained network.
+
+        Args:
+            settings: section `model`, with `time` and `genres` as the data allow them.
+            replicas: R.
+            train: training ratings, by user, then time.
+            membership: (M, G) which genres a movie has, 0 or 1.
+            users: U.
+            limits: lowest and highest rating of the scale.
+            generator: draws the first weights.
+        """
+        super().__init__()
+        self.settings, self.replicas, self.limits = settings, replicas, limits
+        self.users, (self.unknown, genres) = users, membership.shape
+        dim, movies = settings.dim, self.unknown
+        variational = settings.embedding == "variational"
+
+        def table(rows: int) -> Table:
+            return Table(rows, dim + 1, replicas, variational, generator)
+
+        self.user, self.movie = table(users), table(movies + 1)
+        if settings.genres:
+            self.genre, self.genre_seen = table(genres), table(genres)
+        if settings.history:
+            self.movie_seen, self.user_seen = table(movies + 1), table(users)
+            size, most = (users, movies + 1), settings.history
+            self.user_history = History(train.user, train.movie, train.time, size, most)
+            self.movie_history = History(train.movie, train.user, train.time, size[::-1], most)
+        self.session = Session(train.user, train.time, replicas) if settings.time else None
+        pieces = 2 + settings.genres + settings.cross * (1 + settings.genres)
+        inputs = pieces * dim + (len(SCALES) if settings.time else 0)
+        self.dense = Dense(inputs, settings.hidden, replicas, generator)
+        centre = float(train.rating.double().mean()) if train.count else limits[0]
+        if settings.squash:
+            low, high = limits
+            share = min(max((centre - low) / (high - low), 0.01), 0.99)
+            centre = math.log(share / (1 - share))
+        self.centre = nn.Parameter(torch.full((replicas, 1), centre))  # (R, 1)
+        self.log_noise = nn.Parameter(torch.zeros(replicas))  # (R,)
+
+        weights = torch.cat([self.shares(membership), torch.zeros(1, genres)])  # (M+1, G)
+        seen = torch.zeros(users, genres).index_add_(0, train.user, weights[train.movie])  # (U, G)
+        counts = torch.bincount(train.user, minlength=users)  # (U,)
+        self.register_buffer("genre_share", weights)
+        self.register_buffer("genres_seen", seen / counts.clamp(min=1)[:, None].sqrt())
+        self.register_buffer("user_counts", counts.float())
+        self.register_buffer(
+            "movie_counts", torch.bincount(train.movie, minlength=movies + 1).float()
+        )
+        with torch.no_grad():  # Who has no ratings stays at the prior's mean.
+            self.user.mean[counts == 0] = 0
+
+    @classmethod
+    def from_state(
+        cls,
+        settings: ModelSettings,
+        replicas: int,
+        limits: tuple[float, float],
+        state: dict[str, Tensor],
+    ) -> Network:
+        """A network with the weights and buffers of a state, whose shapes must fit the settings.
+
+        Raises:
+            KeyError, RuntimeError: names or shapes do not fit.
+        """
+        membership = (state["genre_share"][:-1] > 0).float()
+        nothing = torch.empty(0, dtype=torch.int64)
+        train = Ratings(nothing, nothing, nothing.float(), nothing)
+        generator = torch.Generator().manual_seed(0)
+        users = len(state["user_counts"])
+        network = cls(settings, replicas, train, membership, users, limits, generator)
+        # The training ratings give some buffers their length.
+        for name, buffer in list(network.named_buffers(remove_duplicate=False)):
+            module, _, leaf = name.rpartition(".")
+            network.get_submodule(module)._buffers[leaf] = buffer.new_empty(state[name].shape)
+        network.load_state_dict(state)
+        return network
+
+    def forward(
+        self,
+        users: Tensor,
+        movies: Tensor,
+        times: Tensor | None = None,
+        genres: Tensor | None = None,
+        own: Tensor | None = None,
+        generator: Generator | None = None,
+    ) -> Output:
+        """Predict a batch.
+
+        Args:
+            users: (B,).
+            movies: (B,); `unknown`, or a movie without training ratings, is known by genres alone.
+            times: (B,) seconds, or None where the time is not known.
+            genres: (B, G) genres to use in place of the movies' own, 0 or 1.
+            own: (B,) positions among the training ratings, for training ratings only.
+            generator: samples the embeddings; without it, their means are used.
+        """
+        s = self.settings
+        share = self.genre_share[movies] if genres is None else self.shares(genres)  # (B, G)
+        movies = torch.where(self.movie_counts[movies] > 0, movies, self.unknown)  # (B,)
+        u, m = self.user(users, generator), self.movie(movies, generator)  # (B, R, D+1)
+        if s.history:
+            u = u + self.user_history(self.movie_seen, users, generator)  # (B, R, D+1)
+            m = m + self.movie_history(self.user_seen, movies, generator)  # (B, R, D+1)
+        bias, parts = u[..., -1] + m[..., -1], []  # (B, R)
+        if s.genres:
+            g = self.genre.mix(share, generator)  # (B, R, D+1)
+            u = u + self.genre_seen.mix(self.genres_seen[users], generator)  # (B, R, D+1)
+            bias = bias + g[..., -1]
+            parts.append(g[..., :-1])
+        u, m = u[..., :-1], m[..., :-1]  # (B, R, D)
+        parts = [u, m, *parts]
+        if s.cross:
+            products = [u * part for part in parts[1:]]
+            bias = bias + torch.stack([product.sum(-1) for product in products]).sum(0)  # (B, R)
+            parts += products
+        near = None
+        if self.session is not None:
+            if times is None:
+                near = bias.new_zeros(*bias.shape, len(SCALES))
+            else:
+                near = self.session(users, times, own)  # (B, R, S)
+            parts.append(near)
+        x = torch.cat(parts, -1).transpose(0, 1)  # (R, B, inputs)
+        timeless = self.centre + bias.T + self.dense(x)  # (R, B)
+        if s.squash:
+            low, high = self.limits
+            timeless = low + (high - low) * timeless.sigmoid()
+        if near is None or self.session is None:
+            return Output(timeless, timeless)
+        return Output(timeless + (near * self.session.amplitude).sum(-1).T, timeless)
+
+    @staticmethod
+    def shares(genres: Tensor) -> Tensor:
+        """Weights of genres in a movie's genre vector, (B, G): 1 / sqrt(how many it has)."""
+        return genres / genres.sum(1, keepdim=True).clamp(min=1).sqrt()
+
+    def loss(self, output: Output, ratings: Tensor, users: Tensor, movies: Tensor) -> Loss:
+        """Terms of the batch's loss, fit + kl_weight * kl; over an epoch, kl counts each row once.
+
+        fit = (r - rating)^2 / (2 noise^2) + log noise,  kl = mean_b KL(row of b) / count(row of b).
+        `movies` are the true ones, also where the network was shown the unknown movie.
+        """
+        error = ((ratings - output.rating) ** 2).mean(1)  # (R,)
+        if self.settings.embedding == "point":
+            return Loss(error, torch.zeros_like(error))
+        fit = 0.5 * error * (-2 * self.log_noise).exp() + self.log_noise  # (R,)
+        of_user, of_movie = self.user.kl(users), self.movie.kl(movies)  # (B, R)
+        rare = self.movie.kl(slice(self.unknown, None)).sum(0)  # (R,)
+        if self.settings.history:
+            of_user = of_user + self.user_seen.kl(users)
+            of_movie = of_movie + self.movie_seen.kl(movies)
+        if self.settings.genres:
+            rare = rare + self.genre.kl(slice(None)).sum(0) + self.genre_seen.kl(slice(None)).sum(0)
+        common = of_user / self.user_counts[users][:, None]
+        common = common + of_movie / self.movie_counts[movies][:, None]  # (B, R)
+        return Loss(fit, common.mean(0) + rare / self.user_counts.sum())
+
+    def negative_log_likelihood(self, mse: float) -> float:
+        """Mean negative log likelihood per rating at this MSE; for point embeddings the MSE."""
+        if self.settings.embedding == "point":
+            return mse
+        log_noise = self.log_noise.detach()
+        return float((0.5 * mse * (-2 * log_noise).exp() + log_noise).mean())
+
+    @torch.no_grad()
+    def remember(self, own: Tensor, ratings: Tensor, output: Output) -> None:
+        """Keep what the timeless part leaves of these training ratings, for neighbours in time."""
+        if self.session is not None:
+            self.session.residuals[own] = (ratings - output.timeless).T
+
+    @staticmethod
+    def kind_of(name: str) -> str:
+        """Whether a parameter is of an embedding, of a prior or of the dense network."""
+        if name.endswith((".mean", ".log_std")):
+            return "embedding"
+        return "prior" if name.endswith(("log_prior", "log_noise")) else "network"
+
+    def genre_posterior(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of every genre embedding, (G, R, D) each."""
+        mean = self.genre.mean[..., :-1].detach()
+        if not self.genre.variational:
+            return mean, torch.zeros_like(mean)
+        return mean, self.genre.log_std[..., :-1].detach().exp()
+
+    @torch.no_grad()
+    def predict(
+        self,
+        users: Tensor,
+        movies: Tensor,
+        times: Tensor | None = None,
+        genres: Tensor | None = None,
+        own: Tensor | None = None,
+        samples: int = 0,
+        generator: Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Mean over replicas, kept on the scale, and standard deviation of ratings, (B,) each.
+
+        deviation^2 = noise^2 + spread of the replicas + spread of the posterior, the last from
+        `samples` draws of each replica. For point embeddings the noise is not known and left out.
+        """
+        rating = self(users, movies, times, genres, own).rating  # (R, B)
+        variance = rating.var(0, correction=0)  # (B,)
+        if self.settings.embedding == "variational":
+            variance = variance + (2 * self.log_noise).exp().mean()
+            for _ in range(samples):
+                sampled = self(users, movies, times, genres, own, generator).rating  # (R, B)
+                variance = variance + (sampled - rating).square().mean(0) / samples
+        return rating.mean(0).clamp(*self.limits), variance.sqrt()

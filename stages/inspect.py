@@ -1,0 +1,30 @@
+"""Stage inspect: are the genre embeddings appropriate? Evidence, verdicts, pictures, a report."""
+
+from stages import run
+
+
+def main() -> None:
+    from genre_embeddings.settings import load_settings
+
+    settings = load_settings()
+
+    from genre_embeddings import files
+    from genre_embeddings.asking import gather
+    from genre_embeddings.figures import draw_heatmaps
+    from genre_embeddings.inspection import inspect
+    from genre_embeddings.report import write_report
+
+    answer = inspect(gather(settings))
+    plots = files.PLOTS / "inspect"
+    for name in ("similarity", "evidence", "scatter", "nulls", "map", "neighbours", "costs"):
+        files.write_rows(plots / f"{name}.json", getattr(answer, name))
+    heatmaps = plots / "heatmaps.png"
+    draw_heatmaps(answer.matrices, answer.labels, answer.order, answer.told, heatmaps)
+    write_report(answer, [heatmaps], files.REPORT)
+    files.write_metrics(files.METRICS / "inspect.json", answer.metrics)
+    outcomes = ", ".join(f"{verdict.line}: {verdict.outcome}" for verdict in answer.verdicts)
+    print(f"inspected the genres ({outcomes}) -> {files.REPORT}")
+
+
+if __name__ == "__main__":
+    run(main)

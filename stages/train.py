@@ -1,0 +1,34 @@
+"""Stage train: fit the network and keep the weights of the best epoch."""
+
+from stages import run
+
+
+def main() -> None:
+    from genre_embeddings.settings import load_settings
+
+    settings = load_settings()
+
+    from genre_embeddings import files
+    from genre_embeddings.batches import Ratings
+    from genre_embeddings.model import build_network, genre_sets, save_model
+    from genre_embeddings.training import fit, use_threads
+
+    use_threads(settings.train.threads)
+    movies, users, genres = (
+        files.read_table(files.PREPARED / f"{name}.parquet")
+        for name in ("movies", "users", "genres")
+    )
+    train, validation = (Ratings.of(files.read_side(side)) for side in ("train", "validation"))
+    membership = genre_sets(movies, genres.height)
+    network = build_network(settings, train, membership, users.height, files.read_meta())
+    history, best = fit(network, train, validation, settings.train, settings.seed)
+    save_model(network)
+    chosen = history[best.epoch - 1]
+    print(
+        f"trained {settings.train.replicas} replicas for {len(history)} epochs, best {best.epoch}: "
+        f"validation RMSE {chosen['validation/rmse']:.4f} -> {files.MODEL}"
+    )
+
+
+if __name__ == "__main__":
+    run(main)
