@@ -17,6 +17,12 @@ def run(main: Callable[[], None]) -> None:
 
     try:
         main()
+    except ModuleNotFoundError as error:
+        sys.exit(
+            f"error: {sys.executable} has no module {error.name!r}. DVC takes the python that is "
+            "first on PATH: activate the environment with `source .venv/bin/activate`, or set it "
+            "up with `make install`."
+        )
     except InputError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
