@@ -85,10 +85,11 @@ def _lenskit(size: int, decay: float) -> Settings:
     return {"embedding_size": size, "regularization": decay, "epochs": 20}
 
 
-def _myfm(implicit: bool, day: bool) -> tuple[Settings, ...]:
+def _myfm(implicit: bool, day: bool, *best: int) -> tuple[Settings, ...]:
+    sizes = sorted([(32, 256), (16, 256), (16, 512), (8, 256)], key=lambda size: size != best)
     return tuple(
         {"rank": rank, "samples": samples, "implicit": implicit, "day": day}
-        for rank, samples in ((32, 256), (16, 256), (16, 512), (8, 256))
+        for rank, samples in sizes
     )
 
 
@@ -118,13 +119,13 @@ PEERS = (
         "lenskit",
         tuple(_lenskit(size, decay) for size in (100, 50) for decay in (0.15, 0.1)),
     ),
-    Peer("myfm", "myFM, genres", "myfm", _myfm(False, False)),
-    Peer("myfm-implicit", "myFM, genres, implicit", "myfm", _myfm(True, False)),
+    Peer("myfm", "myFM, genres", "myfm", _myfm(False, False, 16, 256)),
+    Peer("myfm-implicit", "myFM, genres, implicit", "myfm", _myfm(True, False, 32, 256)),
     Peer(
         "myfm-day",
         "myFM, genres, implicit, day",
         "myfm",
-        _myfm(True, True),
+        _myfm(True, True, 32, 256),
         needs_time=True,
     ),
 )

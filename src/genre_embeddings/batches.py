@@ -88,4 +88,8 @@ class Slices:
 
 def seed_of(*parts: int) -> int:
     """One 63-bit seed from several numbers, so that neighbouring seeds have nothing in common."""
-    return int(np.random.SeedSequence(parts).generate_state(2, np.uint32).view(np.uint64)[0] >> 1)
+    # The number of parts counts, because a seed sequence takes trailing zeros for nothing.
+    return int(
+        np.random.SeedSequence([len(parts), *parts]).generate_state(2, np.uint32).view(np.uint64)[0]
+        >> 1
+    )

@@ -92,8 +92,8 @@ def evaluate(
         reliability=_reliability(test),
         genres=_per_genre(test, baseline, movies, genres, scale),
         support=[
-            *_by_support(test, active[test.user], "user", rng),
-            *_by_support(test, seen[test.movie], "movie", rng),
+            *_by_support(test, active[test.user], "ratings of the user", rng),
+            *_by_support(test, seen[test.movie], "ratings of the movie", rng),
         ],
         calibration=[{"level": level, "coverage": share} for level, share in curve.items()],
     )

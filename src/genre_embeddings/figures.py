@@ -59,25 +59,32 @@ def draw_heatmaps(
         told: (G, G) whether a cell of the first is told from zero; others get a dot.
         path: the PNG.
     """
-    size = 2.2 + 0.27 * len(order)
+    columns = min(3, len(matrices))
+    rows = -(-len(matrices) // columns)
+    size = 2.2 + 0.22 * len(order)
     figure, grid = plt.subplots(
-        1, len(matrices), figsize=(size * len(matrices) + 1.4, size + 0.6), layout="constrained",
-        squeeze=False, sharey=True,
+        rows, columns, figsize=(size * columns + 1.2, size * rows), layout="constrained",
+        squeeze=False, sharex=True, sharey=True,
     )  # fmt: skip
+    for axes in grid.flat[len(matrices) :]:
+        axes.remove()
     names = [labels[k] for k in order]
     image = None
-    for axes, (title, similarity) in zip(grid[0], matrices.items(), strict=True):
+    for axes, (title, similarity) in zip(grid.flat, matrices.items(), strict=False):
         index = np.ix_(order, order)
         shown = similarity[index]
         image = axes.imshow(shown, cmap=DIVERGING, vmin=-1, vmax=1)
         axes.set_title(title)
         axes.set_xticks(range(len(names)), names, rotation=90)
+        axes.tick_params(labelbottom=True)
         axes.set_yticks(range(len(names)), names)
         axes.tick_params(length=0)
         if title == next(iter(matrices)):
             unsure = ~told[index] & np.isfinite(shown) & ~np.eye(len(order), dtype=bool)
-            rows, columns = np.nonzero(unsure)
-            axes.scatter(columns, rows, s=4, color="black")
+            down, across = np.nonzero(unsure)
+            axes.scatter(across, down, s=4, color="black")
     if image is not None:
-        figure.colorbar(image, ax=grid[0].tolist(), label="similarity", shrink=0.7)
+        figure.colorbar(
+            image, ax=grid.flat[: len(matrices)].tolist(), label="similarity", shrink=0.6
+        )
     _save(figure, path)

@@ -39,7 +39,7 @@ BY_FREQUENCY = (
 """The genres from the most to the least common, in the order of real movies."""
 
 TASTE_DIMENSIONS = 6
-SPREAD = 0.45
+SPREAD = 0.25
 FACTORS = 4
 MEAN, USER_SD, MOVIE_SD, TASTE_SD, FACTOR_SD = 3.5, 0.4, 0.4, 0.5, 0.3
 GENRES_OF_A_MOVIE = (0.3, 0.35, 0.25, 0.1)
