@@ -12,12 +12,14 @@ def main() -> None:
 
     from genre_embeddings import files
     from genre_embeddings.baselines import fit_bias
+    from genre_embeddings.batches import Ratings
     from genre_embeddings.evaluation import Predicted, evaluate
     from genre_embeddings.figures import draw_histogram
     from genre_embeddings.model import POSTERIOR_DRAWS, load_model, predict
 
     meta = files.read_meta()
     network = load_model()
+    network.follow(Ratings.of(files.read_side("train")))
     movies, genres = (
         files.read_table(files.MODEL / f"{name}.parquet") for name in ("movies", "genres")
     )

@@ -50,7 +50,7 @@ class Loss(NamedTuple):
     """Terms of a batch's loss, (R,) each.
 
     Attributes:
-        fit: mean negative log likelihood (for point embeddings the mean squared error).
+        fit: mean negative log likelihood, up to a constant.
         kl: the batch's share of the divergence from the prior, per rating.
     """
 
@@ -67,49 +67,59 @@ def draw(mean: Tensor, variance: Tensor, generator: Generator) -> Tensor:
 class Table(nn.Module):
     """Embeddings with a posterior N(mean, std^2) for each entry and a prior for each column.
 
-    KL(row) = sum_d log(prior_d / std_d) + (std_d^2 + mean_d^2) / (2 prior_d^2) - 1/2.
-    The last column serves as a bias.
+    KL(row) = sum_c log(prior_c / std_c) + (std_c^2 + mean_c^2) / (2 prior_c^2) - 1/2.
+    Where there is a bias it is one column more, the last: C = D + 1 columns, else C = D.
     """
 
     def __init__(
-        self, rows: int, columns: int, replicas: int, variational: bool, generator: Generator
+        self,
+        rows: int,
+        dim: int,
+        replicas: int,
+        variational: bool,
+        generator: Generator,
+        bias: float | None = None,
     ) -> None:
+        """Draw the first means; `bias` is the prior of the bias column, None for no such column."""
         super().__init__()
-        shape = (rows, replicas, columns)
-        first = torch.randn(shape, generator=generator) * 0.1
-        first[..., -1] *= 0.1
+        columns = dim if bias is None else dim + 1
+        mean = torch.randn(rows, replicas, columns, generator=generator) * 0.1
+        std, prior = torch.full_like(mean, 0.03), torch.full((replicas, columns), 0.3)
+        if bias is not None:
+            mean[..., -1] *= 0.1
+            std[..., -1], prior[:, -1] = 0.1, bias
         self.variational = variational
-        self.mean = nn.Parameter(first)  # (rows, R, D+1)
+        self.mean = nn.Parameter(mean)  # (rows, R, C)
         if variational:
-            self.log_std = nn.Parameter(torch.full(shape, math.log(0.03)))  # (rows, R, D+1)
-            self.log_prior = nn.Parameter(torch.full(shape[1:], math.log(0.3)))  # (R, D+1)
+            self.log_std = nn.Parameter(std.log())  # (rows, R, C)
+            self.log_prior = nn.Parameter(prior.log())  # (R, C)
 
     @property
     def variance(self) -> Tensor:
-        """Posterior variances, (rows, R, D+1)."""
+        """Posterior variances, (rows, R, C)."""
         return (2 * self.log_std).exp()
 
     def forward(self, rows: Tensor, generator: Generator | None) -> Tensor:
-        """Rows of the table, (B, R, D+1), sampled if there is a generator."""
-        mean = self.mean[rows]  # (B, R, D+1)
+        """Rows of the table, (B, R, C), sampled if there is a generator."""
+        mean = self.mean[rows]  # (B, R, C)
         if generator is None or not self.variational:
             return mean
-        return draw(mean, (2 * self.log_std[rows]).exp(), generator)  # (B, R, D+1)
+        return draw(mean, (2 * self.log_std[rows]).exp(), generator)
 
     def mix(self, weights: Tensor, generator: Generator | None) -> Tensor:
-        """Weighted sums of all rows, (B, R, D+1), sampled at the sum; weights (B, rows)."""
-        mean = torch.einsum("bk,krd->brd", weights, self.mean)  # (B, R, D+1)
+        """Weighted sums of all rows, (B, R, C), sampled at the sum; weights (B, rows)."""
+        mean = torch.einsum("bk,krc->brc", weights, self.mean)  # (B, R, C)
         if generator is None or not self.variational:
             return mean
-        return draw(mean, torch.einsum("bk,krd->brd", weights**2, self.variance), generator)
+        return draw(mean, torch.einsum("bk,krc->brc", weights**2, self.variance), generator)
 
     def kl(self, rows: Tensor | slice) -> Tensor:
-        """Divergence of rows from the prior, (B, R)."""
-        mean = self.mean[rows]  # (B, R, D+1)
+        """Divergence of rows from the prior, (B, R); zero for point embeddings."""
+        mean = self.mean[rows]  # (B, R, C)
         if not self.variational:
             return mean.new_zeros(mean.shape[:2])
         log_std = self.log_std[rows]
-        ratio = ((2 * log_std).exp() + mean**2) * (-2 * self.log_prior).exp()  # (B, R, D+1)
+        ratio = ((2 * log_std).exp() + mean**2) * (-2 * self.log_prior).exp()  # (B, R, C)
         return (self.log_prior - log_std + 0.5 * ratio - 0.5).sum(-1)
 
 
@@ -128,73 +138,95 @@ class Gather(torch.autograd.Function):
         return None, None, ctx.transposed @ grad.contiguous()
 
 
-def _starts(rows: Tensor, count: int) -> Tensor:
-    """Where each row's entries begin in a sorted list of rows, (count + 1,)."""
-    return functional.pad(torch.bincount(rows, minlength=count).cumsum(0), (1, 0))
+def _offsets(index: Tensor, size: int) -> Tensor:
+    """Where the entries of each row begin in a sorted list of rows, (size + 1,)."""
+    return functional.pad(torch.bincount(index, minlength=size).cumsum(0), (1, 0))
+
+
+def _counting_matrix(starts: Tensor, entries: Tensor, sizes: tuple[int, int]) -> Tensor:
+    """Sparse matrix with a 1 for each entry."""
+    ones = torch.ones(len(entries), device=entries.device)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(starts, entries, ones, sizes, check_invariants=False)
 
 
 class History(nn.Module):
     """Which movies a user rated in training, or which users rated a movie: the latest `most`.
 
     pooled(i) = sum_{j in history(i)} y_j / sqrt(|history(i)|); an empty history gives zero.
+    A training rating (`own`, its position) is left out of its own history: that it is there must
+    not say that it exists.
     """
 
     starts: Tensor
     entries: Tensor
     back_starts: Tensor
     back_entries: Tensor
+    columns: Tensor
+    kept: Tensor
 
     def __init__(
         self, rows: Tensor, columns: Tensor, times: Tensor, sizes: tuple[int, int], most: int
     ) -> None:
         super().__init__()
-        self.sizes = sizes
-        order = torch.argsort(times, descending=True, stable=True)
-        order = order[torch.argsort(rows[order], stable=True)]
-        rank = torch.arange(len(rows)) - _starts(rows, sizes[0])[rows[order]]
-        order = order[rank < most]
+        self.sizes, self.most = sizes, most
+        self.register_buffer("columns", columns, persistent=False)  # (N,)
+        self.register_buffer("kept", torch.empty(0), persistent=False)  # (N,) within `most`
+        order = self.follow(rows, columns, times)
         rows, columns = rows[order], columns[order]
         back = torch.argsort(columns, stable=True)
-        self.register_buffer("starts", _starts(rows, sizes[0]))
+        self.register_buffer("starts", _offsets(rows, sizes[0]))
         self.register_buffer("entries", columns)
-        self.register_buffer("back_starts", _starts(columns, sizes[1]))
+        self.register_buffer("back_starts", _offsets(columns, sizes[1]))
         self.register_buffer("back_entries", rows[back])
 
-    def forward(self, table: Table, rows: Tensor, generator: Generator | None) -> Tensor:
-        """Pooled embeddings of the histories of `rows`, (B, R, D+1)."""
-        _, replicas, columns = table.mean.shape
-        dense = table.mean.flatten(1)  # (columns, R*(D+1))
-        sample = generator if table.variational else None
-        if sample is not None:
-            dense = torch.cat([dense, table.variance.flatten(1)], 1)  # (columns, 2*R*(D+1))
-        counts = self.starts.diff()  # (rows,)
+    def follow(self, rows: Tensor, columns: Tensor, times: Tensor) -> Tensor:
+        """Learn the positions of the training ratings; returns those kept, by row and latest."""
+        order = torch.argsort(times, descending=True, stable=True)
+        order = order[torch.argsort(rows[order], stable=True)]
+        rank = torch.arange(len(rows)) - _offsets(rows, self.sizes[0])[rows[order]]
+        order = order[rank < self.most]
+        self.columns = columns
+        self.kept = torch.zeros(len(rows), dtype=torch.bool)
+        self.kept[order] = True
+        return order
+
+    def _sums(self, dense: Tensor, rows: Tensor) -> Tensor:
+        """Sums of dense (columns, X) over the histories of rows, (B, X)."""
         if len(self.entries) <= WHOLE_HISTORY:
-            ones = torch.ones(len(self.entries), device=dense.device)
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
-                matrix = torch.sparse_csr_tensor(
-                    self.starts, self.entries, ones, self.sizes, check_invariants=False
-                )
-                transposed = torch.sparse_csr_tensor(
-                    self.back_starts,
-                    self.back_entries,
-                    ones,
-                    self.sizes[::-1],
-                    check_invariants=False,
-                )
-            summed, which, back = Gather.apply(matrix, transposed, dense), slice(None), rows
-        else:
-            which, back = rows.unique(return_inverse=True)
-            begin, count = self.starts[which], counts[which]
-            offsets = count.cumsum(0) - count
-            picks = torch.arange(int(count.sum()), device=rows.device)
-            picks += (begin - offsets).repeat_interleave(count)
-            summed = functional.embedding_bag(self.entries[picks], dense, offsets, mode="sum")
-        count = counts[which].clamp(min=1).to(dense.dtype)[:, None, None]
-        summed = summed.unflatten(1, (-1, replicas, columns))  # (rows, 1 or 2, R, D+1)
-        mean = summed[:, 0] / count.sqrt()  # (rows, R, D+1)
-        pooled = mean if sample is None else draw(mean, summed[:, 1] / count, sample)
-        return pooled[back]  # (B, R, D+1)
+            matrix = _counting_matrix(self.starts, self.entries, self.sizes)
+            transposed = _counting_matrix(self.back_starts, self.back_entries, self.sizes[::-1])
+            return Gather.apply(matrix, transposed, dense)[rows]
+        which, back = rows.unique(return_inverse=True)
+        count = self.starts.diff()[which]
+        offsets = count.cumsum(0) - count
+        picks = torch.arange(int(count.sum()), device=rows.device)
+        picks += (self.starts[which] - offsets).repeat_interleave(count)
+        return functional.embedding_bag(self.entries[picks], dense, offsets, mode="sum")[back]
+
+    def forward(
+        self, table: Table, rows: Tensor, own: Tensor | None, generator: Generator | None
+    ) -> Tensor:
+        """Pooled embeddings of the histories of `rows`, (B, R, D)."""
+        sample = generator if table.variational else None
+        dense = table.mean.flatten(1)  # (columns, R*D)
+        if sample is not None:
+            dense = torch.cat([dense, table.variance.flatten(1)], 1)  # (columns, 2*R*D)
+        sums = self._sums(dense, rows).unflatten(1, (-1, *table.mean.shape[1:]))
+        mean, variance = sums[:, 0], sums[:, -1]  # (B, R, D); the second means nothing unsampled
+        count = self.starts.diff()[rows]  # (B,)
+        if own is not None:
+            left = self.kept[own] & (count > 0)  # (B,) the unknown movie has no history to leave
+            count = count - left.long()
+            column, left = self.columns[own], left.to(mean.dtype)[:, None, None]
+            mean = mean - left * table.mean[column]
+            if sample is not None:
+                own_variance = (2 * table.log_std[column]).exp()
+                variance = (variance - left * own_variance).clamp(min=0)
+        count = count.clamp(min=1).to(mean.dtype)[:, None, None]  # (B, 1, 1)
+        pooled = mean / count.sqrt()
+        return pooled if sample is None else draw(pooled, variance / count, sample)
 
 
 class Session(nn.Module):
@@ -218,7 +250,7 @@ class Session(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(SCALES).log().repeat(replicas, 1))  # (R, S)
         self.log_lambda = nn.Parameter(torch.full(shape, math.log(2.0)))  # (R, S)
         self.amplitude = nn.Parameter(torch.full(shape, 0.9 / len(SCALES)))  # (R, S)
-        self.register_buffer("users", users)  # (N,) sorted by user, then time
+        self.register_buffer("users", users, persistent=False)  # (N,) sorted by user, then time
         self.register_buffer("times", times)  # (N,) seconds
         self.register_buffer("residuals", torch.zeros(len(users), replicas))  # (N, R)
 
@@ -309,12 +341,12 @@ class Network(nn.Module):
         dim, movies = settings.dim, self.unknown
         variational = settings.embedding == "variational"
 
-        def table(rows: int) -> Table:
-            return Table(rows, dim + 1, replicas, variational, generator)
+        def table(rows: int, bias: float | None = None) -> Table:
+            return Table(rows, dim, replicas, variational, generator, bias)
 
-        self.user, self.movie = table(users), table(movies + 1)
+        self.user, self.movie = table(users, 0.3), table(movies + 1, 0.3)
         if settings.genres:
-            self.genre, self.genre_seen = table(genres), table(genres)
+            self.genre, self.genre_seen = table(genres, 0.1), table(genres)
         if settings.history:
             self.movie_seen, self.user_seen = table(movies + 1), table(users)
             size, most = (users, movies + 1), settings.history
@@ -364,11 +396,21 @@ class Network(nn.Module):
         users = len(state["user_counts"])
         network = cls(settings, replicas, train, membership, users, limits, generator)
         # The training ratings give some buffers their length.
-        for name, buffer in list(network.named_buffers(remove_duplicate=False)):
-            module, _, leaf = name.rpartition(".")
-            network.get_submodule(module)._buffers[leaf] = buffer.new_empty(state[name].shape)
+        for name, buffer in network.state_dict(keep_vars=True).items():
+            if not isinstance(buffer, nn.Parameter):
+                module, _, leaf = name.rpartition(".")
+                network.get_submodule(module)._buffers[leaf] = buffer.new_empty(state[name].shape)
         network.load_state_dict(state)
+        if network.session is not None:
+            counts = network.user_counts.long()
+            network.session.users = torch.arange(users).repeat_interleave(counts)
         return network
+
+    def follow(self, train: Ratings) -> None:
+        """Know the training ratings by position again, which `own` needs in a loaded network."""
+        if self.settings.history:
+            self.user_history.follow(train.user, train.movie, train.time)
+            self.movie_history.follow(train.movie, train.user, train.time)
 
     def forward(
         self,
@@ -393,19 +435,17 @@ class Network(nn.Module):
         share = self.genre_share[movies] if genres is None else self.shares(genres)  # (B, G)
         movies = torch.where(self.movie_counts[movies] > 0, movies, self.unknown)  # (B,)
         u, m = self.user(users, generator), self.movie(movies, generator)  # (B, R, D+1)
+        bias, u, m = u[..., -1] + m[..., -1], u[..., :-1], m[..., :-1]  # (B, R), (B, R, D)
         if s.history:
-            u = u + self.user_history(self.movie_seen, users, generator)  # (B, R, D+1)
-            m = m + self.movie_history(self.user_seen, movies, generator)  # (B, R, D+1)
-        bias, parts = u[..., -1] + m[..., -1], []  # (B, R)
+            u = u + self.user_history(self.movie_seen, users, own, generator)  # (B, R, D)
+            m = m + self.movie_history(self.user_seen, movies, own, generator)  # (B, R, D)
+        parts = [u, m]
         if s.genres:
             g = self.genre.mix(share, generator)  # (B, R, D+1)
-            u = u + self.genre_seen.mix(self.genres_seen[users], generator)  # (B, R, D+1)
-            bias = bias + g[..., -1]
-            parts.append(g[..., :-1])
-        u, m = u[..., :-1], m[..., :-1]  # (B, R, D)
-        parts = [u, m, *parts]
+            u = u + self.genre_seen.mix(self.genres_seen[users], generator)  # (B, R, D)
+            bias, parts = bias + g[..., -1], [u, m, g[..., :-1]]
         if s.cross:
-            products = [u * part for part in parts[1:]]
+            products = [u * part for part in parts[1:]]  # (B, R, D) each
             bias = bias + torch.stack([product.sum(-1) for product in products]).sum(0)  # (B, R)
             parts += products
         near = None
@@ -436,8 +476,6 @@ class Network(nn.Module):
         `movies` are the true ones, also where the network was shown the unknown movie.
         """
         error = ((ratings - output.rating) ** 2).mean(1)  # (R,)
-        if self.settings.embedding == "point":
-            return Loss(error, torch.zeros_like(error))
         fit = 0.5 * error * (-2 * self.log_noise).exp() + self.log_noise  # (R,)
         of_user, of_movie = self.user.kl(users), self.movie.kl(movies)  # (B, R)
         rare = self.movie.kl(slice(self.unknown, None)).sum(0)  # (R,)
@@ -451,9 +489,7 @@ class Network(nn.Module):
         return Loss(fit, common.mean(0) + rare / self.user_counts.sum())
 
     def negative_log_likelihood(self, mse: float) -> float:
-        """Mean negative log likelihood per rating at this MSE; for point embeddings the MSE."""
-        if self.settings.embedding == "point":
-            return mse
+        """Mean negative log likelihood per rating at this MSE, up to a constant."""
         log_noise = self.log_noise.detach()
         return float((0.5 * mse * (-2 * log_noise).exp() + log_noise).mean())
 
@@ -491,13 +527,11 @@ class Network(nn.Module):
         """Mean over replicas, kept on the scale, and standard deviation of ratings, (B,) each.
 
         deviation^2 = noise^2 + spread of the replicas + spread of the posterior, the last from
-        `samples` draws of each replica. For point embeddings the noise is not known and left out.
+        `samples` draws of each replica.
         """
         rating = self(users, movies, times, genres, own).rating  # (R, B)
-        variance = rating.var(0, correction=0)  # (B,)
-        if self.settings.embedding == "variational":
-            variance = variance + (2 * self.log_noise).exp().mean()
-            for _ in range(samples):
-                sampled = self(users, movies, times, genres, own, generator).rating  # (R, B)
-                variance = variance + (sampled - rating).square().mean(0) / samples
+        variance = (2 * self.log_noise).exp().mean() + rating.var(0, correction=0)  # (B,)
+        for _ in range(samples if self.settings.embedding == "variational" else 0):
+            sampled = self(users, movies, times, genres, own, generator).rating  # (R, B)
+            variance = variance + (sampled - rating).square().mean(0) / samples
         return rating.mean(0).clamp(*self.limits), variance.sqrt()

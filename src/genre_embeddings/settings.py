@@ -131,6 +131,7 @@ class TrainSettings(Section):
     weight_decay: Annotated[float, Field(ge=0)]
     kl_weight: Annotated[float, Field(ge=0)]
     movie_dropout: Annotated[float, Field(ge=0, lt=1)]
+    rare_dropout: Annotated[float, Field(ge=0)]
     threads: Annotated[int, Field(ge=0)]
 
     @model_validator(mode="after")

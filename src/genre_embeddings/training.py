@@ -41,8 +41,7 @@ class Fitting(lightning.LightningModule):
     """Owns the loss and the optimiser of a network, and one epoch's errors.
 
     Both sides are measured alike, after each epoch, by the mean of the posterior and of the
-    replicas: `rmse` in stars, and `loss`, the negative log likelihood per rating (the mean squared
-    error for point embeddings).
+    replicas: `rmse` in stars, and `loss`, the negative log likelihood per rating.
     """
 
     def __init__(
@@ -73,10 +72,10 @@ class Fitting(lightning.LightningModule):
         """Loss of the training ratings at the positions `own`, (B,)."""
         batch = self.sides["train"].part(own.to(self.device))
         genres = (self.network.genre_share[batch.movie] > 0).float()  # (B, G)
-        dropped = torch.rand(batch.count, generator=self.generator, device=self.device)
-        shown = torch.where(
-            dropped < self.settings.movie_dropout, self.network.unknown, batch.movie
-        )
+        rare = self.settings.rare_dropout / self.network.movie_counts[batch.movie]  # (B,)
+        chance = torch.rand(batch.count, generator=self.generator, device=self.device)
+        hidden = chance < self.settings.movie_dropout + rare
+        shown = torch.where(hidden, self.network.unknown, batch.movie)
         output = self.network(
             batch.user, shown, batch.time, genres=genres, own=own, generator=self.generator
         )
@@ -124,17 +123,20 @@ class Fitting(lightning.LightningModule):
         return self.history[-1]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam with a rate each for embeddings, network and prior; cosine schedule by step."""
+        """AdamW with a rate each for embeddings, network and prior; cosine schedule by step."""
         groups: dict[str, list[torch.nn.Parameter]] = {"embedding": [], "prior": [], "network": []}
         for name, parameter in self.network.named_parameters():
             groups[self.network.kind_of(name)].append(parameter)
         s = self.settings
-        optimizer = torch.optim.Adam(
+        # Variational embeddings have their prior in the place of weight decay.
+        decay = s.weight_decay if self.network.settings.embedding == "point" else 0.0
+        optimizer = torch.optim.AdamW(
             [
-                {"params": groups["embedding"], "lr": s.lr, "weight_decay": s.weight_decay},
+                {"params": groups["embedding"], "lr": s.lr, "weight_decay": decay},
                 {"params": groups["prior"], "lr": PRIOR_LR},
                 {"params": groups["network"], "lr": s.network_lr},
             ],
+            weight_decay=0.0,
             fused=True,
         )
         steps = self.trainer.estimated_stepping_batches
