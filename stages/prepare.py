@@ -10,12 +10,15 @@ def main() -> None:
 
     from genre_embeddings import files
     from genre_embeddings.sources import open_source
+    from genre_embeddings.sources.genome import genome_content
     from genre_embeddings.tables import build_tables, truth_content, write_tables
 
     with open_source(settings.data, settings.planted) as source:
         tables = build_tables(source, settings.data)
+        genome = genome_content(source.genome, tables.movies, tables.genres)
     write_tables(tables)
     files.write_json(files.TRUTH, truth_content(tables.genres, source.truth))
+    files.write_json(files.GENOME, genome)
     files.write_metrics(files.METRICS / "prepare.json", tables.counts)
     print(
         f"prepared {tables.ratings.height:,} ratings by {tables.users.height:,} users of "

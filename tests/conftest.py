@@ -1,6 +1,10 @@
 """Shared by all tests: settings shrunk to a world that trains in a second."""
 
+import os
 from pathlib import Path
+
+# Batches are small here: a second thread would only wait, and long where tests run side by side.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import polars as pl
 import pytest

@@ -57,4 +57,5 @@ def gather(settings: Settings) -> Question:
         settings=settings.inspect,
         seed=settings.seed,
         retrain=retrain,
+        genome=files.read_json(files.GENOME),
     )

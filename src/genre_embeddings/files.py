@@ -22,6 +22,7 @@ from genre_embeddings.errors import InputError
 
 PREPARED = Path("data/prepared")
 TRUTH = Path("data/truth.json")
+GENOME = Path("data/genome.json")
 SPLIT = Path("data/split")
 MODEL = Path("models")
 PREDICTIONS = Path("data/predictions")
@@ -57,6 +58,7 @@ class Side(NamedTuple):
 _MAKER = {
     PREPARED: "prepare",
     TRUTH: "prepare",
+    GENOME: "prepare",
     SPLIT: "split",
     MODEL: "train",
     PREDICTIONS: "evaluate",

@@ -75,6 +75,7 @@ class Question:
         settings: section `inspect`.
         seed: draws users, permutations and bootstraps.
         retrain: trains a model of other genre sets, (M, G) of 0 and 1, or of none for None.
+        genome: similarity by the tag genome, where the data have one.
     """
 
     network: Network
@@ -89,6 +90,7 @@ class Question:
     settings: InspectSettings
     seed: int
     retrain: Callable[[torch.Tensor | None], Network]
+    genome: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -269,6 +271,10 @@ def _compare(
     if q.truth is not None:
         planted = np.asarray(q.truth["similarity"])
         found["truth"] = Similarity(planted, np.ones(planted.shape, dtype=bool)).restrict(usable)
+    if q.genome is not None:
+        tagged = np.array(q.genome["similarity"], dtype=np.float64)  # null becomes NaN
+        seen = np.isfinite(tagged)
+        found["genome"] = Similarity(np.where(seen, tagged, 0), seen).restrict(usable)
     untrained = response_similarity(ask(q.untrained, users)).restrict(usable)
     shuffled = []
     for _ in range(q.settings.retrainings):

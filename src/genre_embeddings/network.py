@@ -16,7 +16,6 @@ N training ratings, S time scales, W neighbours in time on either side.
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any, NamedTuple
 
 import torch
@@ -32,6 +31,8 @@ WINDOW = 16
 """W, ratings looked at before and after in time."""
 SCALES = (60.0, 600.0, 86_400.0)
 """First time scales, in seconds; learnt from there."""
+NEVER = 1e12
+"""Seconds to a rating that is not there: so far that its weight is 0, yet finite."""
 
 
 class Output(NamedTuple):
@@ -58,10 +59,14 @@ class Loss(NamedTuple):
     kl: Tensor
 
 
-def draw(mean: Tensor, variance: Tensor, generator: Generator) -> Tensor:
-    """One sample of N(mean, variance)."""
-    noise = torch.randn(mean.shape, generator=generator, device=mean.device)
-    return mean + (variance + 1e-10).sqrt() * noise
+def draw(mean: Tensor, std: Tensor, generator: Generator) -> Tensor:
+    """One sample of N(mean, std^2)."""
+    return mean + std * torch.randn(mean.shape, generator=generator, device=mean.device)
+
+
+def root(variance: Tensor) -> Tensor:
+    """Square root with a finite slope at zero."""
+    return (variance + 1e-10).sqrt()
 
 
 class Table(nn.Module):
@@ -104,14 +109,15 @@ class Table(nn.Module):
         mean = self.mean[rows]  # (B, R, C)
         if generator is None or not self.variational:
             return mean
-        return draw(mean, (2 * self.log_std[rows]).exp(), generator)
+        return draw(mean, self.log_std[rows].exp(), generator)
 
     def mix(self, weights: Tensor, generator: Generator | None) -> Tensor:
         """Weighted sums of all rows, (B, R, C), sampled at the sum; weights (B, rows)."""
         mean = torch.einsum("bk,krc->brc", weights, self.mean)  # (B, R, C)
         if generator is None or not self.variational:
             return mean
-        return draw(mean, torch.einsum("bk,krc->brc", weights**2, self.variance), generator)
+        variance = torch.einsum("bk,krc->brc", weights**2, self.variance)
+        return draw(mean, root(variance), generator)
 
     def kl(self, rows: Tensor | slice) -> Tensor:
         """Divergence of rows from the prior, (B, R); zero for point embeddings."""
@@ -123,32 +129,26 @@ class Table(nn.Module):
         return (self.log_prior - log_std + 0.5 * ratio - 0.5).sum(-1)
 
 
-class Gather(torch.autograd.Function):
-    """Sparse (rows, columns) @ dense; the transposed matrix at hand makes the way back fast."""
+class Pool(torch.autograd.Function):
+    """Sums of the columns that each row names; by the transposed list the way back is as fast."""
 
     @staticmethod
-    def forward(ctx: Any, matrix: Tensor, transposed: Tensor, dense: Tensor) -> Tensor:
-        """Sums of the columns that each row names."""
-        ctx.transposed = transposed
-        return matrix @ dense
+    def forward(ctx: Any, dense: Tensor, *lists: Tensor) -> Tensor:
+        """Sums, (rows, X), of dense (columns, X); lists: starts, entries, and both transposed."""
+        starts, entries, *ctx.transposed = lists
+        return functional.embedding_bag(entries, dense, starts[:-1], mode="sum")
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Gradient of the dense matrix."""
-        return None, None, ctx.transposed @ grad.contiguous()
+        starts, entries = ctx.transposed
+        back = functional.embedding_bag(entries, grad.contiguous(), starts[:-1], mode="sum")
+        return back, None, None, None, None
 
 
 def _offsets(index: Tensor, size: int) -> Tensor:
     """Where the entries of each row begin in a sorted list of rows, (size + 1,)."""
     return functional.pad(torch.bincount(index, minlength=size).cumsum(0), (1, 0))
-
-
-def _counting_matrix(starts: Tensor, entries: Tensor, sizes: tuple[int, int]) -> Tensor:
-    """Sparse matrix with a 1 for each entry."""
-    ones = torch.ones(len(entries), device=entries.device)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(starts, entries, ones, sizes, check_invariants=False)
 
 
 class History(nn.Module):
@@ -195,9 +195,8 @@ class History(nn.Module):
     def _sums(self, dense: Tensor, rows: Tensor) -> Tensor:
         """Sums of dense (columns, X) over the histories of rows, (B, X)."""
         if len(self.entries) <= WHOLE_HISTORY:
-            matrix = _counting_matrix(self.starts, self.entries, self.sizes)
-            transposed = _counting_matrix(self.back_starts, self.back_entries, self.sizes[::-1])
-            return Gather.apply(matrix, transposed, dense)[rows]
+            lists = (self.starts, self.entries, self.back_starts, self.back_entries)
+            return Pool.apply(dense, *lists)[rows]
         which, back = rows.unique(return_inverse=True)
         count = self.starts.diff()[which]
         offsets = count.cumsum(0) - count
@@ -226,7 +225,7 @@ class History(nn.Module):
                 variance = (variance - left * own_variance).clamp(min=0)
         count = count.clamp(min=1).to(mean.dtype)[:, None, None]  # (B, 1, 1)
         pooled = mean / count.sqrt()
-        return pooled if sample is None else draw(pooled, variance / count, sample)
+        return pooled if sample is None else draw(pooled, root(variance / count), sample)
 
 
 class Session(nn.Module):
@@ -266,8 +265,9 @@ class Session(nn.Module):
         at = at.clamp(0, len(self.users) - 1)
         inside &= self.users[at] == users[:, None]
         distance = (self.times[at] - times[:, None]).abs().float()  # (B, 2W)
-        rate = (-self.log_scale).exp()[None, :, :, None]  # (1, R, S, 1)
-        kernel = torch.exp(-distance[:, None, None] * rate) * inside[:, None, None]  # (B, R, S, 2W)
+        distance = distance.masked_fill(~inside, NEVER)[:, None, None]  # (B, 1, 1, 2W)
+        rate = (-self.log_scale).exp()[:, :, None]  # (R, S, 1)
+        kernel = torch.exp(distance * -rate)  # (B, R, S, 2W)
         residual = self.residuals[at].transpose(1, 2)[:, :, None]  # (B, R, 1, 2W)
         return (kernel * residual).sum(-1) / (kernel.sum(-1) + self.log_lambda.exp())
 
@@ -477,16 +477,21 @@ class Network(nn.Module):
         """
         error = ((ratings - output.rating) ** 2).mean(1)  # (R,)
         fit = 0.5 * error * (-2 * self.log_noise).exp() + self.log_noise  # (R,)
-        of_user, of_movie = self.user.kl(users), self.movie.kl(movies)  # (B, R)
         rare = self.movie.kl(slice(self.unknown, None)).sum(0)  # (R,)
-        if self.settings.history:
-            of_user = of_user + self.user_seen.kl(users)
-            of_movie = of_movie + self.movie_seen.kl(movies)
         if self.settings.genres:
             rare = rare + self.genre.kl(slice(None)).sum(0) + self.genre_seen.kl(slice(None)).sum(0)
-        common = of_user / self.user_counts[users][:, None]
-        common = common + of_movie / self.movie_counts[movies][:, None]  # (B, R)
-        return Loss(fit, common.mean(0) + rare / self.user_counts.sum())
+        kl = rare / self.user_counts.sum()
+        by_user, by_movie = [self.user], [self.movie]
+        if self.settings.history:
+            by_user, by_movie = [self.user, self.user_seen], [self.movie, self.movie_seen]
+        for tables, index, counts in (
+            (by_user, users, self.user_counts),
+            (by_movie, movies, self.movie_counts),
+        ):
+            rows, times = index.unique(return_counts=True)  # (K,)
+            weights = times / (counts[rows] * len(index))  # (K,)
+            kl = kl + sum(weights @ table.kl(rows) for table in tables)  # (R,)
+        return Loss(fit, kl)
 
     def negative_log_likelihood(self, mse: float) -> float:
         """Mean negative log likelihood per rating at this MSE, up to a constant."""

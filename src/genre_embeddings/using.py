@@ -47,6 +47,7 @@ ADDED = ("prediction", "deviation", "known_user", "known_movie")
 """Columns that a prediction adds."""
 
 _LATEST = 32_503_680_000  # seconds: the year 3000; above it lie milliseconds
+_ROW = "(row)"
 _COLUMNS = {"user": ("userId", "user_id"), "movie": ("movieId", "movie_id")}
 
 Kind = Literal["user", "movie"]
@@ -126,7 +127,7 @@ class Trained:
         """The dense index of one id, -1 where it is not known."""
         ids = self.parse(kind, pl.Series([str(value)]))
         if ids.null_count():
-            raise InputError(f"{kind} id {str(value)!r}: {self._allowed(kind)}.")
+            raise InputError(f"{kind} id {str(value)!r}: {self.allowed(kind)}.")
         return int(self.find(kind, ids)[0])
 
     def genre(self, name: str) -> int:
@@ -138,12 +139,8 @@ class Trained:
         if wanted in folded:
             return names.index(name) if name in names else folded.index(wanted)
         close = get_close_matches(wanted, folded, n=1)
-        hint = f"; did you mean {names[folded.index(close[0])]!r}?" if close else ""
-        raise InputError(
-            f"genre {name.strip()!r} is not known{hint} Allowed: {', '.join(names)}."
-            if hint
-            else f"genre {name.strip()!r} is not known; allowed: {', '.join(names)}."
-        )
+        hint = f" (did you mean {names[folded.index(close[0])]!r}?)" if close else ""
+        raise InputError(f"genre {name.strip()!r} is not known{hint}; allowed: {', '.join(names)}.")
 
     def require_genres(self) -> None:
         """Make sure that the model was told the genres."""
@@ -160,7 +157,8 @@ class Trained:
         joined = ["|".join(names[k] for k in listed) for listed in rows["genres"].to_list()]
         return rows.select("movie_id", "title", genres=pl.Series(joined, dtype=pl.String))
 
-    def _allowed(self, kind: Kind) -> str:
+    def allowed(self, kind: Kind) -> str:
+        """What the model's ids are, for an error."""
         table = self.users if kind == "user" else self.movies
         ids = table[f"{kind}_id"]
         what = "text" if ids.dtype == pl.String else "whole numbers"
@@ -289,13 +287,15 @@ def predict_file(model: Trained, source: Path, out: Path, rows: int = ROWS) -> C
     if out.exists() and out.samefile(source):
         raise InputError(f"--out {out} is the file that is read: name another.")
     any_user, counts = AnyUser(model.network), Counts(0, 0, 0)
-    scan = pl.scan_csv(source, infer_schema=False).with_row_index("row", offset=2)
-    filled = scan.filter(~pl.all_horizontal(pl.exclude("row").is_null()))
+    scan = pl.scan_csv(source, infer_schema=False).with_row_index(_ROW, offset=2)
+    filled = scan.filter(~pl.all_horizontal(pl.exclude(_ROW).is_null()))
     with files.replacing(out) as temporary, temporary.open("wb") as written:
         try:
             for chunk in filled.collect_batches(chunk_size=rows, maintain_order=True):
+                if chunk.is_empty():
+                    continue
                 found = _predict_chunk(model, chunk, columns, source, any_user)
-                whole = pl.concat([chunk.drop("row"), found], how="horizontal")
+                whole = pl.concat([chunk.drop(_ROW), found], how="horizontal")
                 whole.write_csv(written, include_header=counts.rows == 0, float_precision=4)
                 counts = Counts(
                     counts.rows + chunk.height,
@@ -334,7 +334,7 @@ def _prediction_columns(source: Path) -> dict[str, str | None]:
                 "times are known, timestamp."
             )
         columns[kind] = chosen[0]
-    taken = [name for name in (*ADDED, "row") if name in present]
+    taken = [name for name in (*ADDED, _ROW) if name in present]
     if taken:
         raise InputError(
             f"{source}, row 1: the file has a column {taken[0]!r} already, which a prediction "
@@ -352,7 +352,7 @@ def _predict_chunk(
 ) -> pl.DataFrame:
     def refuse(bad: pl.Series, name: str | None, allowed: str) -> None:
         if bad.any():
-            row, value = chunk.filter(bad).select("row", str(name)).row(0)
+            row, value = chunk.filter(bad).select(_ROW, str(name)).row(0)
             shown = "empty" if value is None else repr(value)
             raise InputError(f"{source}, row {row}: {name} is {shown}; {allowed}.")
 
@@ -360,7 +360,7 @@ def _predict_chunk(
     ids = {}
     for kind in kinds:
         ids[kind] = model.parse(kind, chunk[str(columns[kind])])
-        refuse(ids[kind].is_null(), columns[kind], model._allowed(kind))
+        refuse(ids[kind].is_null(), columns[kind], model.allowed(kind))
     times = None
     if columns["timestamp"] is not None:
         seconds = chunk["timestamp"].str.strip_chars().cast(pl.Int64, strict=False)
@@ -424,17 +424,17 @@ def neighbours(model: Trained, what: int | str, top: int = 10) -> Neighbours:
     it predicts for the genre, or the movie, less what it predicts for the unknown movie of no
     genre. Movies without training ratings are left out: their genres say all.
     """
-    names = {name.casefold() for name in model.genres["name"]}
+    names = {name.casefold(): name for name in model.genres["name"]}
     if str(what).strip().casefold() in names and model.network.settings.genres:
         return _genre_neighbours(model, model.genre(str(what)), top)
     ids = model.parse("movie", pl.Series([str(what)]))
     movie = -1 if ids.null_count() else int(model.find("movie", ids)[0])
     if movie < 0:
-        close = get_close_matches(str(what).casefold(), sorted(names), n=3)
-        hint = f"; close to it: {', '.join(close)}" if close else ""
+        close = get_close_matches(str(what).casefold(), names, n=1)
+        hint = f" (did you mean {names[close[0]]!r}?)" if close else ""
         raise InputError(
-            f"{str(what)!r} is neither a genre ({', '.join(model.genres['name'])}) nor the id of "
-            f"a movie that the model knows{hint}. Movie ids stand in {files.MODEL}/movies.parquet."
+            f"{str(what)!r} is neither a genre nor the id of a movie that the model knows{hint}; "
+            f"genres: {', '.join(names.values())}; {model.allowed('movie')}."
         )
     return _movie_neighbours(model, movie, top)
 

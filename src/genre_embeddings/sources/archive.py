@@ -58,13 +58,14 @@ def holds(folder: Path, layouts: Sequence[tuple[str, ...]]) -> bool:
 
 @contextmanager
 def open_files(
-    place: Path, layouts: Sequence[tuple[str, ...]]
+    place: Path, layouts: Sequence[tuple[str, ...]], extras: Sequence[str] = ()
 ) -> Iterator[tuple[tuple[str, ...], dict[str, File]]]:
     """The files of the one layout that a folder or zip archive holds, ready to be scanned.
 
     Args:
         place: a folder or a zip archive; the files lie in it or in one folder inside it.
         layouts: the file names of each layout that will do.
+        extras: names of files that are opened as well, where they lie beside the layout's.
 
     Yields:
         The layout found, and its files by name; unpacked ones live as long as the context.
@@ -72,14 +73,14 @@ def open_files(
     Raises:
         InputError: no layout is complete, several are, or the archive cannot be read.
     """
-    wanted = {name for names in layouts for name in names}
+    wanted = {name for names in (*layouts, extras) for name in names}
     if place.is_dir():
-        layout, found = _choose(_in_folder(place, wanted), layouts, place)
+        layout, found = _choose(_in_folder(place, wanted), layouts, place, extras)
         yield layout, {name: File(path, str(path)) for name, path in found.items()}
         return
     with tempfile.TemporaryDirectory(prefix="genre-embeddings-") as folder:
         with _reading(place), zipfile.ZipFile(place) as archive:
-            layout, members = _choose(_in_archive(archive, wanted, place), layouts, place)
+            layout, members = _choose(_in_archive(archive, wanted, place), layouts, place, extras)
             files = {}
             for name, member in members.items():
                 files[name] = File(Path(folder) / name, f"{place}: {member.filename}")
@@ -116,14 +117,18 @@ def _in_archive(
 
 
 def _choose(
-    found: Found[Place], layouts: Sequence[tuple[str, ...]], place: Path
+    found: Found[Place],
+    layouts: Sequence[tuple[str, ...]],
+    place: Path,
+    extras: Sequence[str],
 ) -> tuple[tuple[str, ...], dict[str, Place]]:
     """The one complete layout; files in the place itself go before those in a folder inside."""
     complete = _complete(found, layouts)
     direct = [choice for choice in complete if choice[0] == ""]
     match direct or complete:
         case [(top, layout)]:
-            return layout, {name: found[top][name] for name in layout}
+            present, wanted = found[top], layout + tuple(extras)
+            return layout, {name: present[name] for name in wanted if name in present}
         case []:
             raise InputError(_incomplete(found, layouts, place))
         case several:
@@ -149,7 +154,8 @@ def _complete(
 
 def _incomplete(found: Found[Place], layouts: Sequence[tuple[str, ...]], place: Path) -> str:
     needed = ", or ".join(" + ".join(layout) for layout in layouts)
-    present = sorted({name for names in found.values() for name in names})
+    wanted = {name for layout in layouts for name in layout}
+    present = sorted({name for names in found.values() for name in names if name in wanted})
     message = (
         f"{place} does not hold the files needed: {needed}, together in it or in one folder "
         f"inside it. Found of these: {', '.join(present) or 'none'}."

@@ -40,6 +40,8 @@ class Source:
         has_time: whether the timestamps mean anything; all are NO_TIME if not.
         dropped: rows that the parser left out, by reason.
         truth: the planted truth, of a planted world only.
+        genome: movie_id (dtype as in movies), tag_id Int64, relevance Float32 (0 to 1) of the tag
+            genome, where the source has one.
     """
 
     name: str
@@ -49,3 +51,4 @@ class Source:
     has_time: bool = True
     dropped: dict[str, int] = field(default_factory=dict)
     truth: Truth | None = None
+    genome: pl.LazyFrame | None = None

@@ -10,6 +10,7 @@ from genre_embeddings.errors import InputError
 from genre_embeddings.settings import DataSettings
 from genre_embeddings.sources.archive import holds, open_files, places
 from genre_embeddings.sources.base import Source
+from genre_embeddings.sources.genome import GENOME, scan_genome
 from genre_embeddings.sources.layouts import LAYOUTS, read_tables
 
 
@@ -25,9 +26,10 @@ def open_folder(data: DataSettings) -> Iterator[Source]:
         InputError: the files are not there, or hold something that cannot be used.
     """
     scale = (data.min_rating, data.max_rating)
-    with open_files(_place(data.path), LAYOUTS) as (layout, files):
+    with open_files(_place(data.path), LAYOUTS, [GENOME]) as (layout, files):
         tables = read_tables(layout, files, scale, release=False)
-        yield Source("folder", tables.ratings, tables.movies, scale, tables.has_time)
+        genome = scan_genome(files.get(GENOME), tables.movies)
+        yield Source("folder", tables.ratings, tables.movies, scale, tables.has_time, genome=genome)
 
 
 def _place(path: str) -> Path:

@@ -19,6 +19,7 @@ from genre_embeddings.settings import DataSettings
 from genre_embeddings.sources.archive import open_files, places
 from genre_embeddings.sources.base import Source
 from genre_embeddings.sources.download import fetch
+from genre_embeddings.sources.genome import GENOME, scan_genome
 from genre_embeddings.sources.layouts import CSV, DAT, ITEM, read_tables
 
 BASE_URL = "https://files.grouplens.org/datasets/movielens/"
@@ -71,7 +72,7 @@ def open_release(data: DataSettings, base_url: str = BASE_URL) -> Iterator[Sourc
     """
     name, release = data.source, RELEASES[data.source]
     place = _drop_in(name, data.path) or _fetch(name, base_url)
-    with open_files(place, [release.layout]) as (layout, files):
+    with open_files(place, [release.layout], [GENOME]) as (layout, files):
         tables = read_tables(layout, files, release.scale, release=True)
         ratings, dropped = tables.ratings, {}
         if name == "ml-100k":
@@ -80,7 +81,8 @@ def open_release(data: DataSettings, base_url: str = BASE_URL) -> Iterator[Sourc
             if rows := ratings.filter(is_user_0).select(pl.len()).collect().item():
                 dropped["user_0"] = rows
                 ratings = ratings.filter(~is_user_0)
-        yield Source(name, ratings, tables.movies, release.scale, dropped=dropped)
+        genome = scan_genome(files.get(GENOME), tables.movies)
+        yield Source(name, ratings, tables.movies, release.scale, dropped=dropped, genome=genome)
 
 
 def _drop_in(name: str, path: str) -> Path | None:

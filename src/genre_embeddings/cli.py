@@ -1,0 +1,199 @@
+"""The command line `./genres`: parses and prints; what it does stands in the library.
+
+Nothing heavy is imported before a command runs, so that help comes at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from genre_embeddings.using import Trained
+
+TOP = click.IntRange(min=1)
+replica = click.option(
+    "--replica",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Whose vectors; replicas have bases of their own and cannot be averaged.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    default=Path("models"),
+    show_default=True,
+    help="Folder of the trained model.",
+)
+@click.pass_context
+def genres(context: click.Context, model: Path) -> None:
+    """Use a trained model, and compare what experiments learnt.
+
+    Users and movies go by the ids of the data. Run it in the project's top folder.
+    """
+    context.obj = model
+
+
+@genres.command()
+@click.argument("revisions", nargs=-1, metavar="REV REV [REV]...")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("dvc_plots/compare.html"),
+    show_default=True,
+    help="The page to write.",
+)
+def compare(revisions: tuple[str, ...], out: Path) -> None:
+    """Compare what revisions learnt about the genres.
+
+    REV is an experiment's name, a branch, a tag, a commit, or `workspace`. The others are held
+    against the first.
+    """
+    from genre_embeddings import comparison
+
+    found = comparison.compare(revisions)
+    comparison.write_page(found, out)
+    _print("Settings that differ, verdicts and scores", found.scores())
+    _print("Agreement of the genre similarities (Spearman's rho)", found.agreements())
+    title = f"Genres that moved most against {revisions[0]} (mean absolute change of similarity)"
+    _print(title, found.moved().head(10))
+    if found.left_out:
+        click.echo(f"Left out, as some revision lacks them: {', '.join(found.left_out)}\n")
+    click.echo(f"-> {out}")
+
+
+@genres.command()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("exports"),
+    show_default=True,
+    help="The folder to write; it is replaced as a whole.",
+)
+@replica
+@click.pass_obj
+def export(model: Path, out: Path, replica: int) -> None:
+    """Write genre and movie embeddings as Parquet and for the Embedding Projector."""
+    from genre_embeddings import exporting
+
+    done = exporting.export(_open(model), out, replica)
+    click.echo(
+        f"exported {done.genres} genres and {done.movies:,} movies of replica {replica}, "
+        f"{done.dim} numbers each -> {out}"
+    )
+
+
+@genres.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="The csv file to write."
+)
+@click.pass_obj
+def predict(model: Path, file: Path, out: Path) -> None:
+    """Predict the rating of each user and movie of a csv file.
+
+    FILE has a header with userId, movieId and, if known, timestamp. Unknown ids are answered
+    and marked in the columns known_user and known_movie.
+    """
+    from genre_embeddings import using
+
+    counts = using.predict_file(_open(model), file, out)
+    click.echo(
+        f"predicted {counts.rows:,} rows, {counts.unknown_users:,} of unknown users and "
+        f"{counts.unknown_movies:,} of unknown movies -> {out}"
+    )
+
+
+@genres.command()
+@click.argument("user_id")
+@click.option("--genre", help="Only movies of this genre.")
+@click.option("--top", type=TOP, default=10, show_default=True, help="Most movies listed.")
+@click.pass_obj
+def recommend(model: Path, user_id: str, genre: str | None, top: int) -> None:
+    """List the movies that a user would like best, of those not rated in training."""
+    from genre_embeddings import files, using
+
+    table, known = using.recommend(_open(model), user_id, files.read_side("train"), genre, top)
+    if not known:
+        click.echo(f"User {user_id} is not known: this is what users like on average.\n")
+    if table.is_empty():
+        click.echo("There is no movie left to recommend.")
+        return
+    _print(f"For user {user_id}" + (f", {genre}" if genre else ""), table)
+
+
+@genres.command()
+@click.argument("genre_or_movie_id")
+@click.option("--top", type=TOP, default=10, show_default=True, help="Most neighbours listed.")
+@click.pass_obj
+def neighbours(model: Path, genre_or_movie_id: str, top: int) -> None:
+    """List what is most like a genre, or a movie, to the model's users."""
+    from genre_embeddings import using
+
+    found = using.neighbours(_open(model), genre_or_movie_id, top)
+    _print(f"Most like {found.name}", found.table)
+    if found.repeatable is False:
+        click.echo("The replicas do not agree on these: another seed would list others.")
+
+
+@genres.command()
+@click.argument("user_id")
+@click.argument("movie_id")
+@click.pass_obj
+def explain(model: Path, user_id: str, movie_id: str) -> None:
+    """Show a prediction by its parts: mean, user, each genre, movie."""
+    from genre_embeddings import using
+
+    found = using.explain(_open(model), user_id, movie_id)
+    if not found.known_user:
+        click.echo(f"User {user_id} is not known: this is the mean over users.")
+    if not found.known_movie:
+        click.echo(f"Movie {movie_id} is not known: this is a movie of which nothing is known.")
+    _print(
+        f"User {user_id}, movie {movie_id}: {found.prediction:.2f} stars "
+        f"(standard deviation {found.deviation:.2f})",
+        found.parts,
+    )
+
+
+@genres.command()
+@click.argument("names", metavar="GENRE[,GENRE]...")
+@replica
+@click.pass_obj
+def embed(model: Path, names: str, replica: int) -> None:
+    """Print the vector of a new movie of these genres."""
+    from genre_embeddings import using
+
+    listed = [name for name in names.split(",") if name.strip()]
+    _print(f"{names}, replica {replica}", using.embed(_open(model), listed, replica))
+
+
+def _open(model: Path) -> Trained:
+    from genre_embeddings import using
+
+    return using.open_model(model)
+
+
+def _print(title: str, table: pl.DataFrame) -> None:
+    import polars as pl
+
+    with pl.Config(
+        tbl_formatting="NOTHING",
+        tbl_hide_column_data_types=True,
+        tbl_hide_dataframe_shape=True,
+        tbl_cell_numeric_alignment="RIGHT",
+        tbl_rows=-1,
+        tbl_cols=-1,
+        tbl_width_chars=1000,
+        fmt_str_lengths=60,
+        float_precision=3,
+    ):
+        click.echo(f"{title}\n{table}\n")

@@ -1,0 +1,147 @@
+"""The tag genome, and how alike genres are by it.
+
+Jesse Vig, Shilad Sen and John Riedl: The Tag Genome. ACM Transactions on Interactive Intelligent
+Systems 2(3), 2012. `genome-scores.csv` says how relevant each of some thousand tags is for a
+movie, 0 to 1, by what people wrote of it.
+
+Letters: M movies of the genome, G genres, T tags.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from genre_embeddings.errors import InputError
+from genre_embeddings.sources.archive import File
+
+GENOME = "genome-scores.csv"
+FEWEST = 5
+"""Movies of one genre and not of the other below which a pair of genres is unknown."""
+
+_HEADER = ("movieId", "tagId", "relevance")
+
+
+def scan_genome(file: File | None, movies: pl.DataFrame) -> pl.LazyFrame | None:
+    """The rows of a genome-scores.csv, not yet read; None where there is no such file.
+
+    Raises:
+        InputError: the file does not begin with its header.
+    """
+    if file is None:
+        return None
+    with file.path.open("rb") as lines:
+        first = lines.readline().decode("utf-8-sig", errors="replace").rstrip("\r\n")
+    if first.split(",") != list(_HEADER):
+        raise InputError(
+            f"{file.label}, row 1: {first[:100]!r} must be the header {','.join(_HEADER)}. Put "
+            "that line on top, or take the file away: it is evidence that can be done without."
+        )
+    ids = movies.schema["movie_id"]
+    types = dict(zip(_HEADER, (ids, pl.Int64(), pl.Float64()), strict=True))
+    return pl.scan_csv(file.path, schema=types).select(
+        movie_id="movieId", tag_id="tagId", relevance=pl.col("relevance").cast(pl.Float32)
+    )
+
+
+def genome_content(
+    genome: pl.LazyFrame | None, movies: pl.DataFrame, genres: pl.DataFrame
+) -> dict[str, Any] | None:
+    """How alike genres are by the tags of their movies; None where there is no genome.
+
+    Args:
+        genome: movie_id, tag_id and relevance.
+        movies: movie, movie_id and genres (indices), as prepared.
+        genres: genre and name, as prepared.
+
+    Returns:
+        genres (names) and similarity (G x G, null where unknown).
+
+    Raises:
+        InputError: the genome cannot be read, or holds a relevance that is none.
+    """
+    if genome is None:
+        return None
+    try:
+        # Only movies with a genre can speak for one.
+        wanted = movies.filter(pl.col("genres").list.len() > 0).select("movie_id", "movie")
+        scores = genome.join(wanted.lazy(), on="movie_id").collect(engine="streaming")
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            f"{GENOME} cannot be read ({reason}): a row is {','.join(_HEADER)}. Correct it, or "
+            "take the file away: it is evidence that can be done without."
+        ) from None
+    bad = scores.filter(~pl.col("relevance").is_between(0, 1).fill_null(value=False))
+    if bad.height:
+        movie, tag, relevance = bad.sort("movie", "tag_id").row(0)[:3]
+        raise InputError(
+            f"{GENOME}: movie {movie}, tag {tag}: relevance is {relevance}; allowed: 0 to 1."
+        )
+    rows, row = np.unique(scores["movie"].to_numpy(), return_inverse=True)
+    tags, column = np.unique(scores["tag_id"].to_numpy(), return_inverse=True)
+    relevance = np.zeros((len(rows), len(tags)), dtype=np.float32)
+    relevance[row, column] = scores["relevance"].to_numpy()
+    table = np.zeros((len(rows), genres.height), dtype=bool)
+    for place, listed in enumerate(movies["genres"][rows.tolist()].to_list()):
+        table[place, listed] = True
+    values, known = tag_similarity(relevance, table)
+    return {
+        "genres": genres["name"].to_list(),
+        "similarity": [
+            [round(float(value), 6) if told else None for value, told in zip(*line, strict=True)]
+            for line in zip(values, known, strict=True)
+        ],
+    }
+
+
+def tag_similarity(
+    relevance: np.ndarray, table: np.ndarray, shared_movies: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Correlation over tags of the profiles of two genres.
+
+    The profile of a genre is the mean relevance of each tag over its movies, less the mean of all
+    genres' profiles; a movie of n genres counts 1/n for each, so that it counts once in all. The
+    mean is that of genres, not of movies: of those the most common genre would be the measure,
+    and unlike all others by that alone.
+
+    A movie of both k and l would bring the same tags into both profiles and make any two genres
+    that share movies look alike. So, as for taste, profiles that are compared rest on the movies
+    that have only one of the two, unless `shared_movies`.
+
+    Args:
+        relevance: (M, T) float32.
+        table: membership, (M, G) bool, a genre at least for each movie.
+        shared_movies: keep the movies of both genres.
+
+    Returns:
+        The similarity and where it is known, (G, G) float64 and bool.
+    """
+    genres = table.shape[1]
+    weight = 1 / np.maximum(table.sum(1), 1)  # (M,)
+    profiles = np.zeros((genres, genres, relevance.shape[1]))  # [k, l]: of k, compared with l
+    counts = np.zeros((genres, genres), dtype=np.int64)
+    own = np.zeros((genres, relevance.shape[1]))
+    for genre in range(genres):
+        of_genre = table[:, genre]
+        tags = relevance[of_genre].astype(np.float64)  # (movies of the genre, T)
+        kept = np.ones((len(tags), genres), dtype=bool)
+        if not shared_movies:
+            kept = ~table[of_genre]
+            kept[:, genre] = True
+        counts[genre] = kept.sum(0)
+        weights = kept * weight[of_genre, None]  # (movies of the genre, G)
+        total = np.maximum(weights.sum(0), 1e-12)
+        profiles[genre] = (weights.T @ tags) / total[:, None]
+        own[genre] = profiles[genre, genre]
+    present = np.diagonal(counts) > 0
+    profiles -= own[present].sum(0) / max(int(present.sum()), 1)
+    profiles -= profiles.sum(-1, keepdims=True) / max(relevance.shape[1], 1)
+    norm = np.linalg.norm(profiles, axis=-1)  # (G, G)
+    known = (counts >= FEWEST) & (norm > 1e-9)
+    known &= known.T
+    values = np.einsum("klt,lkt->kl", profiles, profiles)
+    values = np.where(known, values / np.where(known, norm * norm.T, 1), 0.0)
+    return np.clip((values + values.T) / 2, -1, 1), known

@@ -1,0 +1,216 @@
+"""Throw-away copies of the project, with settings shrunk to seconds, in which DVC really runs."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parent.parent
+STAGES = ("check", "prepare", "split", "train", "evaluate", "inspect")
+# The smallest world that every stage can work on
+SMALL: dict[str, dict[str, Any]] = {
+    "planted": {"users": 60, "movies": 60, "genres": 6, "ratings": 1500},
+    "model": {"dim": 2, "hidden": [8]},
+    "train": {"replicas": 2, "epochs": 2, "min_epochs": 1},
+    "inspect": {
+        "users": 60,
+        "draws": 3,
+        "min_pair_users": 3,
+        "splits": 2,
+        "permutations": 99,
+        "bootstrap": 100,
+    },
+}
+MOST_SECONDS = 300
+
+
+def read_yaml(path: Path) -> Any:
+    """Content of a YAML file."""
+    return YAML(typ="safe", pure=True).load(path)
+
+
+@dataclass(frozen=True)
+class Project:
+    """A copy of the project with a git repository of its own."""
+
+    folder: Path
+
+    def run(self, *command: str, status: int = 0) -> str:
+        """Run a command in the project; its stdout and stderr, which must end with `status`."""
+        return self._run(command, status, subprocess.STDOUT)
+
+    def dvc(self, *arguments: str, status: int = 0) -> str:
+        """Run `dvc`; all that it and the stages said. It ends with 255 where a stage fails."""
+        return self.run(sys.executable, "-m", "dvc", *arguments, status=status)
+
+    def dvc_json(self, *arguments: str) -> Any:
+        """What `dvc ... --json` wrote to its stdout."""
+        command = (sys.executable, "-m", "dvc", *arguments, "--json")
+        return json.loads(self._run(command, 0, subprocess.PIPE))
+
+    def git(self, *arguments: str) -> str:
+        """Run git."""
+        return self.run("git", *arguments)
+
+    def commit(self) -> None:
+        """Commit all that git does not ignore."""
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", "A commit")
+
+    def change(self, changes: dict[str, dict[str, Any]]) -> None:
+        """Change settings in params.yaml, by section and key."""
+        yaml, path = YAML(), self.folder / "params.yaml"
+        content = yaml.load(path)
+        for section, values in changes.items():
+            content[section].update(values)
+        yaml.dump(content, path)
+
+    def copy(self, folder: Path) -> "Project":
+        """The project as it stands, its outputs and its DVC cache included."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Project(folder)
+
+    def clone(self, folder: Path) -> "Project":
+        """What another person gets: the last commit, with neither outputs nor cache of DVC."""
+        self.git("clone", "--quiet", str(self.folder), str(folder))
+        return Project(folder)
+
+    def declared(self, *kinds: str) -> set[str]:
+        """Paths that stages of dvc.yaml name under `outs`, `metrics` or `plots`."""
+        entries: list[Any] = [
+            entry
+            for stage in read_yaml(self.folder / "dvc.yaml")["stages"].values()
+            for kind in kinds
+            for entry in stage.get(kind, [])
+        ]
+        return {
+            path for entry in entries for path in ([entry] if isinstance(entry, str) else entry)
+        }
+
+    def results(self) -> dict[str, bytes]:
+        """Bytes of dvc.lock and of every file that is a declared output or lies in one."""
+        found = {}
+        for name in ("dvc.lock", *self.declared("outs", "metrics", "plots")):
+            path = self.folder / name
+            for file in path.rglob("*") if path.is_dir() else [path]:
+                if file.is_file():
+                    found[str(file.relative_to(self.folder))] = file.read_bytes()
+        return found
+
+    def _run(self, command: tuple[str, ...], status: int, stderr: int) -> str:
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            encoding="utf-8",
+            timeout=MOST_SECONDS,
+        )
+        if done.returncode != status:
+            said = f"{done.stdout}{done.stderr or ''}"
+            pytest.fail(f"{' '.join(command)} ended with {done.returncode}:\n{said}")
+        return done.stdout
+
+    def _environment(self) -> dict[str, str]:
+        """No trace of the person's configuration, of a git hook or of a run of DVC around us."""
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("GIT_", "DVC_", "PYTHON", "COV_"))
+        }
+        beside = self.folder.with_name(f"{self.folder.name}.dvc")
+        return kept | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "DVC_NO_ANALYTICS": "1",
+            "DVC_SITE_CACHE_DIR": str(beside / "site"),
+            "DVC_GLOBAL_CONFIG_DIR": str(beside / "global"),
+            "DVC_SYSTEM_CONFIG_DIR": str(beside / "system"),
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_AUTHOR_NAME": "Test",
+            "GIT_AUTHOR_EMAIL": "test@example.org",
+            "GIT_COMMITTER_NAME": "Test",
+            "GIT_COMMITTER_EMAIL": "test@example.org",
+        }
+
+
+def make_project(folder: Path) -> Project:
+    """This project's sources and small settings, committed; without any results."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    project = Project(folder)
+    for name in filter(None, listed.split("\0")):
+        result = name == "dvc.lock" or name.startswith(("metrics/", "plots/"))
+        if (ROOT / name).is_file() and (not result or name.endswith(".gitignore")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    project.change(SMALL)
+    project.git("init", "--quiet", "--initial-branch", "main")
+    project.commit()
+    return project
+
+
+def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Project:
+    """The project `name`, made once for all workers of a test run: copy it before changing it."""
+    base = factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, whole = base / name, base / f"{name}.whole"
+    with FileLock(base / f"{name}.lock"):
+        if not whole.exists():
+            if folder.exists():
+                pytest.fail(f"{name} could not be made, as an earlier test tells")
+            make(folder)
+            whole.touch()
+    return Project(folder)
+
+
+def reproduced(factory: pytest.TempPathFactory) -> Project:
+    """The project after `dvc repro`, its results committed."""
+
+    def make(folder: Path) -> None:
+        project = make_project(folder)
+        (folder.parent / "reproduced.log").write_text(project.dvc("repro"), encoding="utf-8")
+        project.commit()
+
+    return shared(factory, "reproduced", make)
+
+
+def stages_run(said: str) -> list[str]:
+    """The stages whose commands DVC ran, read from what it said."""
+    return [line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage '")]
+
+
+def finish_queue(project: Project) -> dict[str, str]:
+    """Start the queue, wait until it is worked off; how each experiment ended."""
+    end = time.monotonic() + MOST_SECONDS
+    project.dvc("queue", "start")
+    try:
+        while time.monotonic() < end:
+            time.sleep(2)
+            said = project.dvc("queue", "status")
+            rows = [line.split() for line in said.splitlines() if line[:1].isalnum()]
+            ends = {row[1]: row[-1] for row in rows if row[0] not in ("Task", "Worker")}
+            if not {"Queued", "Running"} & set(ends.values()):
+                return ends
+    finally:
+        project.dvc("queue", "stop", "--kill")
+    pytest.fail(f"the queue is not done after {MOST_SECONDS} s:\n{said}")

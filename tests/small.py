@@ -1,0 +1,84 @@
+"""A planted world small enough to train in a second, and what stands on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import torch
+
+from genre_embeddings import files
+from genre_embeddings.batches import Ratings
+from genre_embeddings.model import build_network, genre_sets
+from genre_embeddings.network import Network
+from genre_embeddings.settings import Settings
+from genre_embeddings.sources.planted import planted_world
+from genre_embeddings.splits import assign_sides
+from genre_embeddings.tables import Tables, build_tables
+
+
+@dataclass(frozen=True)
+class World:
+    """A prepared and split world."""
+
+    tables: Tables
+    sides: dict[str, files.Side]
+    settings: Settings
+
+    def ratings(self, side: str) -> Ratings:
+        return Ratings.of(self.sides[side])
+
+    @property
+    def membership(self) -> torch.Tensor:
+        return genre_sets(self.tables.movies, self.tables.genres.height)
+
+    def network(self, **model) -> Network:
+        """An untrained network, some of its settings changed."""
+        changed = self.settings.model.model_copy(update=model)
+        settings = self.settings.model_copy(update={"model": changed})
+        return build_network(
+            settings,
+            self.ratings("train"),
+            self.membership,
+            self.tables.users.height,
+            self.tables.meta,
+        )
+
+
+def small_world(settings: Settings, **train) -> World:
+    """Prepare and split the world of the settings in memory."""
+    changed = settings.train.model_copy(
+        update={"replicas": 2, "epochs": 2, "min_epochs": 1, "batch_size": 256, **train}
+    )
+    settings = settings.model_copy(
+        update={
+            "train": changed,
+            "model": settings.model.model_copy(update={"dim": 4, "hidden": (8,)}),
+        }
+    )
+    tables = build_tables(planted_world(settings.planted), settings.data)
+    assigned = assign_sides(
+        tables.ratings, tables.users, tables.movies, tables.meta, settings.split, settings.seed
+    )
+    sides = {}
+    for number, name in enumerate(files.SIDES):
+        part = tables.ratings.filter(pl.Series(assigned == number))
+        sides[name] = files.Side(*(part[c].to_numpy() for c in files.RATINGS_SCHEMA))
+    return World(tables, sides, settings)
+
+
+def rows_of(ratings: Ratings, count: int) -> Ratings:
+    """The first ratings."""
+    return ratings.part(torch.arange(min(count, ratings.count)))
+
+
+def write_world(world: World) -> None:
+    """Write data/prepared/ and data/split/ in the working directory."""
+    from genre_embeddings.tables import write_tables
+
+    write_tables(world.tables)
+    with files.replacing_folder(files.SPLIT) as folder:
+        for name, side in world.sides.items():
+            for column, values in zip(files.RATINGS_SCHEMA, side, strict=True):
+                files.write_column(folder / name / f"{column}.npy", np.asarray(values))
