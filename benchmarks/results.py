@@ -46,7 +46,7 @@ def run(source: str, path: str, seed: int, changes: dict[str, Any], folder: Path
         file.stem: json.loads(file.read_text()) for file in (folder / "metrics").glob("*.json")
     }
     best = json.loads((folder / "metrics/train/metrics.json").read_text())
-    return {**found, "train": best, "seconds": seconds}
+    return {**found, "train": best["fit"], "seconds": seconds}
 
 
 def page(source: str, seeds: list[int], runs: dict[str, list[dict[str, Any]]]) -> Iterator[str]:

@@ -52,6 +52,8 @@ def run(clone: Path, name: str, changes: list[str]) -> dict[str, Any]:
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     }
+    # An experiment leaves its settings in the workspace: begin each from the commit.
+    subprocess.run(["git", "reset", "--quiet", "--hard"], cwd=clone, check=True)
     done = subprocess.run(
         ["dvc", "exp", "run", "-f", "-n", name, *options, "evaluate"],
         cwd=clone, env=environment, capture_output=True, text=True, check=False,
@@ -59,11 +61,8 @@ def run(clone: Path, name: str, changes: list[str]) -> dict[str, Any]:
     if done.returncode:
         raise SystemExit(f"error: {name} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     found = json.loads((clone / "metrics/evaluate.json").read_text())
-    return {"mse": found["validation"]["mse"], **json.loads(_best(clone))}
-
-
-def _best(clone: Path) -> str:
-    return (clone / "metrics/train/metrics.json").read_text()
+    fit = json.loads((clone / "metrics/train/metrics.json").read_text())["fit"]
+    return {"mse": found["validation"]["mse"], "best_epoch": fit["best_epoch"]}
 
 
 def table(found: dict[str, dict[str, float]], titles: list[str]) -> list[str]:

@@ -10,9 +10,15 @@ from stages import run
 def main() -> None:
     from pathlib import Path
 
+    from genre_embeddings.errors import InputError
     from genre_embeddings.settings import load_settings
 
-    load_settings()
+    path = load_settings().data.path
+    if not Path(path).exists():
+        raise InputError(
+            f"data.path is {path!r}, which does not exist; allowed: a folder or an archive. "
+            "Name one, or put `data/raw` back in its place."
+        )
     Path("data/checked").write_text("params.yaml was read and every setting can be used\n")
 
 

@@ -16,7 +16,7 @@ def main() -> None:
 
     answer = inspect(gather(settings))
     plots = files.PLOTS / "inspect"
-    for name in ("similarity", "evidence", "scatter", "nulls", "map", "neighbours", "costs"):
+    for name in ("similarity", "evidence", "scatter", "nulls", "map"):
         files.write_rows(plots / f"{name}.json", getattr(answer, name))
     heatmaps = plots / "heatmaps.png"
     draw_heatmaps(answer.matrices, answer.labels, answer.order, answer.told, heatmaps)

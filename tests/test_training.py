@@ -97,7 +97,7 @@ def test_curves_count_epochs_from_one(world, in_tmp):
         (1, "train"), (2, "train"), (1, "validation"), (2, "validation"),
     ]  # fmt: skip
     assert rows[0]["rmse"] == pytest.approx(history[0]["train/rmse"], rel=1e-5)
-    content = files.read_json(in_tmp / "metrics/train/metrics.json")
+    content = files.read_json(in_tmp / "metrics/train/metrics.json")["fit"]
     assert content["best_epoch"] == best.epoch
     table = (in_tmp / "metrics/train/plots/metrics/validation/rmse.tsv").read_text().splitlines()
     assert table[0].split("\t") == ["step", "rmse"]

@@ -72,7 +72,9 @@ def save_model(network: Network) -> None:
     # Sorted names and a single metadata entry: safetensors keeps neither in order by itself.
     state = {name: value.cpu().contiguous() for name, value in sorted(network.state_dict().items())}
     with files.replacing_folder(files.MODEL) as folder:
-        save_file(state, folder / "model.safetensors", {"model": json.dumps(about)})
+        weights = folder / "model.safetensors"
+        save_file(state, weights, {"model": json.dumps(about)})
+        weights.chmod(0o644)  # safetensors makes it readable for its owner alone
         for name in TABLES:
             files.write_table(
                 folder / f"{name}.parquet", files.read_table(files.PREPARED / f"{name}.parquet")

@@ -198,14 +198,12 @@ class Recorder(lightning.Callback):
             )
 
     def finish(self, fitting: Fitting) -> None:
-        """Leave the best epoch's numbers as the summary."""
+        """Leave the best epoch's numbers as the summary; stage evaluate measures the errors."""
         best = fitting.history[self.best.epoch - 1]
-        self.live.summary = {"best": {}}
-        content: dict[str, Any] = {"best_epoch": int(best["epoch"]), "epochs": len(fitting.history)}
-        for side in ("train", "validation"):
-            content[side] = {name: best[f"{side}/{name}"] for name in ("loss", "rmse")}
         self.live.end()
-        files.write_metrics(LIVE / "metrics.json", content)
+        content = {"best_epoch": int(best["epoch"]), "epochs": len(fitting.history)}
+        losses = {f"{side}_loss": best[f"{side}/loss"] for side in ("train", "validation")}
+        files.write_metrics(LIVE / "metrics.json", {"fit": {**content, **losses}})
 
 
 class Progress(TQDMProgressBar):
