@@ -93,7 +93,9 @@ def test_parts_of_a_file_do_not_change_its_predictions(model, tmp_path):
 
 def test_an_unknown_user_is_the_mixture_of_the_known(model):
     movie = np.array([5, 5, model.network.unknown])
-    mean, deviation = using.AnyUser(model.network).predict(movie)
+    anybody = using.AnyUser(model.network)
+    mean, deviation = anybody.predict(movie)
+    assert np.array_equal(anybody.predict(movie), (mean, deviation))  # from what it kept
     everyone = np.arange(model.network.users)  # 80 of them: all are asked
     means, deviations = predict(model.network, everyone, np.full(80, 5), draws=64)
     assert mean[0] == mean[1] == pytest.approx(means.mean(), abs=1e-5)

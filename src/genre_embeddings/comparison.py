@@ -354,7 +354,7 @@ def write_page(comparison: Comparison, path: Path) -> None:
     parts.append(
         "<h2>Heatmaps</h2><p class='note'>The same order of genres everywhere, that of "
         f"{html.escape(first.name)}. A dot marks a difference within the intervals of both "
-        "similarities: it need not be one. White: not known.</p>"
+        "similarities: it need not be one. Grey: not known.</p>"
     )
     widest = max(
         (float(np.nanmax(np.abs(r.values - first.values), initial=0)) for r in others), default=0
@@ -390,6 +390,7 @@ def _draw(first: Learnt, other: Learnt, widest: float) -> bytes:
     ]
     for axes, (title, values, colours, end, label) in zip(grid, panels, strict=True):
         image = axes.imshow(values.T, cmap=colours, vmin=-end, vmax=end)
+        axes.set_facecolor("#bbbbbb")  # seen where a similarity is not known
         axes.set_title(title)
         axes.set_xticks(range(count), first.genres, rotation=90)
         axes.set_yticks(range(count), first.genres)

@@ -59,6 +59,11 @@ def draw_heatmaps(
         told: (G, G) whether a cell of the first is told from zero; others get a dot.
         path: the PNG.
     """
+    if not matrices:
+        figure = plt.figure(figsize=(6, 1.5))
+        figure.text(0.5, 0.5, "No genres could be compared: see the report.", ha="center")
+        _save(figure, path)
+        return
     columns = min(3, len(matrices))
     rows = -(-len(matrices) // columns)
     size = 2.2 + 0.22 * len(order)

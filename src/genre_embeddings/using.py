@@ -35,10 +35,12 @@ from genre_embeddings.similarity import (
 
 AVERAGED = 200
 """Known users who together stand for one who is not known."""
-ASKED = 500
-"""Known users who are asked how alike two genres or two movies are."""
+ASKED_OF_GENRES, ASKED_OF_MOVIES = 500, 100
+"""Known users who are asked how alike two genres are, or two movies, which are many."""
 ROWS = 100_000
 """Rows of a file predicted at once."""
+BLOCK = 4_096
+"""Movies about which all these users are asked at once."""
 BATCH = 16_384
 """Rows that pass through the network at once."""
 ORDERS = 120
@@ -198,7 +200,8 @@ class AnyUser:
         """Mean and deviation for dense movie indices, (B,) float32 each."""
         asked = np.unique(movies)
         asked = asked[np.isnan(self.answers[0, asked])]
-        for block in np.array_split(asked, math.ceil(len(asked) * AVERAGED / 2**20)):
+        for start in range(0, len(asked), BLOCK):
+            block = asked[start : start + BLOCK]
             # A single draw for each user: 200 of them make the mean of the spread a steady one.
             mean, deviation = predict(
                 self.network,
@@ -440,7 +443,7 @@ def neighbours(model: Trained, what: int | str, top: int = 10) -> Neighbours:
 
 
 def _genre_neighbours(model: Trained, genre: int, top: int) -> Neighbours:
-    responses = ask(model.network, some_users(model.network, ASKED))  # (R, N, G)
+    responses = ask(model.network, some_users(model.network, ASKED_OF_GENRES))  # (R, N, G)
     similarity = response_similarity(responses)
     replicas = replica_similarities(responses)
     stability = replica_stability(replicas)
@@ -461,7 +464,7 @@ def _genre_neighbours(model: Trained, genre: int, top: int) -> Neighbours:
 
 def _movie_neighbours(model: Trained, movie: int, top: int) -> Neighbours:
     network = model.network
-    users = some_users(network, ASKED)
+    users = some_users(network, ASKED_OF_MOVIES)
     rated = network.movie_counts[:-1].numpy() > 0
     rated[movie] = False
     others = np.flatnonzero(rated)
@@ -476,10 +479,10 @@ def _movie_neighbours(model: Trained, movie: int, top: int) -> Neighbours:
 
     own = responses(np.array([movie]))[:, 0]
     similarity = np.empty(len(others))
-    for block in np.array_split(np.arange(len(others)), math.ceil(len(others) / 2000)):
-        other = responses(others[block])
+    for start in range(0, len(others), BLOCK):
+        other = responses(others[start : start + BLOCK])
         norm = np.linalg.norm(other, axis=0) * np.linalg.norm(own)
-        similarity[block] = own @ other / np.maximum(norm, 1e-12)
+        similarity[start : start + BLOCK] = own @ other / np.maximum(norm, 1e-12)
     best = np.argsort(-similarity, kind="stable")[:top]
     table = model.described(others[best]).with_columns(similarity=pl.Series(similarity[best]))
     return Neighbours(model.movies["title"][movie], table)
