@@ -39,6 +39,7 @@ stages:
     - plots/genres.json: {cache: false, template: genres, x: genre, y: rmse, title: Genres}
     - plots/support.json: {cache: false, template: support, x: ratings, y: rmse, title: Support}
     - plots/pairs.json: {cache: false, template: scatter, x: evidence, y: learnt, title: Pairs}
+    - plots/evidence.json: {cache: false, template: evidence, x: a, y: b, title: Evidence}
     - plots/nulls.json: {cache: false, template: nulls, x: value, y: count, title: Nulls}
     - plots/picture.png: {cache: false}
     - plots/loss.json: {cache: false, template: curves, x: epoch, y: loss, title: Loss}
@@ -57,6 +58,7 @@ MARKS = {
     "Genres": ("symbol", 16),
     "Support": ("line", 2),
     "Pairs": ("symbol", 2),
+    "Evidence": ("rect", 32),
     "Nulls": ("area", 2),
     "Calibration": ("line", 1),
 }
@@ -103,6 +105,12 @@ def rows_of(revision: int) -> dict[str, list[dict[str, Any]]]:
         "calibration": [
             {"level": 0.5, "coverage": 0.5 + shift},
             {"level": 0.9, "coverage": 0.8},
+        ],
+        "evidence": [
+            {"a": a, "b": b, "similarity": 0.5, "ratings": 10, "reference": reference}
+            for reference in ("learnt", "taste")
+            for b in order
+            for a in order
         ],
         "pairs": [
             {"a": "War", "b": "Drama", "learnt": 0.5, "evidence": 0.1, "reference": reference}

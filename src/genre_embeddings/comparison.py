@@ -30,7 +30,6 @@ from genre_embeddings.errors import InputError
 from genre_embeddings.similarity import spearman
 
 WORKSPACE = "workspace"
-PAGE = Path("dvc_plots/compare.html")
 SIMILARITY = files.PLOTS / "inspect" / "similarity.json"
 INSPECTION = files.METRICS / "inspect.json"
 EVALUATION = files.METRICS / "evaluate.json"

@@ -298,7 +298,9 @@ def _compare(
                 agreed,
                 ceiling=ceiling.ceiling if name == "taste" else 1.0,
                 halves=ceiling.halves if name == "taste" else None,
-                independent=name != "catalogue",
+                # The model sees the catalogue; tags tell content, and how far taste follows it is
+                # not known. Both are shown and not judged.
+                independent=name not in ("catalogue", "genome"),
                 rivals={key: value for key, value in rivals.items() if key != "retrained p"},
             )
         )

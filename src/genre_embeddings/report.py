@@ -57,6 +57,7 @@ def write_report(answer: Answer, pictures: list[Path], path: Path) -> None:
             "like the other more, too. <b>learnt</b>: by the model's answers; a dot marks a cell "
             "that is not told from zero. <b>taste</b>: by ratings that trained nothing. "
             "<b>catalogue</b>: by shared movies, which the model sees, so it proves nothing. "
+            "<b>genome</b>: by the tags of movies that have one of the two genres. "
             "<b>truth</b>: as planted. <b>cosine</b>: of the embeddings themselves, shown because "
             "people expect it; it changes with the basis while the predictions stay the same.</p>"
         )
