@@ -17,7 +17,7 @@ def main() -> None:
     )
     sides = assign_sides(ratings, users, movies, files.read_meta(), settings.split, settings.seed)
     counts = write_split(ratings, sides)
-    files.write_metrics(files.METRICS / "split.json", counts)
+    files.write_metrics(files.METRICS / "split.json", {"sides": counts})
     shares = ", ".join(f"{side} {counts[side]['ratings']:,}" for side in files.SIDES)
     print(
         f"split {ratings.height:,} ratings ({settings.split.strategy}): {shares} -> {files.SPLIT}"

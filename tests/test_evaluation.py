@@ -35,7 +35,7 @@ def result():
 
 
 def test_errors_of_each_side(result):
-    assert result.metrics["train"]["mse"] == pytest.approx(1 / 3)
+    assert result.metrics["error"]["train"]["mse"] == pytest.approx(1 / 3)
     test = result.metrics["test"]
     assert (test["mse"], test["mae"]) == pytest.approx((5 / 4, 3 / 4))
     assert test["rmse_low"] <= test["rmse"] <= test["rmse_high"]

@@ -76,7 +76,11 @@ def evaluate(
     users = baseline.user.size
     seen = np.bincount(train.movie, minlength=movies.height)
     active = np.bincount(train.user, minlength=users)
-    content: dict[str, Any] = {side: _errors(part) for side, part in sides.items()}
+    # Not `train.rmse`: tables of experiments would take it for a setting of section train.
+    content: dict[str, Any] = {
+        "test": _errors(test),
+        "error": {side: _errors(sides[side]) for side in ("train", "validation")},
+    }
     warm = seen[test.movie] > 0
     content["test"]["warm_movies"] = _errors(test.part(warm))
     content["test"]["cold_movies"] = _errors(test.part(~warm))
