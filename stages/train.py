@@ -11,7 +11,7 @@ def main() -> None:
     from genre_embeddings import files
     from genre_embeddings.batches import Ratings
     from genre_embeddings.model import build_network, genre_sets, save_model
-    from genre_embeddings.training import fit, use_threads
+    from genre_embeddings.training import fit, is_first_process, use_threads
 
     use_threads(settings.train.threads)
     movies, users, genres = (
@@ -22,6 +22,8 @@ def main() -> None:
     membership = genre_sets(movies, genres.height)
     network = build_network(settings, train, membership, users.height, files.read_meta())
     history, best = fit(network, train, validation, settings.train, settings.seed)
+    if not is_first_process():
+        return
     save_model(network)
     chosen = history[best.epoch - 1]
     print(

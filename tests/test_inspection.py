@@ -8,7 +8,7 @@ import torch
 
 from genre_embeddings import files
 from genre_embeddings.asking import gather
-from genre_embeddings.inspection import ask, inspect
+from genre_embeddings.inspection import FEWEST_USERS, ask, inspect
 from genre_embeddings.model import save_model
 from genre_embeddings.report import write_report
 from genre_embeddings.sources.planted import planted_world
@@ -89,6 +89,16 @@ def test_without_the_second_model_value_is_inconclusive(settings, in_tmp):
     assert answer.verdicts[2].outcome == "inconclusive"
     assert "truth" not in answer.metrics["agreement"]
     assert finite(answer.metrics)
+
+
+def test_a_handful_of_users_is_no_evidence_of_value(settings, in_tmp):
+    """A bootstrap over one user has no width: any luck on one cold rating would be a pass."""
+    answer = answered(settings, planted={"movies": 200})
+    train, test = files.read_side("train"), files.read_side("test")
+    cold = ~np.isin(test.movie, train.movie)
+    assert 0 < np.unique(test.user[cold]).size < FEWEST_USERS
+    assert answer.verdicts[2].numbers["cold movies.estimate"] is None
+    assert "For cold movies, too few users" in answer.verdicts[2].reason
 
 
 def test_point_embeddings_have_no_posterior(settings, in_tmp):

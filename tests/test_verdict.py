@@ -143,7 +143,7 @@ def test_one_replica_is_inconclusive():
         (
             {"warm": gain(0.0, -0.001, 0.001), "cold": None},
             "fail",
-            "For cold, there was nothing to judge",
+            "For cold, too few users rated them",
         ),
         ({"warm": None, "cold": None}, "inconclusive", "No model without genres"),
         ({}, "inconclusive", "No model without genres"),

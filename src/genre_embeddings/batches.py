@@ -73,17 +73,22 @@ class ShuffledPositions:
 
 
 class Slices:
-    """Batches of consecutive positions among N ratings, for one pass in order."""
+    """Batches of consecutive positions `start` to `stop` among ratings, for one pass in order."""
 
-    def __init__(self, count: int, batch_size: int) -> None:
-        self.count, self.batch_size = count, batch_size
+    def __init__(self, stop: int, batch_size: int, start: int = 0) -> None:
+        self.start, self.stop, self.batch_size = start, stop, batch_size
 
     def __len__(self) -> int:
-        return math.ceil(self.count / self.batch_size)
+        return math.ceil((self.stop - self.start) / self.batch_size)
 
     def __iter__(self) -> Iterator[slice]:
-        for start in range(0, self.count, self.batch_size):
-            yield slice(start, min(start + self.batch_size, self.count))
+        for start in range(self.start, self.stop, self.batch_size):
+            yield slice(start, min(start + self.batch_size, self.stop))
+
+
+def share_of(count: int, rank: int, processes: int) -> slice:
+    """The part of `count` positions that falls to one of several processes, in order."""
+    return slice(count * rank // processes, count * (rank + 1) // processes)
 
 
 def seed_of(*parts: int) -> int:

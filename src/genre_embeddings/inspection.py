@@ -57,6 +57,8 @@ from genre_embeddings.verdict import (
 
 Rows = list[dict[str, Any]]
 ASKED_AT_ONCE = 8192
+FEWEST_USERS = 20
+"""Users below which a bootstrap over users is too sure of itself: of one, it has no width."""
 
 
 @dataclass(frozen=True)
@@ -349,7 +351,10 @@ def _value(
     if q.settings.without_genres:
         bare = errors(q.retrain(None), None, everything)
         for name, chosen in groups.items():
-            gains[name] = _gain(test.user[chosen], bare[chosen], full[chosen], q, rng)
+            enough = np.unique(test.user[chosen]).size >= FEWEST_USERS
+            gains[name] = (
+                _gain(test.user[chosen], bare[chosen], full[chosen], q, rng) if enough else None
+            )
     shuffled = errors(q.network, sets[torch.from_numpy(rng.permutation(len(table)))], everything)
     worth = {
         f"{name.split()[0]}_rmse_rise_if_shuffled": float(

@@ -31,6 +31,8 @@ WINDOW = 16
 """W, ratings looked at before and after in time."""
 SCALES = (60.0, 600.0, 86_400.0)
 """First time scales, in seconds; learnt from there."""
+APART = 1 << 39
+"""Seconds (17,000 years) that lie between one user's ratings and the next one's."""
 NEVER = 1e12
 """Seconds to a rating that is not there: so far that its weight is 0, yet finite."""
 
@@ -69,6 +71,23 @@ def root(variance: Tensor) -> Tensor:
     return (variance + 1e-10).sqrt()
 
 
+class Rows(torch.autograd.Function):
+    """Rows of a parameter whose gradient is sparse: it names the rows, and no other is touched."""
+
+    @staticmethod
+    def forward(ctx: Any, whole: Tensor, rows: Tensor) -> Tensor:
+        """The chosen rows, (B, ...)."""
+        ctx.rows, ctx.shape = rows, whole.shape
+        return whole.index_select(0, rows)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """Sparse gradient of the whole parameter."""
+        return torch.sparse_coo_tensor(
+            ctx.rows[None], grad, ctx.shape, check_invariants=False
+        ), None
+
+
 class Table(nn.Module):
     """Embeddings with a posterior N(mean, std^2) for each entry and a prior for each column.
 
@@ -93,7 +112,7 @@ class Table(nn.Module):
         if bias is not None:
             mean[..., -1] *= 0.1
             std[..., -1], prior[:, -1] = 0.1, bias
-        self.variational = variational
+        self.variational, self.sparse = variational, False
         self.mean = nn.Parameter(mean)  # (rows, R, C)
         if variational:
             self.log_std = nn.Parameter(std.log())  # (rows, R, C)
@@ -106,10 +125,20 @@ class Table(nn.Module):
 
     def forward(self, rows: Tensor, generator: Generator | None) -> Tensor:
         """Rows of the table, (B, R, C), sampled if there is a generator."""
-        mean = self.mean[rows]  # (B, R, C)
+        mean = self._rows(self.mean, rows)  # (B, R, C)
         if generator is None or not self.variational:
             return mean
-        return draw(mean, self.log_std[rows].exp(), generator)
+        return draw(mean, self._rows(self.log_std, rows).exp(), generator)
+
+    def _rows(self, whole: Tensor, rows: Tensor | slice) -> Tensor:
+        """Rows of a parameter, (B, R, C); with a sparse gradient where `sparse` is set."""
+        if isinstance(rows, slice) and self.sparse:
+            rows = torch.arange(len(whole), device=whole.device)[rows]
+        if isinstance(rows, slice):
+            return whole[rows]
+        if not torch.is_grad_enabled():
+            return whole.index_select(0, rows)  # the same, faster
+        return Rows.apply(whole, rows) if self.sparse else whole[rows]
 
     def mix(self, weights: Tensor, generator: Generator | None) -> Tensor:
         """Weighted sums of all rows, (B, R, C), sampled at the sum; weights (B, rows)."""
@@ -121,10 +150,10 @@ class Table(nn.Module):
 
     def kl(self, rows: Tensor | slice) -> Tensor:
         """Divergence of rows from the prior, (B, R); zero for point embeddings."""
-        mean = self.mean[rows]  # (B, R, C)
+        mean = self._rows(self.mean, rows)  # (B, R, C)
         if not self.variational:
             return mean.new_zeros(mean.shape[:2])
-        log_std = self.log_std[rows]
+        log_std = self._rows(self.log_std, rows)
         ratio = ((2 * log_std).exp() + mean**2) * (-2 * self.log_prior).exp()  # (B, R, C)
         return (self.log_prior - log_std + 0.5 * ratio - 0.5).sum(-1)
 
@@ -239,7 +268,7 @@ class Session(nn.Module):
     ratings, and a user without any, give zero.
     """
 
-    users: Tensor
+    moments: Tensor
     times: Tensor
     residuals: Tensor
 
@@ -249,23 +278,33 @@ class Session(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(SCALES).log().repeat(replicas, 1))  # (R, S)
         self.log_lambda = nn.Parameter(torch.full(shape, math.log(2.0)))  # (R, S)
         self.amplitude = nn.Parameter(torch.full(shape, 0.9 / len(SCALES)))  # (R, S)
-        self.register_buffer("users", users, persistent=False)  # (N,) sorted by user, then time
         self.register_buffer("times", times)  # (N,) seconds
         self.register_buffer("residuals", torch.zeros(len(users), replicas))  # (N, R)
+        self.register_buffer("moments", torch.empty(0), persistent=False)  # (N,) ascending
+        self.follow(users)
+
+    def follow(self, users: Tensor) -> None:
+        """Learn whose the training ratings are, (N,)."""
+        self.moments = self.moment(users, self.times)
+
+    @staticmethod
+    def moment(users: Tensor, times: Tensor) -> Tensor:
+        """User and time in one number: those of two users are at least APART from each other."""
+        return (users << 40) + times
 
     def forward(self, users: Tensor, times: Tensor, own: Tensor | None) -> Tensor:
         """f of a batch, (B, R, S)."""
         step = torch.arange(-WINDOW, WINDOW, device=users.device)  # (2W,)
+        moment = self.moment(users, times)  # (B,)
         if own is None:
-            key = (self.users << 40) + self.times
-            at = torch.searchsorted(key, (users << 40) + times)[:, None] + step  # (B, 2W)
+            at = torch.searchsorted(self.moments, moment)[:, None] + step  # (B, 2W)
         else:
             at = own[:, None] + step + (step >= 0)  # (B, 2W)
-        inside = (at >= 0) & (at < len(self.users))
-        at = at.clamp(0, len(self.users) - 1)
-        inside &= self.users[at] == users[:, None]
-        distance = (self.times[at] - times[:, None]).abs().float()  # (B, 2W)
-        distance = distance.masked_fill(~inside, NEVER)[:, None, None]  # (B, 1, 1, 2W)
+        inside = (at >= 0) & (at < len(self.moments))
+        at = at.clamp(0, len(self.moments) - 1)
+        distance = (self.moments[at] - moment[:, None]).abs()  # (B, 2W)
+        inside &= distance < APART
+        distance = distance.float().masked_fill(~inside, NEVER)[:, None, None]  # (B, 1, 1, 2W)
         rate = (-self.log_scale).exp()[:, :, None]  # (R, S, 1)
         kernel = torch.exp(distance * -rate)  # (B, R, S, 2W)
         residual = self.residuals[at].transpose(1, 2)[:, :, None]  # (B, R, 1, 2W)
@@ -403,7 +442,7 @@ class Network(nn.Module):
         network.load_state_dict(state)
         if network.session is not None:
             counts = network.user_counts.long()
-            network.session.users = torch.arange(users).repeat_interleave(counts)
+            network.session.follow(torch.arange(users).repeat_interleave(counts))
         return network
 
     def follow(self, train: Ratings) -> None:
@@ -432,7 +471,8 @@ class Network(nn.Module):
             generator: samples the embeddings; without it, their means are used.
         """
         s = self.settings
-        share = self.genre_share[movies] if genres is None else self.shares(genres)  # (B, G)
+        if s.genres:
+            share = self.genre_share[movies] if genres is None else self.shares(genres)  # (B, G)
         movies = torch.where(self.movie_counts[movies] > 0, movies, self.unknown)  # (B,)
         u, m = self.user(users, generator), self.movie(movies, generator)  # (B, R, D+1)
         bias, u, m = u[..., -1] + m[..., -1], u[..., :-1], m[..., :-1]  # (B, R), (B, R, D)
@@ -477,6 +517,8 @@ class Network(nn.Module):
         """
         error = ((ratings - output.rating) ** 2).mean(1)  # (R,)
         fit = 0.5 * error * (-2 * self.log_noise).exp() + self.log_noise  # (R,)
+        if self.settings.embedding == "point":
+            return Loss(fit, torch.zeros_like(fit))
         rare = self.movie.kl(slice(self.unknown, None)).sum(0)  # (R,)
         if self.settings.genres:
             rare = rare + self.genre.kl(slice(None)).sum(0) + self.genre_seen.kl(slice(None)).sum(0)

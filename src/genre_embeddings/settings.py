@@ -133,6 +133,10 @@ class TrainSettings(Section):
     movie_dropout: Annotated[float, Field(ge=0, lt=1)]
     rare_dropout: Annotated[float, Field(ge=0)]
     threads: Annotated[int, Field(ge=0)]
+    devices: Annotated[int, Field(ge=1)]
+    num_nodes: Annotated[int, Field(ge=1)]
+    strategy: Literal["auto", "ddp"]
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
 
     @model_validator(mode="after")
     def _epochs_are_ordered(self) -> TrainSettings:

@@ -6,9 +6,9 @@ and Hutter, 2017); early stopping on validation error with the best weights kept
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -18,11 +18,13 @@ import pytorch_lightning as lightning
 import torch
 from dvclive import Live
 from pytorch_lightning.callbacks import TQDMProgressBar
+from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, distributed
 
 from genre_embeddings import files
-from genre_embeddings.batches import Ratings, ShuffledPositions, Slices, seed_of
+from genre_embeddings.batches import Ratings, ShuffledPositions, Slices, seed_of, share_of
 from genre_embeddings.errors import InputError
 from genre_embeddings.network import Network
 from genre_embeddings.settings import TrainSettings
@@ -30,6 +32,10 @@ from genre_embeddings.settings import TrainSettings
 PRIOR_LR = 0.003
 """Learning rate of the prior scales and the noise level."""
 EVALUATION_BATCH = 16_384
+MEASURED = 1_000_000
+"""Training ratings that are measured after an epoch, about so many; all where they have times."""
+LARGE_TABLE = 100_000
+"""Rows of a table of users or movies from which on a step moves its batch's rows alone."""
 CURVES = files.PLOTS / "train"
 LIVE = files.METRICS / "train"
 
@@ -37,11 +43,55 @@ LIVE = files.METRICS / "train"
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 
 
+class RowAdamW(torch.optim.AdamW):
+    """AdamW that moves only the rows named by the gradient, where that is sparse.
+
+    The other rows keep their values and moments until their turn comes, as in torch's SparseAdam;
+    so does the decay of weights. Where gradients are dense it is AdamW.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """One step."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None and parameter.grad.is_sparse:
+                    self._step_rows(parameter, parameter.grad.coalesce(), group)
+                    parameter.grad = None
+        super().step()
+        return loss
+
+    def _step_rows(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["step"] = 0
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+        state["step"] += 1
+        rows, values = gradient.indices()[0], gradient.values()  # (K,), (K, R, C)
+        beta, beta_sq = group["betas"]
+        mean = state["exp_avg"].index_select(0, rows).lerp_(values, 1 - beta)
+        square = state["exp_avg_sq"].index_select(0, rows).lerp_(values.square(), 1 - beta_sq)
+        state["exp_avg"].index_copy_(0, rows, mean)
+        state["exp_avg_sq"].index_copy_(0, rows, square)
+        scale = (square / (1 - beta_sq ** state["step"])).sqrt_().add_(group["eps"])
+        rate = group["lr"] / (1 - beta ** state["step"])
+        kept = parameter.index_select(0, rows).mul_(1 - group["lr"] * group["weight_decay"])
+        parameter.index_copy_(0, rows, kept.addcdiv_(mean, scale, value=-rate))
+
+
 class Fitting(lightning.LightningModule):
     """Owns the loss and the optimiser of a network, and one epoch's errors.
 
     Both sides are measured alike, after each epoch, by the mean of the posterior and of the
     replicas: `rmse` in stars, and `loss`, the negative log likelihood per rating.
+
+    Of several processes each takes its share of every batch and of every measurement. All hold
+    the same weights (Lightning averages the gradients), residuals and errors at any time.
     """
 
     def __init__(
@@ -62,16 +112,34 @@ class Fitting(lightning.LightningModule):
         """Bring all ratings to the device once."""
         self.sides = {name: side.to(self.device) for name, side in self.sides.items()}
 
+    def train_dataloader(self) -> ShuffledPositions:
+        """The positions of whole batches, the same in every process."""
+        train = self.sides["train"]
+        batches = ShuffledPositions(train.count, self.settings.batch_size, self.seed)
+        if train.count // len(batches) < self.trainer.world_size:
+            raise InputError(
+                f"train.batch_size is {self.settings.batch_size}: with {train.count:,} training "
+                f"ratings, {self.trainer.world_size} processes would not all have a rating in "
+                "every batch; raise it, or lower train.devices or train.num_nodes in params.yaml."
+            )
+        return batches
+
     def on_train_epoch_start(self) -> None:
-        """Draw this epoch's noise from the seed and the epoch's number alone."""
-        seed = seed_of(self.seed, self.current_epoch, 1)
+        """Draw this epoch's noise from the seed, the epoch's number and the process's alone."""
+        rank = [self.global_rank] if self.global_rank else []
+        seed = seed_of(self.seed, self.current_epoch, 1, *rank)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.finite = torch.ones((), dtype=torch.bool, device=self.device)
 
-    def training_step(self, own: Tensor) -> Tensor:
-        """Loss of the training ratings at the positions `own`, (B,)."""
-        batch = self.sides["train"].part(own.to(self.device))
-        genres = (self.network.genre_share[batch.movie] > 0).float()  # (B, G)
+    def training_step(self, positions: Tensor) -> Tensor:
+        """Loss of this process's share of the training ratings at `positions`, (B,)."""
+        positions = positions.to(self.device)
+        mine = self._share(len(positions))
+        own = positions[mine]
+        batch = self.sides["train"].part(own)
+        genres = None
+        if self.network.settings.genres:
+            genres = (self.network.genre_share[batch.movie] > 0).float()  # (B, G)
         rare = self.settings.rare_dropout / self.network.movie_counts[batch.movie]  # (B,)
         chance = torch.rand(batch.count, generator=self.generator, device=self.device)
         hidden = chance < self.settings.movie_dropout + rare
@@ -83,7 +151,29 @@ class Fitting(lightning.LightningModule):
         loss = (terms.fit + self.settings.kl_weight * terms.kl).sum()
         self.finite = self.finite & loss.isfinite()
         self.network.remember(own, batch.rating, output)
-        return loss
+        if self.trainer.world_size == 1:
+            return loss
+        self._exchange(positions, mine)
+        # Shares may differ by a rating: weighed so that their mean is the mean over the batch.
+        return loss * (len(own) * self.trainer.world_size / len(positions))
+
+    def _share(self, count: int) -> slice:
+        """This process's part of `count` positions."""
+        return share_of(count, self.global_rank, self.trainer.world_size)
+
+    def _total(self, value: Tensor) -> Tensor:
+        """Sum over the processes, in place."""
+        if self.trainer.world_size > 1:
+            distributed.all_reduce(value)
+        return value
+
+    @torch.no_grad()
+    def _exchange(self, rows: Tensor | slice, mine: slice) -> None:
+        """Tell all processes the residuals in `rows`, of which this one has renewed `mine`."""
+        if self.network.session is not None and self.trainer.world_size > 1:
+            known = torch.zeros_like(self.network.session.residuals[rows])
+            known[mine] = self.network.session.residuals[rows][mine]
+            self.network.session.residuals[rows] = self._total(known)
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
@@ -91,7 +181,14 @@ class Fitting(lightning.LightningModule):
         found = {}
         for name, side in self.sides.items():
             squared = torch.zeros((), dtype=torch.float64, device=self.device)
-            for rows in Slices(side.count, EVALUATION_BATCH):
+            count = torch.zeros_like(squared)
+            mine = self._share(side.count)
+            # Without times there are no residuals to renew, and a part tells the error.
+            sampled = name == "train" and self.network.session is None
+            every = max(1, side.count // MEASURED) if sampled else 1
+            slices = list(Slices(mine.stop, EVALUATION_BATCH, mine.start))[::every]
+            count += sum(rows.stop - rows.start for rows in slices)
+            for rows in slices:
                 part = side.part(rows)
                 own = torch.arange(rows.start, rows.stop, device=self.device)
                 output = self.network(
@@ -101,7 +198,9 @@ class Fitting(lightning.LightningModule):
                     self.network.remember(own, part.rating, output)
                 mean = output.rating.mean(0).clamp(*self.network.limits)
                 squared += (mean - part.rating).double().square().sum()
-            mse = squared.item() / side.count
+            if name == "train":
+                self._exchange(slice(None), mine)
+            mse = self._total(squared).item() / self._total(count).item()
             found[f"{name}/loss"] = self.network.negative_log_likelihood(mse)
             found[f"{name}/rmse"] = math.sqrt(mse)
         return found
@@ -112,7 +211,8 @@ class Fitting(lightning.LightningModule):
         Raises:
             InputError: the loss is no longer a finite number.
         """
-        found = self.measure() if self.finite.item() else {}
+        broken = self._total((~self.finite).float()).item()
+        found = {} if broken else self.measure()
         if not found or not all(math.isfinite(value) for value in found.values()):
             raise InputError(
                 f"train: in epoch {self.current_epoch + 1} the loss is no longer a finite number; "
@@ -124,13 +224,17 @@ class Fitting(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with a rate each for embeddings, network and prior; cosine schedule by step."""
+        # Neither DDP nor the scaling of gradients in float16 takes sparse ones.
+        if self.trainer.world_size == 1 and self.settings.precision != "16-mixed":
+            for table in (self.network.user, self.network.movie):
+                table.sparse = len(table.mean) >= LARGE_TABLE
         groups: dict[str, list[torch.nn.Parameter]] = {"embedding": [], "prior": [], "network": []}
         for name, parameter in self.network.named_parameters():
             groups[self.network.kind_of(name)].append(parameter)
         s = self.settings
         # Variational embeddings have their prior in the place of weight decay.
         decay = s.weight_decay if self.network.settings.embedding == "point" else 0.0
-        optimizer = torch.optim.AdamW(
+        optimizer = RowAdamW(
             [
                 {"params": groups["embedding"], "lr": s.lr, "weight_decay": decay},
                 {"params": groups["prior"], "lr": PRIOR_LR},
@@ -152,6 +256,8 @@ class Fitting(lightning.LightningModule):
 class BestWeights(lightning.Callback):
     """Keeps the weights of the best validation error and stops when it no longer improves.
 
+    The weights are the parameters and the residuals: the other buffers never change.
+
     Epochs count against `patience` only after `min_epochs`: Lightning's own EarlyStopping,
     combined with its Trainer's min_epochs, remembers a stop that it was told of too early.
     """
@@ -166,7 +272,11 @@ class BestWeights(lightning.Callback):
         latest = fitting.finish_epoch()
         if latest["validation/rmse"] < self.rmse:
             self.rmse, self.epoch, self.idle = latest["validation/rmse"], int(latest["epoch"]), 0
-            self.weights = copy.deepcopy(fitting.network.state_dict())
+            self.weights = {
+                name: value.detach().clone()
+                for name, value in fitting.network.state_dict(keep_vars=True).items()
+                if value.requires_grad or name == "session.residuals"
+            }
         elif latest["epoch"] > self.min_epochs:
             self.idle += 1
             trainer.should_stop = trainer.should_stop or self.idle >= self.patience
@@ -177,10 +287,16 @@ class Recorder(lightning.Callback):
 
     def __init__(self, best: BestWeights) -> None:
         self.best = best
-        self.live = Live(dir=str(LIVE), dvcyaml=None, save_dvc_exp=False)
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, fitting: Fitting) -> None:  # type: ignore[override]  # noqa: ARG002
-        """One point on every curve; epochs count from 1."""
+    def setup(self, trainer: lightning.Trainer, fitting: Fitting, stage: str) -> None:  # type: ignore[override]  # noqa: ARG002
+        """Begin anew, which takes the files of an earlier run away."""
+        if trainer.is_global_zero:
+            self.live = Live(dir=str(LIVE), dvcyaml=None, save_dvc_exp=False)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, fitting: Fitting) -> None:  # type: ignore[override]
+        """One point on every curve, by the first process; epochs count from 1."""
+        if not trainer.is_global_zero:
+            return
         latest = fitting.history[-1]
         self.live.step = int(latest["epoch"])
         for name, value in latest.items():
@@ -222,7 +338,7 @@ class Progress(TQDMProgressBar):
     def on_train_epoch_end(self, trainer: lightning.Trainer, fitting: Fitting) -> None:  # type: ignore[override]
         """Close the epoch's bar, or write its line."""
         super().on_train_epoch_end(trainer, fitting)
-        if not sys.stderr.isatty():
+        if trainer.is_global_zero and not sys.stderr.isatty():
             shown = ", ".join(f"{k} {v}" for k, v in self.get_metrics(trainer, fitting).items())
             epoch = len(fitting.history)
             print(f"epoch {epoch} of {trainer.max_epochs}: {shown}", file=sys.stderr, flush=True)
@@ -232,6 +348,52 @@ def use_threads(threads: int) -> None:
     """Compute on this many CPU threads; 0 leaves torch's own choice, one a core."""
     if threads:
         torch.set_num_threads(threads)
+        # Without it, Lightning divides the cores among the processes that it starts.
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+
+
+def is_first_process() -> bool:
+    """Whether this process writes the files: the only one, or the first of those that train."""
+    return not distributed.is_initialized() or distributed.get_rank() == 0
+
+
+def _trainer(settings: TrainSettings, record: bool, callbacks: list[Any]) -> lightning.Trainer:
+    """Lightning's trainer on the devices and machines of the settings.
+
+    Raises:
+        InputError: they are not there.
+    """
+    devices, nodes = (settings.devices, settings.num_nodes) if record else (1, 1)
+    several = devices * nodes > 1 or (record and settings.strategy == "ddp")
+    if nodes > 1 and not {"MASTER_ADDR", "SLURM_NTASKS"} & set(os.environ):
+        raise InputError(
+            f"train.num_nodes is {nodes}, but the stage was not started on {nodes} machines: run "
+            f"`torchrun --nnodes={nodes} --nproc-per-node={devices} ... -m stages.train` on each "
+            "(docs/scaling.md), or set train.num_nodes to 1 in params.yaml."
+        )
+    try:
+        return lightning.Trainer(
+            accelerator="auto",
+            devices=devices,
+            num_nodes=nodes,
+            # All buffers are the same in all processes already.
+            strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
+            precision=settings.precision,
+            max_epochs=settings.epochs,
+            logger=False,
+            callbacks=callbacks,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=record,
+            inference_mode=False,
+            default_root_dir=Path.cwd(),
+        )
+    except (MisconfigurationException, ValueError) as error:
+        raise InputError(
+            f"train.devices is {devices}, train.num_nodes {nodes}, train.strategy "
+            f"{settings.strategy!r}, train.precision {settings.precision!r}: this machine cannot "
+            f"do that ({error}); change them in params.yaml."
+        ) from None
 
 
 def fit(
@@ -250,13 +412,14 @@ def fit(
         validation: ratings that choose the epoch.
         settings: section `train`.
         seed: order of the batches, noise, dropout.
-        record: write curves and metrics under metrics/train/ and plots/train/.
+        record: train on all devices and machines of the settings, and write curves and metrics
+            under metrics/train/ and plots/train/; without it, one device trains and writes none.
 
     Returns:
         The errors of each epoch, and which was the best.
 
     Raises:
-        InputError: the loss became infinite or not a number.
+        InputError: the loss became infinite or not a number, or the devices are not there.
     """
     best = BestWeights(settings.min_epochs, settings.patience)
     callbacks: list[lightning.Callback] = [best]
@@ -264,25 +427,16 @@ def fit(
     if recorder:
         callbacks += [recorder, Progress(math.ceil(train.count / settings.batch_size))]
     fitting = Fitting(network, train, validation, settings, seed)
-    trainer = lightning.Trainer(
-        accelerator="auto",
-        devices=1,
-        max_epochs=settings.epochs,
-        logger=False,
-        callbacks=callbacks,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=record,
-        inference_mode=False,
-        default_root_dir=Path.cwd(),
-    )
+    trainer = _trainer(settings, record, callbacks)
     with warnings.catch_warnings():
         # Batches are slices of what is in memory: there is nothing for workers to fetch.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         # Lightning's own, about torch's trees.
         warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
-        trainer.fit(fitting, ShuffledPositions(train.count, settings.batch_size, seed))
-    network.load_state_dict(best.weights)
-    if recorder:
+        # Its successor is missing from older versions of torch.
+        warnings.filterwarnings("ignore", message=".*broadcast_buffers. is deprecated")
+        trainer.fit(fitting)
+    network.load_state_dict(best.weights, strict=False)
+    if recorder and trainer.is_global_zero:
         recorder.finish(fitting)
     return fitting.history, best
