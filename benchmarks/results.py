@@ -149,6 +149,9 @@ def main() -> None:
     options = parser.parse_args()
     path = str(Path(options.path).resolve()) if Path(options.path).exists() else options.path
     runs: dict[str, list[dict[str, Any]]] = {"default": [], "notebook": []}
+    images, results = ROOT / "docs/images", ROOT / "docs/results"
+    for folder in (images, results):
+        folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
         for seed in options.seeds:
             for name, changes in (("default", {}), ("notebook", NOTEBOOK)):
@@ -158,12 +161,11 @@ def main() -> None:
                 seconds = ", ".join(f"{k} {v:.1f} s" for k, v in found["seconds"].items())
                 test = found["evaluate"]["test"]
                 print(f"{name}, seed {seed}: test MSE {test['mse']:.4f} ({seconds})", flush=True)
-        images = ROOT / "docs/images"
         first = Path(temporary) / f"default-{options.seeds[0]}"
         pictures = {"heatmaps": "inspect/heatmaps.png", "histogram": "evaluate/histogram.png"}
         for name, made in pictures.items():
             shutil.copy(first / "plots" / made, images / f"{options.source}-{name}.png")
-    target = ROOT / f"docs/results/{options.source}.md"
+    target = results / f"{options.source}.md"
     target.write_text("\n".join(page(options.source, options.seeds, runs)) + "\n")
     print(f"wrote {target.relative_to(ROOT)} and docs/images/{options.source}-*.png")
 

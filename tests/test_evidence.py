@@ -11,6 +11,7 @@ from genre_embeddings.evidence import (
     catalogue_similarity,
     holm,
     membership,
+    movie_halves,
     noise_ceiling,
     pair_users,
     taste_moments,
@@ -185,6 +186,28 @@ def test_ceiling_bounds_what_the_truth_reaches():
     assert values[2] > 0.95
     assert all(value > rho - 0.1 for value, rho in zip(values, reached, strict=True))
     assert values[1] - 0.25 < reached[1]
+
+
+def test_taste_for_these_very_movies_is_not_taste_for_their_genres():
+    """A few movies in sets that mean nothing: halves of the users agree, of the movies do not."""
+    draw = rng(0)
+    table = np.zeros((40, 10), dtype=bool)
+    table[np.arange(40), np.arange(40) % 10] = True
+    user, movie = np.divmod(np.arange(3000 * 40), 40)
+    for by_genre, alike in ((False, False), (True, True)):
+        place = positions(10)[np.arange(40) % 10] if by_genre else draw.normal(size=(40, 2))
+        residual = (draw.normal(size=(3000, 2)) @ place.T).ravel() + draw.normal(size=len(user))
+        ceiling = noise_ceiling(
+            taste_moments(user, movie, residual, table, 5.0, rng()), 20, 20, rng()
+        )
+        assert ceiling.halves > 0.9
+        found = movie_halves(user, movie, residual, table, 5.0, 20, rng())
+        assert (found > 0.9) == alike
+        assert alike or abs(found) < 0.3
+
+
+def test_halves_of_too_few_movies_cannot_be_compared():
+    assert movie_halves(np.array([0]), np.array([1]), np.array([0.5]), TABLE, 5.0, 3, rng()) is None
 
 
 def test_spearman_brown_by_hand():

@@ -43,6 +43,8 @@ def finite(verdict) -> bool:
         ([taste(0.1, p_value=0.2, ceiling=0.18)], "inconclusive", "chance reaches 0.15"),
         ([taste(0.3, ceiling=0.4, halves=0.1)], "inconclusive", "halves of its users agree at"),
         ([taste(0.8, halves=0.6)], "pass", "89% of its ceiling"),
+        ([taste(0.8, halves=0.6, movie_halves=0.1)], "inconclusive", "halves of its movies agree"),
+        ([taste(0.8, halves=0.6, movie_halves=0.4)], "pass", "89% of its ceiling"),
         ([taste(0.8, ceiling=0.0)], "inconclusive", "cannot judge"),
         ([taste(0.8, ceiling=None)], "inconclusive", "ceiling could not be measured"),
         ([], "inconclusive", "no independent evidence"),

@@ -22,6 +22,8 @@ from genre_embeddings.similarity import Similarity, spearman
 
 _CELLS = 4_000_000  # most cells of a working array: 32 MB of float64
 _BLOCKS = 40  # of users; C(40, 20) ways to split them in half
+_MOVIE_SPLITS = 5  # each sums the ratings up anew …
+_MOVIE_USERS = 20_000  # … of at most so many users, for seconds at 25 million ratings
 
 
 @dataclass(frozen=True)
@@ -276,6 +278,53 @@ def noise_ceiling(
     mean = float(np.mean(rhos))
     reliability = max(0.0, 2 * mean / (1 + mean)) if mean > -1 else 0.0
     return NoiseCeiling(mean, reliability, math.sqrt(reliability), min(counts))
+
+
+def movie_halves(
+    user: np.ndarray,
+    movie: np.ndarray,
+    residual: np.ndarray,
+    table: np.ndarray,
+    shrinkage: float,
+    min_pair_users: int,
+    generator: np.random.Generator,
+) -> float | None:
+    """Mean Spearman's rho between the tastes from two halves of the movies.
+
+    Users like some movies more than others, and so any group of movies, a group that means
+    nothing included: with enough ratings this is a taste for the group in which all users' halves
+    agree and which a model learns too. What belongs to the genre is found again in other movies
+    of it. With genre sets shuffled across movies the rho is about 0, however many the ratings.
+
+    Args:
+        user, movie, residual, table, shrinkage: as for `taste_moments`.
+        min_pair_users: as for `taste_similarity`; half of it suffices in a half.
+        generator: halves the movies, and draws 20,000 users where there are more.
+
+    Returns:
+        The mean over five splits; None where fewer than 3 pairs of genres can be compared.
+    """
+    rated = np.unique(user)
+    if len(rated) > _MOVIE_USERS:
+        asked = np.zeros(int(rated[-1]) + 1, dtype=bool)
+        asked[generator.choice(rated, _MOVIE_USERS, replace=False)] = True
+        kept = asked[user]
+        user, movie, residual = user[kept], movie[kept], residual[kept]
+    rhos = []
+    for _ in range(_MOVIE_SPLITS):
+        half = generator.permutation(len(table)) < len(table) // 2
+        one, other = (
+            taste_similarity(
+                taste_moments(user, movie, residual, table & side[:, None], shrinkage, generator),
+                max(3, min_pair_users // 2),
+            )
+            for side in (half, ~half)
+        )
+        pairs = np.triu(one.known & other.known, 1)
+        rho = spearman(one.values[pairs], other.values[pairs])
+        if rho is not None:
+            rhos.append(rho)
+    return float(np.mean(rhos)) if rhos else None
 
 
 def agreement(

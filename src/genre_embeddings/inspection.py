@@ -23,6 +23,7 @@ from genre_embeddings.evidence import (
     Agreement,
     agreement,
     catalogue_similarity,
+    movie_halves,
     noise_ceiling,
     taste_moments,
     taste_similarity,
@@ -262,10 +263,14 @@ def _compare(
 ) -> tuple[list[Reference], dict[str, Similarity], Rows]:
     """The learnt similarity against each reference, with its nulls."""
     residual = q.held_out.rating - q.baseline.predict(q.held_out.user, q.held_out.movie)
-    moments = taste_moments(
-        q.held_out.user, q.held_out.movie, residual, table, q.settings.shrinkage, rng
-    )
+    heard = (q.held_out.user, q.held_out.movie, residual, table, q.settings.shrinkage)
+    moments = taste_moments(*heard, rng)
     ceiling = noise_ceiling(moments, q.settings.min_pair_users, q.settings.splits, rng)
+    over_movies = movie_halves(
+        *heard, q.settings.min_pair_users, np.random.default_rng([q.seed, 4])
+    )
+    # Where either halves cannot be compared, nobody knows what could be reached.
+    reached = ceiling.ceiling if over_movies is not None else None
     found = {
         "taste": taste_similarity(moments, q.settings.min_pair_users).restrict(usable),
         "catalogue": catalogue_similarity(table).restrict(usable),
@@ -298,8 +303,9 @@ def _compare(
             Reference(
                 name,
                 agreed,
-                ceiling=ceiling.ceiling if name == "taste" else 1.0,
+                ceiling=reached if name == "taste" else 1.0,
                 halves=ceiling.halves if name == "taste" else None,
+                movie_halves=over_movies if name == "taste" else None,
                 # The model sees the catalogue; tags tell content, and how far taste follows it is
                 # not known. Both are shown and not judged.
                 independent=name not in ("catalogue", "genome"),
@@ -420,7 +426,11 @@ def _metrics(
             "spearman": agreed.spearman,
             "p_value": agreed.p_value,
             "null_95": agreed.null_95,
-            **({"ceiling": reference.ceiling} if reference.halves is not None else {}),
+            **(
+                {"ceiling": reference.ceiling, "movie_halves": reference.movie_halves}
+                if reference.halves is not None
+                else {}
+            ),
             **{key.replace(" ", "_"): value for key, value in reference.rivals.items()},
         }
     content["stability"] = {

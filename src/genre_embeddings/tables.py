@@ -44,6 +44,8 @@ def build_tables(source: Source, settings: DataSettings) -> Tables:
     Raises:
         InputError: a rated movie has no entry, or no rating is left.
     """
+    # Two copies of the ratings at most lie in memory at once: what a join or a sort of whole
+    # tables would take besides is several times their size.
     ratings = source.ratings.collect(engine="streaming")
     dropped = dict(source.dropped)
     read = ratings.height + sum(dropped.values())
@@ -80,14 +82,7 @@ def build_tables(source: Source, settings: DataSettings) -> Tables:
         pl.col("title").fill_null(pl.col("movie_id").cast(pl.String)),
         pl.col("genres").fill_null(pl.lit([], dtype=pl.List(pl.String))),
     )
-    ratings = (
-        ratings.lazy()
-        .join(users.lazy(), on="user_id", how="left")
-        .join(rated.lazy(), on="movie_id", how="left")
-        .select(pl.col(name).cast(dtype) for name, dtype in files.RATINGS_SCHEMA.items())
-        .sort("user", "timestamp", "movie")
-        .collect()
-    )
+    ratings = _indexed(ratings, users, rated)
     entries, genres = _index_genres(entries, ratings)
     counts = {
         "ratings": ratings.height,
@@ -110,24 +105,26 @@ def build_tables(source: Source, settings: DataSettings) -> Tables:
 def _resolve_missing(
     ratings: pl.DataFrame, movies: pl.DataFrame, settings: DataSettings
 ) -> pl.DataFrame:
-    missing = ratings.join(movies.select("movie_id"), on="movie_id", how="anti")
+    per_movie = ratings.group_by("movie_id").len()
+    missing = per_movie.join(movies.select("movie_id"), on="movie_id", how="anti")
     if missing.is_empty() or settings.missing_movies == "keep":
         return ratings
     if settings.missing_movies == "drop":
-        return ratings.join(movies.select("movie_id"), on="movie_id", how="semi")
-    ids = missing["movie_id"].unique().sort()
+        return ratings.join(
+            movies.select("movie_id"), on="movie_id", how="semi", maintain_order="left"
+        )
+    ids = missing["movie_id"].sort()
     some = ", ".join(map(str, ids.head(5))) + (", ..." if ids.len() > 5 else "")
     raise InputError(
-        f"{missing.height:,} ratings are of {ids.len():,} movies that have no entry among the "
-        f"movies (movie ids {some}). Add the entries, or set data.missing_movies in params.yaml "
-        "to drop (leave these ratings out) or keep (movies without title and genres)."
+        f"{missing['len'].sum():,} ratings are of {ids.len():,} movies that have no entry among "
+        f"the movies (movie ids {some}). Add the entries, or set data.missing_movies in "
+        "params.yaml to drop (leave these ratings out) or keep (movies without title and genres)."
     )
 
 
 def _latest(ratings: pl.DataFrame) -> pl.DataFrame:
     """One rating for each user and movie: the latest, and of two at one time the later row."""
-    pair = pl.struct("user_id", "movie_id")
-    if ratings.select(pair.n_unique()).item() == ratings.height:
+    if not _has_repeats(ratings):
         return ratings
     return (
         ratings.with_row_index("row")
@@ -136,6 +133,44 @@ def _latest(ratings: pl.DataFrame) -> pl.DataFrame:
         .sort("row")
         .drop("row")
     )
+
+
+def _has_repeats(ratings: pl.DataFrame) -> bool:
+    """Whether a pair of user and movie comes more than once."""
+    users, movies = (
+        _dense(ratings[c], ratings[c].unique().sort()) for c in ("user_id", "movie_id")
+    )
+    pairs = users.astype(np.uint64) << np.uint64(32) | movies
+    del users, movies
+    pairs.sort()
+    return bool((pairs[1:] == pairs[:-1]).any())
+
+
+def _dense(ids: pl.Series, known: pl.Series) -> np.ndarray:
+    """Place of each id among the `known`, which are sorted, (N,) uint32."""
+    if ids.dtype != pl.String and known.len() > 0:
+        low, high = int(known[0]), int(known[-1])
+        if high - low < 8 * known.len() + 1_000_000:
+            place = np.zeros(high - low + 1, dtype=np.uint32)
+            place[known.to_numpy() - low] = np.arange(known.len(), dtype=np.uint32)
+            return place[ids.to_numpy() - low]
+    index = known.alias("id").to_frame().with_row_index("index")
+    found = ids.alias("id").to_frame().join(index, on="id", how="left", maintain_order="left")
+    return found["index"].to_numpy().astype(np.uint32, copy=False)
+
+
+def _indexed(ratings: pl.DataFrame, users: pl.DataFrame, rated: pl.DataFrame) -> pl.DataFrame:
+    """Canonical ratings: dense indices in place of ids, by user, time and movie."""
+    columns = {
+        "user": _dense(ratings["user_id"], users["user_id"]),
+        "movie": _dense(ratings["movie_id"], rated["movie_id"]),
+        "rating": ratings["rating"].to_numpy(),
+        "timestamp": ratings["timestamp"].to_numpy(),
+    }
+    order = np.lexsort((columns["movie"], columns["timestamp"], columns["user"]))
+    for name in columns:
+        columns[name] = columns[name][order]
+    return pl.DataFrame(columns, schema=files.RATINGS_SCHEMA)
 
 
 def _top_movies(ratings: pl.DataFrame, count: int) -> pl.DataFrame:

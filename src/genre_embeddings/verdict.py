@@ -57,6 +57,7 @@ class Reference:
             noise, None where it could not be measured.
         halves: rho between two halves of the users, on which the ceiling rests; None for a
             reference without noise.
+        movie_halves: the same between two halves of the movies.
         independent: whether the model did not see it; what it saw is shown and not judged.
         rivals: rho that models which learnt nothing reach against the same reference, such as the
             untrained one or the 95 % point of the retrained ones; rho has to exceed them all.
@@ -66,6 +67,7 @@ class Reference:
     agreement: Agreement
     ceiling: float | None = 1.0
     halves: float | None = None
+    movie_halves: float | None = None
     independent: bool = True
     rivals: Mapping[str, float] = field(default_factory=dict)
 
@@ -81,8 +83,9 @@ def structure_verdict(
 ) -> Verdict:
     """Do the genres lie to each other as the evidence says?
 
-    A reference can judge if its halves agree better than chance, so that there is something in it
-    to be found; if a good model, at `min_ceiling_share` of the ceiling, would be told from chance;
+    A reference can judge if its halves, of users and of movies, agree better than chance, so that
+    there is something in it to be found that is the genres' and not just these movies'; if a good
+    model, at `min_ceiling_share` of the ceiling, would be told from chance;
     and if its p-value could fall to alpha at all. Of those that can judge,
 
     - pass: every one agrees: Holm's p <= alpha, above all rivals, and rho at least
@@ -244,6 +247,11 @@ def _obstacle(
             f"two halves of its users agree at rho = {reference.halves:.2f}, and chance reaches "
             f"{result.null_95:.2f}: too few ratings, or nothing in them"
         )
+    if reference.movie_halves is not None and reference.movie_halves <= result.null_95:
+        return (
+            f"two halves of its movies agree at rho = {reference.movie_halves:.2f}, and chance "
+            f"reaches {result.null_95:.2f}: what it shows may be these movies' and not the genres'"
+        )
     good = min_ceiling_share * reference.ceiling
     if good <= result.null_95:
         return (
@@ -266,6 +274,8 @@ def _reference_numbers(reference: Reference) -> dict[str, float | None]:
         numbers[f"{name}.ceiling"] = reference.ceiling
     if reference.halves is not None:
         numbers[f"{name}.halves"] = reference.halves
+    if reference.movie_halves is not None:
+        numbers[f"{name}.movie_halves"] = reference.movie_halves
     for rival, rho in reference.rivals.items():
         numbers[f"{name}.{rival}"] = rho
     return numbers

@@ -1,0 +1,79 @@
+"""What the measurements of speed share: tables, files, machine, and made-up ratings of a shape."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks/results"
+PAGE = ROOT / "docs/speed.md"
+
+Row = dict[str, Any]
+
+
+def machine() -> str:
+    """The hardware that stands beside every figure."""
+    import torch
+
+    name = platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        found = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        name = found[0].partition(":")[2].strip() if found else name
+    card = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    return f"{os.cpu_count()} cores ({name}), {card}, torch {torch.__version__}{load} at the start"
+
+
+def table(rows: list[Row]) -> str:
+    """A Markdown table; numbers in three significant digits."""
+
+    def shown(value: Any) -> str:
+        if isinstance(value, float):
+            return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+        return f"{value:,}" if isinstance(value, int) else str(value)
+
+    names = list(rows[0])
+    lines = [names, ["---"] * len(names), *([shown(row.get(n, "")) for n in names] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def report(name: str, title: str, notes: str, rows: list[Row], doc: bool) -> None:
+    """Print a measurement, save it under benchmarks/results/, and put it on the page if asked."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    content = {"name": name, "title": title, "machine": machine(), "notes": notes, "rows": rows}
+    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
+    print(f"\n{title}\n{content['machine']}\n{notes}\n\n{table(rows)}")
+    if doc:
+        found = sorted(RESULTS.glob("speed-*.json"))
+        parts = [json.loads(path.read_text()) for path in found]
+        sections = (
+            f"## {part['title']}\n\n{part['notes']}\n\n{part['machine']}.\n\n"
+            f"{table(part['rows'])}\n"
+            for part in parts
+        )
+        PAGE.parent.mkdir(exist_ok=True)
+        PAGE.write_text(
+            "# Speed, measured\n\nWritten by the commands that it names, with `--doc`; times of a "
+            "shared machine\nare worth their ratios.\n\n" + "\n".join(sections)
+        )
+        print(f"wrote {PAGE.relative_to(ROOT)}")
+
+
+def columns(users: int, movies: int, ratings: int, seed: int = 0) -> tuple[np.ndarray, ...]:
+    """Long-tailed user, movie, rating, time, (N,) each, by user, then time."""
+    rng = np.random.default_rng(seed)
+    activity = rng.lognormal(0.0, 1.0, users)
+    user = np.repeat(np.arange(users), rng.multinomial(ratings, activity / activity.sum()))
+    popularity = np.cumsum(1.0 / np.arange(1, movies + 1) ** 0.9)
+    movie = np.searchsorted(popularity, rng.random(ratings) * popularity[-1])
+    rating = rng.integers(1, 11, ratings).astype(np.float32) / 2
+    time = rng.integers(0, 10**9, ratings)
+    order = np.lexsort((time, user))
+    return user, movie.clip(max=movies - 1), rating, time[order]
