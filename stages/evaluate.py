@@ -15,8 +15,9 @@ def main() -> None:
     from genre_embeddings.batches import Ratings
     from genre_embeddings.evaluation import Predicted, evaluate
     from genre_embeddings.figures import draw_histogram
-    from genre_embeddings.model import POSTERIOR_DRAWS, load_model, predict
+    from genre_embeddings.model import POSTERIOR_DRAWS, load_model, predict, use_threads
 
+    use_threads(settings.train.threads)
     meta = files.read_meta()
     network = load_model()
     network.follow(Ratings.of(files.read_side("train")))

@@ -10,8 +10,8 @@ def main() -> None:
 
     from genre_embeddings import files
     from genre_embeddings.batches import Ratings
-    from genre_embeddings.model import build_network, genre_sets, save_model
-    from genre_embeddings.training import fit, is_first_process, use_threads
+    from genre_embeddings.model import build_network, genre_sets, save_model, use_threads
+    from genre_embeddings.training import fit, is_first_process
 
     use_threads(settings.train.threads)
     movies, users, genres = (

@@ -9,10 +9,10 @@ from genre_embeddings import files
 from genre_embeddings.baselines import fit_bias
 from genre_embeddings.batches import Ratings
 from genre_embeddings.inspection import Question
-from genre_embeddings.model import build_network, genre_sets, load_model
+from genre_embeddings.model import build_network, genre_sets, load_model, use_threads
 from genre_embeddings.network import Network
 from genre_embeddings.settings import Settings
-from genre_embeddings.training import fit, use_threads
+from genre_embeddings.training import fit
 
 
 def gather(settings: Settings) -> Question:

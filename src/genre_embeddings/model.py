@@ -10,6 +10,7 @@ Nothing in the folder is executed when it is loaded: no pickle.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,14 @@ TABLES = ("users", "movies", "genres")
 PREDICTION_BATCH = 16_384
 POSTERIOR_DRAWS = 8
 """Draws of the embeddings behind a prediction's standard deviation."""
+
+
+def use_threads(threads: int) -> None:
+    """Compute on this many CPU threads; 0 leaves torch's own choice, one a core."""
+    if threads:
+        torch.set_num_threads(threads)
+        # Without it, Lightning divides the cores among the processes that it starts.
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
 
 
 def genre_sets(movies: pl.DataFrame, genres: int) -> torch.Tensor:

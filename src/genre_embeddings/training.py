@@ -344,14 +344,6 @@ class Progress(TQDMProgressBar):
             print(f"epoch {epoch} of {trainer.max_epochs}: {shown}", file=sys.stderr, flush=True)
 
 
-def use_threads(threads: int) -> None:
-    """Compute on this many CPU threads; 0 leaves torch's own choice, one a core."""
-    if threads:
-        torch.set_num_threads(threads)
-        # Without it, Lightning divides the cores among the processes that it starts.
-        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-
-
 def is_first_process() -> bool:
     """Whether this process writes the files: the only one, or the first of those that train."""
     return not distributed.is_initialized() or distributed.get_rank() == 0
