@@ -25,7 +25,7 @@ repro: $(READY) ## run the whole pipeline (dvc repro)
 	dvc repro
 
 test: $(READY) lint typecheck ## lint, type check and test
-	python -m pytest
+	python -m pytest -n auto
 
 lint: $(READY) ## check style and formatting (ruff)
 	ruff check .
