@@ -117,8 +117,8 @@ def page(source: str, seeds: list[int], runs: dict[str, list[dict[str, Any]]]) -
     yield ""
     yield f"![Ratings and predictions, seed {seeds[0]}](../images/{source}-histogram.png)"
     yield ""
-    yield "The training ratings' share of a machine's time, the errors of other people's libraries"
-    yield "on the same split and the settings' choice are on the other pages of `docs/`."
+    yield "[Other people's libraries on the same splits](../prediction.md);"
+    yield "[how the settings were chosen](../choosing.md)."
 
 
 def _words(seeds: list[int]) -> str:
