@@ -4,7 +4,11 @@ The library is found in this very checkout, never in the environment: a queued e
 in a copy of the project and must run the code that it recorded.
 """
 
+import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +19,10 @@ def run(main: Callable[[], None]) -> None:
     """Run a stage; what a user can mend ends in one message and exit status 1, no traceback."""
     from genre_embeddings.errors import InputError
 
+    if "DVC_ROOT" in os.environ:
+        threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
+    # Ended from outside it fails, and takes its temporary files away on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         main()
     except ModuleNotFoundError as error:
@@ -25,8 +33,17 @@ def run(main: Callable[[], None]) -> None:
         )
     except InputError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
         where = error.filename or "a file"
         sys.exit(f"error: {where}: {error.strerror}. Nothing was replaced; mend it and run again.")
+
+
+def _end_with(parent: int) -> None:
+    """End when DVC was killed: later, this stage would write over the outputs of the next run."""
+    while os.getppid() == parent:
+        time.sleep(0.1)
+    os._exit(1)

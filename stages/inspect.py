@@ -13,15 +13,17 @@ def main() -> None:
     from genre_embeddings.figures import draw_heatmaps
     from genre_embeddings.inspection import inspect
     from genre_embeddings.report import write_report
+    from genre_embeddings.resuming import Scratch
 
-    answer = inspect(gather(settings))
-    plots = files.PLOTS / "inspect"
-    for name in ("similarity", "evidence", "scatter", "nulls", "map"):
-        files.write_rows(plots / f"{name}.json", getattr(answer, name))
-    heatmaps = plots / "heatmaps.png"
-    draw_heatmaps(answer.matrices, answer.labels, answer.order, answer.told, heatmaps)
-    write_report(answer, [heatmaps], files.REPORT)
-    files.write_metrics(files.METRICS / "inspect.json", answer.metrics)
+    with Scratch() as scratch:
+        answer = inspect(gather(settings, scratch))
+        plots = files.PLOTS / "inspect"
+        for name in ("similarity", "evidence", "scatter", "nulls", "map"):
+            files.write_rows(plots / f"{name}.json", getattr(answer, name))
+        heatmaps = plots / "heatmaps.png"
+        draw_heatmaps(answer.matrices, answer.labels, answer.order, answer.told, heatmaps)
+        write_report(answer, [heatmaps], files.REPORT)
+        files.write_metrics(files.METRICS / "inspect.json", answer.metrics)
     outcomes = ", ".join(f"{verdict.line}: {verdict.outcome}" for verdict in answer.verdicts)
     print(f"inspected the genres ({outcomes}) -> {files.REPORT}")
 

@@ -11,6 +11,7 @@ def main() -> None:
     from genre_embeddings import files
     from genre_embeddings.batches import Ratings
     from genre_embeddings.model import build_network, genre_sets, save_model, use_threads
+    from genre_embeddings.resuming import Scratch
     from genre_embeddings.training import fit, is_first_process
 
     use_threads(settings.train.threads)
@@ -21,10 +22,13 @@ def main() -> None:
     train, validation = (Ratings.of(files.read_side(side)) for side in ("train", "validation"))
     membership = genre_sets(movies, genres.height)
     network = build_network(settings, train, membership, users.height, files.read_meta())
-    history, best = fit(network, train, validation, settings.train, settings.seed)
-    if not is_first_process():
-        return
-    save_model(network)
+    with Scratch() as scratch:
+        history, best = fit(
+            network, train, validation, settings.train, settings.seed, scratch=scratch
+        )
+        if not is_first_process():
+            return
+        save_model(network)
     chosen = history[best.epoch - 1]
     print(
         f"trained {settings.train.replicas} replicas for {len(history)} epochs, best {best.epoch}: "

@@ -111,7 +111,7 @@ class Project:
         done = subprocess.run(
             command,
             cwd=self.folder,
-            env=self._environment(),
+            env=self.environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -124,7 +124,7 @@ class Project:
             pytest.fail(f"{' '.join(command)} ended with {done.returncode}:\n{said}")
         return done.stdout
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         """No trace of the person's configuration, of a git hook or of a run of DVC around us."""
         kept = {
             name: value

@@ -11,12 +11,13 @@ from genre_embeddings.batches import Ratings
 from genre_embeddings.inspection import Question
 from genre_embeddings.model import build_network, genre_sets, load_model, use_threads
 from genre_embeddings.network import Network
+from genre_embeddings.resuming import Scratch
 from genre_embeddings.settings import Settings
 from genre_embeddings.training import fit
 
 
-def gather(settings: Settings) -> Question:
-    """Read the stages' files into a question."""
+def gather(settings: Settings, scratch: Scratch) -> Question:
+    """Read the stages' files into a question; models trained for it are kept in `scratch`."""
     use_threads(settings.train.threads)
     network, meta = load_model(), files.read_meta()
     movies, genres = (
@@ -41,7 +42,7 @@ def gather(settings: Settings) -> Question:
 
     def retrain(sets: torch.Tensor | None) -> Network:
         other = build(sets)
-        fit(other, fitting, validation, settings.train, settings.seed, record=False)
+        fit(other, fitting, validation, settings.train, settings.seed, False, scratch)
         return other.eval()
 
     return Question(

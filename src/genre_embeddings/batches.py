@@ -58,8 +58,8 @@ class ShuffledPositions:
     in the middle sees the batches that it would have seen.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int) -> None:
-        self.count, self.seed, self.epoch = count, seed, 0
+    def __init__(self, count: int, batch_size: int, seed: int, epoch: int = 0) -> None:
+        self.count, self.seed, self.epoch = count, seed, epoch
         self.batches = math.ceil(count / batch_size)
 
     def __len__(self) -> int:

@@ -27,6 +27,7 @@ from genre_embeddings import files
 from genre_embeddings.batches import Ratings, ShuffledPositions, Slices, seed_of, share_of
 from genre_embeddings.errors import InputError
 from genre_embeddings.network import Network
+from genre_embeddings.resuming import Scratch, key_of
 from genre_embeddings.settings import TrainSettings
 
 PRIOR_LR = 0.003
@@ -71,7 +72,7 @@ class RowAdamW(torch.optim.AdamW):
             state["step"] = 0
             state["exp_avg"] = torch.zeros_like(parameter)
             state["exp_avg_sq"] = torch.zeros_like(parameter)
-        state["step"] += 1
+        state["step"] = int(state["step"]) + 1  # a checkpoint makes a tensor of it
         rows, values = gradient.indices()[0], gradient.values()  # (K,), (K, R, C)
         beta, beta_sq = group["betas"]
         mean = state["exp_avg"].index_select(0, rows).lerp_(values, 1 - beta)
@@ -108,6 +109,14 @@ class Fitting(lightning.LightningModule):
         self.sides = {"train": train, "validation": validation}
         self.history: list[dict[str, float]] = []
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What a checkpoint holds besides the weights."""
+        checkpoint["history"] = self.history
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the curves up again."""
+        self.history = checkpoint["history"]
+
     def on_fit_start(self) -> None:
         """Bring all ratings to the device once."""
         self.sides = {name: side.to(self.device) for name, side in self.sides.items()}
@@ -115,7 +124,8 @@ class Fitting(lightning.LightningModule):
     def train_dataloader(self) -> ShuffledPositions:
         """The positions of whole batches, the same in every process."""
         train = self.sides["train"]
-        batches = ShuffledPositions(train.count, self.settings.batch_size, self.seed)
+        first = len(self.history)
+        batches = ShuffledPositions(train.count, self.settings.batch_size, self.seed, first)
         if train.count // len(batches) < self.trainer.world_size:
             raise InputError(
                 f"train.batch_size is {self.settings.batch_size}: with {train.count:,} training "
@@ -281,6 +291,39 @@ class BestWeights(lightning.Callback):
             self.idle += 1
             trainer.should_stop = trainer.should_stop or self.idle >= self.patience
 
+    def on_train_start(self, trainer: lightning.Trainer, fitting: Fitting) -> None:  # type: ignore[override]  # noqa: ARG002
+        """A training that was taken up again after its last epoch is over."""
+        trainer.should_stop = trainer.should_stop or self.idle >= self.patience
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {name: getattr(self, name) for name in ("rmse", "epoch", "idle", "weights")}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """From a checkpoint."""
+        self.rmse, self.epoch = state["rmse"], state["epoch"]
+        self.idle, self.weights = state["idle"], state["weights"]
+
+
+class Checkpoint(lightning.Callback):
+    """Keeps what is needed to go on after every epoch; a training can do without it."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, fitting: Fitting) -> None:  # type: ignore[override]  # noqa: ARG002
+        """Write it; called after the epoch was measured and recorded."""
+        # Lightning's file is not on the disk before it takes its name: a power cut could halve it.
+        fresh = self.file.with_suffix(".new")
+        try:
+            trainer.save_checkpoint(fresh)
+            if trainer.is_global_zero:
+                with fresh.open("rb") as written:
+                    os.fsync(written.fileno())
+                fresh.replace(self.file)
+        except OSError as error:
+            print(f"no checkpoint: {error}", file=sys.stderr, flush=True)
+
 
 class Recorder(lightning.Callback):
     """Writes each epoch to dvclive and to the curves that `dvc plots` overlays."""
@@ -293,16 +336,17 @@ class Recorder(lightning.Callback):
         if trainer.is_global_zero:
             self.live = Live(dir=str(LIVE), dvcyaml=None, save_dvc_exp=False)
 
+    def on_train_start(self, trainer: lightning.Trainer, fitting: Fitting) -> None:  # type: ignore[override]
+        """Write the epochs of a training that is taken up again."""
+        if trainer.is_global_zero:
+            for row in fitting.history:
+                self._log(row)
+
     def on_train_epoch_end(self, trainer: lightning.Trainer, fitting: Fitting) -> None:  # type: ignore[override]
         """One point on every curve, by the first process; epochs count from 1."""
         if not trainer.is_global_zero:
             return
-        latest = fitting.history[-1]
-        self.live.step = int(latest["epoch"])
-        for name, value in latest.items():
-            if name != "epoch":
-                self.live.log_metric(name, float(f"{value:.6g}"))
-        self.live.next_step()
+        self._log(fitting.history[-1])
         for quantity in ("loss", "rmse"):
             files.write_rows(
                 CURVES / f"{quantity}.json",
@@ -312,6 +356,13 @@ class Recorder(lightning.Callback):
                     for row in fitting.history
                 ],
             )
+
+    def _log(self, row: dict[str, float]) -> None:
+        self.live.step = int(row["epoch"])
+        for name, value in row.items():
+            if name != "epoch":
+                self.live.log_metric(name, float(f"{value:.6g}"))
+        self.live.next_step()
 
     def finish(self, fitting: Fitting) -> None:
         """Leave the best epoch's numbers as the summary; stage evaluate measures the errors."""
@@ -388,6 +439,23 @@ def _trainer(settings: TrainSettings, record: bool, callbacks: list[Any]) -> lig
         ) from None
 
 
+def _claim(scratch: Scratch, fitting: Fitting, record: bool) -> Path | None:
+    """The checkpoint's file, None where there can be none; it is there if this is a second try."""
+    several = record and fitting.settings.devices > 1
+    # Machines, and what torchrun starts, would have to agree on whether there is a checkpoint.
+    if record and (fitting.settings.num_nodes > 1 or "TORCHELASTIC_RUN_ID" in os.environ):
+        return None
+    network, sides = fitting.network, fitting.sides.values()
+    parts = (network.settings.model_dump_json(), fitting.settings.model_dump_json())
+    columns = (column for side in sides for column in vars(side).values())
+    tensors = (*network.state_dict().values(), *columns)
+    key = key_of((*parts, repr((network.limits, fitting.seed, record))), tensors)
+    file = scratch.claim(key, share=several)
+    if file and file.exists() and os.environ.get("LOCAL_RANK", "0") == "0":
+        print(f"taking up the training that was interrupted ({file})", file=sys.stderr)
+    return file
+
+
 def fit(
     network: Network,
     train: Ratings,
@@ -395,6 +463,7 @@ def fit(
     settings: TrainSettings,
     seed: int,
     record: bool = True,
+    scratch: Scratch | None = None,
 ) -> tuple[list[dict[str, float]], BestWeights]:
     """Fit the network in place and leave it with the weights of the best epoch.
 
@@ -406,6 +475,7 @@ def fit(
         seed: order of the batches, noise, dropout.
         record: train on all devices and machines of the settings, and write curves and metrics
             under metrics/train/ and plots/train/; without it, one device trains and writes none.
+        scratch: where a checkpoint an epoch is kept; an interrupted training goes on from there.
 
     Returns:
         The errors of each epoch, and which was the best.
@@ -419,6 +489,9 @@ def fit(
     if recorder:
         callbacks += [recorder, Progress(math.ceil(train.count / settings.batch_size))]
     fitting = Fitting(network, train, validation, settings, seed)
+    checkpoint = _claim(scratch, fitting, record) if scratch else None
+    if checkpoint:
+        callbacks.append(Checkpoint(checkpoint))
     trainer = _trainer(settings, record, callbacks)
     with warnings.catch_warnings():
         # Batches are slices of what is in memory: there is nothing for workers to fetch.
@@ -427,7 +500,8 @@ def fit(
         warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
         # Its successor is missing from older versions of torch.
         warnings.filterwarnings("ignore", message=".*broadcast_buffers. is deprecated")
-        trainer.fit(fitting)
+        resumed = checkpoint if checkpoint and checkpoint.exists() else None
+        trainer.fit(fitting, ckpt_path=resumed, weights_only=True)
     network.load_state_dict(best.weights, strict=False)
     if recorder and trainer.is_global_zero:
         recorder.finish(fitting)

@@ -1,0 +1,22 @@
+"""Stage publish: the model card, and the run on an MLflow server if one is named."""
+
+from stages import run
+
+
+def main() -> None:
+    from genre_embeddings.settings import load_settings
+
+    settings = load_settings()
+
+    from genre_embeddings.card import CARD, gather, write_card
+
+    write_card(gather(settings))
+    print(f"wrote the model card -> {CARD}", flush=True)
+    if settings.tracking.mlflow_uri:
+        from genre_embeddings.tracking import log_run
+
+        print(log_run(settings))
+
+
+if __name__ == "__main__":
+    run(main)
