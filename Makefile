@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 # DVC does not add its own environment to PATH, so that `python` in dvc.yaml would be missing.
+CALLERS_PATH := $(PATH)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test lint typecheck bench clean
+.PHONY: help install repro doctor test lint typecheck bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +24,9 @@ $(READY): pyproject.toml constraints.txt
 
 repro: $(READY) ## run the whole pipeline (dvc repro)
 	dvc repro
+
+doctor: ## find what commonly breaks experiments, and how to mend it
+	@PATH="$(CALLERS_PATH)" PYTHONPATH=src $(PYTHON) -m genre_embeddings.doctor
 
 test: $(READY) lint typecheck ## lint, type check and test
 	python -m pytest -n auto

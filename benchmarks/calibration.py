@@ -153,7 +153,7 @@ def question(kind: Kind, settings: Settings) -> Question:
     learnt, network = sides["train"], retrain(membership)
     return Question(
         network=network,
-        untrained=build(membership),
+        untrained=lambda: build(membership),
         movies=tables.movies,
         genres=tables.genres,
         train=learnt,

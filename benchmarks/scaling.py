@@ -2,7 +2,8 @@
 
 CPU seconds, clock seconds and peak resident memory of stages run as users run them, on planted
 worlds with ML-25M's ratings a user, and the growth exponent of the CPU seconds since the size
-before. Train and evaluate use a light model: one replica, one epoch, batches of 16,384.
+before. The model is a light one: one replica without history and time, one epoch, batches of
+16,384; the inspection trains no second one.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from ruamel.yaml import YAML
 
 from benchmarks.measuring import ROOT, Row, report
 
-STAGES = ("prepare", "split", "train", "evaluate")
-SIZES = (100_000, 1_000_000, 10_000_000)
+STAGES = ("prepare", "split", "train", "evaluate", "inspect")
+SIZES = (100_000, 1_000_000, 10_000_000, 25_000_000, 100_000_000)
 PER_USER, PER_MOVIE, FEWEST = 154, 423, 1000
 LIGHT = {
     "model": {"dim": 16, "hidden": [64, 32], "history": 0, "time": False},
     "train": {"replicas": 1, "epochs": 1, "min_epochs": 1, "batch_size": 16_384},
+    "inspect": {"without_genres": False},
 }
 
 

@@ -1,8 +1,8 @@
 """Training throughput: `python -m benchmarks.throughput [--threads 2] [--steps 40] [--doc]`.
 
 The notebook's model on the notebook's shape: the notebook way (a DataLoader over a TensorDataset,
-Lightning, a log entry every step), a bare loop (slices, fused Adam) and ours. Light settings of
-our model at ML-25M's shape: a bare loop of the same network, and ours.
+Lightning, a log entry every step), a bare loop (slices, fused Adam) and ours. Light and
+the default settings of our model at ML-25M's shape: a bare loop of the same network, and ours.
 
 An epoch's time is extrapolated from some steps; ours goes through `training.fit`, so that
 Lightning, schedule, checks and the measuring of both sides count. Its fixed part (measuring) is
@@ -126,15 +126,20 @@ def bare_notebook(shape: dict[str, int], train: Ratings, dim: int, batch: int, s
     return timed(step, iter(ShuffledPositions(train.count, batch, 0)), steps)
 
 
-def network_of(shape: dict[str, int], train: Ratings, settings: ModelSettings) -> Network:
-    """One untrained replica with made-up genre sets."""
+def network_of(
+    shape: dict[str, int], train: Ratings, settings: ModelSettings, replicas: int = 1
+) -> Network:
+    """An untrained network with made-up genre sets."""
     generator = torch.Generator().manual_seed(0)
     membership = (torch.rand(shape["movies"], GENRES, generator=generator) < 0.12).float()
-    return Network(settings, 1, train, membership, shape["users"], (0.5, 5.0), generator)
+    return Network(settings, replicas, train, membership, shape["users"], (0.5, 5.0), generator)
 
 
-def bare(network: Network, train: Ratings, settings: TrainSettings, steps: int) -> float:
+def bare(
+    network: Network, train: Ratings, settings: TrainSettings, steps: int, compiled: bool = False
+) -> float:
     """Seconds a step of our network: loss, backward, fused AdamW over all parameters."""
+    ask = torch.compile(network) if compiled else network
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.001, fused=True)
     generator = torch.Generator().manual_seed(0)
     network.user.sparse = network.movie.sparse = False
@@ -143,7 +148,7 @@ def bare(network: Network, train: Ratings, settings: TrainSettings, steps: int) 
         part = train.part(own)
         genres = (network.genre_share[part.movie] > 0).float()
         times = part.time if network.settings.time else None
-        output = network(part.user, part.movie, times, genres, own, generator)
+        output = ask(part.user, part.movie, times, genres, own, generator)
         terms = network.loss(output, part.rating, part.user, part.movie)
         optimizer.zero_grad()
         (terms.fit + settings.kl_weight * terms.kl).sum().backward()
@@ -248,15 +253,17 @@ def on_notebook_shape(steps: int) -> list[Row]:
 def on_ml_25m_shape(steps: int) -> list[Row]:
     settings, batch = load_settings(ROOT / "params.yaml"), 16_384
     train, validation = ratings(ML_25M)
-    fitting = settings.train.model_copy(update={"batch_size": batch, "replicas": 1})
+    fitting = settings.train.model_copy(update={"batch_size": batch})
     count = math.ceil(train.count / batch)
     rows = []
-    for history, timely in ((0, False), (0, True), (32, False), (32, True)):
-        model = settings.model.model_copy(
-            update={"dim": 16, "hidden": (64, 32), "history": history, "time": timely}
-        )
-        shape = f"ML-25M, history {history}, time {'on' if timely else 'off'}"
-        network = network_of(ML_25M, train, model)
+    default = (settings.model.history, settings.model.time, settings.train.replicas)
+    for variant in ((0, False, 1), (0, True, 1), (32, False, 1), (32, True, 1), default):
+        history, timely, replicas = variant
+        model = settings.model.model_copy(update={"history": history, "time": timely})
+        shape = f"history {history}, time {'on' if timely else 'off'}, replicas {replicas}"
+        if variant == default:
+            shape += " (the default)"
+        network = network_of(ML_25M, train, model, replicas)
         fast, own, tail = [], [], math.inf
         for _ in range(1 if timely else 2):
             fast.append(bare(network, train, fitting, steps))
@@ -273,11 +280,35 @@ def on_ml_25m_shape(steps: int) -> list[Row]:
     return rows
 
 
+def on_default_shape(steps: int) -> list[Row]:
+    """The default settings on the embedded world, and what could make their steps faster."""
+    settings = load_settings(ROOT / "params.yaml")
+    planted, share = settings.planted, settings.split.train
+    shape = {"users": planted.users, "movies": planted.movies, "ratings": planted.ratings}
+    shape["train"] = round(planted.ratings * share)
+    train, validation = ratings(shape)
+    count = math.ceil(train.count / settings.train.batch_size)
+    found: dict[str, list[float]] = {}
+    for _ in range(ROUNDS):
+        for way in ("bare loop", "bare loop, torch.compile", "ours", "ours, bf16-mixed"):
+            network = network_of(shape, train, settings.model, settings.train.replicas)
+            if way.startswith("bare"):
+                step = bare(network, train, settings.train, steps, "compile" in way)
+            else:
+                precision = "bf16-mixed" if "bf16" in way else settings.train.precision
+                changed = settings.train.model_copy(update={"precision": precision})
+                step, _ = ours(network, train, validation, changed, steps)
+            found.setdefault(way, []).append(step)
+    return compared(
+        [row("default", way, times, count) for way, times in found.items()], "bare loop"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
     parser.add_argument("--steps", type=int, default=20, help="steps timed at ML-25M's shape")
-    parser.add_argument("--shape", choices=["notebook", "ml-25m"], help="one of the two alone")
+    parser.add_argument("--shape", choices=["notebook", "default", "ml-25m"], help="one alone")
     parser.add_argument("--doc", action="store_true", help="write docs/speed.md")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -287,7 +318,10 @@ def main() -> None:
         "seconds of an epoch from the fastest round's steps (of the CPU where threads is 1, else "
         "by the clock); made-up ratings of the shape."
     )
-    for name, measure in (("notebook", on_notebook_shape), ("ml-25m", on_ml_25m_shape)):
+    shapes = {
+        "notebook": on_notebook_shape, "default": on_default_shape, "ml-25m": on_ml_25m_shape,
+    }  # fmt: skip
+    for name, measure in shapes.items():
         if options.shape in (None, name):
             title = f"Training, {name} shape"
             report(f"speed-training-{name}", title, notes, measure(options.steps), options.doc)

@@ -15,15 +15,12 @@ def main() -> None:
     from genre_embeddings.batches import Ratings
     from genre_embeddings.evaluation import Predicted, evaluate
     from genre_embeddings.figures import draw_histogram
-    from genre_embeddings.model import POSTERIOR_DRAWS, load_model, predict, use_threads
+    from genre_embeddings.model import POSTERIOR_DRAWS, load_whole, predict, use_threads
 
     use_threads(settings.train.threads)
     meta = files.read_meta()
-    network = load_model()
+    network, (_, movies, genres) = load_whole()
     network.follow(Ratings.of(files.read_side("train")))
-    movies, genres = (
-        files.read_table(files.MODEL / f"{name}.parquet") for name in ("movies", "genres")
-    )
     sides = {}
     for name in files.SIDES:
         side = files.read_side(name)

@@ -8,9 +8,9 @@ def main() -> None:
 
     settings = load_settings()
 
-    from genre_embeddings.card import CARD, gather, write_card
+    from genre_embeddings.card import CARD, write_card
 
-    write_card(gather(settings))
+    write_card(settings)
     print(f"wrote the model card -> {CARD}", flush=True)
     if settings.tracking.mlflow_uri:
         from genre_embeddings.tracking import log_run

@@ -16,7 +16,7 @@ from filelock import FileLock
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parent.parent
-STAGES = ("check", "prepare", "split", "train", "evaluate", "inspect")
+STAGES = ("check", "prepare", "split", "train", "evaluate", "inspect", "publish")
 # The smallest world that every stage can work on
 SMALL: dict[str, dict[str, Any]] = {
     "planted": {"users": 60, "movies": 60, "genres": 6, "ratings": 1500},
@@ -199,10 +199,10 @@ def stages_run(said: str) -> list[str]:
     return [line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage '")]
 
 
-def finish_queue(project: Project) -> dict[str, str]:
+def finish_queue(project: Project, jobs: int = 1, seconds: int = MOST_SECONDS) -> dict[str, str]:
     """Start the queue, wait until it is worked off; how each experiment ended."""
-    end = time.monotonic() + MOST_SECONDS
-    project.dvc("queue", "start")
+    end = time.monotonic() + seconds
+    project.dvc("queue", "start", "--jobs", str(jobs))
     try:
         while time.monotonic() < end:
             time.sleep(2)
@@ -213,4 +213,4 @@ def finish_queue(project: Project) -> dict[str, str]:
                 return ends
     finally:
         project.dvc("queue", "stop", "--kill")
-    pytest.fail(f"the queue is not done after {MOST_SECONDS} s:\n{said}")
+    pytest.fail(f"the queue is not done after {seconds} s:\n{said}")

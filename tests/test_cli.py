@@ -1,13 +1,18 @@
 """The command line, run as people run it."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+from hashlib import sha256
 
 import polars as pl
 import pytest
 from click.testing import CliRunner
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from genre_embeddings.cli import genres
 from genre_embeddings.errors import InputError
@@ -120,3 +125,19 @@ def test_export(run, tmp_path):
 def test_another_model(run, project, tmp_path):
     (tmp_path / "handed-on").symlink_to(project / "models")
     assert run("--model", str(tmp_path / "handed-on"), "embed", "Drama") == run("embed", "Drama")
+
+
+def test_titles_do_nothing_to_a_terminal(run, project, tmp_path):
+    folder = tmp_path / "models"
+    shutil.copytree(project / "models", folder)
+    tables = json.loads((folder / "tables.json").read_text())
+    tables["title"] = ["\x1b]0;owned\x07Title"] * len(tables["title"])
+    text = json.dumps(tables).encode()
+    (folder / "tables.json").write_bytes(text)
+    state = load_file(folder / "model.safetensors")
+    with safe_open(folder / "model.safetensors", framework="pt") as file:
+        about = json.loads(file.metadata()["model"]) | {"tables": sha256(text).hexdigest()}
+    save_file(state, folder / "model.safetensors", {"model": json.dumps(about)})
+    out = run("--model", str(folder), "neighbours", "1", "--top", "1")
+    assert out.count("?]0;owned?Title") == 2
+    assert "\x1b" not in out

@@ -1,11 +1,17 @@
 """Downloads, from servers on 127.0.0.1 that behave well and badly."""
 
+import gzip
 import hashlib
+import io
 import ipaddress
+import os
 import ssl
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,7 +21,21 @@ import pytest
 from genre_embeddings.errors import InputError
 from genre_embeddings.sources.download import cache_folder, fetch
 
-BODY = b"".join(number.to_bytes(4, "big") for number in range(100_000))  # 400,000 bytes
+from .conftest import ROOT
+
+NUMBERS = b"".join(number.to_bytes(4, "big") for number in range(100_000))
+
+
+def archive_of(content: bytes) -> bytes:
+    """A zip archive of 400,000 bytes."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("numbers", content[: 400_000 - 112])
+    return packed.getvalue()
+
+
+BODY, OTHER = archive_of(NUMBERS), archive_of(NUMBERS[::-1])
+assert len(BODY) == len(OTHER) == 400_000
 MD5 = hashlib.md5(BODY).hexdigest()
 
 
@@ -23,6 +43,9 @@ class Server(ThreadingHTTPServer):
     """Serves one body; `stop_after` bytes of an answer it hangs up or, with `stall`, falls silent.
 
     Attributes:
+        raw: bytes sent in place of an answer, head and all.
+        range_of: "Content-Range" of a continued answer, in place of the right one.
+        longest: bytes of a continued answer at most.
         asked: the Range header of every request, None where there was none.
         started: the position of the first byte of every answer.
     """
@@ -39,6 +62,9 @@ class Server(ThreadingHTTPServer):
         self.status = 200
         self.ranges = True
         self.location = ""
+        self.raw = b""
+        self.range_of = ""
+        self.longest: int | None = None
         self.asked: list[str | None] = []
         self.started: list[int] = []
         self.scheme = scheme
@@ -65,6 +91,10 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
+        if server.raw:
+            self.wfile.write(server.raw)
+            self.close_connection = True
+            return
         if server.status != 200:
             self.send_error(server.status)
             return
@@ -78,14 +108,16 @@ class Handler(BaseHTTPRequestHandler):
                 return
         server.started.append(start)
         self.send_response(206 if start else 200)
+        rest = server.body[start:]
         if start:
-            size = len(server.body)
-            self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
+            rest, size = rest[: server.longest], len(server.body)
+            extent = server.range_of or f"bytes {start}-{start + len(rest) - 1}/{size}"
+            self.send_header("Content-Range", extent)
         for name, value in server.version.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(server.body) - start))
+        self.send_header("Content-Length", str(len(rest)))
         self.end_headers()
-        self.wfile.write(server.body[start:][: server.stop_after])
+        self.wfile.write(rest[: server.stop_after])
         if server.stop_after is not None:
             time.sleep(server.stall)
 
@@ -135,10 +167,14 @@ def test_what_is_in_the_cache_needs_no_server(server: Server) -> None:
     assert len(server.asked) == 1
 
 
-def test_a_damaged_file_in_the_cache_is_fetched_anew(server: Server, cache: Path) -> None:
+@pytest.mark.parametrize("md5", [MD5, None])
+@pytest.mark.parametrize("content", [b"", b"damaged", BODY[:250_000]])
+def test_a_damaged_file_in_the_cache_is_fetched_anew(
+    server: Server, cache: Path, content: bytes, md5: str | None
+) -> None:
     cache.mkdir()
-    (cache / "ml-1m.zip").write_bytes(b"damaged")
-    assert fetch(server.url, MD5).read_bytes() == BODY
+    (cache / "ml-1m.zip").write_bytes(content)
+    assert fetch(server.url, md5).read_bytes() == BODY
 
 
 @pytest.mark.parametrize(
@@ -169,8 +205,8 @@ def test_a_file_that_changed_meanwhile_is_fetched_from_the_start(server: Server)
     with pytest.raises(InputError):
         fetch(server.url, None)
     server.stop_after = None
-    server.body, server.version = BODY[::-1], {"ETag": '"v2"'}
-    assert fetch(server.url, None).read_bytes() == BODY[::-1]
+    server.body, server.version = OTHER, {"ETag": '"v2"'}
+    assert fetch(server.url, None).read_bytes() == OTHER
 
 
 def test_a_server_that_cannot_continue(server: Server) -> None:
@@ -242,19 +278,176 @@ def test_no_network(server: Server) -> None:
         fetch(url, MD5)
 
 
-def test_two_at_once_fetch_it_once(server: Server, cache: Path) -> None:
-    server.delay = 0.3
-    paths: list[Path] = []
-    fetchers = [
-        threading.Thread(target=lambda: paths.append(fetch(server.url, MD5))) for _ in range(3)
-    ]
-    for fetcher in fetchers:
-        fetcher.start()
-    for fetcher in fetchers:
-        fetcher.join()
-    assert paths == [cache / "ml-1m.zip"] * 3
-    assert paths[0].read_bytes() == BODY
+@pytest.mark.parametrize("md5", [MD5, None])
+def test_a_continued_answer_that_stops_early(server: Server, cache: Path, md5: str | None) -> None:
+    """Its own length is right, and yet it is not the rest of the file."""
+    server.stop_after = 250_000
+    with pytest.raises(InputError):
+        fetch(server.url, md5)
+    server.stop_after, server.longest = None, 50_000
+    arrived = (cache / "ml-1m.zip.part").stat().st_size
+    with pytest.raises(InputError, match=rf"broke off after {arrived + 50_000:,} of 400,000 bytes"):
+        fetch(server.url, md5)
+    assert not (cache / "ml-1m.zip").exists()
+    server.longest = None
+    assert fetch(server.url, md5).read_bytes() == BODY
+
+
+@pytest.mark.parametrize("extent", ["bytes 0-399999/400000", "bytes 250000-399999/*", "nonsense"])
+@pytest.mark.parametrize("md5", [MD5, None])
+def test_a_part_that_was_not_asked_for(server: Server, md5: str | None, extent: str) -> None:
+    server.stop_after = 250_000
+    with pytest.raises(InputError):
+        fetch(server.url, md5)
+    server.stop_after, server.range_of = None, extent
+    with pytest.raises(InputError, match="sent another part than asked for"):
+        fetch(server.url, md5)
+    assert fetch(server.url, md5).read_bytes() == BODY
+
+
+def raw(*head: str, body: bytes = BODY) -> bytes:
+    """An answer as it goes over the wire."""
+    return "".join(f"{line}\r\n" for line in (*head, "")).encode() + body
+
+
+def chunked(body: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
+    return b"%x\r\n" % len(body) + body + b"\r\n" + end
+
+
+OK = "HTTP/1.1 200 OK"
+CHUNKED = (OK, "Transfer-Encoding: chunked")
+
+
+@pytest.mark.parametrize(
+    ("answer", "md5", "message"),
+    [
+        (raw("HTTP/1.1 206 Partial Content"), MD5, "sent another part than asked for"),
+        (
+            raw("HTTP/1.1 206 Partial Content", "Content-Range: bytes 9-399999/400000"),
+            None,
+            "sent another part than asked for",
+        ),
+        (raw(OK, "Content-Length: 400001"), MD5, "broke off after [0-9,]+ of 400,001 bytes"),
+        (raw(OK, "Content-Length: 400001"), None, "broke off after [0-9,]+ of 400,001 bytes"),
+        (raw(OK, "Content-Length: 399999"), MD5, "does not have the published MD5 checksum"),
+        (raw(OK, "Content-Length: 399999"), None, "is not a whole zip archive"),
+        (raw(OK, "Content-Length: many"), None, "does not say how long it is"),
+        (raw(OK, body=BODY[:250_000]), MD5, "does not have the published MD5 checksum"),
+        (raw(OK), None, "does not say how long it is"),
+        (raw(*CHUNKED, body=chunked(BODY[:250_000], end=b"")), MD5, "broke off after [0-9,]+ byt"),
+        (raw(*CHUNKED, body=chunked(BODY[:250_000], end=b"")), None, "broke off after [0-9,]+ by"),
+        (raw(OK, "Content-Length: 400000", "Content-Encoding: gzip"), MD5, "packed as gzip, unas"),
+        (
+            raw(OK, "Content-Encoding: gzip", *CHUNKED[1:], body=chunked(gzip.compress(BODY))),
+            None,
+            "packed as gzip, unasked",
+        ),
+        (
+            raw(OK, "Content-Length: 13", body=b"<html></html>"),
+            None,
+            "what arrived is not a whole zip archive",
+        ),
+        (raw("HTTP/1.1 204 No Content", body=b""), None, "does not say how long it is"),
+        (b"\0" * 500, MD5, "no connection to the server"),
+    ],
+)
+def test_an_answer_that_is_not_the_whole(
+    server: Server, cache: Path, answer: bytes, md5: str | None, message: str
+) -> None:
+    server.raw = answer
+    for _ in range(2):  # what the first left behind does not make the second any better
+        with pytest.raises(InputError, match=message):
+            fetch(server.url, md5, timeouts=(5, 5))
+        assert not (cache / "ml-1m.zip").exists()
+    server.raw = b""
+    assert fetch(server.url, md5).read_bytes() == BODY
+    assert left_over(cache) == set()
+
+
+@pytest.mark.parametrize("md5", [MD5, None])
+def test_an_answer_in_chunks(server: Server, md5: str | None) -> None:
+    server.raw = raw(*CHUNKED, body=chunked(BODY))
+    assert fetch(server.url, md5).read_bytes() == BODY
+
+
+@pytest.mark.parametrize("version", [b"", b"\xff\xfe", b'"v1"\r\nHost: elsewhere', '"v€"'.encode()])
+def test_a_damaged_mark_of_the_version_starts_anew(
+    server: Server, cache: Path, version: bytes
+) -> None:
+    cache.mkdir()
+    (cache / "ml-1m.zip.part").write_bytes(BODY[:250_000])
+    (cache / "ml-1m.zip.part.version").write_bytes(version)
+    assert fetch(server.url, MD5).read_bytes() == BODY
+    assert server.asked == [None]
+
+
+def test_redirects_without_end(server: Server) -> None:
+    server.location = server.url
+    with pytest.raises(InputError, match="from one address to the next without end"):
+        fetch(server.url, MD5)
+
+
+FETCH = """
+import sys
+from genre_embeddings.sources.download import fetch
+print(fetch(sys.argv[1], sys.argv[2] or None, timeouts=(20, 20)))
+"""
+
+
+def another_process(server: Server, md5: str | None) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", FETCH, server.url, md5 or ""],
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    for _ in range(3000):
+        if what():
+            return
+        time.sleep(0.01)
+    raise TimeoutError
+
+
+@pytest.mark.parametrize("md5", [MD5, None])
+def test_four_processes_at_once_fetch_it_once(server: Server, cache: Path, md5: str | None) -> None:
+    server.delay = 2
+    processes = [another_process(server, md5) for _ in range(4)]
+    ended = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4
+    assert [out.strip() for out, _ in ended] == [str(cache / "ml-1m.zip")] * 4
+    assert (cache / "ml-1m.zip").read_bytes() == BODY
     assert len(server.asked) == 1
+    assert left_over(cache) == set()
+    errors = sorted(err.split()[0] for _, err in ended if err)
+    assert errors == ["Downloading", *["Waiting"] * (len(errors) - 1)]
+
+
+@pytest.mark.parametrize("md5", [MD5, None])
+def test_another_goes_on_where_a_killed_process_stopped(
+    server: Server, cache: Path, md5: str | None
+) -> None:
+    """One waits for it meanwhile, and another comes later."""
+    server.stop_after, server.stall = 250_000, 60
+    part = cache / "ml-1m.zip.part"
+    killed = another_process(server, md5)
+    wait_for(lambda: part.exists() and part.stat().st_size > 100_000)
+    waiting = another_process(server, md5)
+    assert waiting.stderr is not None
+    assert waiting.stderr.readline() == "Waiting for another process that downloads ml-1m.zip\n"
+    server.stop_after = None
+    killed.kill()
+    killed.communicate(timeout=60)
+    out, err = waiting.communicate(timeout=60)
+    assert (waiting.returncode, out.strip()) == (0, str(cache / "ml-1m.zip")), err
+    assert (cache / "ml-1m.zip").read_bytes() == BODY
+    assert server.started[1] > 100_000
+    assert fetch(server.url, md5).read_bytes() == BODY
+    assert len(server.asked) == 2
+    assert left_over(cache) == set()
 
 
 def test_a_cache_that_cannot_be_written(server: Server, cache: Path) -> None:

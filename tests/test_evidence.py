@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import permutation_test, spearmanr
 
+from genre_embeddings import evidence
 from genre_embeddings.evidence import (
     TasteMoments,
     agreement,
@@ -59,9 +60,8 @@ def test_catalogue_by_hand():
     found = catalogue_similarity(np.column_stack([TABLE, np.zeros(6, dtype=bool)]))
     assert found.values[0, 1] == pytest.approx(1 / 4)  # one movie of both among four of either
     assert found.values[0, 2] == 0
-    assert found.known[0, 2]
     assert np.diagonal(found.values).tolist() == [1, 1, 1, 0]
-    assert not found.known[3].any()
+    assert np.array_equal(found.known, np.outer([1, 1, 1, 0], [1, 1, 1, 0]))
 
 
 def test_usable_genres_names_what_it_leaves_out():
@@ -74,6 +74,8 @@ def test_usable_genres_names_what_it_leaves_out():
         "Talkie has the same movies as Drama",
     )
     assert usable_genres(np.zeros((3, 0), dtype=bool), []).mask.shape == (0,)
+    with pytest.raises(ValueError, match="zip"):
+        usable_genres(table, ["Drama"])
 
 
 def test_taste_by_hand():
@@ -84,6 +86,10 @@ def test_taste_by_hand():
     a, b = [1.5 / 3, -1 / 2, 0.5 / 2], [0.2 / 2, -0.4 / 2, 0.1 / 2]
     found = moments(user, movie, residual, TABLE, shrinkage=1.0)
     assert pair_users(found)[0, 1] == pair_users(found)[1, 0] == 3
+    assert found.first.sum(axis=0)[0, 1] == pytest.approx(sum(a))
+    assert found.first.sum(axis=0)[1, 0] == pytest.approx(sum(b))
+    assert found.second.sum(axis=0)[0, 1] == pytest.approx(np.dot(a, a))
+    assert found.product.sum(axis=0)[1, 0] == pytest.approx(np.dot(a, b))
     taste = taste_similarity(found, 3)
     assert taste.values[0, 1] == pytest.approx(np.corrcoef(a, b)[0, 1])
     assert taste.values[1, 0] == taste.values[0, 1]
@@ -111,10 +117,53 @@ def test_taste_does_not_depend_on_the_order_of_ratings():
     assert np.allclose(one.values, other.values)
 
 
-def test_constant_affinities_are_unknown():
+def test_taste_of_float32_is_summed_in_float64():
+    user, movie, residual, table = world(1, effect=1.0)
+    residual = residual.astype(np.float32)
+    one, other = (
+        taste_moments(user, movie, given, table, 5.0, rng(1))
+        for given in (residual, residual.astype(np.float64))
+    )
+    assert np.array_equal(one.product, other.product)
+    assert pair_users(one).dtype == np.int64
+
+
+@pytest.mark.parametrize(("users", "blocks"), [(1, 2), (7, 7), (50, 40)])
+def test_blocks_of_users(users, blocks):
+    found = moments(np.arange(users), [0] * users, [0.5] * users, TABLE)
+    assert len(found.users) == blocks
+
+
+def test_work_in_small_parts_gives_the_same(monkeypatch):
+    user, movie, residual, table = world(1, effect=1.0)
+    whole = taste_moments(user, movie, residual, table, 5.0, rng(1))
+    learnt, reference = random_similarity(6, 1), random_similarity(6, 2)
+    orders = agreement(learnt, reference, 100, rng(1))
+    monkeypatch.setattr(evidence, "_CELLS", 420)  # four users at a time, 28 orders at a time
+    parts = taste_moments(user, movie, residual, table, 5.0, rng(1))
+    for name in ("users", "first", "second", "product"):
+        assert np.allclose(getattr(parts, name), getattr(whole, name))
+    again = agreement(learnt, reference, 100, rng(1))
+    assert again.null.shape == (100,)
+    assert np.allclose(again.null, orders.null)
+
+
+@pytest.mark.parametrize("affinities", [(0.3, 0.1), (0.0, 0.0)])
+def test_constant_affinities_are_unknown(affinities):
     user, movie = np.repeat(np.arange(5), 2), np.tile([0, 1], 5)
-    found = taste_similarity(moments(user, movie, np.tile([0.3, 0.1], 5), TABLE), 3)
+    found = taste_similarity(moments(user, movie, np.tile(affinities, 5), TABLE), 3)
     assert not found.known.any()
+
+
+def test_the_same_affinities_correlate_by_one_and_no_more():
+    user, movie = np.repeat(np.arange(9), 2), np.tile([0, 1], 9)
+    found = []
+    for seed, sign in itertools.product(range(40), (1, -1)):
+        liking = rng(seed).normal(size=9)
+        residual = np.column_stack([liking, sign * 0.3 * liking]).ravel()
+        found.append(taste_similarity(moments(user, movie, residual, TABLE), 3).values[0, 1])
+    assert np.allclose(np.abs(found), 1)
+    assert max(np.abs(found)) <= 1
 
 
 @pytest.mark.parametrize("table", [TABLE, np.zeros((6, 0), dtype=bool)])
@@ -123,9 +172,11 @@ def test_no_ratings_and_no_genres_are_unknown(table):
         np.array([], dtype=int), np.array([], dtype=int), np.array([]), table, 5.0, rng()
     )
     assert not taste_similarity(found, 3).known.any()
-    ceiling = noise_ceiling(found, 3, 20, rng())
-    assert ceiling.ceiling is None
-    assert "fewer than 3 pairs" in ceiling.reason
+    for splits in (0, 20):
+        ceiling = noise_ceiling(found, 3, splits, rng())
+        assert (ceiling.ceiling, ceiling.reliability, ceiling.halves) == (None, None, None)
+        assert ceiling.reason == "fewer than 3 pairs of genres have 3 users in common"
+        assert ceiling.pairs == 0
 
 
 def world(seed, effect, users=600, movies=300, genres=10, noise=0.8):
@@ -210,14 +261,67 @@ def test_halves_of_too_few_movies_cannot_be_compared():
     assert movie_halves(np.array([0]), np.array([1]), np.array([0.5]), TABLE, 5.0, 3, rng()) is None
 
 
-def test_spearman_brown_by_hand():
-    # Two blocks of users: the halves are always the one and the other.
-    users = np.full((2, 4, 4), 10.0)
-    product = np.zeros((2, 4, 4))
+@pytest.mark.parametrize(
+    ("users", "fewest", "measured"),
+    [(3, 6, True), (3, 7, True), (3, 5, True), (2, 4, False), (5, 12, False), (6, 12, True)],
+)
+def test_halves_of_movies_need_half_of_the_users(users, fewest, measured):
+    """Six movies, two of each genre: only halves with a movie of each genre can be compared."""
+    table = membership([[0], [0], [1], [1], [2], [2]], 3)
+    user, movie = np.divmod(np.arange(users * 6), 6)
+    residual = rng(1).normal(size=users * 6)
+    found = movie_halves(user, movie, residual, table, 5.0, fewest, rng(4))
+    assert (found is not None) == measured
+
+
+def test_halves_of_movies_are_heard_of_some_users_where_there_are_many(monkeypatch):
+    user, movie, residual, table = world(3, effect=1.0)
+    monkeypatch.setattr(evidence, "_MOVIE_USERS", 100)
+    draw = rng(5)
+    asked = np.isin(user, draw.choice(np.unique(user), 100, replace=False))
+    expected = movie_halves(user[asked], movie[asked], residual[asked], table, 5.0, 10, draw)
+    assert movie_halves(user, movie, residual, table, 5.0, 10, rng(5)) == expected
+    assert 0.2 < expected < 1
+
+
+def halved(first, second, users=((10,) * 6, (10,) * 6)) -> TasteMoments:
+    """Two blocks of users, so that the halves are always the one and the other: of six pairs of
+    four genres the product of affinities, and the number of users."""
     upper = np.triu_indices(4, 1)
-    product[0][upper], product[1][upper] = [1, 2, 3, 4, 5, 6], [2, 1, 3, 4, 6, 5]
-    product = product + product.transpose(0, 2, 1)
-    found = TasteMoments(users, np.zeros((2, 4, 4)), np.full((2, 4, 4), 10.0), product)
+    product, count = np.zeros((2, 2, 4, 4))
+    for block, (values, counted) in enumerate(zip((first, second), users, strict=True)):
+        product[block][upper], count[block][upper] = values, counted
+    product, count = product + product.transpose(0, 2, 1), count + count.transpose(0, 2, 1)
+    return TasteMoments(count, np.zeros((2, 4, 4)), np.full((2, 4, 4), 10.0), product)
+
+
+def test_halves_that_contradict_each_other_leave_no_ceiling():
+    ceiling = noise_ceiling(halved([1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1]), 6, 4, rng())
+    assert (ceiling.halves, ceiling.reliability, ceiling.ceiling) == (-1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("fewest", "first", "second", "compared"),
+    [
+        (6, 3, 3, True),
+        (7, 3, 4, True),  # half of 7 is 3
+        (7, 3, 3, False),  # enough for the halves, too few for the whole
+        (12, 5, 20, False),
+        (4, 2, 20, False),  # no correlation without three users
+    ],
+)
+def test_halves_need_half_of_the_users(fewest, first, second, compared):
+    users = [first, *[30] * 5], [second, *[30] * 5]
+    found = halved([1, 2, 3, 4, 5, 6], [2, 1, 3, 4, 6, 5], users)
+    ceiling = noise_ceiling(found, fewest, 20, rng())
+    assert ceiling.pairs == 5 + compared
+    pairs = slice(0 if compared else 1, None)
+    expected = spearmanr([1, 2, 3, 4, 5, 6][pairs], [2, 1, 3, 4, 6, 5][pairs]).statistic
+    assert ceiling.halves == pytest.approx(expected)
+
+
+def test_spearman_brown_by_hand():
+    found = halved([1, 2, 3, 4, 5, 6], [2, 1, 3, 4, 6, 5])
     rho = spearmanr([1, 2, 3, 4, 5, 6], [2, 1, 3, 4, 6, 5]).statistic
     ceiling = noise_ceiling(found, 6, 20, rng())
     assert ceiling.halves == pytest.approx(rho)
@@ -233,15 +337,16 @@ def test_agreement_is_scipys_spearman():
     expected = spearmanr(learnt.values[pairs], reference.values[pairs]).statistic
     assert found.spearman == pytest.approx(expected)
     assert (found.genres, found.pairs, len(found.null)) == (8, 28, 99)
+    assert found.null_95 in found.null
 
 
-@pytest.mark.parametrize("masked", [False, True])
-def test_null_is_that_of_all_orders(masked):
+@pytest.mark.parametrize("holes", [0, 2, 3, 4])
+def test_null_is_that_of_all_orders(holes):
     """Five genres have 120 orders: all of them, one by one, against the vectorised null."""
     learnt, reference = random_similarity(5, 3), random_similarity(5, 4)
     known = np.ones((5, 5), dtype=bool)
-    if masked:
-        known[0, 3] = known[3, 0] = known[1, 2] = known[2, 1] = False
+    for k, other in [(0, 3), (1, 2), (0, 4), (2, 4)][:holes]:
+        known[k, other] = known[other, k] = False
     reference = Similarity(np.where(known, reference.values, 0), known)
     pairs = np.nonzero(np.triu(known, 1))
     every = [
@@ -252,7 +357,8 @@ def test_null_is_that_of_all_orders(masked):
     assert set(found.null.round(9)) == set(np.round(every, 9))
     share = np.mean(np.array(every) >= found.spearman - 1e-9)
     assert found.p_value == pytest.approx(share, abs=0.02)
-    assert found.null_95 == pytest.approx(np.quantile(every, 0.95, method="higher"), abs=0.1)
+    assert found.null_95 == pytest.approx(np.quantile(every, 0.95, method="higher"), abs=0.15)
+    assert found.null_95 in found.null
     assert found.smallest_p == pytest.approx(1 / 120)
 
 
@@ -299,19 +405,38 @@ def test_genres_unknown_to_either_side_are_left_out():
     assert np.allclose(found.null, same.null)
 
 
+def test_a_genre_without_a_known_pair_is_left_out():
+    known = np.ones((6, 6), dtype=bool)
+    known[0, 1:] = known[1:, 0] = False
+    reference = Similarity(np.where(known, random_similarity(6, 9).values, 0), known)
+    assert agreement(random_similarity(6, 8), reference, 99, rng()).genres == 5
+
+
+def test_an_order_in_which_nothing_differs_agrees_by_zero():
+    values, known = np.zeros((4, 4)), np.ones((4, 4), dtype=bool)
+    values[0, 1] = values[1, 0] = 1
+    known[2, 3] = known[3, 2] = False
+    reference = Similarity(np.where(known, random_similarity(4, 1).values, 0), known)
+    assert 0 in agreement(complete(values), reference, 99, rng()).null
+
+
 def test_a_learnt_similarity_with_holes_is_refused():
     known = np.ones((5, 5), dtype=bool)
     known[0, 1] = known[1, 0] = False
-    with pytest.raises(ValueError, match="pass it as the reference"):
+    with pytest.raises(
+        ValueError,
+        match=r"^agreement: the learnt similarity lacks pairs; pass it as the reference$",
+    ):
         agreement(Similarity(np.eye(5), known), random_similarity(5, 1), 9, rng())
 
 
 @pytest.mark.parametrize(
     ("learnt", "why"),
     [
-        (np.eye(0), "0 genres and 0 pairs"),
-        (np.eye(2), "2 genres and 1 pairs"),
-        (np.eye(6), "do not differ"),
+        (np.eye(0), "0 genres and 0 pairs can be compared; it takes at least 3 of each"),
+        (np.eye(2), "2 genres and 1 pairs can be compared; it takes at least 3 of each"),
+        (np.eye(3), "the pairs do not differ, in the learnt similarity or in the reference"),
+        (np.eye(6), "the pairs do not differ, in the learnt similarity or in the reference"),
     ],
 )
 def test_agreement_that_cannot_be_measured_says_why(learnt, why):
@@ -321,7 +446,10 @@ def test_agreement_that_cannot_be_measured_says_why(learnt, why):
     assert found.spearman is None
     assert found.p_value is None
     assert found.null_95 is None
-    assert why in found.reason
+    assert found.reason == why
+    assert (found.genres, found.pairs) == (genres, genres * (genres - 1) // 2)
+    assert found.smallest_p == pytest.approx(max(1 / 100, 1 / math.factorial(genres)))
+    assert found.null.shape == (0,)
 
 
 def test_no_permutations_leave_the_observed_value():

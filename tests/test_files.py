@@ -1,5 +1,10 @@
 """Writers that leave the old or the new, never half of either."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from genre_embeddings import files
@@ -50,3 +55,43 @@ def test_rows_stand_one_a_line(in_tmp):
 def test_a_missing_file_names_the_stage_to_run(in_tmp, path, stage):
     with pytest.raises(InputError, match=f"run `dvc repro {stage}` first"):
         files.require(path)
+
+
+def ended_process() -> int:
+    """The number of a process that is no more."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
+
+
+@pytest.mark.parametrize("kind", ["tmp", "old"])
+def test_what_a_killed_process_left_is_taken_away(in_tmp, kind):
+    killed, alive = ended_process(), os.getppid()
+    for name in (f".out.{killed}.{kind}", f".out.{os.getpid()}.{kind}"):
+        (in_tmp / name).mkdir()
+        (in_tmp / name / "half").touch()
+    kept = {f".out.{alive}.{kind}", f".other.{killed}.{kind}", f".out.{killed}.{kind}.txt"}
+    for name in kept:
+        (in_tmp / name).touch()
+    for content in ("one", "two"):
+        with files.replacing_folder(in_tmp / "out") as folder:
+            (folder / "a").write_text(content)
+    assert (in_tmp / "out/a").read_text() == "two"
+    assert {path.name for path in in_tmp.iterdir()} == kept | {"out"}
+
+
+def test_a_pipe_is_written_to_and_not_replaced(in_tmp):
+    pipe = in_tmp / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as process:
+        files.write_json(pipe, [1])
+        said, _ = process.communicate(timeout=60)
+    assert said == b"[\n  1\n]\n"
+    assert [path.name for path in in_tmp.iterdir()] == ["pipe"]
+    assert pipe.is_fifo()
+
+
+def test_a_device_is_not_replaced():
+    # Asked of the path alone: root, who runs some test machines, could replace it.
+    with files.replacing(Path("/dev/stdout")) as path:
+        assert path == Path("/dev/stdout")

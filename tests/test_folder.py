@@ -158,3 +158,10 @@ def test_errors_name_the_file_in_the_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError) as error:
         opened(tmp_path)
     assert str(error.value).startswith(f"{tmp_path / 'ratings.csv'}, row 2: rating is '0'; ")
+
+
+@pytest.mark.parametrize("name", ["b[1]", "b*", "b?", "{b}", "a b", "b%20", "é"])
+def test_the_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
+    """`b[1]` is no pattern that would also mean the folder b1."""
+    write(tmp_path / "b1", SONGS)
+    assert opened(write(tmp_path / name, BOOKS))[1].height == 2

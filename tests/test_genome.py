@@ -104,11 +104,16 @@ def test_a_genome_is_no_set_of_ratings(settings, settings_of, tmp_path):
     ("text", "message"),
     [
         ("movieId,tagId\n1,1\n", r"genome-scores\.csv, row 1: 'movieId,tagId' must be the header"),
-        ("", r"genome-scores\.csv, row 1: '' must be the header"),
-        ("movieId,tagId,relevance\n1,1,high\n", r"genome-scores\.csv cannot be read"),
-        ("movieId,tagId,relevance\n1,1,1,1\n", r"genome-scores\.csv cannot be read"),
-        ("movieId,tagId,relevance\n1,1,0.5\n2,1,1.5\n", r"movie 2, tag 1: relevance is 1\.5"),
-        ("movieId,tagId,relevance\n1,1,\n", r"movie 1, tag 1: relevance is None"),
+        ("", r"genome-scores\.csv is empty: row 1 must be the header"),
+        ("movieId,tagId,relevance\n1,1,high\n", r"row 2: relevance is 'high'; allowed: a number"),
+        ("movieId,tagId,relevance\n1,1,1,1\n", r"row 2: '1,1,1,1' has 4 fields .* can be done wi"),
+        ("movieId,tagId,relevance\n1,1,0.5\n2,1,1.5\n", r"row 3: relevance is '1\.5'; allowed"),
+        ("movieId,tagId,relevance\n1,1,\n", r"row 2: relevance is ''"),
+        ("movieId,tagId,relevance\n1,,0.5\n", r"row 2: tag_id is ''"),
+        ("movieId,tagId,relevance\n,1,0.5\n", r"row 2: movie_id is ''; allowed: a whole number"),
+        ("movieId,tagId,relevance\n99,1,7\n", r"row 2: relevance is '7'"),
+        ("movieId,tagId,relevance\n", r"genome-scores\.csv holds no scores"),
+        ("movieId,tagId,relevance\n2,3,1\n\n2,3,0\n", r"rows 2 and 4: movie 2 has tag 3 twice"),
     ],
 )
 def test_a_genome_that_cannot_be_used(settings, settings_of, tmp_path, text, message):

@@ -1,5 +1,6 @@
 """Each layout, on small files in exactly the released format, with the traps of real ones."""
 
+import time
 from pathlib import Path
 
 import polars as pl
@@ -95,7 +96,7 @@ def test_csv_titles_hold_commas_quotes_colons_and_accents(tmp_path: Path) -> Non
         '12,"""Great ""Performances"" Cats (1998)",Musical\n'
         "13,Star Wars: Episode IV (1977),Sci-Fi\n"
         "14,Misérables :: Léon 東京 (1995),Drama\n"
-        '15,"Two\nlines",Drama\n'
+        '15,Great "Performances" Cats (1998),Musical\n'
     )
     tables = read(tmp_path, CSV, CSV_RATINGS, movies)
     assert tables.movies["title"].to_list() == [
@@ -103,28 +104,28 @@ def test_csv_titles_hold_commas_quotes_colons_and_accents(tmp_path: Path) -> Non
         '"Great "Performances" Cats (1998)',
         "Star Wars: Episode IV (1977)",
         "Misérables :: Léon 東京 (1995)",
-        "Two\nlines",
+        'Great "Performances" Cats (1998)',
     ]
 
 
 def test_dat_titles_hold_colons_commas_quotes_and_accents(tmp_path: Path) -> None:
     movies = (
-        "1193::Star Wars: Episode IV::A, New::: Hope (1977)::Action|Sci-Fi\n"
+        "1193:::Star Wars: Episode IV: A, New : Hope (1977)::Action|Sci-Fi\n"
         '661::Misérables, "Les"\x85: (1995):::Drama\n'
     )
     expected = [
-        (1193, "Star Wars: Episode IV::A, New::: Hope (1977)", ["Action", "Sci-Fi"]),
+        (1193, ":Star Wars: Episode IV: A, New : Hope (1977)", ["Action", "Sci-Fi"]),
         (661, 'Misérables, "Les"\x85: (1995):', ["Drama"]),
     ]
     assert read(tmp_path, DAT, DAT_RATINGS, movies.encode("latin-1")).movies.rows() == expected
     assert read(tmp_path, DAT, DAT_RATINGS, movies.encode()).movies.rows() == expected
 
 
-def test_item_titles_hold_pipes_commas_and_accents(tmp_path: Path) -> None:
-    movies = item("242", 'Café | "Léon", Le: (1994)', "Drama") + item("302", "unknown", "unknown")
+def test_item_titles_hold_commas_quotes_and_accents(tmp_path: Path) -> None:
+    movies = item("242", 'Café, "Léon", Le: (1994)', "Drama") + item("302", "unknown", "unknown")
     tables = read(tmp_path, ITEM, ITEM_RATINGS, movies.encode("latin-1"), ITEM_GENRES)
     assert tables.movies.rows() == [
-        (242, 'Café | "Léon", Le: (1994)', ["Drama"]),
+        (242, 'Café, "Léon", Le: (1994)', ["Drama"]),
         (302, "unknown", []),
     ]
 
@@ -169,8 +170,19 @@ def test_what_prepare_decides_passes_through(tmp_path: Path) -> None:
         lambda text: text.removesuffix("\n"),
         lambda text: text + "\n\n",
         lambda text: text.replace("\n", "\n\n").replace("\n\n", "\n", 2),
+        lambda text: text if text[:1].isalpha() and "Id" in text else f"\n\r\n{text}",
+        lambda text: "\ufeff" + (text if "Id" in text else f"\n\n{text}"),
     ],
-    ids=["windows", "bom", "both", "no last line end", "blank lines", "blank between"],
+    ids=[
+        "windows",
+        "bom",
+        "both",
+        "no last line end",
+        "blank lines",
+        "blank between",
+        "blank before",
+        "bom and blank before",
+    ],
 )
 def test_the_way_it_was_saved_does_not_matter(
     tmp_path: Path, layout: tuple[str, ...], contents: tuple[str, ...], written: object
@@ -197,10 +209,16 @@ BAD_FIELDS = [
     ("\t\t\t", "user_id is ''"),
     ("\ufeff1\t2\t4\t5", "user_id is '\\ufeff1'"),
     ("99999999999999999999\t2\t4\t5", "user_id is '99999999999999999999'"),
-    ("1\t2\t4\t5.5", "timestamp is '5.5'; allowed: whole seconds since 1970"),
+    ("1\t2\t4\t5.5", "timestamp is '5.5'; allowed: a whole number from 0"),
     ("1\t2\t4\t-5", "timestamp is '-5'"),
     ("1\t2\t4\t978300760000", "timestamp is '978300760000'"),
     ("1\t2\t4\t", "timestamp is ''"),
+    ("1\t2\t4\t" + "9" * 5000, f"timestamp is '{'9' * 100}...'; allowed: a whole number"),
+    ("1\t2\t" + "9" * 200_000 + "x\t5", f"rating is '{'9' * 100}...'; allowed: a number"),
+    ("1\t2\t\u00a04\t5", "rating is '\\xa04'"),
+    ("1\t2\t4\t\u00a05", "timestamp is '\\xa05'"),
+    ("1\t2\t4\t\r5", "'{}' holds the control character '\\r'"),
+    ("1\t2\0\t4\t5", "'{}' holds the control character '\\x00'"),
 ]
 
 
@@ -217,7 +235,8 @@ def test_a_bad_field_is_named(
     row = 4 if layout == CSV else 3
     with pytest.raises(InputError) as error:
         read(tmp_path, layout, ratings, *others)
-    assert str(error.value).startswith(f"{layout[0]}, row {row}: {message}")
+    shown = repr(bad.replace("\t", mark))[1:-1]
+    assert str(error.value).startswith(f"{layout[0]}, row {row}: {message.replace('{}', shown)}")
 
 
 @pytest.mark.parametrize("position", ["first", "later"])
@@ -232,6 +251,7 @@ def test_a_bad_field_is_named(
         (DAT, "1::2::4::5::6", 5),
         (DAT, "1:x:2::4::5", 3),
         (DAT, "1:2:4:5", 1),
+        (DAT, "1::2::4::57::8::9::3", 7),
         (ITEM, "1\t2\t4", 3),
         (ITEM, "1 2 4 5", 1),
     ],
@@ -247,6 +267,64 @@ def test_a_row_with_too_many_or_too_few_fields(
     others = {CSV: (CSV_MOVIES,), DAT: (DAT_MOVIES,), ITEM: (ITEM_MOVIES, ITEM_GENRES)}[layout]
     with pytest.raises(InputError, match=rf"^{layout[0]}, row {row}: '.*' has {fields} fields"):
         read(tmp_path, layout, "\n".join(lines), *others)
+
+
+@pytest.mark.parametrize("bad", ["1::2::4::57:8", "1::2:::4::5", ":1::2::4::5", "1::a:b::4::5"])
+@pytest.mark.parametrize("release", [True, False])
+def test_a_colon_by_itself_is_no_mark(tmp_path: Path, bad: str, release: bool) -> None:
+    """Polars cuts at each colon, and left out what came after the last field."""
+    with pytest.raises(
+        InputError, match=r"^ratings\.dat, row 2: .* holds a ':' by itself; allowed"
+    ):
+        read(tmp_path, DAT, f"1::2::4::5\n{bad}\n", DAT_MOVIES, release=release)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+def test_other_encodings(tmp_path: Path, encoding: str) -> None:
+    for layout, *contents in (
+        (CSV, CSV_RATINGS, CSV_MOVIES),
+        (DAT, DAT_RATINGS, DAT_MOVIES),
+        (ITEM, ITEM_RATINGS, ITEM_MOVIES, ITEM_GENRES),
+    ):
+        for place, name in enumerate(layout):
+            files = [text.encode() for text in contents]
+            files[place] = contents[place].encode(encoding)
+            with pytest.raises(InputError, match=rf"^{name}, row 1: .*UTF-"):
+                read(tmp_path, layout, *files)
+
+
+def test_an_old_file_that_mixes_encodings(tmp_path: Path) -> None:
+    """Row by row, so that one row in Latin-1 does not garble all others."""
+    movies = "\ufeff1::Léon::Drama\n".encode() + "2::Misérables::Drama\n".encode("latin-1")
+    tables = read(tmp_path, DAT, DAT_RATINGS, movies)
+    assert tables.movies["title"].to_list() == ["Léon", "Misérables"]
+
+
+@pytest.mark.parametrize("content", [CSV_RATINGS, CSV_MOVIES])
+def test_line_ends_of_an_old_mac(tmp_path: Path, content: str) -> None:
+    contents = [
+        text.replace("\r\n", "\r") if text == content else text
+        for text in (CSV_RATINGS, CSV_MOVIES)
+    ]
+    name = CSV[(CSV_RATINGS, CSV_MOVIES).index(content)]
+    with pytest.raises(InputError, match=rf"^{name}, row 1: .* old Mac"):
+        read(tmp_path, CSV, *contents)
+
+
+def test_a_byte_that_is_no_text_far_down_is_found_soon(tmp_path: Path) -> None:
+    ratings = b"1::2::4::5\n" * 400_000 + b"1::2\xe9::4::5\n"
+    started = time.perf_counter()
+    with pytest.raises(InputError, match=r"row 400001: .* byte 0xe9 is not UTF-8 text"):
+        read(tmp_path, DAT, ratings, DAT_MOVIES)
+    assert time.perf_counter() - started < 3
+
+
+def test_milliseconds_are_noticed(tmp_path: Path) -> None:
+    ratings = CSV_RATINGS.replace("964982703", "964982703000").replace("964981247", "964981247000")
+    with pytest.raises(
+        InputError, match=r"row 2: timestamp is '964982703000'; .*milliseconds: div"
+    ):
+        read(tmp_path, CSV, ratings, CSV_MOVIES)
 
 
 def test_a_bad_row_far_down_is_found(tmp_path: Path) -> None:
@@ -303,6 +381,21 @@ def test_rows_never_vanish_in_a_quotation(tmp_path: Path, row: str) -> None:
         read(tmp_path, CSV, ratings.encode(errors="surrogateescape"), CSV_MOVIES)
 
 
+def test_rows_never_vanish_in_a_quotation_that_begins_in_the_header(tmp_path: Path) -> None:
+    movies = 'movieId,title,genres,"note\n1,Heat,Drama,\n2,Babe",Drama,"\n3,Cats,Drama,x\n'
+    with pytest.raises(InputError, match=r"^movies\.csv, row 1: '.*' must be the header"):
+        read(tmp_path, CSV, CSV_RATINGS, movies)
+    ratings = 'userId,movieId,rating,timestamp,"note\n1,2,3.5,4,x\n1,2,3.5,4,"\n'
+    with pytest.raises(InputError, match=r"^ratings\.csv, row 1: '.*' must be the header"):
+        read(tmp_path, CSV, ratings, CSV_MOVIES)
+
+
+def test_quoted_rows_have_all_their_fields(tmp_path: Path) -> None:
+    ratings = 'userId,movieId,rating,timestamp,note\n1,2,3.5,4,"a, b"\n1,2,3.5,4\n'
+    with pytest.raises(InputError, match=r"^ratings\.csv, row 3: '1,2,3.5,4' has 4 fields"):
+        read(tmp_path, CSV, ratings, CSV_MOVIES)
+
+
 def test_quoted_fields_of_ratings(tmp_path: Path) -> None:
     tables = read(
         tmp_path,
@@ -318,12 +411,14 @@ def test_quoted_fields_of_ratings(tmp_path: Path) -> None:
     [
         ("3,Heat, The (1995),Action", r"row 4: '3,Heat, The \(1995\),Action' has 4 fields"),
         ("3,Heat (1995)", r"row 4: '3,Heat \(1995\)' has 2 fields"),
-        ('3,"Heat (1995),Action\n4,"Babe",Drama', r"row 4: not a row of a csv file"),
-        ('3,"Heat (1995),Action', r"row 4: not a row of a csv file"),
+        ('3,"Heat (1995),Action\n4,"Babe",Drama', r"row 4: '.*' is not a row of a csv file"),
+        ('3,"Heat (1995),Action', r"row 4: '.*' is not a row of a csv file"),
         ("2,Heat (1995),Action", r"rows 2 and 4: movie_id '2' stands twice"),
         ("x,Heat (1995),Action", r"row 4: movie_id is 'x'; allowed: a whole number"),
         (",Heat (1995),Action", r"row 4: movie_id is ''"),
-        ("3,\udce9,Action", r"row 4: byte 0xe9 is not UTF-8"),
+        ("3,\udce9,Action", r"row 4: .* byte 0xe9 is not UTF-8"),
+        ('3,"Heat\n4,Babe",Drama', r"row 4: '3,\"Heat' is not a row of a csv file"),
+        ("3,Heat,Action\r4,Babe,Drama", r"row 4: .* holds the control character '\\r'"),
     ],
 )
 def test_bad_rows_of_movies_csv(tmp_path: Path, row: str, message: str) -> None:
@@ -339,6 +434,8 @@ def test_bad_rows_of_movies_csv(tmp_path: Path, row: str, message: str) -> None:
         ("Heat", r"row 3: 'Heat' has 1 fields"),
         ("661::Heat::Action", r"rows 2 and 3: movie_id '661' stands twice"),
         ("-3::Heat::Action", r"row 3: movie_id is '-3'"),
+        ("3::Heat::Action4::Babe::Drama", r"row 3: .* has 5 fields"),
+        ("3::He\0at::Action", r"row 3: .* holds the control character '\\x00'"),
     ],
 )
 def test_bad_rows_of_movies_dat(tmp_path: Path, row: str, message: str) -> None:
@@ -350,7 +447,9 @@ def test_bad_rows_of_movies_dat(tmp_path: Path, row: str, message: str) -> None:
     ("row", "message"),
     [
         ("3|Heat|||", r"row 3: '3\|Heat\|\|\|' has 5 fields parted by '\|'; allowed: 24"),
-        (item("3", "Heat").replace("|0\n", "|2\n"), r"row 3: the flag of genre Western is '2'"),
+        (item("3", "Heat").replace("|0\n", "|2\n"), r"row 3: the flag of genre 'Western' is '2'"),
+        (item("3", "Heat")[:-1] + item("4", "Babe"), r"row 3: .* has 47 fields"),
+        (item("3", "Heat").replace("|0\n", "|0|0\n"), r"row 3: .* has 25 fields"),
         (item("302", "Heat"), r"rows 2 and 3: movie_id '302' stands twice"),
     ],
 )
@@ -407,16 +506,17 @@ def test_quotation_marks_mean_nothing_outside_csv(tmp_path: Path) -> None:
     ("row", "message"),
     [
         ("ann,-2,4", "movie_id is '-2'; allowed: a whole number of 0 or more, or text"),
+        ("\ufeffann,2,4", r"user_id is '\\ufeffann'; allowed: a whole number of 0 or more, or"),
         (" ,2,4", "user_id is ' '; allowed: a whole number of 0 or more, or text"),
         ("ann,2,11", r"rating is '11'; allowed: a number from 1 to 10 \(data.min_rating to"),
     ],
 )
 def test_bad_fields_of_ones_own(tmp_path: Path, row: str, message: str) -> None:
-    with pytest.raises(InputError, match=rf"^ratings\.csv, row 2: {message}"):
+    with pytest.raises(InputError, match=rf"^ratings\.csv, row 3: {message}"):
         read(
             tmp_path,
             CSV,
-            f"userId,movieId,rating\n{row}\n",
+            f"userId,movieId,rating\nbo,2,4\n{row}\n",
             CSV_MOVIES,
             release=False,
             scale=(1, 10),

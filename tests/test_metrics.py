@@ -2,7 +2,9 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
+from genre_embeddings import metrics
 from genre_embeddings.metrics import (
     bootstrap_over_users,
     coverage,
@@ -11,6 +13,7 @@ from genre_embeddings.metrics import (
     mse,
     paired_difference,
     rmse,
+    rmse_interval,
     skill,
     user_sums,
 )
@@ -30,15 +33,53 @@ def test_sums_and_errors_by_hand():
     assert mae(sums) == pytest.approx(3.5 / 3)
 
 
+def test_errors_in_float32_are_squared_in_float64():
+    error = np.array([0.1], dtype=np.float32)
+    assert user_sums(np.array([0]), error, 1).squared.tolist() == [float(error[0]) ** 2]
+
+
 def test_no_ratings_have_no_error():
     sums = user_sums(np.array([], dtype=int), np.array([]), users=2)
     assert (mse(sums), rmse(sums), mae(sums)) == (None, None, None)
     assert paired_difference(sums, sums, 10, np.random.default_rng(0)) is None
+    assert rmse_interval(sums, 10, np.random.default_rng(0)) is None
+
+
+def test_one_user_does_not_tell_how_users_differ():
+    sums = user_sums(np.array([1, 1, 1]), np.array([0.1, 0.2, 0.3]), users=3)
+    assert paired_difference(sums, sums, 10, np.random.default_rng(0)) is None
+    assert rmse_interval(sums, 10, np.random.default_rng(0)) is None
+
+
+def test_two_users_with_a_rating_each_have_an_interval():
+    sums = user_sums(np.array([0, 2]), np.array([1.0, 2.0]), users=4)
+    double = user_sums(np.array([0, 2]), np.array([2.0, 4.0]), users=4)
+    found = rmse_interval(sums, 200, np.random.default_rng(0))
+    # Of two users, the ends are the draws of the one alone and of the other alone.
+    assert (found.low, found.high, found.level) == (1.0, 2.0, 0.95)
+    gain = paired_difference(double, sums, 200, np.random.default_rng(0), error="mse")
+    assert (gain.low, gain.high, gain.level) == (3.0, 12.0, 0.95)
+
+
+def test_intervals_are_wider_for_few_users_who_rated():
+    rng = np.random.default_rng(4)
+    user, error = np.repeat(np.arange(12), 3), rng.normal(size=36)
+    sums, other = user_sums(user, error, 200), user_sums(user, error * rng.normal(size=36), 200)
+    totals = np.stack([sums.squared, other.squared])
+    drawn = np.sqrt(bootstrap_over_users(totals, sums.ratings, 500, np.random.default_rng(5)))
+    expected = interval(rmse(sums) - rmse(other), drawn[:, 0] - drawn[:, 1], level=0.9, users=12)
+    found = paired_difference(sums, other, 500, np.random.default_rng(5), level=0.9)
+    assert found == expected
+    found = rmse_interval(sums, 500, np.random.default_rng(5), level=0.9)
+    assert found == interval(rmse(sums), drawn[:, 0], level=0.9, users=12)
+    plain = interval(rmse(sums), drawn[:, 0], level=0.9)
+    assert found.low < plain.low < plain.high < found.high
 
 
 def test_skill_by_hand():
     assert skill(0.75, 1.0) == pytest.approx(0.25)
     assert skill(1.5, 1.0) == pytest.approx(-0.5)
+    assert skill(1.0, 4.0) == pytest.approx(0.75)
     assert skill(0.0, 0.0) is None
 
 
@@ -57,8 +98,16 @@ def test_bootstrap_draws_whole_users():
     assert np.allclose(counts / 4000, [0.25, 0.5, 0.25], atol=0.03)
 
 
+def test_bootstrap_in_small_parts_gives_the_same(monkeypatch):
+    totals, ratings = np.random.default_rng(5).integers(1, 9, (2, 30))
+    whole = bootstrap_over_users(totals[None], ratings, 50, np.random.default_rng(0))
+    monkeypatch.setattr(metrics, "_CELLS", 30 * 8)  # eight draws at a time
+    parts = bootstrap_over_users(totals[None], ratings, 50, np.random.default_rng(0))
+    assert np.allclose(parts, whole)
+
+
 def test_bootstrap_without_ratings_says_so():
-    with pytest.raises(ValueError, match="no user has a rating"):
+    with pytest.raises(ValueError, match=r"^bootstrap_over_users: no user has a rating$"):
         bootstrap_over_users(np.zeros((1, 2)), np.zeros(2), 5, np.random.default_rng(0))
 
 
@@ -92,7 +141,9 @@ def test_paired_difference_is_narrower_than_the_errors():
 
 def test_paired_difference_needs_the_same_ratings():
     one, other = user_sums(USER, ERROR, 3), user_sums(USER[:2], ERROR[:2], 3)
-    with pytest.raises(ValueError, match="different ratings"):
+    with pytest.raises(
+        ValueError, match=r"^paired_difference: the two sums count different ratings$"
+    ):
         paired_difference(one, other, 5, np.random.default_rng(0))
 
 
@@ -114,5 +165,8 @@ def test_coverage_by_hand():
     shares = coverage(rating, np.full(4, 3.0), np.ones(4))
     assert shares == {0.5: 0.25, 0.8: 0.5, 0.95: 0.75}
     assert coverage(rating[:2], rating[:2], np.zeros(2)) == {0.5: 1.0, 0.8: 1.0, 0.95: 1.0}
-    with pytest.raises(ValueError, match="no ratings"):
+    # In float32 the distance would be rounded up, over the end of the interval.
+    near = np.array([1], dtype=np.float32), np.array([-0.9e-7], dtype=np.float32)
+    assert coverage(*near, np.array([(1 + 0.95e-7) / norm.ppf(0.975)]), (0.95,)) == {0.95: 1.0}
+    with pytest.raises(ValueError, match=r"^coverage: there are no ratings$"):
         coverage(np.array([]), np.array([]), np.array([]))

@@ -1,13 +1,17 @@
 """Releases of MovieLens: where they are looked for, and what is in them."""
 
 import hashlib
+import shutil
 import socket
+import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
@@ -139,6 +143,21 @@ def test_unpacked_files_live_as_long_as_the_context(tmp_path: Path) -> None:
         ratings = source.ratings
     with pytest.raises(FileNotFoundError):
         ratings.collect()
+
+
+def test_a_release_that_was_cut_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows cut off at the end of one cannot be told from its rows alone."""
+    archive = pack(tmp_path / "ml-100k.zip", "ml-100k", ITEM)
+    opened("ml-100k", archive)
+    said = f"{archive} holds 1 ratings, and ml-100k as published 100,000: it was cut or changed\n"
+    assert capsys.readouterr().err == said
+    whole = replace(RELEASES["ml-100k"], ratings=1)
+    monkeypatch.setitem(RELEASES, "ml-100k", whole)
+    opened("ml-100k", archive)
+    opened("ml-latest-small", pack(tmp_path / "ml-latest-small.zip", "", CSV))
+    assert capsys.readouterr().err == ""
 
 
 # Where it is looked for
@@ -310,22 +329,54 @@ def test_an_unpacked_folder_that_lacks_a_file(tmp_path: Path) -> None:
         opened("ml-1m", tmp_path)
 
 
+@pytest.fixture
+def unpacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder for unpacked files; whatever the test does, nothing stays in it or beside it."""
+    folder = tmp_path / "outer" / "inner" / "temporary"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    before = set(tmp_path.rglob("*")) - {tmp_path / "ml-1m.zip"}
+    yield folder
+    assert set(tmp_path.rglob("*")) - {tmp_path / "ml-1m.zip"} == before
+
+
+@pytest.mark.parametrize("base", ["ratings.dat", "readme.txt"])
 @pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("../ratings.dat", "leads out of the archive"),
-        ("/ratings.dat", "leads out of the archive"),
-        ("ml-1m/../../ratings.dat", "leads out of the archive"),
-        ("ml-1m\\..\\ratings.dat", "leads out of the archive"),
-    ],
+    "lead",
+    ["../", "/", "ml-1m/../../", "ml-1m\\..\\", "\\", "C:\\", "C:/ml-1m/", "c:", "//host/x/"],
 )
-def test_names_that_lead_out_of_the_archive(tmp_path: Path, name: str, reason: str) -> None:
+@pytest.mark.usefixtures("unpacking")
+def test_names_that_lead_out_of_the_archive(tmp_path: Path, lead: str, base: str) -> None:
+    """Also of a member that would not be unpacked anyway: no honest archive holds such a name."""
+    archive = pack(tmp_path / "ml-1m.zip", "ml-1m", DAT)
+    with zipfile.ZipFile(archive, "a") as made:
+        made.writestr(lead + base, "1::1::1::1\n")
+    with pytest.raises(InputError, match=r"is not unpacked: its name leads out of the archive"):
+        opened("ml-1m", archive)
+
+
+@pytest.mark.parametrize(
+    "twin", ["ml-1m\\ratings.dat", "ml-1m/./ratings.dat", "./ml-1m//ratings.dat"]
+)
+@pytest.mark.usefixtures("unpacking")
+def test_one_name_spelt_in_two_ways(tmp_path: Path, twin: str) -> None:
+    archive = pack(tmp_path / "ml-1m.zip", "ml-1m", DAT)
+    with zipfile.ZipFile(archive, "a") as made:
+        made.writestr(twin, "")
+    with pytest.raises(InputError, match=r"is not unpacked: the archive holds it twice"):
+        opened("ml-1m", archive)
+
+
+@pytest.mark.usefixtures("unpacking")
+def test_a_name_that_a_terminal_would_obey(tmp_path: Path) -> None:
     archive = tmp_path / "ml-1m.zip"
     with zipfile.ZipFile(archive, "w") as made:
-        made.writestr(name, DAT["ratings.dat"])
-        made.writestr("ml-1m/movies.dat", DAT["movies.dat"])
-    with pytest.raises(InputError, match=f"is not unpacked: its name {reason}"):
+        for name, text in DAT.items():
+            made.writestr(f"\x1b[2J{'x' * 500}/{name}", text.replace("::5::", "::50::"))
+    with pytest.raises(InputError, match="row 1: rating is '50'") as error:
         opened("ml-1m", archive)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 500
 
 
 def test_a_name_that_stands_twice(tmp_path: Path) -> None:
@@ -337,6 +388,16 @@ def test_a_name_that_stands_twice(tmp_path: Path) -> None:
         made.writestr("ml-1m/ratings.dat", "")
     with pytest.raises(InputError, match=r"'ml-1m/ratings\.dat' is not unpacked: .* twice"):
         opened("ml-1m", archive)
+
+
+@pytest.mark.parametrize("name", ["ml-1m.zip", "all/ml-1m.zip", "ml-1m.tar.gz"])
+@pytest.mark.usefixtures("unpacking")
+def test_an_archive_within_an_archive(tmp_path: Path, name: str) -> None:
+    inner = pack(tmp_path / "ml-1m.zip", "ml-1m", DAT).read_bytes()
+    with zipfile.ZipFile(tmp_path / "ml-1m.zip", "w") as made:
+        made.writestr(name, inner)
+    with pytest.raises(InputError, match=rf"It holds {name}: an archive within an archive is not"):
+        opened("ml-1m", tmp_path / "ml-1m.zip")
 
 
 def test_files_two_folders_deep_are_not_taken(tmp_path: Path) -> None:
@@ -354,6 +415,7 @@ def test_two_sets_of_ratings(tmp_path: Path) -> None:
         opened("ml-1m", archive)
 
 
+@pytest.mark.usefixtures("unpacking")
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
     archive = pack(tmp_path / "ml-1m.zip", "ml-1m", {"movies.dat": DAT["movies.dat"]})
     link = zipfile.ZipInfo("ml-1m/ratings.dat")
@@ -373,6 +435,7 @@ def patched(archive: Path, local_offset: int, central_offset: int, value: bytes)
     archive.write_bytes(content)
 
 
+@pytest.mark.usefixtures("unpacking")
 def test_an_encrypted_member(tmp_path: Path) -> None:
     archive = pack(tmp_path / "ml-1m.zip", "ml-1m", DAT)
     patched(archive, 6, 8, b"\x01\x00")
@@ -391,6 +454,67 @@ def test_an_absurd_size(tmp_path: Path) -> None:
     archive = pack(tmp_path / "ml-1m.zip", "ml-1m", DAT)
     patched(archive, 22, 24, (2**31).to_bytes(4, "little"))
     with pytest.raises(InputError, match=r"claims to grow from \d+ to 2,147,483,648 bytes"):
+        opened("ml-1m", archive)
+
+
+@pytest.mark.usefixtures("unpacking")
+def test_a_bomb(tmp_path: Path) -> None:
+    """A real one: 300 million bytes of nothing in 300 thousand."""
+    archive = pack(tmp_path / "ml-1m.zip", "ml-1m", {"movies.dat": DAT["movies.dat"]})
+    with (
+        zipfile.ZipFile(archive, "a", zipfile.ZIP_DEFLATED, compresslevel=1) as made,
+        made.open("ml-1m/ratings.dat", "w") as member,
+    ):
+        for _ in range(300):
+            member.write(bytes(10**6))
+    with pytest.raises(InputError, match=r"claims to grow from [0-9,]+ to 300,000,000 bytes"):
+        opened("ml-1m", archive)
+    # It claims to be hardly packed at all, which its own size belies.
+    content = archive.read_bytes()
+    place = content.rindex(b"PK\x01\x02") + 20
+    archive.write_bytes(content[:place] + (2**31).to_bytes(4, "little") + content[place + 4 :])
+    with pytest.raises(InputError, match=r"claims to grow from [0-9,]+ to 300,000,000 bytes"):
+        opened("ml-1m", archive)
+
+
+@pytest.mark.usefixtures("unpacking")
+def test_two_members_in_the_same_bytes(tmp_path: Path) -> None:
+    """So that an archive of little shows much: both members of its index lead to one place."""
+    archive = pack(tmp_path / "ml-1m.zip", "ml-1m", DAT)
+    content = archive.read_bytes()
+    first = content.index(b"PK\x01\x02")
+    second = content.index(b"PK\x01\x02", first + 1)
+    place = second + 42  # where the index says that the member begins
+    archive.write_bytes(content[:place] + bytes(4) + content[place + 4 :])
+    with pytest.raises(InputError, match="is not a zip archive that can be read"):
+        opened("ml-1m", archive)
+
+
+def test_more_than_the_disk_has_room_for(
+    tmp_path: Path, unpacking: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = pack(tmp_path / "ml-1m.zip", "ml-1m", DAT)
+    size = sum(len(DAT[name].encode()) for name in ("ratings.dat", "movies.dat"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda *_: SimpleNamespace(free=size - 1))
+    with pytest.raises(InputError, match=rf"holds {size} bytes .* {unpacking} has room for"):
+        opened("ml-1m", archive)
+    monkeypatch.setattr(shutil, "disk_usage", lambda *_: SimpleNamespace(free=size))
+    assert len(opened("ml-1m", archive)[1]) == 2
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.usefixtures("unpacking")
+def test_other_ways_of_packing(tmp_path: Path, method: int) -> None:
+    archive = tmp_path / "ml-1m.zip"
+    with zipfile.ZipFile(archive, "w", method) as made:
+        for name, text in DAT.items():
+            made.writestr(f"ml-1m/{name}", text)
+    assert len(opened("ml-1m", archive)[1]) == 2
+    content = bytearray(archive.read_bytes())
+    place = content.index(b"ml-1m/ratings.dat") + 17 + 12
+    content[place : place + 4] = b"\xff\0\xff\0"
+    archive.write_bytes(content)
+    with pytest.raises(InputError, match="is not a zip archive that can be read"):
         opened("ml-1m", archive)
 
 

@@ -252,3 +252,24 @@ def test_kl_counts_every_row_once_an_epoch(world):
         + net.genre.kl(every).sum(0) + net.genre_seen.kl(every).sum(0)
     )  # fmt: skip
     assert torch.allclose(whole, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {},
+        {"genres": False},
+        {"cross": False, "squash": True, "hidden": (8, 5)},
+        {"history": 0, "time": False, "hidden": ()},
+        {"embedding": "point", "genres": False, "cross": False},
+    ],
+)
+def test_a_grid_is_what_its_pairs_are(world, model, monkeypatch):
+    monkeypatch.setattr(network_module, "GRID", 200)  # a few users and movies at once
+    network = world.network(**model)
+    users, movies = torch.tensor([3, 0, 79, 41, 5]), torch.arange(network.unknown + 1)
+    with torch.no_grad():
+        pairs = network(users.repeat_interleave(len(movies)), movies.repeat(len(users))).rating
+    found = network.grid(users, movies)
+    assert found.shape == (network.replicas, len(users), len(movies))
+    torch.testing.assert_close(found.flatten(1), pairs, atol=1e-5, rtol=0)

@@ -98,3 +98,12 @@ def test_movies_that_are_all_cold(in_tmp):
 def test_too_little_to_split_says_so(in_tmp):
     with pytest.raises(InputError, match="none falls to"):
         pipeline(in_tmp, [(1, 1, 3.0, 0)], [(1, ["Drama"])])
+
+
+def test_genres_may_be_called_anything(in_tmp):
+    """Not for a formula, a tag or a template do the pictures and the report take a name."""
+    names = ["$x_{", "R&B $$", "<script>alert(1)</script>", "a\\frac", "{{x}}", "n" * 20]
+    movies = [(m, [names[m % 6], names[(m * 5 + 1) % 6]]) for m in range(1, 31)]
+    found = pipeline(in_tmp, pairs(20, 30), movies)
+    assert found["prepare"]["genres"] == 6
+    assert "<script>alert" not in (in_tmp / "plots/report.html").read_text()

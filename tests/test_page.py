@@ -22,7 +22,8 @@ PAGE = ROOT / ".dvc/html/page.html"
 LICENSES = ROOT / ".dvc/html/LICENSES.md"
 BLUE, VERMILION, GREEN = "#0072b2", "#d55e00", "#009e73"
 GENRES = ["War", "Drama", "Comedy", "Action"]  # neither in alphabetical order nor in its reverse
-REVISIONS = ["old", "dim-8", "best"]  # the same
+REVISIONS = ["old", "dim-8", "best", "a", "c", "b"]  # the same
+LAPTOP = 1366  # pixels across
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 )
@@ -66,7 +67,7 @@ MARKS = {
 
 def rows_of(revision: int) -> dict[str, list[dict[str, Any]]]:
     """Rows of every plot, in which later revisions list the genres in another order."""
-    order = GENRES[revision:] + GENRES[:revision]
+    order = GENRES[revision % 4 :] + GENRES[: revision % 4]
     shift = 0.1 * revision
     return {
         "loss": [
@@ -168,11 +169,16 @@ def two(project: Path) -> Page:
 
 @pytest.fixture(scope="module")
 def three(project: Path) -> Page:
+    return plots(project, "diff", *REVISIONS[:3])
+
+
+@pytest.fixture(scope="module")
+def six(project: Path) -> Page:
     return plots(project, "diff", *REVISIONS)
 
 
 def charts(page: Page) -> dict[str, Element]:
-    boxes = page.root.findall("body/main/div")
+    boxes = [*page.root.findall("body/main/div"), *page.root.findall("body/main/details/div")]
     return {heading: box for box in boxes if (heading := box.findtext(".//h2"))}
 
 
@@ -201,9 +207,9 @@ def test_project_uses_every_template() -> None:
     assert used == {path.stem for path in (ROOT / ".dvc/plots").glob("*.json")}
 
 
-@pytest.mark.parametrize("revisions", [2, 3])
+@pytest.mark.parametrize("revisions", [2, 3, 6])
 def test_every_chart_is_drawn(revisions: int, request: pytest.FixtureRequest) -> None:
-    page = request.getfixturevalue({2: "two", 3: "three"}[revisions])
+    page = request.getfixturevalue({2: "two", 3: "three", 6: "six"}[revisions])
     found = charts(page)
     assert set(found) == {*MARKS, "plots/picture.png"}
     for title, (kind, number) in MARKS.items():
@@ -226,9 +232,47 @@ def test_heatmaps_stand_side_by_side_in_one_order(three: Page) -> None:
     assert x1 < x2 < x3
     assert y1 == y2 == y3
     header = [label for g in classed(chart, "role-title-text") for label in text(g)]
-    assert header == REVISIONS
+    assert header == REVISIONS[:3]
     # The first revision's order, in every heatmap
     assert [text(g) for g in classed(chart, "role-axis-label")] == [GENRES] * 4  # x thrice, y once
+
+
+def test_six_revisions_fit_on_a_laptop(six: Page) -> None:
+    for title, box in charts(six).items():
+        for picture in box.iter("svg"):
+            if picture.get("class") == "marks":
+                assert float(picture.get("width", "0")) < LAPTOP - 60, title
+
+
+def test_six_revisions_share_one_order_and_have_a_colour_each(six: Page) -> None:
+    found = charts(six)
+    labels = [text(g) for g in classed(found["Similarity"], "role-axis-label")]
+    assert labels == [GENRES] * 5  # x under the lower row, y beside both
+    colours = {m.get("stroke") for m in marks(found["Loss"], "line")}
+    assert len(colours) == 6
+    assert colours == {m.get("stroke") for m in marks(found["Support"], "line")}
+    # Side by side at each count of ratings, so that no interval hides another
+    places = [
+        round(float(re.findall(r"-?[\d.]+", m.get("transform", ""))[0]), 3)
+        for m in marks(found["Support"], "symbol")
+    ]
+    assert len(set(places)) == 6 * 2
+
+
+def test_every_epoch_is_named_once(two: Page) -> None:
+    epochs = text(classed(charts(two)["Loss"], "role-axis-label")[0])
+    assert epochs == ["1", "2", "3"]
+
+
+def test_pictures_are_folded_up_at_the_end(two: Page) -> None:
+    (folded,) = two.root.findall("body/main/details")
+    assert folded.get("open") is None
+    assert list(two.root.findall("body/main/*"))[-1] is folded
+    links = [link for link in folded.iter("a") if link.find("img") is not None]
+    assert [link.get("href", "").rpartition("/")[2] for link in links] == [
+        f"{revision}_plots_picture.png" for revision in REVISIONS[:2]
+    ]
+    assert "#pictures" in [link.get("href") for link in two.root.iter("a")]
 
 
 def test_heatmap_tells_what_it_does_not_know(two: Page) -> None:
@@ -285,6 +329,20 @@ def test_page_forbids_requests_and_names_a_chart_that_fails(tmp_path: Path) -> N
     broken = charts(page)["Broken"]
     assert broken.get("data-drawn") is None
     assert "cannot be drawn" in broken.findtext("p[@class='note error']", "")
+
+
+def test_page_says_where_colours_repeat(tmp_path: Path) -> None:
+    for count, repeats in ((8, False), (9, True)):
+        rows = [{"rev": f"revision {number}"} for number in range(count)]
+        spec = {"title": "A", "data": {"values": rows}, "mark": "point", "encoding": {}}
+        chart = f'<div id="b"><script>vegaEmbed("#b", {json.dumps(spec)});</script></div>'
+        (tmp_path / "page.html").write_text(
+            PAGE.read_text(encoding="utf-8").replace("{plot_divs}", chart), encoding="utf-8"
+        )
+        page = open_page(tmp_path / "page.html", tmp_path / "profile")
+        (bar,) = page.root.findall("body/div[@id='revisions']")
+        assert len(bar.findall("b")) == count
+        assert (bar.find("span") is not None) == repeats
 
 
 def test_bundles_are_the_published_ones_with_their_licences() -> None:

@@ -2,6 +2,8 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from scipy.cluster.hierarchy import linkage
+from scipy.spatial.distance import squareform
 from scipy.stats import spearmanr
 
 from genre_embeddings.similarity import (
@@ -59,6 +61,36 @@ def test_replicas_are_averaged_before_they_are_compared():
     assert np.allclose(mean.values, np.corrcoef(responses.mean(axis=0).T))
     each = replica_similarities(responses)
     assert np.allclose(each[2].values, np.corrcoef(responses[2].T))
+    assert not any(one.known.any() for one in replica_similarities(responses, min_spread=9.0))
+
+
+def test_numbers_in_float32_are_summed_in_float64():
+    responses = np.random.default_rng(1).normal(5, 1, (3, 40, 4)).astype(np.float32)
+    for given in (responses, responses[0]):
+        wide = response_similarity(given.astype(np.float64))
+        assert np.array_equal(response_similarity(given).values, wide.values)
+    same = [similarity(np.eye(40))] * 3
+    wide = replica_stability(same, responses.astype(np.float64)).cka
+    assert replica_stability(same, responses).cka == wide
+    wide = centred_cosine(responses[0].astype(np.float64)).values
+    assert np.array_equal(centred_cosine(responses[0]).values, wide)
+
+
+def test_correlations_stay_within_their_range():
+    rng = np.random.default_rng(2)
+    responses = rng.normal(size=(7, 60))
+    values = response_similarity(np.hstack([responses, responses, -responses])).values
+    assert np.array_equal(np.abs(values) > 1, np.zeros((180, 180), dtype=bool))
+    embeddings = rng.normal(size=(60, 7))
+    values = centred_cosine(np.vstack([embeddings, embeddings, -embeddings, -embeddings])).values
+    assert np.array_equal(np.abs(values) > 1, np.zeros((240, 240), dtype=bool))
+
+
+def test_three_users_suffice_and_no_response_does_not():
+    responses = np.array([[1.0, 1.0, 0.0], [2.0, 3.0, 0.0], [3.0, 2.0, 0.0]])
+    found = response_similarity(responses, min_spread=0.0)
+    assert found.values[0, 1] == pytest.approx(0.5)
+    assert found.genres.tolist() == [True, True, False]
 
 
 @pytest.mark.parametrize("shape", [(2, 5), (0, 5), (9, 0)])
@@ -97,7 +129,17 @@ def test_centred_cosine_by_hand():
     found = centred_cosine(np.array([[2, 1], [0, 1], [1, 2], [1, 0], [1, 1]]))
     assert found.values[0].tolist() == [1, -1, 0, 0, 0]
     assert found.genres.tolist() == [True, True, True, True, False]
+    assert np.array_equal(found.known, np.outer(found.genres, found.genres))
     assert centred_cosine(np.zeros((0, 3))).values.shape == (0, 0)
+    assert not centred_cosine(np.array([[3.0, 4.0]])).known.any()  # a genre alone is the mean
+
+
+@pytest.mark.parametrize("size", [1e-9, 1e-4, 1e6])
+def test_cosines_know_no_unit(size):
+    embeddings = np.random.default_rng(3).normal(size=(5, 3))
+    found = centred_cosine(size * embeddings)
+    assert found.known.all()
+    assert np.allclose(found.values, centred_cosine(embeddings).values)
 
 
 def test_uncertainty_of_users_alone_is_fishers():
@@ -153,11 +195,41 @@ def test_intervals_of_unrelated_genres_hold_zero_as_often_as_they_say():
 
 def test_nothing_is_told_by_one_replica_without_draws():
     found = response_uncertainty(np.random.default_rng(7).normal(size=(1, 50, 3)))
-    assert "one replica" in found.reason
+    assert found.reason == "one replica without posterior draws: nothing shows how sure it is"
+    assert found.told.dtype == bool
     assert not found.told.any()
     assert (found.low == -1).all()
     assert (found.high == 1).all()
-    assert "3 users" in response_uncertainty(np.zeros((2, 3, 3))).reason
+    assert found.centre.tolist() == np.zeros((3, 3)).tolist()
+    few = response_uncertainty(np.zeros((2, 3, 3)))
+    assert few.reason == "3 users: an interval needs at least 4"
+    four = np.random.default_rng(7).normal(size=(2, 4, 3))
+    assert response_uncertainty(four).reason == ""
+    assert response_uncertainty(four[:1]).reason == found.reason
+
+
+def test_what_one_replica_or_one_draw_does_not_answer_is_not_known():
+    replicas = np.random.default_rng(9).normal(size=(2, 30, 5))
+    draws = np.random.default_rng(10).normal(size=(2, 4, 30, 5))
+    replicas[1, :, 1] = 0
+    draws[0, 2, :, 3] = 0
+    found = response_uncertainty(replicas, draws)
+    known = np.array([True, False, True, False, True])
+    cells = np.outer(known, known)
+    off = cells & ~np.eye(5, dtype=bool)
+    assert (found.low[~cells] == -1).all()
+    assert (found.high[~cells] == 1).all()
+    assert np.diagonal(found.low).tolist() == [1, -1, 1, -1, 1]
+    assert (np.diagonal(found.high) == 1).all()
+    assert (found.low[off] > -1).all()
+    assert (found.high[off] < 1).all()
+
+
+def test_genres_that_are_opposites_have_an_interval():
+    one = np.random.default_rng(11).normal(size=(3, 50, 1))
+    found = response_uncertainty(np.concatenate([one, -one], axis=2))
+    assert found.high[0, 1] < -0.999
+    assert found.told[0, 1]
 
 
 def test_uncertainty_of_a_silent_genre_is_complete():
@@ -193,13 +265,49 @@ def test_cluster_order_puts_families_together():
     assert order[0] < order[4]
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_cluster_order_follows_the_tree_of_averages(seed):
+    values = np.corrcoef(np.random.default_rng(seed).normal(size=(8, 6)))
+    order = cluster_order(similarity(values))
+    assert order.dtype == np.int64
+    assert sorted(order.tolist()) == list(range(8))
+    assert order[0] < order[-1]
+    place = np.argsort(order)
+    clusters = [{k} for k in range(8)]
+    for one, other, *_ in linkage(squareform(1 - values, checks=False), "average"):
+        clusters.append(clusters[int(one)] | clusters[int(other)])
+        side_by_side = sorted(place[list(clusters[-1])])
+        assert side_by_side[-1] - side_by_side[0] == len(clusters[-1]) - 1
+
+
+def test_cluster_order_of_three():
+    values = [[1, -0.9, 0.8], [-0.9, 1, 0.1], [0.8, 0.1, 1]]
+    assert cluster_order(similarity(values)).tolist() == [0, 2, 1]
+
+
+def test_unknown_pairs_count_as_average_ones():
+    values = np.corrcoef(np.random.default_rng(1).normal(size=(6, 9)))
+    holed = values.copy()
+    holed[0, 1] = holed[1, 0] = holed[2, 4] = holed[4, 2] = np.nan
+    off = ~np.isnan(holed) & ~np.eye(6, dtype=bool)
+    filled = np.where(np.isnan(holed), values[off].mean(), values)
+    assert np.allclose(
+        genre_map(similarity(holed)).positions, genre_map(similarity(filled)).positions
+    )
+
+
 @pytest.mark.parametrize("genres", [0, 1, 2])
 def test_tiny_catalogues_have_an_order_and_a_map(genres):
     tiny = similarity(np.eye(genres))
     assert cluster_order(tiny).tolist() == list(range(genres))
     found = genre_map(tiny)
     assert found.positions.shape == (genres, 2)
-    assert np.isfinite(found.positions).all()
+    # Two genres that have nothing in common lie √2 apart; of one there is nothing to show.
+    assert np.abs(found.positions[:, 0]).tolist() == pytest.approx(
+        [0.5**0.5 * (genres == 2)] * genres
+    )
+    assert found.placed.tolist() == [genres == 2] * genres
+    assert found.shown == (genres == 2)
     assert nearest_genres(tiny, 3) == [[i for i in range(genres) if i != k] for k in range(genres)]
 
 
@@ -220,10 +328,27 @@ def test_map_keeps_distances_and_signs():
     assert (found.positions[largest, [0, 1]] > 0).all()
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_largest_coordinates_are_positive(seed):
+    found = genre_map(similarity(np.corrcoef(np.random.default_rng(seed).normal(size=(7, 5)))))
+    largest = np.abs(found.positions).argmax(axis=0)
+    assert (found.positions[largest, [0, 1]] > 0).all()
+    assert 0 < found.shown < 1
+
+
+def test_map_of_genres_that_are_all_the_same_or_nearly():
+    same = genre_map(similarity(np.ones((4, 4))))
+    assert same.shown == 0.0
+    assert np.abs(same.positions).max() < 1e-7
+    nearly = genre_map(similarity(0.9 + 0.1 * np.eye(4)))
+    assert nearly.shown == pytest.approx(2 / 3)
+
+
 def test_map_leaves_out_unknown_genres():
     values = np.full((4, 4), np.nan)
     values[:3, :3] = [[1, 0.5, 0.1], [0.5, 1, 0.2], [0.1, 0.2, 1]]
     found = genre_map(similarity(values))
+    assert found.placed.dtype == bool
     assert found.placed.tolist() == [True, True, True, False]
     assert found.positions[3].tolist() == [0, 0]
     assert 0 < found.shown <= 1
@@ -232,6 +357,11 @@ def test_map_leaves_out_unknown_genres():
 def test_nearest_genres_by_hand():
     values = [[1, 0.5, 0.9, np.nan], [0.5, 1, -0.2, np.nan], [0.9, -0.2, 1, np.nan], [np.nan] * 4]
     assert nearest_genres(similarity(values), 2) == [[2, 1], [0, 2], [0, 1], []]
+    few = np.random.default_rng(18).integers(0, 3, (200, 200)) / 4
+    few = np.triu(few, 1) + np.triu(few, 1).T + np.eye(200)
+    for genre, nearest in enumerate(nearest_genres(similarity(few), 150)):
+        others = [k for k in range(200) if k != genre]  # of equals the first
+        assert nearest == sorted(others, key=lambda k, row=few[genre]: -row[k])[:150]
     stable = np.array([True, False, True, True])
     assert nearest_genres(similarity(values), 1, stable) == [[2], [], [0], []]
 
@@ -290,7 +420,7 @@ def test_chance_of_cka_is_its_mean_over_orders():
     found = replica_stability(same, np.stack([one, other]))
     assert found.cka_chance == pytest.approx(np.mean(shuffled), abs=0.01)
     assert found.spearman is None
-    assert "do not vary" in found.reason
+    assert found.reason == "the similarities of the replicas do not vary"
 
 
 def test_stability_counts_only_genres_known_to_all():
@@ -306,15 +436,41 @@ def test_stability_counts_only_genres_known_to_all():
     assert found.spearman == pytest.approx(np.mean(rhos))
 
 
-@pytest.mark.parametrize(("replicas", "genres", "why"), [(1, 5, "1 replica"), (3, 2, "2 genres")])
+def test_stability_leaves_out_pairs_that_a_replica_does_not_know():
+    rng = np.random.default_rng(16)
+    one, other = (response_similarity(rng.normal(size=(40, 9))) for _ in range(2))
+    known = other.known.copy()
+    known[0, 1] = known[1, 0] = False
+    found = replica_stability([one, Similarity(np.where(known, other.values, 0), known)])
+    pairs = np.triu(known, 1)
+    assert found.spearman == pytest.approx(spearman(one.values[pairs], other.values[pairs]))
+    assert (found.replicas, found.neighbours, found.reason) == (2, 3, "")
+
+
+def test_full_agreement_is_stable_whatever_is_asked_for():
+    one = response_similarity(np.random.default_rng(17).normal(size=(40, 9)))
+    assert replica_stability([one, one], min_overlap=1.0).stable.all()
+
+
+@pytest.mark.parametrize(
+    ("replicas", "genres", "why"),
+    [
+        (1, 5, "1 replica: agreement needs at least 2"),
+        (3, 2, "2 genres known to all replicas: agreement needs at least 3"),
+        (2, 2, "2 genres known to all replicas: agreement needs at least 3"),
+    ],
+)
 def test_stability_that_cannot_be_measured_says_why(replicas, genres, why):
     found = replica_stability(
         [similarity(np.eye(genres))] * replicas, np.ones((replicas, genres, 2))
     )
     assert found.spearman is None
     assert found.cka is None
-    assert why in found.reason
-    assert not found.stable.any()
+    assert found.reason == why
+    assert (found.replicas, found.neighbours) == (replicas, 0)
+    assert found.stable.dtype == bool
+    assert found.stable.tolist() == [False] * genres
+    assert found.by_genre.tolist() == [0] * genres
 
 
 def test_three_genres_leave_room_above_chance():
@@ -330,5 +486,10 @@ def test_spearman_is_scipys():
     rng = np.random.default_rng(15)
     a, b = rng.integers(0, 6, (2, 40))  # with ties
     assert spearman(a, b) == pytest.approx(spearmanr(a, b).statistic)
+    same = np.array([spearman(np.arange(n), np.arange(n)) for n in range(3, 200)])
+    opposite = np.array([spearman(np.arange(n), -np.arange(n)) for n in range(3, 200)])
+    assert np.allclose(same, 1)
+    assert np.allclose(opposite, -1)
+    assert max(same.max(), -opposite.min()) <= 1
     assert spearman(a[:2], b[:2]) is None
     assert spearman(a, np.ones(40)) is None

@@ -298,16 +298,3 @@ def test_a_model_without_genres(tmp_path, monkeypatch):
     assert not any(part.startswith("genre") for part in found.parts["part"])
     assert found.parts["stars"].sum() == pytest.approx(found.prediction, abs=1e-5)
     assert using.neighbours(model, 1, top=3).table.height == 3
-
-
-def test_tables_of_another_model(project, tmp_path, monkeypatch):
-    monkeypatch.chdir(project)
-    folder = tmp_path / "models"
-    folder.mkdir()
-    for path in files.MODEL.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    pl.read_parquet(folder / "users.parquet").head(3).write_parquet(folder / "users.parquet")
-    with pytest.raises(InputError, match=r"hold 3 users, .* they are of different models"):
-        open_model(folder)
-    with pytest.raises(InputError, match="nowhere"):
-        open_model(tmp_path / "nowhere")

@@ -71,6 +71,35 @@ def compare(revisions: tuple[str, ...], out: Path) -> None:
 
 
 @genres.command()
+@click.argument("setting", default="model.dim", metavar="[SETTING]")
+@click.option(
+    "--where", multiple=True, metavar="KEY=VALUE", help="Only runs with this setting; repeatable."
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("dvc_plots/sweep.png"),
+    show_default=True,
+    help="The picture to write.",
+)
+def sweep(setting: str, where: tuple[str, ...], out: Path) -> None:
+    """Chart quality against a setting, over all experiments.
+
+    SETTING is a key of params.yaml, such as train.lr, and model.dim if not given. Experiments
+    that differ in other settings make lines of their own.
+    """
+    from genre_embeddings import sweeps
+
+    found = sweeps.collect(setting, where)
+    sweeps.draw(found, out)
+    for title, table in found.tables():
+        _print(title, table)
+    for line in filter(None, (*found.notes, found.answer())):
+        click.echo(line)
+    click.echo(f"-> {out}")
+
+
+@genres.command()
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -196,4 +225,7 @@ def _print(title: str, table: pl.DataFrame) -> None:
         fmt_str_lengths=60,
         float_precision=3,
     ):
+        # Titles may come from a stranger's model, and a terminal obeys what is not printable.
+        title = "".join(c if c.isprintable() else "?" for c in title)
+        table = table.with_columns(pl.col(pl.String).str.replace_all(r"\p{C}", "?"))
         click.echo(f"{title}\n{table}\n")

@@ -185,7 +185,7 @@ def read_revision(name: str) -> Learnt:
         InputError: the revision is not known, or has no similarity of genres.
     """
     commit = None if name == WORKSPACE else _resolve(name)
-    rows = _read(name, commit, SIMILARITY)
+    rows = read_json(name, commit, SIMILARITY)
     if rows is None:
         remedy = "run `dvc repro`" if commit is None else "run it anew with the present code"
         raise InputError(
@@ -194,6 +194,8 @@ def read_revision(name: str) -> Learnt:
         )
     try:
         genres = list(dict.fromkeys(row["a"] for row in rows))
+        if len(rows) != len(genres) ** 2 or not all(isinstance(genre, str) for genre in genres):
+            raise ValueError(f"{len(rows)} rows for {len(genres)} genres")
         at = {genre: number for number, genre in enumerate(genres)}
         cells = np.full((3, len(genres), len(genres)), np.nan)
         for row in rows:
@@ -210,7 +212,7 @@ def read_revision(name: str) -> Learnt:
             f"{FEWEST} that can be told apart. Choose another revision."
         )
     scores = {}
-    contents = {path: _read(name, commit, path) for path in (INSPECTION, EVALUATION)}
+    contents = {path: read_json(name, commit, path) for path in (INSPECTION, EVALUATION)}
     for score, (path, key) in SCORES.items():
         value = contents[path]
         for part in key.split("."):
@@ -218,20 +220,21 @@ def read_revision(name: str) -> Learnt:
         if value is not None:
             scores[score] = value
     values, low, high = cells
-    return Learnt(name, genres, values, low, high, scores, _settings(name, commit))
+    settings = flatten(read_yaml(name, commit, Path("params.yaml")))
+    return Learnt(name, genres, values, low, high, scores, settings)
 
 
 def _resolve(name: str) -> str:
     """The commit that a name stands for."""
-    inside = _git("rev-parse", "--is-inside-work-tree")
+    inside = git("rev-parse", "--is-inside-work-tree")
     if inside is None:
         raise InputError(f"This is no git repository: only {WORKSPACE} can be read here.")
-    found = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    found = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
     if found is not None:
         return found.strip()
-    experiments = _experiments()
-    commits = experiments.get(name, {})
-    head = (_git("rev-parse", "HEAD") or "").strip()
+    known = experiments()
+    commits = known.get(name, {})
+    head = (git("rev-parse", "HEAD") or "").strip()
     if len(commits) == 1 or head in commits:
         return commits.get(head) or next(iter(commits.values()))
     if commits:
@@ -239,21 +242,21 @@ def _resolve(name: str) -> str:
             f"{name!r} is the name of {len(commits)} experiments, of different commits: name one "
             f"by its commit, {' or '.join(sorted(c[:10] for c in commits.values()))}."
         )
-    close = get_close_matches(name, experiments, n=1)
+    close = get_close_matches(name, known, n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
-    known = ", ".join(sorted(experiments)) or "none yet; `dvc exp run` makes one"
+    listed = ", ".join(sorted(known)) or "none yet; `dvc exp run` makes one"
     raise InputError(
-        f"revision {name!r} is not known{hint}. Experiments here: {known}. Branches, tags, commits "
-        f"and {WORKSPACE} can be named, too; `dvc exp pull` brings experiments of others."
+        f"revision {name!r} is not known{hint}. Experiments here: {listed}. Branches, tags, "
+        f"commits and {WORKSPACE} can be named, too; `dvc exp pull` brings experiments of others."
     )
 
 
-def _experiments() -> dict[str, dict[str, str]]:
+def experiments() -> dict[str, dict[str, str]]:
     """Commits of the experiments by name and by the commit from which they started.
 
     DVC keeps them as refs/exps/AB/CDEF.../NAME, where ABCDEF... is that commit.
     """
-    listed = _git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps") or ""
+    listed = git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps") or ""
     found: dict[str, dict[str, str]] = {}
     for line in listed.splitlines():
         commit, _, ref = line.partition(" ")
@@ -263,29 +266,54 @@ def _experiments() -> dict[str, dict[str, str]]:
     return found
 
 
-def _text(commit: str | None, path: Path) -> str | None:
-    """A file of a revision, or None where it has no such file."""
-    if commit is None:
-        return path.read_text(encoding="utf-8") if path.is_file() else None
-    return _git("show", f"{commit}:./{path.as_posix()}")
+def read_text(commit: str | None, path: Path) -> str | None:
+    """A file of a revision, or None where it has no such file.
+
+    Raises:
+        InputError: it is not text.
+    """
+    try:
+        if commit is None:
+            return path.read_text(encoding="utf-8") if path.is_file() else None
+        return git("show", f"{commit}:./{path.as_posix()}")
+    except UnicodeDecodeError as error:
+        where = f"{commit[:10]}: {path}" if commit else path
+        raise InputError(f"{where} is not UTF-8 text ({error}): bring it back with git.") from None
 
 
-def _read(name: str, commit: str | None, path: Path) -> Any:
-    text = _text(commit, path)
+def read_json(name: str, commit: str | None, path: Path) -> Any:
+    """A JSON file of a revision, or None where it has no such file.
+
+    Raises:
+        InputError: it is not JSON.
+    """
+    text = read_text(commit, path)
     try:
         return None if text is None else json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"{name}: {path} is not JSON ({error}): bring it back with git.") from None
 
 
-def _settings(name: str, commit: str | None) -> dict[str, Any]:
-    text = _text(commit, Path("params.yaml"))
+def read_yaml(name: str, commit: str | None, path: Path) -> Any:
+    """A YAML file of a revision, or None where it has no such file.
+
+    Raises:
+        InputError: it is not YAML.
+    """
+    text = read_text(commit, path)
     try:
         content = YAML(typ="safe", pure=True).load(text or "")
-    except YAMLError as error:
-        raise InputError(f"{name}: params.yaml is not valid YAML: {error}") from None
+        if content is not None and not isinstance(content, dict):
+            raise YAMLError("it holds no settings by name")
+        return content
+    except (YAMLError, RecursionError) as error:
+        raise InputError(f"{name}: {path} is not valid YAML: {error}") from None
+
+
+def flatten(sections: dict[str, Any] | None) -> dict[str, Any]:
+    """Settings as `section.key`."""
     flat: dict[str, Any] = {}
-    for section, value in (content or {}).items():
+    for section, value in (sections or {}).items():
         if isinstance(value, dict):
             flat |= {f"{section}.{key}": item for key, item in value.items()}
         else:
@@ -293,7 +321,7 @@ def _settings(name: str, commit: str | None) -> dict[str, Any]:
     return flat
 
 
-def _git(*arguments: str) -> str | None:
+def git(*arguments: str) -> str | None:
     """What git prints, or None where it refuses."""
     try:
         done = subprocess.run(

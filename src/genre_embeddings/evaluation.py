@@ -123,9 +123,10 @@ def _against_baselines(
     """Interval of our RMSE; each baseline's errors, our skill over it, and the paired gain."""
     users = baseline.user.size
     ours = metrics.user_sums(test.user, test.mean - test.rating, users)
-    drawn = metrics.bootstrap_over_users(ours.squared[None], ours.ratings, DRAWS, rng)
-    whole = metrics.interval(metrics.rmse(ours) or 0.0, np.sqrt(drawn[:, 0]))
-    content: dict[str, Any] = {"rmse_low": whole.low, "rmse_high": whole.high, "baselines": {}}
+    whole = metrics.rmse_interval(ours, DRAWS, rng)
+    content: dict[str, Any] = {"baselines": {}}
+    if whole:
+        content = {"rmse_low": whole.low, "rmse_high": whole.high, **content}
     constant = np.full(test.rating.size, baseline.mean)
     rivals = {
         "global_mean": constant,
@@ -214,15 +215,17 @@ def _genre_masks(movies: pl.DataFrame, genres: pl.DataFrame) -> Iterator[tuple[s
 
 
 def _by_support(test: Predicted, support: np.ndarray, kind: str, rng: np.random.Generator) -> Rows:
-    """RMSE, with its interval, by how many training ratings the user or movie has."""
+    """RMSE, with its interval, by how many training ratings the user or movie has.
+
+    Groups in which fewer than two users rated are left out.
+    """
     rows = []
     for low, high in zip(SUPPORT_EDGES, [*SUPPORT_EDGES[1:], None], strict=True):
         part = test.part((support >= low) & (support < (high or np.inf)))
-        if part.rating.size < 2:
-            continue
         sums = metrics.user_sums(part.user, part.mean - part.rating, int(test.user.max()) + 1)
-        drawn = metrics.bootstrap_over_users(sums.squared[None], sums.ratings, 200, rng)
-        found = metrics.interval(metrics.rmse(sums) or 0.0, np.sqrt(drawn[:, 0]))
+        found = metrics.rmse_interval(sums, 200, rng)
+        if found is None:
+            continue
         label = f"{low}+" if high is None else f"{low}" if high == low + 1 else f"{low}-{high - 1}"
         rows.append(
             {

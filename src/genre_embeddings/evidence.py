@@ -188,7 +188,7 @@ def taste_moments(
     movies, genres = table.shape
     rated = np.unique(user)
     shape = (int(rated[-1]) + 1 if len(rated) else 0, movies)
-    ratings = csr_array((np.asarray(residual, dtype=np.float64), (user, movie)), shape=shape)
+    ratings = csr_array((residual, (user, movie)), shape=shape)
     pairs = _pair_table(table)  # (M, G * G)
     step = max(1, _CELLS // max(1, genres**2))
 
@@ -408,8 +408,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
     The i-th smallest of m is multiplied by m - i + 1; none falls below a smaller one's, none
     exceeds 1. Rejecting those up to alpha keeps the chance of any false rejection at most alpha.
     """
-    p = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(p, kind="stable")
+    p = np.asarray(p_values)
+    order = np.argsort(p)
     raised = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     adjusted = np.empty(len(p))
     adjusted[order] = np.minimum(raised, 1)

@@ -21,7 +21,7 @@ import torch
 from genre_embeddings import files
 from genre_embeddings.errors import InputError
 from genre_embeddings.network import Network
-from genre_embeddings.using import Trained, chosen_replica
+from genre_embeddings.using import Trained, chosen_replica, finite
 
 NAMES = ("genres.parquet", "movies.parquet", "vectors.tsv", "metadata.tsv")
 
@@ -109,7 +109,9 @@ def movie_vectors(network: Network) -> torch.Tensor:
 
 
 def _vectors(values: np.ndarray) -> pl.Series:
-    return pl.Series(np.ascontiguousarray(values), dtype=pl.Array(pl.Float32, values.shape[1]))
+    return pl.Series(
+        np.ascontiguousarray(finite(values)), dtype=pl.Array(pl.Float32, values.shape[1])
+    )
 
 
 def _metadata(genres: pl.DataFrame, movies: pl.DataFrame) -> pl.DataFrame:

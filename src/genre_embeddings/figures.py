@@ -14,6 +14,8 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+mpl.rcParams["text.parse_math"] = False  # a genre may be called "$"
+
 ACTUAL, PREDICTED = "#7f7f7f", "#0072b2"
 """Grey and Okabe and Ito's blue: told apart by everyone."""
 DIVERGING = "RdBu_r"

@@ -7,8 +7,11 @@ command to run where a file is missing.
 
 from __future__ import annotations
 
+import errno
+import glob
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+from safetensors import SafetensorError
 
 from genre_embeddings.errors import InputError
 
@@ -69,41 +73,109 @@ def require(path: Path) -> Path:
     """`path`, or an error that names the stage which makes it."""
     if path.exists():
         return path
-    stage = next((s for made, s in _MAKER.items() if made == path or made in path.parents), None)
+    stage = _maker(path)
     remedy = f"run `dvc repro {stage}` first" if stage else "bring it back with git"
     raise InputError(f"{path} is not here: {remedy}.")
 
 
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def _maker(path: Path) -> str | None:
+    return next((s for made, s in _MAKER.items() if made == path or made in path.parents), None)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`; what is written there takes its place on success."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
+def _whole(path: Path) -> Iterator[Path]:
+    """`path`, if it is there; that it cannot be read is an error that names the stage to run."""
     try:
+        yield require(path)
+    except (EOFError, ValueError, pl.exceptions.PolarsError) as error:
+        stage = _maker(path)
+        remedy = f"`dvc repro {stage}` makes it anew" if stage else "bring it back with git"
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{path} is damaged ({reason}): {remedy}.") from None
+
+
+@contextmanager
+def replacing(path: Path, folder: bool = False) -> Iterator[Path]:
+    """A temporary path beside `path`; what is written there takes its place on success.
+
+    What a killed process left beside `path` is taken away then. A device or a pipe, such as
+    /dev/stdout, is written to where it is.
+
+    Raises:
+        InputError: the folder that is to hold it is a file, or it is a folder itself, which
+            goes only if `folder` says that another takes its place.
+    """
+    if path.is_dir() and not folder:
+        raise InputError(f"{path} is a folder, and a file is to be written: name another place.")
+    if path.parent == Path("/dev") or (path.exists() and not path.is_file() and not path.is_dir()):
+        yield path  # root could put a file in its place, for everybody
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"{path.parent} is no folder: {path} cannot be written there.") from None
+    temporary, aside = (
+        path.with_name(f".{path.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old")
+    )
+    try:
+        _remove(temporary)  # of a killed process that had our number, as in containers
         yield temporary
         if path.is_dir() and not path.is_symlink():
             # A folder cannot be replaced in one step: the old one steps aside first.
-            aside = path.with_name(f".{path.name}.{os.getpid()}.old")
+            _remove(aside)
             path.rename(aside)
             temporary.rename(path)
-            shutil.rmtree(aside)
         else:
             temporary.replace(path)
+        _remove(aside)
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*.*"):
+            name = left.name.removeprefix(f".{path.name}.")
+            if (found := re.fullmatch(r"(\d+)\.(tmp|old)", name)) and not _lives(int(found[1])):
+                _remove(left)
+    except (OSError, pl.exceptions.PolarsError, SafetensorError) as error:
+        # A full disk names no file, and nobody knows the temporary one. Libraries in Rust say the
+        # error's number in words.
+        words = re.search(r"\(os error (\d+)\)", str(error))
+        number = int(words[1]) if words else getattr(error, "errno", None)
+        where = getattr(error, "filename", None)
+        if number and (where is None or str(where).startswith(str(temporary))):
+            raise OSError(number, os.strerror(number), str(path)) from None
+        raise
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        else:
-            temporary.unlink(missing_ok=True)
+        _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    """Whether a process of this machine lives; always where one cannot ask."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """An empty temporary folder that takes the place of the folder `path` on success."""
-    with replacing(path) as temporary:
+    """An empty temporary folder that takes the place of the folder `path` on success.
+
+    Raises:
+        InputError: something that is not a folder has this name.
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file, and a folder is to be written: name another place.")
+    with replacing(path, folder=True) as temporary:
         temporary.mkdir(parents=True)
         yield temporary
 
@@ -154,7 +226,8 @@ def _shorten(value: Any) -> Any:
 
 def read_json(path: Path) -> Any:
     """The content of a JSON file that a stage made."""
-    return json.loads(require(path).read_text(encoding="utf-8"))
+    with _whole(path) as whole:
+        return json.loads(whole.read_text(encoding="utf-8"))
 
 
 def write_table(path: Path, table: pl.DataFrame) -> None:
@@ -165,7 +238,8 @@ def write_table(path: Path, table: pl.DataFrame) -> None:
 
 def read_table(path: Path) -> pl.DataFrame:
     """A Parquet table that a stage made."""
-    return pl.read_parquet(require(path))
+    with _whole(path) as whole:
+        return pl.read_parquet(whole)
 
 
 def read_meta() -> Meta:
@@ -176,15 +250,19 @@ def read_meta() -> Meta:
 def write_column(path: Path, values: np.ndarray) -> None:
     """Write one column of a side as .npy; made within a folder that is replaced as a whole."""
     path.parent.mkdir(exist_ok=True)
-    np.save(path, np.ascontiguousarray(values), allow_pickle=False)
+    try:
+        np.save(path, np.ascontiguousarray(values), allow_pickle=False)
+    except OSError as error:
+        if error.errno:
+            raise
+        # numpy says how much was written, not why it ended there.
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
 
 
 def read_side(side: str) -> Side:
     """One side of the split, its columns memory-mapped: workers of one machine share them."""
-    folder = require(SPLIT / side)
-    return Side(
-        *(
-            np.load(require(folder / f"{name}.npy"), mmap_mode="r", allow_pickle=False)
-            for name in RATINGS_SCHEMA
-        )
-    )
+    folder, columns = require(SPLIT / side), []
+    for name in RATINGS_SCHEMA:
+        with _whole(folder / f"{name}.npy") as path:
+            columns.append(np.load(path, mmap_mode="r", allow_pickle=False))
+    return Side(*columns)

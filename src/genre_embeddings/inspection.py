@@ -67,7 +67,7 @@ class Question:
 
     Attributes:
         network: the trained model.
-        untrained: a model of the same settings before training.
+        untrained: builds a model of the same settings, not trained.
         movies, genres: canonical tables.
         train: training ratings.
         held_out: ratings that trained nothing, the evidence of taste.
@@ -81,7 +81,7 @@ class Question:
     """
 
     network: Network
-    untrained: Network
+    untrained: Callable[[], Network]
     movies: pl.DataFrame
     genres: pl.DataFrame
     train: Side
@@ -281,7 +281,7 @@ def _compare(
         tagged = np.array(q.genome["similarity"], dtype=np.float64)  # null becomes NaN
         seen = np.isfinite(tagged)
         found["genome"] = Similarity(np.where(seen, tagged, 0), seen).restrict(usable)
-    untrained = response_similarity(ask(q.untrained, users)).restrict(usable)
+    untrained = response_similarity(ask(q.untrained(), users)).restrict(usable)
     shuffled = []
     for _ in range(q.settings.retrainings):
         order = rng.permutation(len(table))

@@ -16,23 +16,35 @@ N training ratings, S time scales, W neighbours in time on either side.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from genre_embeddings.batches import Ratings
+from genre_embeddings.batches import Ratings, Slices
 from genre_embeddings.settings import ModelSettings
 
+GRID = 1 << 20
+"""Numbers that a layer holds at once where many users are asked for many movies."""
 WHOLE_HISTORY = 2_000_000
 """Histories of up to this many entries are pooled for all rows at once, larger ones by batch."""
 WINDOW = 16
 """W, ratings looked at before and after in time."""
+AT_ONCE = 65_536
+"""Ratings, or rows whose histories are summed, at once where there may be millions."""
+WORTH_HOLDING = 10
+"""They are, if they have fewer entries than this for each prediction that is asked for."""
 SCALES = (60.0, 600.0, 86_400.0)
 """First time scales, in seconds; learnt from there."""
 APART = 1 << 39
 """Seconds (17,000 years) that lie between one user's ratings and the next one's."""
+FAINT = -80.0
+"""Least exponent of a weight in time, 1e-35: where `exp` underflows it takes ten times as long."""
 NEVER = 1e12
 """Seconds to a rating that is not there: so far that its weight is 0, yet finite."""
 
@@ -165,13 +177,13 @@ class Pool(torch.autograd.Function):
     def forward(ctx: Any, dense: Tensor, *lists: Tensor) -> Tensor:
         """Sums, (rows, X), of dense (columns, X); lists: starts, entries, and both transposed."""
         starts, entries, *ctx.transposed = lists
-        return functional.embedding_bag(entries, dense, starts[:-1], mode="sum")
+        return functional.embedding_bag(entries, dense, starts[:-1].int(), mode="sum")
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Gradient of the dense matrix."""
         starts, entries = ctx.transposed
-        back = functional.embedding_bag(entries, grad.contiguous(), starts[:-1], mode="sum")
+        back = functional.embedding_bag(entries, grad.contiguous(), starts[:-1].int(), mode="sum")
         return back, None, None, None, None
 
 
@@ -200,29 +212,49 @@ class History(nn.Module):
     ) -> None:
         super().__init__()
         self.sizes, self.most = sizes, most
+        self.held: Tensor | None = None  # (rows, X) sums of all rows, while no weight changes
         self.register_buffer("columns", columns, persistent=False)  # (N,)
         self.register_buffer("kept", torch.empty(0), persistent=False)  # (N,) within `most`
         order = self.follow(rows, columns, times)
         rows, columns = rows[order], columns[order]
         back = torch.argsort(columns, stable=True)
         self.register_buffer("starts", _offsets(rows, sizes[0]))
-        self.register_buffer("entries", columns)
+        self.register_buffer("entries", columns.int())
         self.register_buffer("back_starts", _offsets(columns, sizes[1]))
-        self.register_buffer("back_entries", rows[back])
+        self.register_buffer("back_entries", rows[back].int())
 
     def follow(self, rows: Tensor, columns: Tensor, times: Tensor) -> Tensor:
         """Learn the positions of the training ratings; returns those kept, by row and latest."""
-        order = torch.argsort(times, descending=True, stable=True)
-        order = order[torch.argsort(rows[order], stable=True)]
-        rank = torch.arange(len(rows)) - _offsets(rows, self.sizes[0])[rows[order]]
+        # Sorted by row, then latest, then position; numpy takes a third of torch's memory for it.
+        order = torch.from_numpy(np.lexsort((-times.numpy(), rows.numpy())))
+        starts = _offsets(rows, self.sizes[0])
+        rank = torch.arange(len(rows))
+        rank -= starts[:-1].repeat_interleave(starts.diff())
         order = order[rank < self.most]
         self.columns = columns
         self.kept = torch.zeros(len(rows), dtype=torch.bool)
         self.kept[order] = True
         return order
 
-    def _sums(self, dense: Tensor, rows: Tensor) -> Tensor:
-        """Sums of dense (columns, X) over the histories of rows, (B, X)."""
+    def require_sound(self) -> None:
+        """Refuse lists of rows or columns that do not exist, which torch would read all the same.
+
+        Raises:
+            ValueError: there are such.
+        """
+        lists = ((self.starts, self.entries), (self.back_starts, self.back_entries))
+        for (starts, entries), size in zip(lists, self.sizes[::-1], strict=True):
+            ends = starts[0] == 0 and starts[-1] == len(entries)
+            if not ends or (starts.diff() < 0).any() or ((entries < 0) | (entries >= size)).any():
+                raise ValueError("a history names what is not there")
+
+    def _sums(self, table: Table, spread: bool, rows: Tensor) -> Tensor:
+        """Sums over the histories of rows: of means and, if `spread`, of variances, (B, X)."""
+        if self.held is not None:
+            return self.held[rows, : (1 + spread) * table.mean[0].numel()]
+        dense = table.mean.flatten(1)  # (columns, R*D)
+        if spread:
+            dense = torch.cat([dense, table.variance.flatten(1)], 1)  # (columns, 2*R*D)
         if len(self.entries) <= WHOLE_HISTORY:
             lists = (self.starts, self.entries, self.back_starts, self.back_entries)
             return Pool.apply(dense, *lists)[rows]
@@ -231,17 +263,24 @@ class History(nn.Module):
         offsets = count.cumsum(0) - count
         picks = torch.arange(int(count.sum()), device=rows.device)
         picks += (self.starts[which] - offsets).repeat_interleave(count)
-        return functional.embedding_bag(self.entries[picks], dense, offsets, mode="sum")[back]
+        picked = self.entries[picks]  # (entries of all histories) int32
+        return functional.embedding_bag(picked, dense, offsets.int(), mode="sum")[back]
+
+    @torch.no_grad()
+    def hold(self, table: Table) -> None:
+        """Sum all histories once, for as long as no weight changes."""
+        self.held = None
+        rows = torch.arange(self.sizes[0], device=table.mean.device)
+        parts = [self._sums(table, table.variational, part) for part in rows.split(AT_ONCE)]
+        self.held = torch.cat(parts)
 
     def forward(
         self, table: Table, rows: Tensor, own: Tensor | None, generator: Generator | None
     ) -> Tensor:
         """Pooled embeddings of the histories of `rows`, (B, R, D)."""
         sample = generator if table.variational else None
-        dense = table.mean.flatten(1)  # (columns, R*D)
-        if sample is not None:
-            dense = torch.cat([dense, table.variance.flatten(1)], 1)  # (columns, 2*R*D)
-        sums = self._sums(dense, rows).unflatten(1, (-1, *table.mean.shape[1:]))
+        sums = self._sums(table, sample is not None, rows)
+        sums = sums.unflatten(1, (-1, *table.mean.shape[1:]))
         mean, variance = sums[:, 0], sums[:, -1]  # (B, R, D); the second means nothing unsampled
         count = self.starts.diff()[rows]  # (B,)
         if own is not None:
@@ -287,6 +326,20 @@ class Session(nn.Module):
         """Learn whose the training ratings are, (N,)."""
         self.moments = self.moment(users, self.times)
 
+    def require_sound(self, counts: Tensor) -> None:
+        """Refuse times that are not those of `counts` (U,) ratings by user, then time.
+
+        Raises:
+            ValueError: they are not.
+        """
+        total = len(self.times)
+        if ((counts < 0) | (counts > total)).any() or not 0 < counts.sum() == total:
+            raise ValueError(f"users have {int(counts.sum())} ratings, and there are {total} times")
+        users = torch.arange(len(counts)).repeat_interleave(counts)
+        late = (self.times < 0) | (self.times >= APART)
+        if late.any() or (self.moment(users, self.times).diff() < 0).any():
+            raise ValueError("the times of ratings are not in order")
+
     @staticmethod
     def moment(users: Tensor, times: Tensor) -> Tensor:
         """User and time in one number: those of two users are at least APART from each other."""
@@ -306,7 +359,7 @@ class Session(nn.Module):
         inside &= distance < APART
         distance = distance.float().masked_fill(~inside, NEVER)[:, None, None]  # (B, 1, 1, 2W)
         rate = (-self.log_scale).exp()[:, :, None]  # (R, S, 1)
-        kernel = torch.exp(distance * -rate)  # (B, R, S, 2W)
+        kernel = (distance * -rate).clamp(min=FAINT).exp()  # (B, R, S, 2W)
         residual = self.residuals[at].transpose(1, 2)[:, :, None]  # (B, R, 1, 2W)
         return (kernel * residual).sum(-1) / (kernel.sum(-1) + self.log_lambda.exp())
 
@@ -392,9 +445,7 @@ class Network(nn.Module):
             self.user_history = History(train.user, train.movie, train.time, size, most)
             self.movie_history = History(train.movie, train.user, train.time, size[::-1], most)
         self.session = Session(train.user, train.time, replicas) if settings.time else None
-        pieces = 2 + settings.genres + settings.cross * (1 + settings.genres)
-        inputs = pieces * dim + (len(SCALES) if settings.time else 0)
-        self.dense = Dense(inputs, settings.hidden, replicas, generator)
+        self.dense = Dense(self._inputs(settings), settings.hidden, replicas, generator)
         centre = float(train.rating.double().mean()) if train.count else limits[0]
         if settings.squash:
             low, high = limits
@@ -404,7 +455,9 @@ class Network(nn.Module):
         self.log_noise = nn.Parameter(torch.zeros(replicas))  # (R,)
 
         weights = torch.cat([self.shares(membership), torch.zeros(1, genres)])  # (M+1, G)
-        seen = torch.zeros(users, genres).index_add_(0, train.user, weights[train.movie])  # (U, G)
+        seen = torch.zeros(users, genres)  # (U, G)
+        for user, movie in zip(train.user.split(AT_ONCE), train.movie.split(AT_ONCE), strict=True):
+            seen.index_add_(0, user, weights[movie])
         counts = torch.bincount(train.user, minlength=users)  # (U,)
         self.register_buffer("genre_share", weights)
         self.register_buffer("genres_seen", seen / counts.clamp(min=1)[:, None].sqrt())
@@ -423,27 +476,67 @@ class Network(nn.Module):
         limits: tuple[float, float],
         state: dict[str, Tensor],
     ) -> Network:
-        """A network with the weights and buffers of a state, whose shapes must fit the settings.
+        """A network with the weights and buffers of a state, which may come from anybody.
+
+        Nothing large is made before the state is known to hold it in the same size.
 
         Raises:
-            KeyError, RuntimeError: names or shapes do not fit.
+            KeyError, OverflowError, RuntimeError, TypeError, ValueError: the state does not fit.
         """
+        (users,), (rows, genres) = state["user_counts"].shape, state["genre_share"].shape
+        if not users or rows < 2:
+            raise ValueError(f"{users} users and {rows - 1} movies: both need one")
+        for name, shape in cls._large(settings, replicas, users, rows, genres).items():
+            if state[name].shape != shape:
+                raise ValueError(f"{name} is {tuple(state[name].shape)}, not {shape}")
         membership = (state["genre_share"][:-1] > 0).float()
         nothing = torch.empty(0, dtype=torch.int64)
         train = Ratings(nothing, nothing, nothing.float(), nothing)
         generator = torch.Generator().manual_seed(0)
-        users = len(state["user_counts"])
         network = cls(settings, replicas, train, membership, users, limits, generator)
-        # The training ratings give some buffers their length.
-        for name, buffer in network.state_dict(keep_vars=True).items():
-            if not isinstance(buffer, nn.Parameter):
-                module, _, leaf = name.rpartition(".")
-                network.get_submodule(module)._buffers[leaf] = buffer.new_empty(state[name].shape)
-        network.load_state_dict(state)
+        for name, own in network.state_dict(keep_vars=True).items():
+            module, _, leaf = name.rpartition(".")
+            if leaf in ("entries", "back_entries", "times", "residuals"):
+                # As long as there are training ratings, of which a new network was given none.
+                own = own.new_empty(len(state[name]), *own.shape[1:])
+                setattr(network.get_submodule(module), leaf, own)
+            if state[name].dtype != own.dtype or not state[name].isfinite().all():
+                raise ValueError(f"{name} holds what is not {own.dtype}, or not finite")
+        network.load_state_dict(state, assign=True)
+        if settings.history:
+            network.user_history.require_sound()
+            network.movie_history.require_sound()
         if network.session is not None:
             counts = network.user_counts.long()
+            network.session.require_sound(counts)
             network.session.follow(torch.arange(users).repeat_interleave(counts))
         return network
+
+    @staticmethod
+    def _large(
+        settings: ModelSettings, replicas: int, users: int, rows: int, genres: int
+    ) -> dict[str, tuple[int, ...]]:
+        """Shapes of what grows with the settings or with users, movies and genres."""
+        dim = settings.dim
+        tables = {"user": (users, dim + 1), "movie": (rows, dim + 1)}
+        if settings.genres:
+            tables |= {"genre": (genres, dim + 1), "genre_seen": (genres, dim)}
+        if settings.history:
+            tables |= {"movie_seen": (rows, dim), "user_seen": (users, dim)}
+        shapes: dict[str, tuple[int, ...]] = {"genres_seen": (users, genres)}
+        for name, (count, columns) in tables.items():
+            for part in ("mean", "log_std")[: 1 + (settings.embedding == "variational")]:
+                shapes[f"{name}.{part}"] = (count, replicas, columns)
+        sizes = (Network._inputs(settings), *settings.hidden, 1)
+        for layer, (a, b) in enumerate(pairwise(sizes)):
+            shapes[f"dense.weights.{layer}"] = (replicas, a, b)
+        return shapes
+
+    @staticmethod
+    def _inputs(settings: ModelSettings) -> int:
+        """Numbers that the dense network is given for a rating."""
+        pieces = 2 + settings.genres + settings.cross * (1 + settings.genres)
+        return pieces * settings.dim + (len(SCALES) if settings.time else 0)
 
     def follow(self, train: Ratings) -> None:
         """Know the training ratings by position again, which `own` needs in a loaded network."""
@@ -503,6 +596,66 @@ class Network(nn.Module):
         if near is None or self.session is None:
             return Output(timeless, timeless)
         return Output(timeless + (near * self.session.amplitude).sum(-1).T, timeless)
+
+    @contextmanager
+    def holding(self, ratings: int) -> Iterator[None]:
+        """Sum the histories once for so many predictions, within which no weight may change."""
+        pairs: list[tuple[History, Table]] = []
+        if self.settings.history and ratings * WORTH_HOLDING > len(self.user_history.entries):
+            pairs = [
+                (self.user_history, self.movie_seen),
+                (self.movie_history, self.user_seen),
+            ]
+        try:
+            for history, table in pairs:
+                history.hold(table)
+            yield
+        finally:
+            for history, _ in pairs:
+                history.held = None
+
+    @torch.no_grad()
+    def grid(self, users: Tensor, movies: Tensor) -> Tensor:
+        """Ratings of N users for each of B movies, (R, N, B), as `forward` has them without times.
+
+        What a user or a movie brings alone is worked out once, not for every pair, and products
+        with the user's vector are taken into the weights: (u * m) W = m (diag(u) W).
+        """
+        s = self.settings
+        share = self.genre_share[movies]  # (B, G)
+        movies = torch.where(self.movie_counts[movies] > 0, movies, self.unknown)
+        u, m = self.user(users, None), self.movie(movies, None)  # (N, R, D+1), (B, R, D+1)
+        rating = self.centre[..., None] + u[..., -1].T[:, :, None] + m[..., -1].T[:, None]
+        u, m = u[..., :-1], m[..., :-1]
+        if s.history:
+            u = u + self.user_history(self.movie_seen, users, None, None)
+            m = m + self.movie_history(self.user_seen, movies, None, None)
+        if s.genres:
+            g = self.genre.mix(share, None)  # (B, R, D+1)
+            u = u + self.genre_seen.mix(self.genres_seen[users], None)
+            rating, m = rating + g[..., -1].T[:, None], torch.cat([m, g[..., :-1]], -1)
+        u, m = u.transpose(0, 1), m.transpose(0, 1)  # (R, N, D), (R, B, P) where P is D or 2D
+        end = s.dim + m.shape[2]
+        weights, *deeper = self.dense.weights
+        of_user = u @ weights[:, : s.dim] + self.dense.biases[0]  # (R, N, H)
+        room = self.replicas * max(weights.shape[2], *s.hidden, 1)
+        for n in Slices(len(users), max(1, GRID // (room * m.shape[2]))):
+            mixed = weights[:, None, s.dim : end]  # (R, 1, P, H)
+            if s.cross:
+                factors = u[:, n].repeat(1, 1, m.shape[2] // s.dim)  # (R, n, P)
+                rating[:, n] += factors @ m.transpose(1, 2)
+                products = weights[:, None, end : end + m.shape[2]]
+                mixed = mixed + factors[..., None] * products  # (R, n, P, H)
+            for b in Slices(len(movies), max(1, GRID // (room * (n.stop - n.start)))):
+                x = m[:, None, b] @ mixed + of_user[:, n, None]  # (R, n, b, H)
+                part, x = rating[:, n, b], x.flatten(1, 2)
+                for weight, bias in zip(deeper, self.dense.biases[1:], strict=True):
+                    x = torch.baddbmm(bias, functional.silu(x, inplace=True), weight)
+                part += x.view_as(part)
+        if s.squash:
+            low, high = self.limits
+            rating = low + (high - low) * rating.sigmoid()
+        return rating
 
     @staticmethod
     def shares(genres: Tensor) -> Tensor:

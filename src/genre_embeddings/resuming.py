@@ -43,7 +43,7 @@ def key_of(parts: Iterable[str], tensors: Iterable[Tensor]) -> str:
         found.update(part.encode() + b"\0")
     for tensor in tensors:
         found.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        found.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 

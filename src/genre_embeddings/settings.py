@@ -6,11 +6,19 @@ it is changed, and here, where it is enforced. `tests/test_settings.py` holds th
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -170,6 +178,27 @@ class InspectSettings(Section):
     min_gain: Annotated[float, Field(ge=0)]
 
 
+class TrackingSettings(Section):
+    """Where the run is logged besides (stage publish)."""
+
+    mlflow_uri: str
+    mlflow_experiment: Annotated[str, Field(min_length=1, max_length=500)]
+
+    @field_validator("mlflow_uri")
+    @classmethod
+    def _is_a_server(cls, value: str) -> str:
+        # No name and password before the host: params.yaml lies in git.
+        if value and not re.fullmatch(
+            r"https?://([\w.-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?(/[^\s@]*)?", value
+        ):
+            raise ValueError(
+                f"{value!r} is not the address of a server; allowed: '' or one such as "
+                "http://127.0.0.1:5000, without a name and password (MLflow reads those from the "
+                "environment: MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)"
+            )
+        return value
+
+
 class Settings(Section):
     """The whole of `params.yaml`."""
 
@@ -180,6 +209,7 @@ class Settings(Section):
     model: ModelSettings
     train: TrainSettings
     inspect: InspectSettings
+    tracking: TrackingSettings
 
 
 def load_settings(path: Path | str = "params.yaml") -> Settings:
@@ -197,6 +227,8 @@ def load_settings(path: Path | str = "params.yaml") -> Settings:
             f"{path} is not here: run the command in the project's top folder, "
             "or bring the file back with `git checkout params.yaml`."
         ) from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text ({error}): write it anew as such.") from None
     return parse_settings(text, str(path))
 
 
@@ -205,7 +237,7 @@ def parse_settings(text: str, name: str = "params.yaml") -> Settings:
     try:
         # YAML 1.2, as DVC reads it: 1e-3 is a number, and a key that stands twice is an error.
         content = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
+    except (YAMLError, RecursionError) as error:
         raise InputError(f"{name} is not valid YAML: {error}") from None
     if not isinstance(content, dict):
         raise InputError(f"{name} must hold the sections {', '.join(Settings.model_fields)}.")
@@ -232,6 +264,7 @@ _ALLOWED = {
     "bool_type": "true or false",
     "string_type": "text",
     "string_too_short": "text that is not empty",
+    "string_too_long": "at most {max_length} characters",
     "tuple_type": "a list, such as [64, 32]",
     "model_type": "a section with keys of its own",
 }

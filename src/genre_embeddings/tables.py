@@ -18,7 +18,7 @@ import polars as pl
 from genre_embeddings import files
 from genre_embeddings.errors import InputError
 from genre_embeddings.settings import DataSettings
-from genre_embeddings.sources.base import Source, Truth
+from genre_embeddings.sources.base import Source, Truth, shown
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def build_tables(source: Source, settings: DataSettings) -> Tables:
         return kept
 
     movies = source.movies
-    ratings = keep("movie_without_entry", _resolve_missing(ratings, movies, settings))
+    ratings = keep("movie_without_entry", _resolve_missing(ratings, movies, source.name, settings))
     ratings = keep("rated_again", _latest(ratings))
     if settings.top_movies:
         ratings = keep("not_a_top_movie", _top_movies(ratings, settings.top_movies))
@@ -103,7 +103,7 @@ def build_tables(source: Source, settings: DataSettings) -> Tables:
 
 
 def _resolve_missing(
-    ratings: pl.DataFrame, movies: pl.DataFrame, settings: DataSettings
+    ratings: pl.DataFrame, movies: pl.DataFrame, name: str, settings: DataSettings
 ) -> pl.DataFrame:
     per_movie = ratings.group_by("movie_id").len()
     missing = per_movie.join(movies.select("movie_id"), on="movie_id", how="anti")
@@ -114,10 +114,10 @@ def _resolve_missing(
             movies.select("movie_id"), on="movie_id", how="semi", maintain_order="left"
         )
     ids = missing["movie_id"].sort()
-    some = ", ".join(map(str, ids.head(5))) + (", ..." if ids.len() > 5 else "")
+    some = ", ".join(map(shown, ids.head(5))) + (", ..." if ids.len() > 5 else "")
     raise InputError(
-        f"{missing['len'].sum():,} ratings are of {ids.len():,} movies that have no entry among "
-        f"the movies (movie ids {some}). Add the entries, or set data.missing_movies in "
+        f"{name}: {missing['len'].sum():,} ratings are of {ids.len():,} movies that have no entry "
+        f"among the movies (movie ids {some}). Add the entries, or set data.missing_movies in "
         "params.yaml to drop (leave these ratings out) or keep (movies without title and genres)."
     )
 

@@ -6,6 +6,7 @@ and Hutter, 2017); early stopping on validation error with the best weights kept
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -18,6 +19,7 @@ import pytorch_lightning as lightning
 import torch
 from dvclive import Live
 from pytorch_lightning.callbacks import TQDMProgressBar
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -108,10 +110,13 @@ class Fitting(lightning.LightningModule):
         self.settings, self.seed = settings, seed
         self.sides = {"train": train, "validation": validation}
         self.history: list[dict[str, float]] = []
+        self.strict_loading = False  # of checkpoints, see on_save_checkpoint
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """What a checkpoint holds besides the weights."""
         checkpoint["history"] = self.history
+        # The other buffers never change, and are there again before it is loaded.
+        checkpoint["state_dict"] = _learnt(self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the curves up again."""
@@ -263,10 +268,17 @@ class Fitting(lightning.LightningModule):
         }
 
 
+def _learnt(module: torch.nn.Module) -> dict[str, Tensor]:
+    """The parameters and the residuals: what training changes."""
+    return {
+        name: value.detach()
+        for name, value in module.state_dict(keep_vars=True).items()
+        if value.requires_grad or name.endswith("session.residuals")
+    }
+
+
 class BestWeights(lightning.Callback):
     """Keeps the weights of the best validation error and stops when it no longer improves.
-
-    The weights are the parameters and the residuals: the other buffers never change.
 
     Epochs count against `patience` only after `min_epochs`: Lightning's own EarlyStopping,
     combined with its Trainer's min_epochs, remembers a stop that it was told of too early.
@@ -282,11 +294,7 @@ class BestWeights(lightning.Callback):
         latest = fitting.finish_epoch()
         if latest["validation/rmse"] < self.rmse:
             self.rmse, self.epoch, self.idle = latest["validation/rmse"], int(latest["epoch"]), 0
-            self.weights = {
-                name: value.detach().clone()
-                for name, value in fitting.network.state_dict(keep_vars=True).items()
-                if value.requires_grad or name == "session.residuals"
-            }
+            self.weights = {name: value.clone() for name, value in _learnt(fitting.network).items()}
         elif latest["epoch"] > self.min_epochs:
             self.idle += 1
             trainer.should_stop = trainer.should_stop or self.idle >= self.patience
@@ -306,23 +314,35 @@ class BestWeights(lightning.Callback):
 
 
 class Checkpoint(lightning.Callback):
-    """Keeps what is needed to go on after every epoch; a training can do without it."""
+    """Keeps what is needed to go on after every epoch."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, fitting: Fitting) -> None:  # type: ignore[override]  # noqa: ARG002
         """Write it; called after the epoch was measured and recorded."""
-        # Lightning's file is not on the disk before it takes its name: a power cut could halve it.
-        fresh = self.file.with_suffix(".new")
+        trainer.save_checkpoint(self.file)
+
+
+class CheckpointFile(TorchCheckpointIO):
+    """Writes a checkpoint that a power cut cannot halve; a training can do without it.
+
+    Lightning's own way composes the file in memory, and does not wait until it is on the disk.
+    """
+
+    def save_checkpoint(self, checkpoint: Any, path: Any, storage_options: Any = None) -> None:  # noqa: ARG002
+        """Write beside the place and move there."""
+        fresh = Path(path).with_suffix(".new")
         try:
-            trainer.save_checkpoint(fresh)
-            if trainer.is_global_zero:
-                with fresh.open("rb") as written:
-                    os.fsync(written.fileno())
-                fresh.replace(self.file)
-        except OSError as error:
-            print(f"no checkpoint: {error}", file=sys.stderr, flush=True)
+            with fresh.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(path)
+        except (OSError, RuntimeError) as error:
+            print(f"no checkpoint was written: {error}", file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):
+                fresh.unlink(missing_ok=True)
 
 
 class Recorder(lightning.Callback):
@@ -422,6 +442,7 @@ def _trainer(settings: TrainSettings, record: bool, callbacks: list[Any]) -> lig
             # All buffers are the same in all processes already.
             strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
             precision=settings.precision,
+            plugins=[CheckpointFile()],
             max_epochs=settings.epochs,
             logger=False,
             callbacks=callbacks,

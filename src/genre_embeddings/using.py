@@ -23,18 +23,13 @@ import torch
 
 from genre_embeddings import files
 from genre_embeddings.errors import InputError
-from genre_embeddings.inspection import ask
-from genre_embeddings.model import POSTERIOR_DRAWS, load_model, predict
+from genre_embeddings.model import POSTERIOR_DRAWS, load_whole, predict
 from genre_embeddings.network import Network
-from genre_embeddings.similarity import (
-    nearest_genres,
-    replica_similarities,
-    replica_stability,
-    response_similarity,
-)
 
 AVERAGED = 200
 """Known users who together stand for one who is not known."""
+DRAWN = 20
+"""Those of them for whom the posterior is drawn from."""
 ASKED_OF_GENRES, ASKED_OF_MOVIES = 500, 100
 """Known users who are asked how alike two genres are, or two movies, which are many."""
 ROWS = 100_000
@@ -171,21 +166,10 @@ def open_model(folder: Path = files.MODEL) -> Trained:
     """The trained model of a folder, and its tables.
 
     Raises:
-        InputError: a file is missing, cut short or from another version.
+        InputError: a file is missing, cut short, from another version or inconsistent.
     """
-    network = load_model(folder)
-    users, movies, genres = (
-        files.read_table(folder / f"{name}.parquet") for name in ("users", "movies", "genres")
-    )
-    sizes = (users.height, movies.height, genres.height)
-    if sizes != (network.users, network.unknown, network.genre_share.shape[1]):
-        raise InputError(
-            f"{folder}: the tables hold {sizes[0]} users, {sizes[1]} movies and {sizes[2]} genres, "
-            f"and the weights {network.users}, {network.unknown} and "
-            f"{network.genre_share.shape[1]}: they are of different models. Run `dvc checkout` or "
-            "`dvc repro train`."
-        )
-    return Trained(network, users, movies, genres)
+    network, tables = load_whole(folder)
+    return Trained(network, *tables)
 
 
 class AnyUser:
@@ -196,23 +180,45 @@ class AnyUser:
         self.users = some_users(network, AVERAGED)  # (N,)
         self.answers = np.full((2, network.unknown + 1), np.nan, dtype=np.float32)
 
-    def predict(self, movies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation for dense movie indices, (B,) float32 each."""
-        asked = np.unique(movies)
-        asked = asked[np.isnan(self.answers[0, asked])]
-        for start in range(0, len(asked), BLOCK):
-            block = asked[start : start + BLOCK]
-            # A single draw for each user: 200 of them make the mean of the spread a steady one.
-            mean, deviation = predict(
-                self.network,
-                np.tile(self.users, len(block)),
-                np.repeat(block, len(self.users)),
-                draws=1,
-            )
-            mean = mean.reshape(len(block), -1).astype(np.float64)
-            variance = np.square(deviation.reshape(mean.shape)).mean(1) + mean.var(1)
-            self.answers[:, block] = mean.mean(1), np.sqrt(variance)
-        return self.answers[0, movies], self.answers[1, movies]
+    def predict(self, movies: np.ndarray) -> np.ndarray:
+        """Mean and deviation for dense movie indices, (2, B) float32."""
+        unanswered = np.unique(movies)
+        unanswered = unanswered[np.isnan(self.answers[0, unanswered])]
+        for start in range(0, len(unanswered), BLOCK):
+            block = unanswered[start : start + BLOCK]
+            rated = self.network.grid(*map(torch.from_numpy, (self.users, block)))  # (R, N, B)
+            each = finite(rated.double().numpy())
+            mean, replicas = each.mean(0).clip(*self.network.limits), each.var(0)  # (N, B)
+            # The posterior's spread is a small part of the deviation: some users are enough for it.
+            some = slice(None, None, math.ceil(len(self.users) / DRAWN))
+            drawn = self.users[some]
+            asked = np.tile(drawn, len(block)), np.repeat(block, len(drawn))
+            deviation = answer(self.network, *asked, draws=1)[1].reshape(len(block), -1)
+            rest = np.square(deviation, dtype=np.float64).mean(1) - replicas[some].mean(0)
+            variance = np.maximum(rest, 0) + replicas.mean(0) + mean.var(0)
+            self.answers[:, block] = mean.mean(0), np.sqrt(variance)
+        return self.answers[:, movies]
+
+
+def finite(values: np.ndarray) -> np.ndarray:
+    """The values, if all are numbers; weights may be such that an answer is none."""
+    if not np.isfinite(values).all():
+        raise InputError(
+            "The model's weights are so large that an answer is no number: run `dvc checkout`, or "
+            "train it anew with `dvc repro train`."
+        )
+    return values
+
+
+def answer(
+    network: Network,
+    users: np.ndarray,
+    movies: np.ndarray,
+    times: np.ndarray | None = None,
+    draws: int = POSTERIOR_DRAWS,
+) -> np.ndarray:
+    """Prediction and deviation for dense indices, (2, B) float32."""
+    return finite(np.stack(predict(network, users, movies, times, draws=draws)))
 
 
 def some_users(network: Network, most: int) -> np.ndarray:
@@ -231,7 +237,7 @@ def _rate(
         user, movie = torch.from_numpy(users[rows]), torch.from_numpy(movies[rows])
         shown = None if cards is None else cards[part]
         rated.append(network(user, movie, genres=shown).rating.double().mean(0))
-    return torch.cat(rated).numpy() if rated else np.empty(0)
+    return finite(torch.cat(rated).numpy()) if rated else np.empty(0)
 
 
 def predict_pairs(
@@ -258,12 +264,11 @@ def predict_pairs(
     movie = np.where(known_movie, movie, model.network.unknown)
     answers = np.empty((2, len(user)), dtype=np.float32)
     if known_user.any():
-        answers[:, known_user] = predict(
+        answers[:, known_user] = answer(
             model.network,
             user[known_user],
             movie[known_user],
             None if times is None else times[known_user],
-            draws=POSTERIOR_DRAWS,
         )
     if not known_user.all():
         any_user = any_user or AnyUser(model.network)
@@ -306,14 +311,18 @@ def predict_file(model: Trained, source: Path, out: Path, rows: int = ROWS) -> C
                     counts.unknown_movies + int((~found["known_movie"]).sum()),
                 )
         except pl.exceptions.PolarsError as error:
-            reason = str(error).partition("\n")[0]
-            raise InputError(
-                f"{source} cannot be read as a csv file ({reason}): each row has the fields that "
-                "row 1 names, parted by commas, as UTF-8 text."
-            ) from None
+            raise _unreadable(source, error) from None
         if counts.rows == 0:
             raise InputError(f"{source} holds no rows below its header.")
     return counts
+
+
+def _unreadable(source: Path, error: Exception) -> InputError:
+    reason = str(error).partition("\n")[0]
+    return InputError(
+        f"{source} cannot be read as a csv file ({reason}): row 1 names the fields that each row "
+        "has, parted by commas, as UTF-8 text."
+    )
 
 
 def _prediction_columns(source: Path) -> dict[str, str | None]:
@@ -321,9 +330,11 @@ def _prediction_columns(source: Path) -> dict[str, str | None]:
     if not source.is_file():
         raise InputError(f"{source} is not a file: name a csv file with user and movie ids.")
     try:
-        present = pl.scan_csv(source, infer_schema=False).collect_schema().names()
+        # As a row, since polars gives the second of two columns of one name another name.
+        first = pl.scan_csv(source, has_header=False, infer_schema=False, n_rows=1).collect()
     except pl.exceptions.PolarsError as error:
-        raise InputError(f"{source} cannot be read as a csv file ({error}).") from None
+        raise _unreadable(source, error) from None
+    present = [name or "" for name in first.row(0)]
     columns: dict[str, str | None] = {"timestamp": None}
     if "timestamp" in present:
         columns["timestamp"] = "timestamp"
@@ -331,12 +342,18 @@ def _prediction_columns(source: Path) -> dict[str, str | None]:
         chosen = [name for name in names if name in present]
         if len(chosen) != 1:
             what = "both " + " and ".join(names) if chosen else f"no {' or '.join(names)}"
+            header = ",".join(present)[:80]
             raise InputError(
-                f"{source}, row 1: the header {', '.join(present)!r} has {what}; needed are the "
-                "columns userId and movieId (or user_id and movie_id), each once, and, if the "
-                "times are known, timestamp."
+                f"{source}, row 1: the header {header!r} has {what}; needed are the columns userId "
+                "and movieId (or user_id and movie_id), each once, and, if the times are known, "
+                "timestamp, parted by commas."
             )
         columns[kind] = chosen[0]
+    twice = next((name for at, name in enumerate(present) if name in present[:at]), None)
+    if twice is not None:
+        raise InputError(
+            f"{source}, row 1: the header has a column {twice!r} twice: rename one or leave it out."
+        )
     taken = [name for name in (*ADDED, _ROW) if name in present]
     if taken:
         raise InputError(
@@ -408,9 +425,7 @@ def recommend(
         best = np.argsort(-score, kind="stable")[:top]
         mean, deviation = np.empty((2, 0), dtype=np.float32)
         if len(best):
-            mean, deviation = predict(
-                network, np.full(len(best), user), movies[best], draws=POSTERIOR_DRAWS
-            )
+            mean, deviation = answer(network, np.full(len(best), user), movies[best])
     chosen = movies[best]
     table = model.described(chosen).with_columns(
         ratings=pl.Series(network.movie_counts[chosen].numpy()).cast(pl.Int64),
@@ -443,7 +458,16 @@ def neighbours(model: Trained, what: int | str, top: int = 10) -> Neighbours:
 
 
 def _genre_neighbours(model: Trained, genre: int, top: int) -> Neighbours:
-    responses = ask(model.network, some_users(model.network, ASKED_OF_GENRES))  # (R, N, G)
+    # They bring scipy.stats, slow to import, which the other commands do without.
+    from genre_embeddings.inspection import ask
+    from genre_embeddings.similarity import (
+        nearest_genres,
+        replica_similarities,
+        replica_stability,
+        response_similarity,
+    )
+
+    responses = finite(ask(model.network, some_users(model.network, ASKED_OF_GENRES)))  # (R, N, G)
     similarity = response_similarity(responses)
     replicas = replica_similarities(responses)
     stability = replica_stability(replicas)
@@ -464,17 +488,15 @@ def _genre_neighbours(model: Trained, genre: int, top: int) -> Neighbours:
 
 def _movie_neighbours(model: Trained, movie: int, top: int) -> Neighbours:
     network = model.network
-    users = some_users(network, ASKED_OF_MOVIES)
+    users = torch.from_numpy(some_users(network, ASKED_OF_MOVIES))
     rated = network.movie_counts[:-1].numpy() > 0
     rated[movie] = False
     others = np.flatnonzero(rated)
-    unknown = np.full(len(users), network.unknown)
-    nothing = torch.zeros(len(users), network.genre_share.shape[1])
-    base = _rate(network, users, unknown, nothing)  # (N,)
 
     def responses(movies: np.ndarray) -> np.ndarray:
-        asked = _rate(network, np.repeat(users, len(movies)), np.tile(movies, len(users)))
-        centred = asked.reshape(len(users), -1) - base[:, None]  # (N, movies)
+        asked = torch.from_numpy(np.append(movies, network.unknown))
+        rated = finite(network.grid(users, asked).double().mean(0).numpy())  # (N, movies + 1)
+        centred = rated[:, :-1] - rated[:, -1:]
         return centred - centred.mean(0)
 
     own = responses(np.array([movie]))[:, 0]
@@ -537,10 +559,9 @@ def explain(model: Trained, user_id: int | str, movie_id: int | str) -> Explanat
     parts["movie"] = full - rated(users, network.unknown, whole)[0]
 
     if user < 0:
-        answer = AnyUser(network).predict(np.array([index]))
+        prediction, deviation = AnyUser(network).predict(np.array([index]))[:, 0].tolist()
     else:
-        answer = predict(network, users, np.array([index]), draws=POSTERIOR_DRAWS)
-    prediction, deviation = (float(values[0]) for values in answer)
+        prediction, deviation = answer(network, users, np.array([index]))[:, 0].tolist()
     if abs(prediction - full) > 1e-4:
         parts["scale"] = prediction - full
     table = pl.DataFrame({"part": list(parts), "stars": [float(v) for v in parts.values()]})
@@ -576,8 +597,8 @@ def embed(model: Trained, names: list[str], replica: int = 0) -> pl.DataFrame:
     return pl.DataFrame(
         {
             "dimension": np.arange(mean.shape[1]),
-            "value": (mean.sum(0) / root).numpy(),
-            "deviation": (deviation.square().sum(0).sqrt() / root).numpy(),
+            "value": finite((mean.sum(0) / root).numpy()),
+            "deviation": finite((deviation.square().sum(0).sqrt() / root).numpy()),
         }
     )
 

@@ -1,13 +1,15 @@
 """Finding a source's files in a folder or a zip archive, and unpacking just those.
 
 Names inside an archive are never used as paths: a member is recognised by its base name, under
-at most one top folder, and copied to a name of our own in a temporary folder.
+at most one top folder, and copied to a name of our own in a temporary folder. An archive may come
+from a stranger: one whose names lead elsewhere, or that would fill the disk, is refused.
 """
 
 from __future__ import annotations
 
 import lzma
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -20,13 +22,15 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from genre_embeddings.errors import InputError
+from genre_embeddings.sources.base import shown
 
 Place = TypeVar("Place", Path, zipfile.ZipInfo)
 Found: TypeAlias = dict[str, dict[str, Place]]
 """Top folder ("" for the place itself) -> file name -> where it lies."""
 
-_LARGE = 2**30  # bytes
+_LARGE = 2**28  # bytes
 _ABSURD_RATIO = 200  # a table of ratings shrinks some 3- to 15-fold
+_ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst")
 
 
 @dataclass(frozen=True)
@@ -76,15 +80,19 @@ def open_files(
     wanted = {name for names in (*layouts, extras) for name in names}
     if place.is_dir():
         layout, found = _choose(_in_folder(place, wanted), layouts, place, extras)
-        yield layout, {name: File(path, str(path)) for name, path in found.items()}
+        yield layout, {name: File(path, _printable(path)) for name, path in found.items()}
         return
     with tempfile.TemporaryDirectory(prefix="genre-embeddings-") as folder:
         with _reading(place), zipfile.ZipFile(place) as archive:
             layout, members = _choose(_in_archive(archive, wanted, place), layouts, place, extras)
+            _check(members.values(), place)
             files = {}
             for name, member in members.items():
-                files[name] = File(Path(folder) / name, f"{place}: {member.filename}")
-                _unpack(archive, member, files[name].path, place)
+                label = f"{_printable(place)}: {_printable(member.filename)}"
+                files[name] = File(Path(folder) / name, label)
+                # zipfile stops at the size declared and checks the CRC when it gets there.
+                with archive.open(member) as packed, files[name].path.open("wb") as unpacked:
+                    shutil.copyfileobj(packed, unpacked, 2**20)
         yield layout, files
 
 
@@ -103,11 +111,10 @@ def _in_archive(
     for member in archive.infolist():
         # Some Windows programs write backslashes.
         *folders, name = member.filename.replace("\\", "/").split("/")
-        if name not in wanted or member.is_dir():
-            continue
-        if ".." in folders or "" in folders:
+        if ".." in folders or folders[:1] == [""] or re.match("[A-Za-z]:", member.filename):
             raise _refused(place, member, "its name leads out of the archive")
-        if len(folders) > 1:
+        folders = [folder for folder in folders if folder not in ("", ".")]
+        if name not in wanted or len(folders) > 1:
             continue
         top = folders[0] if folders else ""
         if name in found.setdefault(top, {}):
@@ -133,7 +140,8 @@ def _choose(
             raise InputError(_incomplete(found, layouts, place))
         case several:
             listed = "; ".join(
-                f"{' + '.join(layout)} in {top or 'the place itself'}" for top, layout in several
+                f"{' + '.join(layout)} in {_printable(top) or 'the place itself'}"
+                for top, layout in several
             )
             raise InputError(
                 f"{place} holds more than one set of ratings ({listed}): "
@@ -160,32 +168,50 @@ def _incomplete(found: Found[Place], layouts: Sequence[tuple[str, ...]], place: 
         f"{place} does not hold the files needed: {needed}, together in it or in one folder "
         f"inside it. Found of these: {', '.join(present) or 'none'}."
     )
-    if place.is_dir() and (archives := sorted(path.name for path in place.glob("*.zip"))):
-        message += f" It holds {', '.join(archives)}: data.path may name an archive itself."
+    if place.is_dir():
+        archives = [path.name for path in place.glob("*.zip")]
+        advice = "data.path may name an archive itself"
+    else:
+        with zipfile.ZipFile(place) as archive:
+            archives = [name for name in archive.namelist() if name.lower().endswith(_ARCHIVES)]
+        advice = "an archive within an archive is not opened, so unpack it and name it in data.path"
+    if archives:
+        message += f" It holds {', '.join(map(_printable, sorted(archives)[:3]))}: {advice}."
     return message
 
 
-def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, place: Path) -> None:
-    if stat.S_ISLNK(member.external_attr >> 16):
-        raise _refused(place, member, "it is a link, not a file")
-    if member.flag_bits & 0x1:
-        raise _refused(place, member, "it is encrypted")
-    if member.file_size > max(_LARGE, _ABSURD_RATIO * member.compress_size):
-        raise _refused(
-            place,
-            member,
-            f"it claims to grow from {member.compress_size:,} to {member.file_size:,} bytes",
+def _check(members: Collection[zipfile.ZipInfo], place: Path) -> None:
+    """Make sure that members are plain files and that there is room for them."""
+    for member in members:
+        if stat.S_ISLNK(member.external_attr >> 16):
+            raise _refused(place, member, "it is a link, not a file")
+        if member.flag_bits & 0x1:
+            raise _refused(place, member, "it is encrypted")
+        packed = min(member.compress_size, place.stat().st_size)  # the first is only a claim
+        if member.file_size > max(_LARGE, _ABSURD_RATIO * packed):
+            raise _refused(
+                place, member, f"it claims to grow from {packed:,} to {member.file_size:,} bytes"
+            )
+    size = sum(member.file_size for member in members)
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    if size > free:
+        raise InputError(
+            f"{place} holds {size:,} bytes when unpacked, and {tempfile.gettempdir()} has room for "
+            f"{free:,}: make room, or name another folder in the environment variable TMPDIR."
         )
-    # zipfile stops at the size declared and checks the CRC when it gets there.
-    with archive.open(member) as packed, target.open("wb") as unpacked:
-        shutil.copyfileobj(packed, unpacked, 2**20)
 
 
 def _refused(place: Path, member: zipfile.ZipInfo, reason: str) -> InputError:
     return InputError(
-        f"{place}: {member.filename!r} is not unpacked: {reason}. "
-        "Zip the plain files anew, or unpack them yourself and name the folder in data.path."
+        f"{place}: {shown(member.filename)} is not unpacked: {reason}. "
+        "Zip the plain files anew, or put them into a folder, and name it in data.path."
     )
+
+
+def _printable(name: Path | str) -> str:
+    """A name for a message: as it is, unless a terminal would obey it or choke on it."""
+    text = str(name)
+    return text if text.isprintable() and len(text) <= 200 else shown(text)
 
 
 @contextmanager
@@ -193,18 +219,20 @@ def _reading(place: Path) -> Iterator[None]:
     """Turns what zipfile raises over a damaged archive into one clear error."""
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError) as error:
+    except (NotImplementedError, MemoryError) as error:
         raise InputError(
-            f"{place} is not a zip archive that can be read ({error}): "
-            "delete it and fetch it again, or name another in data.path."
-        ) from None
-    except NotImplementedError as error:
-        raise InputError(
-            f"{place} is packed in a way that Python cannot read ({error}): "
+            f"{place} is packed in a way that Python cannot read ({str(error) or 'no memory'}): "
             "unpack it yourself and name the folder in data.path."
         ) from None
-    except OSError as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, OSError) as error:
+        # What bzip2 says of damage is an OSError too, but without a number.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise InputError(
+                f"{place} cannot be unpacked to {tempfile.gettempdir()} ({error}): check the "
+                "file's rights and the space left; the environment variable TMPDIR names another "
+                "folder."
+            ) from None
         raise InputError(
-            f"{place} cannot be unpacked to {tempfile.gettempdir()} ({error}): check the file's "
-            "rights and the space left; the environment variable TMPDIR names another folder."
+            f"{place} is not a zip archive that can be read ({_printable(str(error))}): "
+            "delete it and fetch it again, or name another in data.path."
         ) from None

@@ -11,6 +11,13 @@ NO_TIME = 0
 """Timestamp of a rating whose source does not say when it was given."""
 
 
+def shown(value: str | int) -> str:
+    """A stranger's text or id, fit for a message: short, and nothing that a terminal obeys."""
+    if isinstance(value, int):
+        return str(value)
+    return repr(value if len(value) <= 100 else f"{value[:100]}...")
+
+
 @dataclass(frozen=True)
 class Truth:
     """What is planted in a planted world and must be found again by the inspection alone.
@@ -40,8 +47,8 @@ class Source:
         has_time: whether the timestamps mean anything; all are NO_TIME if not.
         dropped: rows that the parser left out, by reason.
         truth: the planted truth, of a planted world only.
-        genome: movie_id (dtype as in movies), tag_id Int64, relevance Float32 (0 to 1) of the tag
-            genome, where the source has one.
+        genome: movie_id (dtype as in movies), tag_id Int64, relevance Float32 (0 to 1) and row
+            (of the file, from 1) of the tag genome, where the source has one.
     """
 
     name: str

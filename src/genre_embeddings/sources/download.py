@@ -1,20 +1,22 @@
 """Fetching an archive once into a cache that all experiments of a user share.
 
-pooch decides whether a download is needed, checks the checksum and puts the finished file in its
-place in one step. What it lacks is here: a download that broke off goes on where it stopped, a
-stalled server ends in an error, a lapsed certificate is tolerated where a checksum vouches for
-the content, and two processes do not fetch the same file at once.
+A download that broke off goes on where it stopped, a stalled server ends in an error, a lapsed
+certificate is tolerated where a checksum vouches for the content, and two processes do not fetch
+the same archive at once. Half an archive never counts as a whole one: its checksum tells, or where
+there is none, its length and its table of contents. Only then is it moved to its place, in one
+step.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pooch
 import requests
@@ -38,38 +40,27 @@ def cache_folder() -> Path:
 
 
 def fetch(url: str, md5: str | None, timeouts: tuple[float, float] = TIMEOUTS) -> Path:
-    """The file behind an address, from the cache or else downloaded into it.
+    """The zip archive behind an address, from the cache or else downloaded into it.
 
     Args:
-        url: the address; its last part names the file in the cache.
+        url: the address; its last part names the archive in the cache.
         md5: the published checksum, or None where there is none.
         timeouts: seconds to wait for a connection, and for the next bytes.
 
     Raises:
-        InputError: the file cannot be had. What has arrived of it waits for the next try,
+        InputError: the archive cannot be had. What has arrived of it waits for the next try,
             unless it is wrong.
     """
     target = cache_folder() / url.rpartition("/")[2]
-    if _is_complete(target, md5):
+    if target.is_file() and _is_whole(target, md5):
         return target
-    pooch.get_logger().setLevel("WARNING")  # our own line says what matters
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _alone(target):
-            pooch.retrieve(
-                url,
-                known_hash=md5 and f"md5:{md5}",
-                fname=target.name,
-                path=target.parent,
-                downloader=_Download(target, md5 is not None, timeouts),
-            )
+            if not (target.is_file() and _is_whole(target, md5)):  # by now
+                _Download(url, target, md5, timeouts).run()
     except requests.RequestException as error:
         raise InputError(f"{url} cannot be downloaded: {_reason(error, timeouts)}") from None
-    except ValueError:
-        raise InputError(
-            f"{url} does not have the published MD5 checksum {md5}: what arrived is damaged or "
-            "changed, and has been deleted. Try again later."
-        ) from None
     except OSError as error:
         raise InputError(
             f"{target} cannot be written ({error}): make room or mend the rights, or name "
@@ -78,8 +69,15 @@ def fetch(url: str, md5: str | None, timeouts: tuple[float, float] = TIMEOUTS) -
     return target
 
 
-def _is_complete(target: Path, md5: str | None) -> bool:
-    return target.is_file() and md5 in (None, pooch.file_hash(str(target), alg="md5"))
+def _is_whole(archive: Path, md5: str | None) -> bool:
+    """Whether an archive has its checksum, or its table of contents, which stands at the end."""
+    if md5:
+        return str(pooch.file_hash(str(archive), alg="md5")) == md5
+    try:
+        zipfile.ZipFile(archive).close()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return False
+    return True
 
 
 @contextmanager
@@ -98,85 +96,101 @@ def _alone(target: Path) -> Iterator[None]:
 
 
 class _Download:
-    """A downloader for pooch that goes on where an earlier one broke off.
+    """One archive's way into the cache, which goes on where an earlier one broke off.
 
     What arrives is kept in NAME.part until it is complete, and the server's mark for this
     version of the file (ETag or Last-Modified) in NAME.part.version.
     """
 
-    def __init__(self, target: Path, has_checksum: bool, timeouts: tuple[float, float]) -> None:
+    def __init__(
+        self, url: str, target: Path, md5: str | None, timeouts: tuple[float, float]
+    ) -> None:
+        self.url, self.target, self.md5, self.timeouts = url, target, md5, timeouts
         self.part = target.with_name(f"{target.name}.part")
         self.version = target.with_name(f"{target.name}.part.version")
-        self.has_checksum = has_checksum
-        self.timeouts = timeouts
 
-    def __call__(self, url: str, output_file: str, _pooch: Any) -> None:
-        """Download to `output_file`, which appears complete or not at all."""
+    def run(self) -> None:
+        """Download; the target appears complete or not at all."""
         whole = {"Accept-Encoding": "identity"}
-        _say(f"Downloading {url} to {self.part.parent}")
-        with self._get(url, whole | self._continuation()) as response:
+        _say(f"Downloading {self.url} to {self.target.parent}")
+        with self._get(whole | self._continuation()) as response:
             is_past_the_end = response.status_code == requests.codes.range_not_satisfiable
             if not is_past_the_end:
                 self._receive(response)
         if is_past_the_end:  # complete but never moved, or shorter on the server by now
             self._forget()
-            with self._get(url, whole) as response:
+            with self._get(whole) as response:
                 self._receive(response)
-        self.part.replace(output_file)
+        if not _is_whole(self.part, self.md5):
+            self._forget()
+            wrong = "is not a whole zip archive"
+            if self.md5:
+                wrong = f"does not have the published MD5 checksum {self.md5}"
+            raise InputError(
+                f"{self.url} cannot be downloaded: what arrived {wrong}. It is "
+                "damaged, cut off or another file, and has been deleted. Try again later."
+            )
+        self.part.replace(self.target)
         self._forget()
 
     def _continuation(self) -> dict[str, str]:
         """Headers that ask for the rest only, provided that the file is still the same."""
         if not (self.part.exists() and self.version.exists()):
             return {}
-        return {
-            "Range": f"bytes={self.part.stat().st_size}-",
-            "If-Range": self.version.read_text(encoding="utf-8"),
-        }
+        version = self.version.read_text(encoding="utf-8", errors="replace")
+        if not (version and version.isascii() and version.isprintable()):
+            return {}  # what a crash left is no mark that a server would know
+        return {"Range": f"bytes={self.part.stat().st_size}-", "If-Range": version}
 
-    def _get(self, url: str, headers: dict[str, str]) -> requests.Response:
+    def _get(self, headers: dict[str, str]) -> requests.Response:
         try:
-            response = requests.get(url, headers=headers, stream=True, timeout=self.timeouts)
+            response = requests.get(self.url, headers=headers, stream=True, timeout=self.timeouts)
         except requests.exceptions.SSLError as error:
             if "CERTIFICATE_VERIFY_FAILED" not in str(error):
                 raise
-            if not self.has_checksum:
+            if self.md5 is None:
                 raise InputError(
-                    f"{url} cannot be downloaded: the server's TLS certificate is not valid, and "
-                    "there is no published checksum that would vouch for the content."
+                    f"{self.url} cannot be downloaded: the server's TLS certificate is not valid, "
+                    "and there is no published checksum that would vouch for the content."
                 ) from None
             _say("The server's TLS certificate is not valid; the checksum decides instead")
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", InsecureRequestWarning)
                 response = requests.get(
-                    url, headers=headers, stream=True, timeout=self.timeouts, verify=False
+                    self.url, headers=headers, stream=True, timeout=self.timeouts, verify=False
                 )
         steps = [step.url for step in (*response.history, response)]
-        if url.startswith("https:") and not self.has_checksum:
+        if self.url.startswith("https:") and self.md5 is None:
             for step in steps:
                 if not step.startswith("https:"):
                     response.close()
                     raise InputError(
-                        f"{url} cannot be downloaded: the server leads to {step}, which is not "
-                        "encrypted, and there is no published checksum that would vouch for it."
+                        f"{self.url} cannot be downloaded: the server leads to {step}, which is "
+                        "not encrypted, and there is no published checksum that would vouch for it."
                     )
         return response
 
     def _receive(self, response: requests.Response) -> None:
         """Write an answer's content to the part, or append it where it is the rest."""
         response.raise_for_status()
-        offset = 0
+        encoding = response.headers.get("Content-Encoding", "identity")
+        if encoding != "identity":
+            raise requests.ConnectionError(f"the server sent it packed as {encoding}, unasked")
+        offset, size = 0, _size(response)
         if response.status_code == requests.codes.partial_content:
-            offset = self.part.stat().st_size
-            if not response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
+            offset = self.part.stat().st_size if self.part.exists() else 0
+            if size is None or not response.headers["Content-Range"].startswith(f"bytes {offset}-"):
                 self._forget()
                 raise requests.ConnectionError("the server sent another part than asked for")
         else:
             self._forget()
             if version := _version(response):
                 self.version.write_text(version, encoding="utf-8")
-        length = response.headers.get("Content-Length", "")
-        size = offset + int(length) if length.isdecimal() else None
+        if size is None and self.md5 is None and not _is_chunked(response):
+            raise requests.ConnectionError(
+                "the server does not say how long it is, and there is no published checksum that "
+                "would tell a part from the whole"
+            )
         with (
             self.part.open("ab") as part,
             tqdm(
@@ -208,6 +222,23 @@ class _Download:
         self.version.unlink(missing_ok=True)
 
 
+def _size(response: requests.Response) -> int | None:
+    """Bytes of the whole file, where the server says so."""
+    if response.status_code == requests.codes.partial_content:
+        # An answer may be shorter than the rest: its own length does not tell.
+        found = re.fullmatch(
+            r"bytes [0-9]+-[0-9]+/([0-9]{1,18})", response.headers.get("Content-Range", "")
+        )
+        return int(found[1]) if found else None
+    length = response.headers.get("Content-Length", "")
+    return int(length) if re.fullmatch("[0-9]{1,18}", length) else None
+
+
+def _is_chunked(response: requests.Response) -> bool:
+    """Whether the answer marks its own end, so that half of it is noticed."""
+    return response.headers.get("Transfer-Encoding", "").lower() == "chunked"
+
+
 def _version(response: requests.Response) -> str | None:
     """What tells one version of a file from the next; a weak ETag is no good for that."""
     etag = response.headers.get("ETag", "")
@@ -226,6 +257,8 @@ def _reason(error: requests.RequestException, timeouts: tuple[float, float]) -> 
         return f"{_silence(timeouts)}."
     if isinstance(error, requests.exceptions.SSLError):
         return "no secure connection to the server."
+    if isinstance(error, requests.TooManyRedirects):
+        return "the server sends from one address to the next without end."
     if type(error) is requests.ConnectionError and error.request is None:
         return f"{error}."  # our own
     return "no connection to the server."

@@ -16,33 +16,62 @@ import polars as pl
 
 from genre_embeddings.errors import InputError
 from genre_embeddings.sources.archive import File
+from genre_embeddings.sources.base import shown
+from genre_embeddings.sources.rows import (
+    ANY_ID,
+    WHOLE_ID,
+    Table,
+    number,
+    read_header,
+    whole_number,
+)
 
 GENOME = "genome-scores.csv"
 FEWEST = 5
 """Movies of one genre and not of the other below which a pair of genres is unknown."""
 
-_HEADER = ("movieId", "tagId", "relevance")
+_LARGEST_TAG = 10**9
+_HEADER = "movieId,tagId,relevance"
 
 
 def scan_genome(file: File | None, movies: pl.DataFrame) -> pl.LazyFrame | None:
-    """The rows of a genome-scores.csv, not yet read; None where there is no such file.
+    """The rows of a genome-scores.csv, checked but not yet read; None where there is no such file.
+
+    Args:
+        file: the file.
+        movies: the movies with their movie_id, whose type of id the genome shares.
 
     Raises:
-        InputError: the file does not begin with its header.
+        InputError: the file does not begin with its header, or a row cannot be used.
     """
     if file is None:
         return None
-    with file.path.open("rb") as lines:
-        first = lines.readline().decode("utf-8-sig", errors="replace").rstrip("\r\n")
-    if first.split(",") != list(_HEADER):
+    whole = movies.schema["movie_id"] != pl.String
+    rules = {
+        "movie_id": WHOLE_ID if whole else ANY_ID,
+        "tag_id": whole_number(_LARGEST_TAG),
+        "relevance": number(0, 1),
+    }
+    table = Table(file, "scores", ",", ",", tuple(rules), rules, header=True)
+    try:
+        header = ",".join(read_header(file, _HEADER))
+        if header != _HEADER:
+            raise InputError(
+                f"{file.label}, row 1: {shown(header)} must be the header {_HEADER}. Put that "
+                "line on top."
+            )
+        table.check()
+    except InputError as error:
         raise InputError(
-            f"{file.label}, row 1: {first[:100]!r} must be the header {','.join(_HEADER)}. Put "
-            "that line on top, or take the file away: it is evidence that can be done without."
-        )
-    ids = movies.schema["movie_id"]
-    types = dict(zip(_HEADER, (ids, pl.Int64(), pl.Float64()), strict=True))
-    return pl.scan_csv(file.path, schema=types).select(
-        movie_id="movieId", tag_id="tagId", relevance=pl.col("relevance").cast(pl.Float32)
+            f"{error} Or take the file away: it is evidence that can be done without."
+        ) from None
+    dtypes = {name: rule.dtype for name, rule in rules.items()}
+    rows = table.scan(dtypes | ({"movie_id": pl.Int64()} if whole else {}))
+    return rows.filter(pl.col("relevance").is_not_null()).select(  # null: a blank line
+        "movie_id" if whole else pl.col("movie_id").str.strip_chars(),
+        "tag_id",
+        pl.col("relevance").cast(pl.Float32),
+        "row",
     )
 
 
@@ -52,7 +81,7 @@ def genome_content(
     """How alike genres are by the tags of their movies; None where there is no genome.
 
     Args:
-        genome: movie_id, tag_id and relevance.
+        genome: movie_id, tag_id, relevance and row, as `scan_genome` gives them.
         movies: movie, movie_id and genres (indices), as prepared.
         genres: genre and name, as prepared.
 
@@ -60,28 +89,16 @@ def genome_content(
         genres (names) and similarity (G x G, null where unknown).
 
     Raises:
-        InputError: the genome cannot be read, or holds a relevance that is none.
+        InputError: the genome says twice how relevant a tag is for a movie.
     """
     if genome is None:
         return None
-    try:
-        # Only movies with a genre can speak for one.
-        wanted = movies.filter(pl.col("genres").list.len() > 0).select("movie_id", "movie")
-        scores = genome.join(wanted.lazy(), on="movie_id").collect(engine="streaming")
-    except pl.exceptions.PolarsError as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(
-            f"{GENOME} cannot be read ({reason}): a row is {','.join(_HEADER)}. Correct it, or "
-            "take the file away: it is evidence that can be done without."
-        ) from None
-    bad = scores.filter(~pl.col("relevance").is_between(0, 1).fill_null(value=False))
-    if bad.height:
-        movie, tag, relevance = bad.sort("movie", "tag_id").row(0)[:3]
-        raise InputError(
-            f"{GENOME}: movie {movie}, tag {tag}: relevance is {relevance}; allowed: 0 to 1."
-        )
+    # Only movies with a genre can speak for one.
+    wanted = movies.filter(pl.col("genres").list.len() > 0).select("movie_id", "movie")
+    scores = genome.join(wanted.lazy(), on="movie_id").collect(engine="streaming")
     rows, row = np.unique(scores["movie"].to_numpy(), return_inverse=True)
     tags, column = np.unique(scores["tag_id"].to_numpy(), return_inverse=True)
+    _check_once(scores, row * len(tags) + column)
     relevance = np.zeros((len(rows), len(tags)), dtype=np.float32)
     relevance[row, column] = scores["relevance"].to_numpy()
     table = np.zeros((len(rows), genres.height), dtype=bool)
@@ -95,6 +112,20 @@ def genome_content(
             for line in zip(values, known, strict=True)
         ],
     }
+
+
+def _check_once(scores: pl.DataFrame, cell: np.ndarray) -> None:
+    """Make sure that no two scores fall into one cell of movie and tag, (n,)."""
+    order = np.argsort(cell, kind="stable")
+    again = np.flatnonzero(np.diff(cell[order]) == 0)
+    if again.size:
+        first = scores[order[[again[0], again[0] + 1]]]
+        low, high = sorted(first["row"].to_list())
+        movie, tag = shown(first["movie_id"][0]), first["tag_id"][0]
+        raise InputError(
+            f"{GENOME}, rows {low} and {high}: movie {movie} has tag {tag} twice; allowed: once. "
+            "Delete one of the rows, or take the file away."
+        )
 
 
 def tag_similarity(

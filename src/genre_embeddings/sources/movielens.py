@@ -34,12 +34,14 @@ class Release:
         md5: the published checksum of the archive, None where it may change.
         layout: the names of the files needed.
         scale: lowest and highest rating that could be given.
+        ratings: how many it holds, None where that may change.
     """
 
     folder: str
     md5: str | None
     layout: tuple[str, ...]
     scale: tuple[float, float]
+    ratings: int | None = None
 
 
 WHOLE_STARS = (1.0, 5.0)
@@ -47,12 +49,14 @@ HALF_STARS = (0.5, 5.0)
 
 RELEASES = {
     "ml-latest-small": Release("ml-latest-small", None, CSV, HALF_STARS),
-    "ml-100k": Release("ml-100k", "0e33842e24a9c977be4e0107933c0723", ITEM, WHOLE_STARS),
-    "ml-1m": Release("ml-1m", "c4d9eecfca2ab87c1945afe126590906", DAT, WHOLE_STARS),
-    "ml-10m": Release("ml-10M100K", "ce571fd55effeba0271552578f2648bd", DAT, HALF_STARS),
-    "ml-20m": Release("ml-20m", "cd245b17a1ae2cc31bb14903e1204af3", CSV, HALF_STARS),
-    "ml-25m": Release("ml-25m", "6b51fb2759a8657d3bfcbfc42b592ada", CSV, HALF_STARS),
-    "ml-32m": Release("ml-32m", "d472be332d4daa821edc399621853b57", CSV, HALF_STARS),
+    "ml-100k": Release("ml-100k", "0e33842e24a9c977be4e0107933c0723", ITEM, WHOLE_STARS, 100_000),
+    "ml-1m": Release("ml-1m", "c4d9eecfca2ab87c1945afe126590906", DAT, WHOLE_STARS, 1_000_209),
+    "ml-10m": Release(
+        "ml-10M100K", "ce571fd55effeba0271552578f2648bd", DAT, HALF_STARS, 10_000_054
+    ),
+    "ml-20m": Release("ml-20m", "cd245b17a1ae2cc31bb14903e1204af3", CSV, HALF_STARS, 20_000_263),
+    "ml-25m": Release("ml-25m", "6b51fb2759a8657d3bfcbfc42b592ada", CSV, HALF_STARS, 25_000_095),
+    "ml-32m": Release("ml-32m", "d472be332d4daa821edc399621853b57", CSV, HALF_STARS, 32_000_204),
 }
 
 
@@ -81,6 +85,12 @@ def open_release(data: DataSettings, base_url: str = BASE_URL) -> Iterator[Sourc
             if rows := ratings.filter(is_user_0).select(pl.len()).collect().item():
                 dropped["user_0"] = rows
                 ratings = ratings.filter(~is_user_0)
+        if release.ratings not in (None, rest := tables.rows - dropped.get("user_0", 0)):
+            print(
+                f"{place} holds {rest:,} ratings, and {name} as published {release.ratings:,}: "
+                "it was cut or changed",
+                file=sys.stderr,
+            )
         genome = scan_genome(files.get(GENOME), tables.movies)
         yield Source(name, ratings, tables.movies, release.scale, dropped=dropped, genome=genome)
 
