@@ -364,10 +364,8 @@ def trial(fault: dict[str, Any], at: Before, whole: Project, folder: Path) -> Re
             note = "Recovered by `dvc repro --no-run-cache`"
             again = run_dvc(project, arguments=("repro", "--no-run-cache"))
         wrong = [*faults_left(project, whole)]
-        of_dvc = [line for line in wrong if DVC_LEFT.search(line)]
-        if of_dvc:
+        if any(DVC_LEFT.search(line) for line in wrong):
             note = "A temporary file of DVC's own stayed in plots/ or metrics/"
-            wrong = [line for line in wrong if line not in of_dvc]
         if again.status:
             wrong.insert(0, f"the next run ends with {again.status}: {again.said[-1500:]}")
     shutil.rmtree(folder, ignore_errors=True)
@@ -503,17 +501,23 @@ def main() -> None:
 
         tasks = [(n, k, s) for n in range(options.rounds) for s in options.stages for k in kinds]
         list(pool.map(attempt, tasks))
+        how = f"python -m benchmarks.faults --rounds {options.rounds} --seed {options.seed}"
+
+        def tell() -> None:
+            text = page_of(tried, others, how)
+            print(text, flush=True)
+            if options.doc:
+                write_page(text)
+
+        tell()
         if "train" in places:
             others["Two `dvc repro` at once"] = two_at_once(places["train"], whole, top / "two")
+            tell()
         if options.queued:
             others[f"{options.queued} experiments queued at once, two at a time"] = queue_at_once(
                 whole, options.queued, top / "queue"
             )
-    how = f"python -m benchmarks.faults --rounds {options.rounds} --seed {options.seed}"
-    text = page_of(tried, others, how)
-    print(text)
-    if options.doc:
-        write_page(text)
+            tell()
     if any(result.wrong for results in tried.values() for result in results):
         sys.exit("error: not every fault was survived")
 

@@ -202,8 +202,18 @@ def stages_run(said: str) -> list[str]:
 def finish_queue(project: Project, jobs: int = 1, seconds: int = MOST_SECONDS) -> dict[str, str]:
     """Start the queue, wait until it is worked off; how each experiment ended."""
     end = time.monotonic() + seconds
-    project.dvc("queue", "start", "--jobs", str(jobs))
     try:
+        # The workers keep its output open until they end: read, it would be waited for.
+        subprocess.run(
+            [sys.executable, "-m", "dvc", "queue", "start", "--jobs", str(jobs)],
+            cwd=project.folder,
+            env=project.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=True,
+            timeout=MOST_SECONDS,
+        )
         while time.monotonic() < end:
             time.sleep(2)
             said = project.dvc("queue", "status")

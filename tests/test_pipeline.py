@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import polars as pl
 import pytest
 
 from tests.pipeline import ROOT, STAGES, Project, read_yaml, reproduced, stages_run
@@ -261,25 +259,3 @@ def test_bad_row_is_named_and_the_last_results_come_back(project: Project) -> No
     project.git("checkout", "--quiet", "params.yaml")
     assert stages_run(project.dvc("repro")) == []
     assert project.results() == before
-
-
-@pytest.mark.pipeline
-@pytest.mark.parametrize("rating", [0.5, 5.0])  # an epoch chosen by the test ratings differs in one
-def test_training_sees_neither_test_ratings_nor_truth(project: Project, rating: float) -> None:
-    side = project.folder / "data/split/test"
-    told = {name: np.load(side / f"{name}.npy") for name in ("user", "movie", "rating")}
-    told["rating"] = np.full_like(told["rating"], rating)
-    np.save(side / "rating.npy", told["rating"])
-    table = project.folder / "data/prepared/ratings.parquet"
-    ratings = pl.read_parquet(table)
-    changed = ratings.update(pl.DataFrame(told), on=["user", "movie"])
-    assert 0 < (ratings["rating"] != changed["rating"]).sum() <= told["rating"].size
-    changed.write_parquet(table)
-    truth = project.folder / "data/truth.json"
-    assert json.loads(truth.read_text(encoding="utf-8")) is not None
-    truth.write_text("null\n", encoding="utf-8")
-    model = project.folder / "models/model.safetensors"
-    before = model.read_bytes()
-    model.unlink()
-    project.run(sys.executable, "-m", "stages.train")
-    assert model.read_bytes() == before

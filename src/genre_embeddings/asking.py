@@ -16,7 +16,7 @@ from genre_embeddings.settings import Settings
 from genre_embeddings.training import fit
 
 
-def gather(settings: Settings, scratch: Scratch) -> Question:
+def gather(settings: Settings, scratch: Scratch | None = None) -> Question:
     """Read the stages' files into a question; models trained for it are kept in `scratch`."""
     use_threads(settings.train.threads)
     (network, (_, movies, genres)), meta = load_whole(), files.read_meta()
