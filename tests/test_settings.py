@@ -58,7 +58,11 @@ def test_settings_are_frozen():
         ("min_epochs", "1000", "train: min_epochs 1000 and epochs"),
         ("cross", "1", "model.cross is 1; allowed: true or false"),
         ("ratings", "10000000", "planted: ratings 10000000: at most half"),
-        ("mlflow_uri", "127.0.0.1:5000", "tracking.mlflow_uri: '127.0.0.1:5000' is not the address"),
+        (
+            "mlflow_uri",
+            "127.0.0.1:5000",
+            "tracking.mlflow_uri: '127.0.0.1:5000' is not the address",
+        ),
         ("mlflow_uri", "https://ann:secret@host/", "MLFLOW_TRACKING_PASSWORD"),
         ("mlflow_experiment", '""', "tracking.mlflow_experiment is ''; allowed: text that is not"),
     ],

@@ -33,6 +33,8 @@ GRID = 1 << 20
 """Numbers that a layer holds at once where many users are asked for many movies."""
 WHOLE_HISTORY = 2_000_000
 """Histories of up to this many entries are pooled for all rows at once, larger ones by batch."""
+STARS = 4.5
+"""Width of MovieLens's scale, 0.5 to 5: whatever scale the ratings have, its stars are learnt."""
 WINDOW = 16
 """W, ratings looked at before and after in time."""
 AT_ONCE = 65_536
@@ -397,6 +399,8 @@ class Network(nn.Module):
     timeless = c + bias(u) + bias(m) + bias(g) + <u, m> + <u, g> + NN([u, m, g, u*m, u*g, f])
     rating = timeless + sum_s a_s f_s(user, time)
 
+    in stars of a scale 4.5 wide; a scale of another width is stretched to it on the way in and out.
+
     Row M of the movie table is the unknown movie: it has no history, so that its genres alone
     speak for it. `own` is a training rating's position in the order by user, then time.
     """
@@ -429,6 +433,7 @@ class Network(nn.Module):
         """
         super().__init__()
         self.settings, self.replicas, self.limits = settings, replicas, limits
+        self.star = (limits[1] - limits[0]) / STARS  # in rating units
         self.users, (self.unknown, genres) = users, membership.shape
         dim, movies = settings.dim, self.unknown
         variational = settings.embedding == "variational"
@@ -451,6 +456,8 @@ class Network(nn.Module):
             low, high = limits
             share = min(max((centre - low) / (high - low), 0.01), 0.99)
             centre = math.log(share / (1 - share))
+        else:
+            centre /= self.star
         self.centre = nn.Parameter(torch.full((replicas, 1), centre))  # (R, 1)
         self.log_noise = nn.Parameter(torch.zeros(replicas))  # (R,)
 
@@ -593,9 +600,12 @@ class Network(nn.Module):
         if s.squash:
             low, high = self.limits
             timeless = low + (high - low) * timeless.sigmoid()
+        else:
+            timeless = timeless * self.star
         if near is None or self.session is None:
             return Output(timeless, timeless)
-        return Output(timeless + (near * self.session.amplitude).sum(-1).T, timeless)
+        shift = self.star * (near * self.session.amplitude).sum(-1).T  # (R, B)
+        return Output(timeless + shift, timeless)
 
     @contextmanager
     def holding(self, ratings: int) -> Iterator[None]:
@@ -655,6 +665,8 @@ class Network(nn.Module):
         if s.squash:
             low, high = self.limits
             rating = low + (high - low) * rating.sigmoid()
+        else:
+            rating *= self.star
         return rating
 
     @staticmethod
@@ -668,7 +680,7 @@ class Network(nn.Module):
         fit = (r - rating)^2 / (2 noise^2) + log noise,  kl = mean_b KL(row of b) / count(row of b).
         `movies` are the true ones, also where the network was shown the unknown movie.
         """
-        error = ((ratings - output.rating) ** 2).mean(1)  # (R,)
+        error = (((ratings - output.rating) / self.star) ** 2).mean(1)  # (R,)
         fit = 0.5 * error * (-2 * self.log_noise).exp() + self.log_noise  # (R,)
         if self.settings.embedding == "point":
             return Loss(fit, torch.zeros_like(fit))
@@ -690,14 +702,14 @@ class Network(nn.Module):
 
     def negative_log_likelihood(self, mse: float) -> float:
         """Mean negative log likelihood per rating at this MSE, up to a constant."""
-        log_noise = self.log_noise.detach()
+        log_noise, mse = self.log_noise.detach(), mse / self.star**2
         return float((0.5 * mse * (-2 * log_noise).exp() + log_noise).mean())
 
     @torch.no_grad()
     def remember(self, own: Tensor, ratings: Tensor, output: Output) -> None:
         """Keep what the timeless part leaves of these training ratings, for neighbours in time."""
         if self.session is not None:
-            self.session.residuals[own] = (ratings - output.timeless).T
+            self.session.residuals[own] = ((ratings - output.timeless) / self.star).T
 
     @staticmethod
     def kind_of(name: str) -> str:
@@ -730,7 +742,8 @@ class Network(nn.Module):
         `samples` draws of each replica.
         """
         rating = self(users, movies, times, genres, own).rating  # (R, B)
-        variance = (2 * self.log_noise).exp().mean() + rating.var(0, correction=0)  # (B,)
+        noise = self.star**2 * (2 * self.log_noise).exp().mean()
+        variance = noise + rating.var(0, correction=0)  # (B,)
         for _ in range(samples if self.settings.embedding == "variational" else 0):
             sampled = self(users, movies, times, genres, own, generator).rating  # (R, B)
             variance = variance + (sampled - rating).square().mean(0) / samples

@@ -121,7 +121,7 @@ class ModelSettings(Section):
     cross: bool
     genres: bool
     embedding: Literal["variational", "point"]
-    history: Annotated[int, Field(ge=0)]
+    history: Annotated[int, Field(ge=0, le=1_000_000)]
     time: bool
     squash: bool
 
@@ -130,7 +130,7 @@ class TrainSettings(Section):
     """How the network is fitted (stage train)."""
 
     replicas: Annotated[int, Field(ge=1, le=64)]
-    epochs: Annotated[int, Field(ge=1)]
+    epochs: Annotated[int, Field(ge=1, le=100_000)]
     min_epochs: Annotated[int, Field(ge=1)]
     patience: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1)]
