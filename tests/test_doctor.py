@@ -190,7 +190,10 @@ def test_killed_queue(project):
     assert [*doctor.queue()] == []
     worker = json.loads((runs / "celery/dvc-exp-worker-1.json").read_text())["pid"]
     os.killpg(os.getpgid(worker), signal.SIGKILL)  # the worker, the experiment and its stage
-    running, waiting = doctor.queue()
+    while len(found := [*doctor.queue()]) < 2:  # the kill takes a moment
+        assert time.monotonic() < end, found
+        time.sleep(0.1)
+    running, waiting = found
     assert running.broken
     assert running.what.startswith("listed as running, but killed: killed.")
     assert waiting == (True, "1 experiments wait, and the worker was killed", waiting.mend)

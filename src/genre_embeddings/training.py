@@ -340,6 +340,9 @@ class CheckpointFile(TorchCheckpointIO):
                 os.fsync(file.fileno())
             fresh.replace(path)
         except (OSError, RuntimeError) as error:
+            behind = error.__context__
+            if isinstance(behind, (KeyboardInterrupt, SystemExit)):
+                raise behind from None  # torch closes the file, which is half written, and fails
             print(f"no checkpoint was written: {error}", file=sys.stderr, flush=True)
             with contextlib.suppress(OSError):
                 fresh.unlink(missing_ok=True)
