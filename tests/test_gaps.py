@@ -43,8 +43,9 @@ def test_the_command_compare_prints_what_it_draws(repository, tmp_path):
     assert out.stat().st_size > 0
 
 
-def test_settings_of_a_revision_that_are_no_yaml(repository):
-    (files.Path.cwd() / "params.yaml").write_text("seed: [0\n", encoding="utf-8")
+@pytest.mark.parametrize("text", ["seed: [0\n", "only words\n"])
+def test_settings_of_a_revision_that_are_no_yaml(repository, text):
+    (files.Path.cwd() / "params.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=r"workspace: params\.yaml is not valid YAML"):
         compare(["main", "workspace"])
 
@@ -78,6 +79,22 @@ def test_settings_that_cannot_be(tmp_path, text, says):
     (tmp_path / "params.yaml").write_text(whole.replace(old, new), encoding="utf-8")
     with pytest.raises(InputError, match=says):
         load_settings(tmp_path / "params.yaml")
+
+
+def test_settings_that_are_no_text(tmp_path):
+    (tmp_path / "params.yaml").write_bytes("seed: 0 # für\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"params\.yaml is not UTF-8 text"):
+        load_settings(tmp_path / "params.yaml")
+
+
+def test_a_file_is_not_replaced_by_a_folder(tmp_path):
+    (tmp_path / "models").write_text("a note")
+    with (
+        pytest.raises(InputError, match="models is a file, and a folder is to be written"),
+        files.replacing_folder(tmp_path / "models"),
+    ):
+        pass
+    assert (tmp_path / "models").read_text() == "a note"
 
 
 def test_every_side_needs_a_share(settings):

@@ -396,6 +396,14 @@ def test_quoted_rows_have_all_their_fields(tmp_path: Path) -> None:
         read(tmp_path, CSV, ratings, CSV_MOVIES)
 
 
+def test_a_long_note_is_not_to_blame(tmp_path: Path) -> None:
+    note = f'"{"x" * 200_000}"'
+    ratings = f"userId,movieId,rating,timestamp,note\n1,2,3.5,4,{note}\n"
+    assert rows(read(tmp_path, CSV, ratings, CSV_MOVIES)) == [(1, 2, 3.5, 4)]
+    with pytest.raises(InputError, match=r"^ratings\.csv, row 3: rating is '9'"):
+        read(tmp_path, CSV, f"{ratings}1,2,9,4,{note}\n", CSV_MOVIES)
+
+
 def test_quoted_fields_of_ratings(tmp_path: Path) -> None:
     tables = read(
         tmp_path,

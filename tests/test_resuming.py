@@ -25,7 +25,9 @@ from .conftest import ROOT
 from .pipeline import Project, make_project, reproduced
 from .small import small_world, write_world
 
-EPOCHS = 12
+# So many that a training is far from its end when it is interrupted, on a busy machine too
+EPOCHS = 60
+LONG = 200
 PLACE = Path(".dvc/tmp/training")
 TAKEN_UP = "taking up the training that was interrupted"
 
@@ -283,8 +285,7 @@ def stage_processes(folder: Path) -> list[int]:
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="looks processes up in /proc")
 def test_when_dvc_is_killed_its_stage_ends_and_the_next_run_goes_on(tmp_path_factory, tmp_path):
     whole = reproduced(tmp_path_factory).copy(tmp_path / "whole")
-    long = {"train": {"epochs": 40, "patience": 40}}
-    whole.change(long)
+    whole.change({"train": {"epochs": LONG, "patience": LONG}})
     killed = whole.copy(tmp_path / "killed")
     whole.dvc("repro")
     with running_dvc(killed, "repro") as process:
@@ -303,7 +304,7 @@ def test_when_dvc_is_killed_its_stage_ends_and_the_next_run_goes_on(tmp_path_fac
 @pytest.mark.pipeline
 def test_an_experiment_is_taken_up_in_a_copy_of_the_project(tmp_path_factory, tmp_path):
     project = reproduced(tmp_path_factory).copy(tmp_path / "project")
-    more = ("-S", "train.epochs=40", "-S", "train.patience=40")
+    more = ("-S", f"train.epochs={LONG}", "-S", f"train.patience={LONG}")
     with running_dvc(project, "exp", "run", *more) as process:
         wait_for(lambda: 3 < epochs_done(project.folder) < 20, process)
         os.killpg(process.pid, signal.SIGKILL)
