@@ -25,7 +25,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 import matplotlib as mpl
 import numpy as np
-import polars as pl
 import torch
 from scipy.stats import binomtest
 
@@ -37,7 +36,7 @@ from genre_embeddings.model import build_network, genre_sets
 from genre_embeddings.network import Network
 from genre_embeddings.settings import Settings, load_settings
 from genre_embeddings.sources.planted import planted_world
-from genre_embeddings.splits import assign_sides
+from genre_embeddings.splits import assign_sides, parts_of
 from genre_embeddings.tables import Tables, build_tables, truth_content
 from genre_embeddings.training import fit
 
@@ -126,10 +125,7 @@ def plant(kind: Kind, settings: Settings) -> tuple[Tables, dict[str, files.Side]
     number = assign_sides(
         tables.ratings, tables.users, tables.movies, tables.meta, settings.split, settings.seed
     )
-    sides = {}
-    for which, name in enumerate(files.SIDES):
-        part = tables.ratings.filter(pl.Series(number == which))
-        sides[name] = files.Side(*(part[column].to_numpy() for column in files.RATINGS_SCHEMA))
+    sides = {name: files.Side.of(part) for name, part in parts_of(tables.ratings, number)}
     return tables, sides, truth_content(tables.genres, source.truth)
 
 

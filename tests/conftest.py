@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 # Batches are small here: a second thread would only wait, and long where tests run side by side.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -12,15 +13,27 @@ import pytest
 from genre_embeddings.settings import Settings, load_settings
 from genre_embeddings.sources.base import Source
 
-ROOT = Path(__file__).resolve().parent.parent
+from .pipeline import ROOT, Project, reproduced, shared, stages_run
+
+
+def changed(settings: Settings, **sections: dict[str, Any]) -> Settings:
+    """The settings with some keys of some sections changed, unchecked."""
+    update = {
+        name: getattr(settings, name).model_copy(update=keys) for name, keys in sections.items()
+    }
+    return settings.model_copy(update=update)
+
+
+def small_settings(**planted: int) -> Settings:
+    """The committed settings, on a small planted world."""
+    small = {"users": 80, "movies": 60, "genres": 6, "ratings": 2000}
+    return changed(load_settings(ROOT / "params.yaml"), planted=small | planted)
 
 
 @pytest.fixture
 def settings() -> Settings:
     """The committed settings, on a small planted world."""
-    whole = load_settings(ROOT / "params.yaml")
-    small = {"users": 80, "movies": 60, "genres": 6, "ratings": 2000}
-    return whole.model_copy(update={"planted": whole.planted.model_copy(update=small)})
+    return small_settings()
 
 
 @pytest.fixture
@@ -28,6 +41,37 @@ def in_tmp(tmp_path, monkeypatch):
     """An empty project folder as the working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The reproduced project, results committed: never to be changed."""
+    return reproduced(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def compared(base: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """It with experiments: `wide` (model.dim 4) and `shrunk` (inspect.shrinkage 20)."""
+
+    def make(folder: Path) -> None:
+        project = base.copy(folder)
+        wide = project.dvc("exp", "run", "-n", "wide", "-S", "model.dim=4")
+        assert stages_run(wide) == ["check", "train", "evaluate", "inspect", "publish"]
+        assert "Ran experiment(s): wide" in wide
+        project.git("checkout", "--quiet", ".")
+        shrunk = project.dvc("exp", "run", "-n", "shrunk", "-S", "inspect.shrinkage=20")
+        assert stages_run(shrunk) == ["check", "inspect", "publish"]
+        project.git("checkout", "--quiet", ".")
+
+    return shared(tmp_path_factory, "compared", make)
+
+
+@pytest.fixture
+def project(base: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A copy of the reproduced project, as the working directory."""
+    copied = base.copy(tmp_path / "project")
+    monkeypatch.chdir(copied.folder)
+    return copied
 
 
 def source_of(

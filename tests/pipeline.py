@@ -58,6 +58,19 @@ class Project:
         command = (sys.executable, "-m", "dvc", *arguments, "--json")
         return json.loads(self._run(command, 0, subprocess.PIPE))
 
+    def start_dvc(self, *arguments: str) -> subprocess.Popen[str]:
+        """Run `dvc` in a process group of its own, and do not wait for it."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "dvc", *arguments],
+            cwd=self.folder,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
     def git(self, *arguments: str) -> str:
         """Run git."""
         return self.run("git", *arguments)

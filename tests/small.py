@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 import torch
 
 from genre_embeddings import files
@@ -14,8 +13,10 @@ from genre_embeddings.model import build_network, genre_sets
 from genre_embeddings.network import Network
 from genre_embeddings.settings import Settings
 from genre_embeddings.sources.planted import planted_world
-from genre_embeddings.splits import assign_sides
+from genre_embeddings.splits import assign_sides, parts_of
 from genre_embeddings.tables import Tables, build_tables
+
+from .conftest import changed
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,8 @@ class World:
 
     def network(self, **model) -> Network:
         """An untrained network, some of its settings changed."""
-        changed = self.settings.model.model_copy(update=model)
-        settings = self.settings.model_copy(update={"model": changed})
         return build_network(
-            settings,
+            changed(self.settings, model=model),
             self.ratings("train"),
             self.membership,
             self.tables.users.height,
@@ -48,23 +47,13 @@ class World:
 
 def small_world(settings: Settings, **train) -> World:
     """Prepare and split the world of the settings in memory."""
-    changed = settings.train.model_copy(
-        update={"replicas": 2, "epochs": 2, "min_epochs": 1, "batch_size": 256, **train}
-    )
-    settings = settings.model_copy(
-        update={
-            "train": changed,
-            "model": settings.model.model_copy(update={"dim": 4, "hidden": (8,)}),
-        }
-    )
+    quick = {"replicas": 2, "epochs": 2, "min_epochs": 1, "batch_size": 256}
+    settings = changed(settings, train=quick | train, model={"dim": 4, "hidden": (8,)})
     tables = build_tables(planted_world(settings.planted), settings.data)
     assigned = assign_sides(
         tables.ratings, tables.users, tables.movies, tables.meta, settings.split, settings.seed
     )
-    sides = {}
-    for number, name in enumerate(files.SIDES):
-        part = tables.ratings.filter(pl.Series(assigned == number))
-        sides[name] = files.Side(*(part[c].to_numpy() for c in files.RATINGS_SCHEMA))
+    sides = {name: files.Side.of(part) for name, part in parts_of(tables.ratings, assigned)}
     return World(tables, sides, settings)
 
 

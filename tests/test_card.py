@@ -17,30 +17,10 @@ from genre_embeddings.card import CARD, write_card
 from genre_embeddings.cli import genres
 from genre_embeddings.errors import InputError
 from genre_embeddings.settings import Settings, load_settings
-from tests.pipeline import Project, reproduced
+from tests.conftest import changed
+from tests.pipeline import Project
 
 pytestmark = pytest.mark.pipeline
-
-
-@pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The reproduced project, results committed: never to be changed."""
-    return reproduced(tmp_path_factory)
-
-
-@pytest.fixture
-def project(base: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A copy of the reproduced project, as the working directory."""
-    copied = base.copy(tmp_path / "project")
-    monkeypatch.chdir(copied.folder)
-    return copied
-
-
-def changed(settings: Settings, **sections: dict[str, Any]) -> Settings:
-    parts = {
-        name: getattr(settings, name).model_copy(update=values) for name, values in sections.items()
-    }
-    return settings.model_copy(update=parts)
 
 
 def edit(path: str, change: Callable[[Any], None]) -> None:

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from hashlib import sha256
 
 import polars as pl
@@ -49,12 +48,10 @@ def run(project, monkeypatch):
 
 def test_help_comes_at_once(tmp_path):
     assert os.access(ROOT / "genres", os.X_OK)
-    started = time.process_time()
     status, out, _ = call("--help", cwd=tmp_path)
     assert status == 0
     for command in ("compare", "export", "predict", "recommend", "neighbours", "explain", "embed"):
         assert f"  {command} " in out
-    assert time.process_time() - started < 1
     heavy = "import sys, genre_embeddings.cli; print({'torch', 'polars', 'scipy'} & {*sys.modules})"
     done = subprocess.run(
         [sys.executable, "-c", heavy],

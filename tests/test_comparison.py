@@ -50,15 +50,15 @@ def write(values, names=NAMES, lr=0.01, structure="pass"):
         Path(name).write_text(json.dumps(content))
 
 
-def commit():
+def commit(message="a commit"):
     git("add", "--all")
-    git("commit", "--quiet", "--message", "a commit")
+    git("commit", "--quiet", "--message", message)
     return git("rev-parse", "HEAD")
 
 
 def as_experiment(name, base):
     """What DVC does with an experiment: a commit of its own that only a ref of its kind names."""
-    made = commit()
+    made = commit(name)
     git("update-ref", f"refs/exps/{base[:2]}/{base[2:]}/{name}", made)
     git("reset", "--quiet", "--hard", base)
     return made

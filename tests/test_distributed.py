@@ -1,12 +1,7 @@
 """Two processes (gloo, CPU) train as one does, on the same batches; by stage train itself."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
-from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
 from genre_embeddings import files
@@ -15,39 +10,15 @@ from genre_embeddings.errors import InputError
 from genre_embeddings.settings import Settings
 from genre_embeddings.training import fit
 
-from .conftest import ROOT
+from .conftest import changed
 from .small import small_world, write_world
+from .trained import train_stage
 
 EXACT = {
     "model": {"embedding": "point"},
     "train": {"movie_dropout": 0.0, "rare_dropout": 0.0},
 }
 """Nothing is drawn at random in a step, so that two processes must find the same numbers."""
-
-
-def changed(settings: Settings, **sections) -> Settings:
-    """Settings with some keys of some sections changed."""
-    update = {
-        name: getattr(settings, name).model_copy(update=keys) for name, keys in sections.items()
-    }
-    return settings.model_copy(update=update)
-
-
-def train_stage(settings: Settings, status: int = 0, **environment: str) -> str:
-    """Run stage train in the working directory; what it said."""
-    with open("params.yaml", "w") as file:  # noqa: PTH123
-        YAML().dump(settings.model_dump(mode="json"), file)
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "COV"))}
-    found = subprocess.run(
-        [sys.executable, "-m", "stages.train"],
-        env=kept | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    said = found.stdout + found.stderr
-    assert found.returncode == status, said
-    return said
 
 
 def curve() -> list[float]:

@@ -167,6 +167,21 @@ def test_lock_of_a_killed_git(project):
     assert [*doctor.git_lock()] == []
 
 
+def test_run_cache_of_a_killed_dvc(project):
+    project.dvc("repro", "check")
+    assert [*doctor.run_cache()] == []
+    for path in (project.folder / ".dvc/cache/runs").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    (project.folder / "dvc.lock").unlink()
+    assert "join() argument must be str" in project.dvc("repro", "check", status=255)
+    (finding,) = doctor.run_cache()
+    assert finding.broken
+    mend(project, finding)
+    assert [*doctor.run_cache()] == []
+    project.dvc("repro", "check")
+
+
 def test_killed_queue(project):
     assert [*doctor.queue()] == []
     stage = project.folder / "stages/check.py"

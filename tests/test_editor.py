@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from tests.browser import open_page
-from tests.pipeline import MOST_SECONDS, ROOT, Project, reproduced
-from tests.test_experiments import base, compared  # noqa: F401
+from tests.pipeline import MOST_SECONDS, ROOT, Project
 from tests.test_page import charts
 
 pytestmark = pytest.mark.pipeline
@@ -23,7 +22,7 @@ TRAINING = ("-S", "train.epochs=60", "-S", "train.patience=60", "train")
 
 
 @pytest.fixture(scope="module")
-def plots(compared: Project) -> dict[str, Any]:  # noqa: F811
+def plots(compared: Project) -> dict[str, Any]:
     """What the extension is told when `main` and `wide` are chosen for plotting."""
     return plots_of(compared, "main", "wide")
 
@@ -41,7 +40,7 @@ def filled(plot: dict[str, Any], anchors: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_every_plot_comes_in_parts_for_each_revision(
-    compared: Project,  # noqa: F811
+    compared: Project,
     plots: dict[str, Any],
 ) -> None:
     assert set(plots) == {"data"}  # and no errors
@@ -83,7 +82,7 @@ def test_one_of_them_is_drawn_by_itself(plots: dict[str, Any], tmp_path: Path) -
     assert {chart.get("data-drawn") for chart in drawn.values()} == {"yes"}
 
 
-def test_table_and_tree_of_the_extension(base: Project, compared: Project) -> None:  # noqa: F811
+def test_table_and_tree_of_the_extension(base: Project, compared: Project) -> None:
     workspace, main = compared.dvc_json("exp", "show", "-n", "1")
     assert {"rev", "name", "data", "experiments"} <= set(workspace)
     assert {experiment["name"] for experiment in main["experiments"]} == {"wide", "shrunk"}
@@ -100,10 +99,8 @@ def test_table_and_tree_of_the_extension(base: Project, compared: Project) -> No
 
 
 @pytest.mark.parametrize("where", ["workspace", "--temp"])
-def test_training_is_seen_while_it_runs(
-    where: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    project = reproduced(tmp_path_factory).copy(tmp_path / "project")
+def test_training_is_seen_while_it_runs(where: str, base: Project, tmp_path: Path) -> None:
+    project = base.copy(tmp_path / "project")
     file = project.folder / SIGNAL
     run = ["exp", "run", "--name", "live", *TRAINING, *([where] if where == "--temp" else [])]
     running = subprocess.Popen(

@@ -3,8 +3,10 @@ import math
 
 import numpy as np
 import pytest
+from numpy.random import default_rng as rng
 from scipy.stats import permutation_test, spearmanr
 
+from benchmarks.simulation import complete
 from genre_embeddings import evidence
 from genre_embeddings.evidence import (
     TasteMoments,
@@ -23,21 +25,13 @@ from genre_embeddings.evidence import (
 from genre_embeddings.similarity import Similarity
 
 
-def rng(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
-
-
-def complete(values: np.ndarray) -> Similarity:
-    return Similarity(values, np.ones(values.shape, dtype=bool))
-
-
 def random_similarity(genres: int, seed: int) -> Similarity:
     return complete(np.corrcoef(rng(seed).normal(size=(genres, 6))))
 
 
 def moments(user, movie, residual, table, shrinkage=0.0, **more) -> TasteMoments:
     return taste_moments(
-        np.array(user), np.array(movie), np.array(residual), table, shrinkage, rng(), **more
+        np.array(user), np.array(movie), np.array(residual), table, shrinkage, rng(0), **more
     )
 
 
@@ -109,7 +103,7 @@ def test_taste_with_shared_movies_by_hand():
 
 def test_taste_does_not_depend_on_the_order_of_ratings():
     user, movie, residual, table = world(1, effect=1.0)
-    turn = rng().permutation(len(user))
+    turn = rng(0).permutation(len(user))
     one = taste_similarity(taste_moments(user, movie, residual, table, 5.0, rng(1)), 10)
     other = taste_similarity(
         taste_moments(user[turn], movie[turn], residual[turn], table, 5.0, rng(2)), 10
@@ -169,11 +163,11 @@ def test_the_same_affinities_correlate_by_one_and_no_more():
 @pytest.mark.parametrize("table", [TABLE, np.zeros((6, 0), dtype=bool)])
 def test_no_ratings_and_no_genres_are_unknown(table):
     found = taste_moments(
-        np.array([], dtype=int), np.array([], dtype=int), np.array([]), table, 5.0, rng()
+        np.array([], dtype=int), np.array([], dtype=int), np.array([]), table, 5.0, rng(0)
     )
     assert not taste_similarity(found, 3).known.any()
     for splits in (0, 20):
-        ceiling = noise_ceiling(found, 3, splits, rng())
+        ceiling = noise_ceiling(found, 3, splits, rng(0))
         assert (ceiling.ceiling, ceiling.reliability, ceiling.halves) == (None, None, None)
         assert ceiling.reason == "fewer than 3 pairs of genres have 3 users in common"
         assert ceiling.pairs == 0
@@ -211,7 +205,7 @@ def test_leaving_out_shared_movies_recovers_more_truth_and_less_catalogue():
         rhos = []
         for seed in range(3):
             user, movie, residual, table = world(seed, effect)
-            found = taste_moments(user, movie, residual, table, 5.0, rng(), shared_movies=shared)
+            found = taste_moments(user, movie, residual, table, 5.0, rng(0), shared_movies=shared)
             taste = taste_similarity(found, 10).values[pairs]
             catalogue = catalogue_similarity(table).values[pairs]
             rhos.append([spearmanr(taste, other).statistic for other in (truth[pairs], catalogue)])
@@ -227,8 +221,8 @@ def test_ceiling_bounds_what_the_truth_reaches():
     ceilings, reached = [], []
     for effect in (0.0, 0.3, 1.0):
         user, movie, residual, table = world(5, effect)
-        found = taste_moments(user, movie, residual, table, 5.0, rng())
-        ceilings.append(noise_ceiling(found, 10, 20, rng()))
+        found = taste_moments(user, movie, residual, table, 5.0, rng(0))
+        ceilings.append(noise_ceiling(found, 10, 20, rng(0)))
         taste = taste_similarity(found, 10)
         reached.append(spearmanr(taste.values[pairs], truth[pairs]).statistic)
     values = [ceiling.ceiling for ceiling in ceilings]
@@ -249,16 +243,17 @@ def test_taste_for_these_very_movies_is_not_taste_for_their_genres():
         place = positions(10)[np.arange(40) % 10] if by_genre else draw.normal(size=(40, 2))
         residual = (draw.normal(size=(3000, 2)) @ place.T).ravel() + draw.normal(size=len(user))
         ceiling = noise_ceiling(
-            taste_moments(user, movie, residual, table, 5.0, rng()), 20, 20, rng()
+            taste_moments(user, movie, residual, table, 5.0, rng(0)), 20, 20, rng(0)
         )
         assert ceiling.halves > 0.9
-        found = movie_halves(user, movie, residual, table, 5.0, 20, rng())
+        found = movie_halves(user, movie, residual, table, 5.0, 20, rng(0))
         assert (found > 0.9) == alike
         assert alike or abs(found) < 0.3
 
 
 def test_halves_of_too_few_movies_cannot_be_compared():
-    assert movie_halves(np.array([0]), np.array([1]), np.array([0.5]), TABLE, 5.0, 3, rng()) is None
+    rating = np.array([0]), np.array([1]), np.array([0.5])
+    assert movie_halves(*rating, TABLE, 5.0, 3, rng(0)) is None
 
 
 @pytest.mark.parametrize(
@@ -296,7 +291,7 @@ def halved(first, second, users=((10,) * 6, (10,) * 6)) -> TasteMoments:
 
 
 def test_halves_that_contradict_each_other_leave_no_ceiling():
-    ceiling = noise_ceiling(halved([1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1]), 6, 4, rng())
+    ceiling = noise_ceiling(halved([1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1]), 6, 4, rng(0))
     assert (ceiling.halves, ceiling.reliability, ceiling.ceiling) == (-1, 0, 0)
 
 
@@ -313,7 +308,7 @@ def test_halves_that_contradict_each_other_leave_no_ceiling():
 def test_halves_need_half_of_the_users(fewest, first, second, compared):
     users = [first, *[30] * 5], [second, *[30] * 5]
     found = halved([1, 2, 3, 4, 5, 6], [2, 1, 3, 4, 6, 5], users)
-    ceiling = noise_ceiling(found, fewest, 20, rng())
+    ceiling = noise_ceiling(found, fewest, 20, rng(0))
     assert ceiling.pairs == 5 + compared
     pairs = slice(0 if compared else 1, None)
     expected = spearmanr([1, 2, 3, 4, 5, 6][pairs], [2, 1, 3, 4, 6, 5][pairs]).statistic
@@ -323,7 +318,7 @@ def test_halves_need_half_of_the_users(fewest, first, second, compared):
 def test_spearman_brown_by_hand():
     found = halved([1, 2, 3, 4, 5, 6], [2, 1, 3, 4, 6, 5])
     rho = spearmanr([1, 2, 3, 4, 5, 6], [2, 1, 3, 4, 6, 5]).statistic
-    ceiling = noise_ceiling(found, 6, 20, rng())
+    ceiling = noise_ceiling(found, 6, 20, rng(0))
     assert ceiling.halves == pytest.approx(rho)
     assert ceiling.reliability == pytest.approx(2 * rho / (1 + rho))
     assert ceiling.ceiling == pytest.approx(math.sqrt(2 * rho / (1 + rho)))
@@ -333,7 +328,7 @@ def test_spearman_brown_by_hand():
 def test_agreement_is_scipys_spearman():
     learnt, reference = random_similarity(8, 1), random_similarity(8, 2)
     pairs = np.triu_indices(8, 1)
-    found = agreement(learnt, reference, 99, rng())
+    found = agreement(learnt, reference, 99, rng(0))
     expected = spearmanr(learnt.values[pairs], reference.values[pairs]).statistic
     assert found.spearman == pytest.approx(expected)
     assert (found.genres, found.pairs, len(found.null)) == (8, 28, 99)
@@ -353,7 +348,7 @@ def test_null_is_that_of_all_orders(holes):
         spearmanr(learnt.values[np.ix_(order, order)][pairs], reference.values[pairs]).statistic
         for order in map(list, itertools.permutations(range(5)))
     ]
-    found = agreement(learnt, reference, 5000, rng())
+    found = agreement(learnt, reference, 5000, rng(0))
     assert set(found.null.round(9)) == set(np.round(every, 9))
     share = np.mean(np.array(every) >= found.spearman - 1e-9)
     assert found.p_value == pytest.approx(share, abs=0.02)
@@ -380,14 +375,14 @@ def test_p_value_is_scipys():
         alternative="greater",
         rng=rng(1),
     )
-    found = agreement(learnt, reference, 9999, rng())
+    found = agreement(learnt, reference, 9999, rng(0))
     assert found.p_value == pytest.approx(expected.pvalue, abs=0.03)
 
 
 def test_false_alarms_are_as_rare_as_they_say():
     p = [
-        agreement(random_similarity(9, seed), random_similarity(9, 1000 + seed), 199, rng()).p_value
-        for seed in range(200)
+        agreement(random_similarity(9, one), random_similarity(9, 1000 + one), 199, rng(0)).p_value
+        for one in range(200)
     ]
     assert 0.01 < np.mean(np.array(p) <= 0.05) < 0.1
     assert np.mean(p) == pytest.approx(0.5, abs=0.08)
@@ -397,9 +392,9 @@ def test_genres_unknown_to_either_side_are_left_out():
     learnt, reference = random_similarity(7, 8), random_similarity(7, 9)
     one = learnt.restrict(np.arange(7) != 0)
     other = reference.restrict(np.arange(7) != 6)
-    found = agreement(one, other, 99, rng())
+    found = agreement(one, other, 99, rng(0))
     keep = np.ix_(range(1, 6), range(1, 6))
-    same = agreement(complete(learnt.values[keep]), complete(reference.values[keep]), 99, rng())
+    same = agreement(complete(learnt.values[keep]), complete(reference.values[keep]), 99, rng(0))
     assert (found.genres, found.pairs) == (5, 10)
     assert found.spearman == pytest.approx(same.spearman)
     assert np.allclose(found.null, same.null)
@@ -409,7 +404,7 @@ def test_a_genre_without_a_known_pair_is_left_out():
     known = np.ones((6, 6), dtype=bool)
     known[0, 1:] = known[1:, 0] = False
     reference = Similarity(np.where(known, random_similarity(6, 9).values, 0), known)
-    assert agreement(random_similarity(6, 8), reference, 99, rng()).genres == 5
+    assert agreement(random_similarity(6, 8), reference, 99, rng(0)).genres == 5
 
 
 def test_an_order_in_which_nothing_differs_agrees_by_zero():
@@ -417,7 +412,7 @@ def test_an_order_in_which_nothing_differs_agrees_by_zero():
     values[0, 1] = values[1, 0] = 1
     known[2, 3] = known[3, 2] = False
     reference = Similarity(np.where(known, random_similarity(4, 1).values, 0), known)
-    assert 0 in agreement(complete(values), reference, 99, rng()).null
+    assert 0 in agreement(complete(values), reference, 99, rng(0)).null
 
 
 def test_a_learnt_similarity_with_holes_is_refused():
@@ -427,7 +422,7 @@ def test_a_learnt_similarity_with_holes_is_refused():
         ValueError,
         match=r"^agreement: the learnt similarity lacks pairs; pass it as the reference$",
     ):
-        agreement(Similarity(np.eye(5), known), random_similarity(5, 1), 9, rng())
+        agreement(Similarity(np.eye(5), known), random_similarity(5, 1), 9, rng(0))
 
 
 @pytest.mark.parametrize(
@@ -442,7 +437,7 @@ def test_a_learnt_similarity_with_holes_is_refused():
 def test_agreement_that_cannot_be_measured_says_why(learnt, why):
     genres = len(learnt)
     reference = complete(np.eye(0)) if genres == 0 else random_similarity(genres, 1)
-    found = agreement(complete(learnt), reference, 99, rng())
+    found = agreement(complete(learnt), reference, 99, rng(0))
     assert found.spearman is None
     assert found.p_value is None
     assert found.null_95 is None
@@ -453,7 +448,7 @@ def test_agreement_that_cannot_be_measured_says_why(learnt, why):
 
 
 def test_no_permutations_leave_the_observed_value():
-    found = agreement(random_similarity(5, 1), random_similarity(5, 2), 0, rng())
+    found = agreement(random_similarity(5, 1), random_similarity(5, 2), 0, rng(0))
     assert found.spearman is not None
     assert (found.p_value, found.null_95, found.smallest_p) == (1.0, None, 1.0)
 

@@ -6,33 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.browser import Page, open_page
-from tests.pipeline import Project, finish_queue, read_yaml, reproduced, shared, stages_run
+from tests.pipeline import Project, finish_queue, read_yaml, stages_run
 from tests.test_page import charts, classed, marks, panels, text
 
 pytestmark = pytest.mark.pipeline
-
-
-@pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The reproduced project, results committed: never to be changed."""
-    return reproduced(tmp_path_factory)
-
-
-@pytest.fixture(scope="session")
-def compared(base: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """With the experiments `wide` (model.dim 4) and `shrunk` (inspect.shrinkage 20)."""
-
-    def make(folder: Path) -> None:
-        project = base.copy(folder)
-        wide = project.dvc("exp", "run", "-n", "wide", "-S", "model.dim=4")
-        assert stages_run(wide) == ["check", "train", "evaluate", "inspect", "publish"]
-        assert "Ran experiment(s): wide" in wide
-        project.git("checkout", "--quiet", ".")
-        shrunk = project.dvc("exp", "run", "-n", "shrunk", "-S", "inspect.shrinkage=20")
-        assert stages_run(shrunk) == ["check", "inspect", "publish"]
-        project.git("checkout", "--quiet", ".")
-
-    return shared(tmp_path_factory, "compared", make)
 
 
 @pytest.fixture(scope="session")

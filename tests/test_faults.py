@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks.faults import Before, can_mount, faults_left, run_dvc, trial, two_at_once, undo
-from tests.pipeline import Project, make_project, reproduced, stages_run
+from tests.pipeline import Project, make_project, stages_run
 
 pytestmark = [
     pytest.mark.pipeline,
@@ -16,14 +16,8 @@ pytestmark = [
 NEEDS: dict[str, dict[str, float]] = {}
 
 
-@pytest.fixture(scope="session")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The project after a run without faults: never to be changed."""
-    return reproduced(tmp_path_factory)
-
-
-def before(whole: Project, stage: str, folder: Path) -> Before:
-    project = whole.copy(folder / "before")
+def before(base: Project, stage: str, folder: Path) -> Before:
+    project = base.copy(folder / "before")
     undo(project, stage)
     return Before(project, stage, NEEDS, 0)
 
@@ -54,18 +48,18 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_next_run_is_right(whole: Project, tmp_path: Path, case: str) -> None:
+def test_the_next_run_is_right(base: Project, tmp_path: Path, case: str) -> None:
     stage, fault = CASES[case]
     if "folder" in fault and not os.geteuid() and not can_mount():
         pytest.skip("root heeds no modes, and may not mount here")
-    result = trial(fault, before(whole, stage, tmp_path), whole, tmp_path / "trial")
+    result = trial(fault, before(base, stage, tmp_path), base, tmp_path / "trial")
     assert result.felt
     assert (result.note, result.wrong) == ("", [])
 
 
-def test_what_is_wrong_is_seen(whole: Project, tmp_path: Path) -> None:
-    project = whole.copy(tmp_path / "project")
-    assert [*faults_left(project, whole)] == []
+def test_what_is_wrong_is_seen(base: Project, tmp_path: Path) -> None:
+    project = base.copy(tmp_path / "project")
+    assert [*faults_left(project, base)] == []
     (project.folder / "data/.prepared.7.tmp").mkdir()
     (project.folder / "data/.prepared.7.tmp/half").touch()
     with (project.folder / "models/tables.json").open("a") as file:
@@ -73,7 +67,7 @@ def test_what_is_wrong_is_seen(whole: Project, tmp_path: Path) -> None:
     kept = next((project.folder / ".dvc/cache/files/md5").glob("[0-9a-f][0-9a-f]/*"))
     kept.chmod(0o644)
     kept.write_bytes(kept.read_bytes() + b" ")
-    found = [*faults_left(project, whole)]
+    found = [*faults_left(project, base)]
     assert found == [
         "models/tables.json is not the same",
         "data/.prepared.7.tmp is left over",
@@ -82,9 +76,9 @@ def test_what_is_wrong_is_seen(whole: Project, tmp_path: Path) -> None:
     ]
 
 
-def test_two_runs_at_once_do_not_spoil_each_other(whole: Project, tmp_path: Path) -> None:
-    at = before(whole, "split", tmp_path)
-    assert not two_at_once(at, whole, tmp_path / "two").startswith("wrong")
+def test_two_runs_at_once_do_not_spoil_each_other(base: Project, tmp_path: Path) -> None:
+    at = before(base, "split", tmp_path)
+    assert not two_at_once(at, base, tmp_path / "two").startswith("wrong")
 
 
 def test_what_a_stage_needs_is_told(tmp_path: Path) -> None:

@@ -95,3 +95,14 @@ def test_a_device_is_not_replaced():
     # Asked of the path alone: root, who runs some test machines, could replace it.
     with files.replacing(Path("/dev/stdout")) as path:
         assert path == Path("/dev/stdout")
+
+
+def test_nested_values_go_by_dotted_names():
+    content = {"seed": 0, "test": {"rmse": None, "users": {"all": [1, 2]}}, "none": {}}
+    flat = files.flatten(content)
+    assert list(flat.items()) == [("seed", 0), ("test.rmse", None), ("test.users.all", [1, 2])]
+    assert all(files.value_at(content, name) == value for name, value in flat.items())
+    assert files.value_at(content, "test.users") == {"all": [1, 2]}
+    for nowhere in ("test.mae", "seed.rmse", "test.rmse.low", "test.users.all.0"):
+        assert files.value_at(content, nowhere) is None
+    assert files.value_at(None, "test") is files.value_at([content], "test") is None

@@ -21,7 +21,7 @@ from genre_embeddings.settings import load_settings
 from genre_embeddings.sources.planted import planted_world
 from genre_embeddings.tables import build_tables
 
-from .conftest import ROOT, source_of
+from .conftest import ROOT, changed, source_of
 from .small import rows_of, small_world, write_world
 from .test_comparison import A, as_experiment, repository, write
 from .trained import train_project
@@ -43,7 +43,7 @@ def test_the_command_compare_prints_what_it_draws(repository, tmp_path):
     assert out.stat().st_size > 0
 
 
-@pytest.mark.parametrize("text", ["seed: [0\n", "only words\n"])
+@pytest.mark.parametrize("text", ["seed: [0\n", "only words\n", "a: &a\n  b: *a\n"])
 def test_settings_of_a_revision_that_are_no_yaml(repository, text):
     (files.Path.cwd() / "params.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=r"workspace: params\.yaml is not valid YAML"):
@@ -124,9 +124,7 @@ def test_ids_far_apart_find_their_place(settings):
 def test_the_tag_genome_is_shown_and_does_not_judge(settings, in_tmp):
     quick = {"draws": 0, "permutations": 99, "bootstrap": 100, "splits": 2, "users": 40}
     quick |= {"without_genres": False, "evidence": "test", "min_pair_users": 3}
-    world = small_world(
-        settings.model_copy(update={"inspect": settings.inspect.model_copy(update=quick)})
-    )
+    world = small_world(changed(settings, inspect=quick))
     write_world(world)
     names = world.tables.genres["name"].to_list()
     tagged = np.corrcoef(np.random.default_rng(0).normal(size=(len(names), 9))).tolist()

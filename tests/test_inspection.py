@@ -15,6 +15,7 @@ from genre_embeddings.sources.planted import planted_world
 from genre_embeddings.tables import truth_content
 from genre_embeddings.training import fit
 
+from .conftest import changed
 from .small import small_world, write_world
 
 QUICK = {"draws": 2, "permutations": 199, "bootstrap": 100, "splits": 2, "users": 50}
@@ -22,20 +23,13 @@ QUICK = {"draws": 2, "permutations": 199, "bootstrap": 100, "splits": 2, "users"
 
 def answered(settings, planted=None, model=None, truth=True, **inspecting):
     """Train in the working directory and inspect."""
-    planted = settings.planted.model_copy(update=planted or {})
-    settings = settings.model_copy(
-        update={
-            "planted": planted,
-            "inspect": settings.inspect.model_copy(update=QUICK | inspecting),
-        }
-    )
+    settings = changed(settings, planted=planted or {}, inspect=QUICK | inspecting)
     world = small_world(settings, epochs=8, patience=8, batch_size=128)
     write_world(world)
-    found = planted_world(planted).truth if truth else None
+    found = planted_world(settings.planted).truth if truth else None
     files.write_json(files.TRUTH, truth_content(world.tables.genres, found))
     files.write_json(files.GENOME, None)
-    chosen = world.settings.model.model_copy(update=model or {})
-    settings = world.settings.model_copy(update={"model": chosen})
+    settings = changed(world.settings, model=model or {})
     network = world.network(**(model or {}))
     sides = world.ratings("train"), world.ratings("validation")
     fit(network, *sides, settings.train, settings.seed, record=False)

@@ -26,9 +26,8 @@ import torch
 from genre_embeddings import files, using
 from genre_embeddings.errors import InputError
 from genre_embeddings.model import save_model
-from genre_embeddings.settings import load_settings
 
-from .conftest import ROOT
+from .conftest import small_settings
 from .small import small_world, write_world
 
 VARIANTS: tuple[dict[str, Any], ...] = (
@@ -46,10 +45,7 @@ MOST_MB, MOST_SECONDS = 300, 10
 
 def write_models(folder: Path) -> list[dict[str, bytes]]:
     """Small models of several kinds, as their files."""
-    whole = load_settings(ROOT / "params.yaml")
-    small = {"users": 20, "movies": 15, "genres": 4, "ratings": 100}
-    planted = whole.planted.model_copy(update=small)
-    world = small_world(whole.model_copy(update={"planted": planted}))
+    world = small_world(small_settings(users=20, movies=15, genres=4, ratings=100))
     models = []
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

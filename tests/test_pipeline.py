@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.pipeline import ROOT, STAGES, Project, read_yaml, reproduced, stages_run
+from tests.pipeline import ROOT, STAGES, Project, read_yaml, stages_run
 
 # Runs one stage as `python -m` does and tells which modules and which settings it used. Only what
 # comes from params.yaml is watched: a model's own settings are read from its file.
@@ -43,18 +43,6 @@ module = __import__(f"stages.{sys.argv[1]}", fromlist=["main"])
 run(module.main)
 print(json.dumps({"modules": sorted(sys.modules), "settings": sorted(read)}))
 """
-
-
-@pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The reproduced project, results committed: never to be changed."""
-    return reproduced(tmp_path_factory)
-
-
-@pytest.fixture
-def project(base: Project, tmp_path: Path) -> Project:
-    """A copy of the reproduced project."""
-    return base.copy(tmp_path / "project")
 
 
 def watched(project: Project, stage: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 import requests
 from moto.server import ThreadedMotoServer
 
-from tests.pipeline import ROOT, Project, reproduced
+from tests.pipeline import ROOT, Project
 from tests.tutorial import Step, follow, section, steps
 
 pytestmark = pytest.mark.pipeline
@@ -44,9 +44,9 @@ def server() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def team(server: str, tmp_path_factory: pytest.TempPathFactory) -> Team:
+def team(server: str, base: Project, tmp_path_factory: pytest.TempPathFactory) -> Team:
     folder = tmp_path_factory.mktemp("team")
-    project = reproduced(tmp_path_factory).copy(folder / "project")
+    project = base.copy(folder / "project")
     places = {"/mnt/team": str(folder), "https://s3.example.org": server}
     main = project.results()
     follow(project, commands("A folder as remote", places) + commands("S3 as remote", places))

@@ -7,23 +7,23 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from filelock import FileLock
-from ruamel.yaml import YAML
 
 from genre_embeddings import resuming, training
 from genre_embeddings.resuming import KEPT, Scratch, key_of
 from genre_embeddings.settings import Settings
 from genre_embeddings.training import Fitting, fit
 
-from .conftest import ROOT
-from .pipeline import Project, make_project, reproduced
+from .conftest import changed
+from .pipeline import make_project
 from .small import small_world, write_world
+from .trained import start_training, train_stage
 
 # So many that a training is far from its end when it is interrupted, on a busy machine too
 EPOCHS = 60
@@ -32,41 +32,12 @@ PLACE = Path(".dvc/tmp/training")
 TAKEN_UP = "taking up the training that was interrupted"
 
 
-def with_keys(settings: Settings, **sections) -> Settings:
-    update = {
-        name: getattr(settings, name).model_copy(update=keys) for name, keys in sections.items()
-    }
-    return settings.model_copy(update=update)
-
-
 @pytest.fixture
 def settings_here(settings, in_tmp) -> Settings:
     """A tiny world, prepared and split in the working directory, and its settings."""
     world = small_world(settings, epochs=EPOCHS, patience=EPOCHS)
     write_world(world)
     return world.settings
-
-
-def start(settings: Settings, **environment: str) -> subprocess.Popen:
-    with open("params.yaml", "w") as file:  # noqa: PTH123
-        YAML().dump(settings.model_dump(mode="json"), file)
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "COV"))}
-    return subprocess.Popen(
-        [sys.executable, "-m", "stages.train"],
-        env=kept | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def train(settings: Settings) -> str:
-    """Train to the end; what was said."""
-    with start(settings) as process:
-        said, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, said
-    return said
 
 
 def wait_for(condition, process: subprocess.Popen) -> None:
@@ -88,7 +59,7 @@ def epochs_done(folder: Path = Path()) -> int:
 def interrupt(settings: Settings, epochs: int, how: int = signal.SIGKILL) -> str:
     """Train until so many epochs have a checkpoint, then send the signal to all; what was said."""
     shutil.rmtree("plots", ignore_errors=True)
-    with start(settings) as process:
+    with start_training(settings) as process:
         # The curves are written before the checkpoint: the next epoch's say that it is there.
         wait_for(lambda: epochs_done() > epochs, process)
         os.killpg(process.pid, how)
@@ -114,14 +85,14 @@ def forget() -> None:
 
 @pytest.mark.pipeline
 def test_a_killed_training_ends_with_the_bytes_of_an_uninterrupted_one(settings_here):
-    train(settings_here)
+    train_stage(settings_here)
     whole = results()
     forget()
     for epochs, how in ((2, signal.SIGTERM), (4, signal.SIGINT), (6, signal.SIGKILL)):
         said = interrupt(settings_here, epochs, how)
         assert "Traceback" not in said
         assert not Path("models").exists()
-    said = train(settings_here)
+    said = train_stage(settings_here)
     assert TAKEN_UP in said
     assert "epoch 6 of" not in said
     assert results() == whole
@@ -132,12 +103,12 @@ def test_a_killed_training_ends_with_the_bytes_of_an_uninterrupted_one(settings_
 
 @pytest.mark.pipeline
 def test_two_processes_go_on_together(settings_here):
-    both = with_keys(settings_here, train={"devices": 2})
-    train(both)
+    both = changed(settings_here, train={"devices": 2})
+    train_stage(both)
     whole = results()
     forget()
     interrupt(both, 3)
-    said = train(both)
+    said = train_stage(both)
     assert said.count(TAKEN_UP) == 1
     assert results() == whole
 
@@ -219,14 +190,14 @@ def test_another_training_is_not_taken_up(world, monkeypatch, capsys, change):
     elif change == "seed":
         other = replace(world, settings=world.settings.model_copy(update={"seed": 1}))
     elif change == "dim":
-        other = replace(world, settings=with_keys(world.settings, model={"dim": 3}))
+        other = replace(world, settings=changed(world.settings, model={"dim": 3}))
     elif change == "a rating":
         side = world.sides["validation"]
         rating = side.rating.copy()
         rating[-1] = 5.5 - rating[-1]
         other = replace(world, sides=world.sides | {"validation": side._replace(rating=rating)})
     else:
-        other = replace(world, settings=with_keys(world.settings, model={"genres": False}))
+        other = replace(world, settings=changed(world.settings, model={"genres": False}))
     fitted(other, **train)
     assert TAKEN_UP not in capsys.readouterr().err
 
@@ -252,21 +223,6 @@ def test_a_training_does_without_a_checkpoint_when_the_disk_is_full(world, monke
     assert all(torch.equal(value, again[name]) for name, value in whole.items())
 
 
-@contextmanager
-def running_dvc(project: Project, *arguments: str):
-    """DVC at work in a process group of its own."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "dvc", *arguments],
-        cwd=project.folder,
-        env=project.environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        yield process
-
-
 def stage_processes(folder: Path) -> list[int]:
     """Processes that work on a stage in a folder."""
     found = []
@@ -283,12 +239,12 @@ def stage_processes(folder: Path) -> list[int]:
 
 @pytest.mark.pipeline
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="looks processes up in /proc")
-def test_when_dvc_is_killed_its_stage_ends_and_the_next_run_goes_on(tmp_path_factory, tmp_path):
-    whole = reproduced(tmp_path_factory).copy(tmp_path / "whole")
+def test_when_dvc_is_killed_its_stage_ends_and_the_next_run_goes_on(base, tmp_path):
+    whole = base.copy(tmp_path / "whole")
     whole.change({"train": {"epochs": LONG, "patience": LONG}})
     killed = whole.copy(tmp_path / "killed")
     whole.dvc("repro")
-    with running_dvc(killed, "repro") as process:
+    with killed.start_dvc("repro") as process:
         wait_for(lambda: 3 < epochs_done(killed.folder) < 20, process)
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
@@ -302,10 +258,10 @@ def test_when_dvc_is_killed_its_stage_ends_and_the_next_run_goes_on(tmp_path_fac
 
 
 @pytest.mark.pipeline
-def test_an_experiment_is_taken_up_in_a_copy_of_the_project(tmp_path_factory, tmp_path):
-    project = reproduced(tmp_path_factory).copy(tmp_path / "project")
+def test_an_experiment_is_taken_up_in_a_copy_of_the_project(base, tmp_path):
+    project = base.copy(tmp_path / "project")
     more = ("-S", f"train.epochs={LONG}", "-S", f"train.patience={LONG}")
-    with running_dvc(project, "exp", "run", *more) as process:
+    with project.start_dvc("exp", "run", *more) as process:
         wait_for(lambda: 3 < epochs_done(project.folder) < 20, process)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()

@@ -8,15 +8,15 @@ from pydantic import BaseModel
 from genre_embeddings.errors import InputError
 from genre_embeddings.settings import Settings, load_settings, parse_settings
 
-from .conftest import ROOT
+from .conftest import ROOT, changed
 
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
 
 
 def replaced(key: str, value: str) -> str:
-    changed, count = re.subn(rf"^(  )?{key}: [^#\n]*", rf"\g<1>{key}: {value} ", TEXT, flags=re.M)
+    text, count = re.subn(rf"^(  )?{key}: [^#\n]*", rf"\g<1>{key}: {value} ", TEXT, flags=re.M)
     assert count >= 1
-    return changed
+    return text
 
 
 def test_every_key_has_a_comment_that_says_what_it_means():
@@ -102,3 +102,16 @@ def test_what_is_not_a_settings_file_is_refused(text, message):
 def test_a_missing_file_says_where_to_stand(in_tmp):
     with pytest.raises(InputError, match="top folder"):
         load_settings()
+
+
+@pytest.mark.parametrize("strategy", ["random", "temporal", "cold_movies"])
+@pytest.mark.parametrize("has_time", [True, False])
+@pytest.mark.parametrize("genres", [0, 1])
+def test_data_and_split_decide_what_the_network_is_told(settings, strategy, has_time, genres):
+    asked = changed(settings, split={"strategy": strategy}, model={"time": True, "genres": True})
+    told = asked.in_effect(has_time, genres)
+    assert told.time == (has_time and strategy != "temporal")
+    assert told.genres == (genres > 0)
+    assert told.dim == settings.model.dim
+    told = changed(asked, model={"time": False, "genres": False}).in_effect(has_time, genres)
+    assert (told.time, told.genres) == (False, False)

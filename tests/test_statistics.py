@@ -4,10 +4,12 @@ import itertools
 
 import numpy as np
 import pytest
+from numpy.random import default_rng as rng
 from scipy import stats
 from scipy.spatial.distance import pdist, squareform
 
 from benchmarks import simulation
+from benchmarks.simulation import complete
 from genre_embeddings.evidence import (
     agreement,
     catalogue_similarity,
@@ -28,7 +30,6 @@ from genre_embeddings.metrics import (
     user_sums,
 )
 from genre_embeddings.similarity import (
-    Similarity,
     centred_cosine,
     genre_map,
     replica_stability,
@@ -36,14 +37,6 @@ from genre_embeddings.similarity import (
     response_uncertainty,
     spearman,
 )
-
-
-def rng(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
-
-
-def complete(values: np.ndarray) -> Similarity:
-    return Similarity(values, np.ones(values.shape, dtype=bool))
 
 
 def errors(seed: int, users: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -161,7 +154,7 @@ def taste_spelt_out(user, movie, residual, table, shrinkage, fewest) -> np.ndarr
 def test_taste_is_the_correlation_of_affinities_user_by_user():
     user, movie, residual, table = tastes(9, 60)
     table[:, 3] &= rng(9).random(30) < 0.3  # too rare for some pairs
-    moments = taste_moments(user, movie, residual, table, 2.5, rng())
+    moments = taste_moments(user, movie, residual, table, 2.5, rng(0))
     fewest = int(np.median(pair_users(moments)[np.triu_indices(4, 1)]))
     found = taste_similarity(moments, fewest)
     expected = taste_spelt_out(user, movie, residual, table, 2.5, fewest)
@@ -180,7 +173,7 @@ def test_halves_agree_as_halves_of_the_users_do():
         first = draw.permutation(400) < 200
         one, other = (
             taste_similarity(
-                taste_moments(user[side], movie[side], residual[side], table, 5.0, rng()), 3
+                taste_moments(user[side], movie[side], residual[side], table, 5.0, rng(0)), 3
             ).values[upper]
             for side in (first[user], ~first[user])
         )
@@ -217,7 +210,7 @@ def test_null_of_ties_is_that_of_all_orders(seed):
         stats.spearmanr(learnt[np.ix_(order, order)][pairs], reference[pairs]).statistic
         for order in itertools.permutations(range(5))
     ]
-    found = agreement(complete(learnt), complete(reference), 3000, rng())
+    found = agreement(complete(learnt), complete(reference), 3000, rng(0))
     assert set(found.null.round(9)) == set(np.round(every, 9))
     share = np.mean(np.array(every) >= found.spearman - 1e-9)
     assert found.p_value == pytest.approx(share, abs=0.04)

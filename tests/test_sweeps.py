@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,8 @@ from genre_embeddings.cli import genres
 from genre_embeddings.errors import InputError
 from genre_embeddings.sweeps import collect, draw, read_runs
 
-from .pipeline import ROOT, reproduced
+from .pipeline import ROOT
+from .test_comparison import as_experiment, commit, git
 
 SETTINGS = {
     "seed": 0,
@@ -32,14 +32,6 @@ OF_STAGE = {
     "evaluate": ("seed", "train.threads"),
     "inspect": ("seed", "model", "train", "inspect"),
 }
-
-
-def git(*arguments):
-    done = subprocess.run(
-        ["git", "-c", "user.name=A", "-c", "user.email=a@example.org", *arguments],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    return done.stdout.strip()
 
 
 def write(changes, rmse, truth, *, inspected=True):
@@ -76,17 +68,12 @@ def experiment(in_tmp):
     """Makes an experiment; the workspace and main hold a run of the default settings."""
     git("init", "--quiet", "--initial-branch", "main")
     write({}, 0.8, 0.9)
-    git("add", "--all")
-    git("commit", "--quiet", "--message", "a commit")
-    base = git("rev-parse", "HEAD")
+    base = commit()
 
     def make(name, rmse, truth, *, inspected=True, **changes):
         changes = {key.replace("__", "."): value for key, value in changes.items()}
         write(changes, rmse, truth, inspected=inspected)
-        git("add", "--all")
-        git("commit", "--quiet", "--message", name)
-        git("update-ref", f"refs/exps/{base[:2]}/{base[2:]}/{name}", git("rev-parse", "HEAD"))
-        git("reset", "--quiet", "--hard", base)
+        as_experiment(name, base)
 
     return make
 
@@ -256,9 +243,9 @@ def test_the_picture(experiment, tmp_path):
 
 
 @pytest.mark.pipeline
-def test_the_search_of_the_documentation(tmp_path_factory, tmp_path):
+def test_the_search_of_the_documentation(base, tmp_path):
     page = (ROOT / "docs/sweeps.md").read_text(encoding="utf-8")
-    project = reproduced(tmp_path_factory).copy(tmp_path / "project")
+    project = base.copy(tmp_path / "project")
     script = re.search(r'^(python -c "\nimport random\n.*?^" > search\.sh)$', page, re.M | re.S)[1]
     project.run("bash", "-c", script)
     search = project.folder / "search.sh"

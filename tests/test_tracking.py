@@ -20,28 +20,14 @@ from genre_embeddings import files
 from genre_embeddings.errors import InputError
 from genre_embeddings.settings import Settings, load_settings
 from genre_embeddings.tracking import log_run
-from tests.conftest import ROOT
-from tests.pipeline import Project, reproduced, stages_run
+from tests.conftest import ROOT, changed
+from tests.pipeline import Project, stages_run
 
 pytestmark = pytest.mark.pipeline
 
 PAGE = (ROOT / "docs/tracking.md").read_text(encoding="utf-8")
 DOCUMENTED = "http://127.0.0.1:5000"
 MOST_SECONDS = 240
-
-
-@pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The reproduced project, results committed: never to be changed."""
-    return reproduced(tmp_path_factory)
-
-
-@pytest.fixture
-def project(base: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A copy of the reproduced project, as the working directory."""
-    copied = base.copy(tmp_path / "project")
-    monkeypatch.chdir(copied.folder)
-    return copied
 
 
 def free_address() -> tuple[str, int]:
@@ -84,9 +70,7 @@ def server(folder: Path, port: int) -> Iterator[None]:
 
 
 def tracked(uri: str, **more: Any) -> Settings:
-    settings = load_settings()
-    tracking = settings.tracking.model_copy(update={"mlflow_uri": uri, **more})
-    return settings.model_copy(update={"tracking": tracking})
+    return changed(load_settings(), tracking={"mlflow_uri": uri, **more})
 
 
 def test_a_run_is_on_the_server_as_it_is_here(project: Project, tmp_path: Path) -> None:

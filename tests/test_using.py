@@ -39,8 +39,7 @@ def named(settings):
     ratings = [(user, item, 3.0, 0) for user in ("ann", "bob") for item in ("007", "7", "dune")]
     movies = [("007", "Bond", ["Spy"]), ("7", "Seven", ["Crime"]), ("dune", "Dune", ["Spy"])]
     tables = build_tables(source_of(ratings, movies), settings.data)
-    side = files.Side(*(tables.ratings[c].to_numpy() for c in files.RATINGS_SCHEMA))
-    world = World(tables, {"train": side}, settings)
+    world = World(tables, {"train": files.Side.of(tables.ratings)}, settings)
     network = world.network().eval()
     return Trained(network, tables.users, tables.movies, tables.genres)
 

@@ -9,7 +9,6 @@ import matplotlib.image
 import pytest
 
 from tests.pipeline import ROOT, Project, read_yaml
-from tests.test_experiments import base, compared  # noqa: F401
 
 WORKFLOW = ROOT / ".github/workflows/pipeline.yml"
 REPORT = ".github/report.sh"
@@ -52,7 +51,7 @@ def test_only_the_comment_may_write_and_it_runs_nothing_of_the_change() -> None:
 
 
 @pytest.mark.pipeline
-def test_report_tells_what_changed(compared: Project, tmp_path: Path) -> None:  # noqa: F811
+def test_report_tells_what_changed(compared: Project, tmp_path: Path) -> None:
     project = compared.copy(tmp_path / "project")
     project.dvc("exp", "apply", "wide")
     project.run(REPORT, "main", "tmp/report")
@@ -76,7 +75,7 @@ def test_report_tells_what_changed(compared: Project, tmp_path: Path) -> None:  
 
 @pytest.mark.pipeline
 def test_no_report_where_there_is_nothing_to_compare_with(
-    compared: Project,  # noqa: F811
+    compared: Project,
     tmp_path: Path,
 ) -> None:
     project = compared.copy(tmp_path / "project")

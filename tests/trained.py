@@ -1,23 +1,24 @@
-"""A project folder with a small trained model, for tests of what is done with one."""
+"""A project folder with a small trained model, and stage train as a process of its own."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from genre_embeddings.model import save_model
-from genre_embeddings.settings import load_settings
+from genre_embeddings.settings import Settings
 from genre_embeddings.training import fit
 
-from .conftest import ROOT
+from .conftest import ROOT, small_settings
 from .small import small_world, write_world
 
 
 def train_project(folder: Path, **model) -> Path:
     """Prepare, split and train in `folder`, which is returned."""
-    whole = load_settings(ROOT / "params.yaml")
-    small = {"users": 80, "movies": 60, "genres": 6, "ratings": 2000}
-    planted = whole.planted.model_copy(update=small)
-    world = small_world(whole.model_copy(update={"planted": planted}), epochs=10, patience=10)
+    world = small_world(small_settings(), epochs=10, patience=10)
     network = world.network(**model)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -26,3 +27,28 @@ def train_project(folder: Path, **model) -> Path:
         fit(network, *sides, world.settings.train, world.settings.seed, record=False)
         save_model(network)
     return folder
+
+
+def start_training(settings: Settings) -> subprocess.Popen[str]:
+    """Start stage train in the working directory, in a process group of its own."""
+    YAML().dump(settings.model_dump(mode="json"), Path("params.yaml"))
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "COV"))}
+    return subprocess.Popen(
+        [sys.executable, "-m", "stages.train"],
+        env=kept | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def train_stage(settings: Settings, status: int = 0) -> str:
+    """Run stage train in the working directory to its end; what it said."""
+    with start_training(settings) as process:
+        try:
+            said, _ = process.communicate(timeout=120)
+        finally:
+            process.kill()
+    assert process.returncode == status, said
+    return said

@@ -38,7 +38,10 @@ class Ratings:
 
     def part(self, rows: slice | Tensor) -> Ratings:
         """The chosen ratings."""
-        return Ratings(self.user[rows], self.movie[rows], self.rating[rows], self.time[rows])
+        columns = (self.user, self.movie, self.rating, self.time)
+        if isinstance(rows, slice):
+            return Ratings(*(column[rows] for column in columns))
+        return Ratings(*(column.index_select(0, rows) for column in columns))
 
     def to(self, device: torch.device) -> Ratings:
         """The ratings on another device."""

@@ -64,7 +64,7 @@ def gather(settings: Settings) -> dict[str, Any]:
     meta = files.read_meta()
     inspected = files.read_json(files.METRICS / "inspect.json")
     weights = files.require(files.MODEL / "model.safetensors")
-    told = settings.model.genres and genres.height > 0
+    model = settings.in_effect(meta.has_time, genres.height)
     kept = settings.model_dump(mode="json", exclude={"inspect", "tracking"})
     del kept["data"]["path"]  # where a person keeps files is nobody's business
     if meta.source != "planted":
@@ -77,7 +77,7 @@ def gather(settings: Settings) -> dict[str, Any]:
         "source": meta.source,
         "name": _name(meta.source),
         "grouplens": GROUPLENS,
-        "time": settings.model.time and meta.has_time and settings.split.strategy != "temporal",
+        "time": model.time,
         "megabytes": weights.stat().st_size / 1e6,
         "prepared": files.read_json(files.METRICS / "prepare.json"),
         "sides": files.read_json(files.METRICS / "split.json")["sides"],
@@ -98,7 +98,7 @@ def gather(settings: Settings) -> dict[str, Any]:
         "user": users["user_id"][0],
         "movie": movies["movie_id"][counts["movie"][0]],
         "genre": genres.sort("ratings", descending=True, maintain_order=True)["name"][0]
-        if told
+        if model.genres
         else None,
     }
 

@@ -214,13 +214,11 @@ def read_revision(name: str) -> Learnt:
     scores = {}
     contents = {path: read_json(name, commit, path) for path in (INSPECTION, EVALUATION)}
     for score, (path, key) in SCORES.items():
-        value = contents[path]
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
+        value = files.value_at(contents[path], key)
         if value is not None:
             scores[score] = value
     values, low, high = cells
-    settings = flatten(read_yaml(name, commit, Path("params.yaml")))
+    settings = files.flatten(read_yaml(name, commit, Path("params.yaml")) or {})
     return Learnt(name, genres, values, low, high, scores, settings)
 
 
@@ -305,20 +303,10 @@ def read_yaml(name: str, commit: str | None, path: Path) -> Any:
         content = YAML(typ="safe", pure=True).load(text or "")
         if content is not None and not isinstance(content, dict):
             raise YAMLError("it holds no settings by name")
+        json.dumps(content, default=str)  # refuses what an alias puts into itself
         return content
-    except (YAMLError, RecursionError) as error:
+    except (YAMLError, RecursionError, TypeError, ValueError) as error:
         raise InputError(f"{name}: {path} is not valid YAML: {error}") from None
-
-
-def flatten(sections: dict[str, Any] | None) -> dict[str, Any]:
-    """Settings as `section.key`."""
-    flat: dict[str, Any] = {}
-    for section, value in (sections or {}).items():
-        if isinstance(value, dict):
-            flat |= {f"{section}.{key}": item for key, item in value.items()}
-        else:
-            flat[section] = value
-    return flat
 
 
 def git(*arguments: str) -> str | None:

@@ -247,6 +247,17 @@ def locks() -> Iterator[Finding]:
             yield Finding(False, f"{folder} is left of a killed experiment", f"rm -rf {folder}")
 
 
+def run_cache(folder: Path = Path(".dvc/cache/runs")) -> Iterator[Finding]:
+    """What a killed DVC left empty in its memory of runs, over which the next one stumbles."""
+    empty = [path for path in folder.glob("*/*") if path.is_dir() and not any(path.iterdir())]
+    if empty:
+        what = (
+            f"{empty[0]} is empty, left of a killed DVC: the next run fails with `join() argument "
+            "must be str`"
+        )
+        yield Finding(True, what, f"find {folder} -mindepth 1 -type d -empty -delete")
+
+
 def remote() -> Iterator[Finding]:
     """Whether results can be shared."""
     done = run("dvc", "remote", "list")
@@ -267,7 +278,10 @@ def disk(least: float = LEAST_GB, tight: float = TIGHT_GB) -> Iterator[Finding]:
         )
 
 
-CHECKS = (environment, repository, git_lock, sources, changes, settings, queue, locks, remote, disk)
+CHECKS = (
+    environment, repository, git_lock, sources, changes, settings, queue, locks, run_cache, remote,
+    disk,
+)  # fmt: skip
 
 
 def main() -> int:

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,6 +57,11 @@ class Side(NamedTuple):
     movie: np.ndarray
     rating: np.ndarray
     timestamp: np.ndarray
+
+    @classmethod
+    def of(cls, ratings: pl.DataFrame) -> Side:
+        """The columns of canonical ratings."""
+        return cls(*(ratings[column].to_numpy() for column in RATINGS_SCHEMA))
 
 
 _MAKER = {
@@ -228,6 +233,24 @@ def read_json(path: Path) -> Any:
     """The content of a JSON file that a stage made."""
     with _whole(path) as whole:
         return json.loads(whole.read_text(encoding="utf-8"))
+
+
+def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings or metrics under the names that DVC gives them, as in test.rmse."""
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def value_at(content: Any, name: str) -> Any:
+    """The value of nested metrics that has such a name, or None where there is none."""
+    for key in name.split("."):
+        content = content.get(key) if isinstance(content, Mapping) else None
+    return content
 
 
 def write_table(path: Path, table: pl.DataFrame) -> None:

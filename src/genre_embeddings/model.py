@@ -64,15 +64,9 @@ def genre_sets(movies: pl.DataFrame, genres: int) -> torch.Tensor:
 def build_network(
     settings: Settings, train: Ratings, membership: torch.Tensor, users: int, meta: files.Meta
 ) -> Network:
-    """An untrained network for these training ratings, its weights drawn from the seed.
-
-    `model.time` takes effect only where the data hold times and the split does not cut by time:
-    ratings that are all newer than the training ratings have no neighbours in time among them.
-    """
-    time = settings.model.time and meta.has_time and settings.split.strategy != "temporal"
-    genres = settings.model.genres and membership.shape[1] > 0
+    """An untrained network for these training ratings, its weights drawn from the seed."""
     return Network(
-        settings.model.model_copy(update={"time": time, "genres": genres}),
+        settings.in_effect(meta.has_time, membership.shape[1]),
         settings.train.replicas,
         train,
         membership,

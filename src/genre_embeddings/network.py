@@ -37,10 +37,10 @@ STARS = 4.5
 """Width of MovieLens's scale, 0.5 to 5: whatever scale the ratings have, its stars are learnt."""
 WINDOW = 16
 """W, ratings looked at before and after in time."""
+WORTH_HOLDING = 10
+"""All histories are summed before predicting if they have fewer entries than this for each one."""
 AT_ONCE = 65_536
 """Ratings, or rows whose histories are summed, at once where there may be millions."""
-WORTH_HOLDING = 10
-"""They are, if they have fewer entries than this for each prediction that is asked for."""
 SCALES = (60.0, 600.0, 86_400.0)
 """First time scales, in seconds; learnt from there."""
 APART = 1 << 39
@@ -150,9 +150,10 @@ class Table(nn.Module):
             rows = torch.arange(len(whole), device=whole.device)[rows]
         if isinstance(rows, slice):
             return whole[rows]
-        if not torch.is_grad_enabled():
-            return whole.index_select(0, rows)  # the same, faster
-        return Rows.apply(whole, rows) if self.sparse else whole[rows]
+        if self.sparse and torch.is_grad_enabled():
+            return Rows.apply(whole, rows)
+        # As whole[rows], but the way back takes half the time or less and sums in one order.
+        return whole.index_select(0, rows)
 
     def mix(self, weights: Tensor, generator: Generator | None) -> Tensor:
         """Weighted sums of all rows, (B, R, C), sampled at the sum; weights (B, rows)."""
@@ -253,13 +254,13 @@ class History(nn.Module):
     def _sums(self, table: Table, spread: bool, rows: Tensor) -> Tensor:
         """Sums over the histories of rows: of means and, if `spread`, of variances, (B, X)."""
         if self.held is not None:
-            return self.held[rows, : (1 + spread) * table.mean[0].numel()]
+            return self.held.index_select(0, rows)[:, : (1 + spread) * table.mean[0].numel()]
         dense = table.mean.flatten(1)  # (columns, R*D)
         if spread:
             dense = torch.cat([dense, table.variance.flatten(1)], 1)  # (columns, 2*R*D)
         if len(self.entries) <= WHOLE_HISTORY:
             lists = (self.starts, self.entries, self.back_starts, self.back_entries)
-            return Pool.apply(dense, *lists)[rows]
+            return Pool.apply(dense, *lists).index_select(0, rows)
         which, back = rows.unique(return_inverse=True)
         count = self.starts.diff()[which]
         offsets = count.cumsum(0) - count
@@ -284,14 +285,14 @@ class History(nn.Module):
         sums = self._sums(table, sample is not None, rows)
         sums = sums.unflatten(1, (-1, *table.mean.shape[1:]))
         mean, variance = sums[:, 0], sums[:, -1]  # (B, R, D); the second means nothing unsampled
-        count = self.starts.diff()[rows]  # (B,)
+        count = self.starts[rows + 1] - self.starts[rows]  # (B,)
         if own is not None:
             left = self.kept[own] & (count > 0)  # (B,) the unknown movie has no history to leave
             count = count - left.long()
             column, left = self.columns[own], left.to(mean.dtype)[:, None, None]
-            mean = mean - left * table.mean[column]
+            mean = mean - left * table.mean.index_select(0, column)
             if sample is not None:
-                own_variance = (2 * table.log_std[column]).exp()
+                own_variance = (2 * table.log_std.index_select(0, column)).exp()
                 variance = (variance - left * own_variance).clamp(min=0)
         count = count.clamp(min=1).to(mean.dtype)[:, None, None]  # (B, 1, 1)
         pooled = mean / count.sqrt()

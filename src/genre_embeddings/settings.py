@@ -211,6 +211,18 @@ class Settings(Section):
     inspect: InspectSettings
     tracking: TrackingSettings
 
+    def in_effect(self, has_time: bool, genres: int) -> ModelSettings:
+        """The settings of the network, less what these data and this split do not allow.
+
+        `model.time` takes effect only where the data hold times and the split does not cut by
+        time: ratings that are all newer than the training ratings have no neighbours in time
+        among them. `model.genres` does only where there are genres.
+        """
+        time = self.model.time and has_time and self.split.strategy != "temporal"
+        return self.model.model_copy(
+            update={"time": time, "genres": self.model.genres and genres > 0}
+        )
+
 
 def load_settings(path: Path | str = "params.yaml") -> Settings:
     """Read and check the settings file.

@@ -9,6 +9,7 @@ over the parts; ids that are text enter by their BLAKE2b digest.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from genre_embeddings.errors import InputError
 from genre_embeddings.settings import SplitSettings
 
 TRAIN, VALIDATION, TEST = range(3)
+BLOCK = 1 << 18
+"""Ratings hashed at once: so many stay in the processor's cache from one step to the next."""
 
 
 def assign_sides(
@@ -39,9 +42,11 @@ def assign_sides(
         place = _fraction(_mix(movie_hash))[ratings["movie"].to_numpy()]
     else:
         user_hash = _mix(_id_hash(users["user_id"]))
-        pair = movie_hash[ratings["movie"].to_numpy()]
-        pair ^= user_hash[ratings["user"].to_numpy()]
-        place = _fraction(_mix(pair))
+        user, movie = ratings["user"].to_numpy(), ratings["movie"].to_numpy()
+        place = np.empty(user.size)
+        for low in range(0, user.size, BLOCK):
+            rows = slice(low, low + BLOCK)
+            place[rows] = _fraction(_mix(movie_hash[movie[rows]] ^ user_hash[user[rows]]))
     if settings.strategy == "temporal":
         if not meta.has_time:
             raise InputError(
@@ -67,6 +72,12 @@ def assign_sides(
     return sides
 
 
+def parts_of(ratings: pl.DataFrame, sides: np.ndarray) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Name and ratings of each side, one at a time: together they take the memory of the whole."""
+    for side, name in enumerate(files.SIDES):
+        yield name, ratings.filter(pl.Series(sides == side))
+
+
 def write_split(ratings: pl.DataFrame, sides: np.ndarray) -> dict[str, Any]:
     """Write data/split/ and return its counts, by side.
 
@@ -82,8 +93,7 @@ def write_split(ratings: pl.DataFrame, sides: np.ndarray) -> dict[str, Any]:
         for column in ("user", "movie")
     }
     with files.replacing_folder(files.SPLIT) as folder:
-        for side, name in enumerate(files.SIDES):
-            part = ratings.filter(pl.Series(sides == side))
+        for name, part in parts_of(ratings, sides):
             for column in files.RATINGS_SCHEMA:
                 files.write_column(folder / name / f"{column}.npy", part[column].to_numpy())
             counts[name] = {
@@ -92,7 +102,7 @@ def write_split(ratings: pl.DataFrame, sides: np.ndarray) -> dict[str, Any]:
             }
             for column in ("user", "movie"):
                 index = part[column].to_numpy()
-                seen = np.unique(index)
+                seen = np.flatnonzero(np.bincount(index))
                 cold = int(np.count_nonzero(~warm[column][seen]))
                 counts[name] |= {
                     f"{column}s": seen.size,

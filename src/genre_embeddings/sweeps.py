@@ -35,7 +35,6 @@ from genre_embeddings.comparison import (
     INSPECTION,
     WORKSPACE,
     experiments,
-    flatten,
     git,
     read_json,
     read_yaml,
@@ -293,7 +292,8 @@ def _read_run(name: str, commit: str | None) -> Run:
     stages = lock.get("stages", {})
     settings: dict[str, Any] = {}
     for stage in ("prepare", "split", "inspect", "train"):  # train's own go before inspect's
-        settings |= flatten(stages.get(stage, {}).get("params", {}).get("params.yaml"))
+        params = stages.get(stage, {}).get("params", {}).get("params.yaml")
+        settings |= files.flatten(params or {})
     model = _model(stages, "train", "outs")
     contents = {
         path: read_json(name, commit, path)
@@ -302,9 +302,7 @@ def _read_run(name: str, commit: str | None) -> Run:
     }
     scores = {}
     for measure, (_, path, key) in MEASURES.items():
-        value = contents.get(path)
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
+        value = files.value_at(contents.get(path), key)
         if isinstance(value, (int, float)):
             scores[measure] = float(value)
     return Run(name, settings, scores)

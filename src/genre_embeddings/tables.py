@@ -44,7 +44,7 @@ def build_tables(source: Source, settings: DataSettings) -> Tables:
     Raises:
         InputError: a rated movie has no entry, or no rating is left.
     """
-    # Two copies of the ratings at most lie in memory at once: what a join or a sort of whole
+    # Little more than two copies of the ratings lie in memory at once: what a join of whole
     # tables would take besides is several times their size.
     ratings = source.ratings.collect(engine="streaming")
     dropped = dict(source.dropped)
@@ -167,10 +167,8 @@ def _indexed(ratings: pl.DataFrame, users: pl.DataFrame, rated: pl.DataFrame) ->
         "rating": ratings["rating"].to_numpy(),
         "timestamp": ratings["timestamp"].to_numpy(),
     }
-    order = np.lexsort((columns["movie"], columns["timestamp"], columns["user"]))
-    for name in columns:
-        columns[name] = columns[name][order]
-    return pl.DataFrame(columns, schema=files.RATINGS_SCHEMA)
+    found = pl.DataFrame(columns, schema=files.RATINGS_SCHEMA)
+    return found.sort("user", "timestamp", "movie")  # no two rows are alike in all three
 
 
 def _top_movies(ratings: pl.DataFrame, count: int) -> pl.DataFrame:

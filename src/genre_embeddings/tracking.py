@@ -15,7 +15,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -85,10 +85,10 @@ def log_run(settings: Settings) -> str:
 def _log(client: mlflow.MlflowClient, experiment: str, settings: Settings) -> str:
     from mlflow.entities import Metric, Param, RunTag
 
-    params = dict(_flat(settings.model_dump(mode="json", exclude={"tracking"})))
+    params = files.flatten(settings.model_dump(mode="json", exclude={"tracking"}))
     found: dict[str, Any] = {}
     for stage in METRICS:
-        found |= _flat(files.read_json(files.METRICS / f"{stage}.json"))
+        found |= files.flatten(files.read_json(files.METRICS / f"{stage}.json"))
     key = _key(params, found)
     uri = settings.tracking.mlflow_uri
 
@@ -147,15 +147,6 @@ def _key(params: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         with path.open("rb") as file:
             digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
-
-
-def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested values under the names that DVC gives them, as in test.rmse."""
-    for key, value in content.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def _name(name: str) -> str:

@@ -6,7 +6,6 @@ and Hutter, 2017); early stopping on validation error with the best weights kept
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
@@ -332,20 +331,16 @@ class CheckpointFile(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: Any, path: Any, storage_options: Any = None) -> None:  # noqa: ARG002
         """Write beside the place and move there."""
-        fresh = Path(path).with_suffix(".new")
         try:
-            with fresh.open("wb") as file:
+            with files.replacing(Path(path)) as fresh, fresh.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
-            fresh.replace(path)
-        except (OSError, RuntimeError) as error:
+        except (InputError, OSError, RuntimeError) as error:
             behind = error.__context__
             if isinstance(behind, (KeyboardInterrupt, SystemExit)):
                 raise behind from None  # torch closes the file, which is half written, and fails
             print(f"no checkpoint was written: {error}", file=sys.stderr, flush=True)
-            with contextlib.suppress(OSError):
-                fresh.unlink(missing_ok=True)
 
 
 class Recorder(lightning.Callback):
