@@ -1,7 +1,8 @@
 """Start-up and DVC: `python -m benchmarks.pipeline_times [--doc]`.
 
 Start-up: seconds that each stage spends on imports (`-X importtime`), and whether torch is among
-them. DVC: `dvc repro` and a cached `dvc exp run` in a clone of the last commit.
+them. DVC, in a clone of the last commit: its own start, `dvc repro` stage by stage, and a cached
+`dvc exp run`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from benchmarks.measuring import ROOT, Row, report
 from benchmarks.scaling import STAGES, write_params
 
 SMALLEST = 10_000
+ALL_STAGES = ("check", *STAGES, "publish")
 
 
 def imports_of(stage: str, folder: Path) -> Row:
@@ -37,15 +39,27 @@ def imports_of(stage: str, folder: Path) -> Row:
     return {"what": f"stage {stage}", "clock s": wall, "of it imports": seconds, "torch": torch}
 
 
-def timed_dvc(clone: Path, *arguments: str) -> Row:
-    """Seconds of a DVC command in a clone."""
+def timed_dvc(clone: Path, *arguments: str) -> tuple[float, dict[str, float]]:
+    """Seconds of a DVC command in a clone, and of each stage that it runs or passes over."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    start = time.perf_counter()
-    subprocess.run(
+    seconds: dict[str, float] = {}
+    stage, begun = "", time.perf_counter()
+    start = begun
+    with subprocess.Popen(
         [sys.executable, "-m", "dvc", *arguments],
-        cwd=clone, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"PATH": path},
-    )  # fmt: skip
-    return {"what": f"dvc {' '.join(arguments)}", "clock s": time.perf_counter() - start}
+        cwd=clone, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1"},
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        for line in process.stdout:
+            if found := re.match(r"(?:Running stage|Stage) '(\w+)'", line):
+                now = time.perf_counter()
+                seconds[stage] = now - begun
+                stage, begun = found[1], now
+    if process.returncode:
+        sys.exit(f"error: dvc {' '.join(arguments)} ended with {process.returncode}.")
+    end = time.perf_counter()
+    return end - start, seconds | {stage: end - begun}
 
 
 def main() -> None:
@@ -57,14 +71,26 @@ def main() -> None:
         folder = Path(name)
         write_params(folder, SMALLEST)
         (folder / "data/raw").mkdir(parents=True)
-        rows = [imports_of(stage, folder) for stage in STAGES]
+        rows = [imports_of(stage, folder) for stage in ALL_STAGES]
         if not options.imports_alone:
             clone = folder / "clone"
             subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
-            rows.append(timed_dvc(clone, "repro") | {"what": "dvc repro, all stages"})
-            rows.append(timed_dvc(clone, "repro") | {"what": "dvc repro, nothing changed"})
-            subprocess.run([sys.executable, "-m", "dvc", "exp", "run"], cwd=clone, check=False)
-            rows.append(timed_dvc(clone, "exp", "run") | {"what": "dvc exp run, all cached"})
+            rows.append({"what": "dvc --version", "clock s": timed_dvc(clone, "--version")[0]})
+            # As a new clone: the results are in git, and the models in nobody's cache.
+            whole, stages = timed_dvc(clone, "repro")
+            rows.append({"what": "dvc repro, all stages", "clock s": whole})
+            rows += [
+                {"what": f"of it {stage or 'before the first'}", "clock s": seconds}
+                for stage, seconds in stages.items()
+            ]
+            for what, arguments in (
+                ("dvc repro, nothing changed", ("repro",)),
+                ("dvc exp run, nothing changed", ("exp", "run")),
+                ("dvc exp run, another seed", ("exp", "run", "-S", "seed=1")),
+                ("dvc exp run, another seed, all cached", ("exp", "run", "-S", "seed=1")),
+            ):
+                rows.append({"what": what, "clock s": timed_dvc(clone, *arguments)[0]})
+                subprocess.run(["git", "checkout", "--quiet", "."], cwd=clone, check=True)
     notes = "`python -m benchmarks.pipeline_times`; stages on a world of 10,000 ratings."
     report("speed-startup", "Start-up and DVC", notes, rows, options.doc)
 
