@@ -362,8 +362,9 @@ class Session(nn.Module):
         inside &= distance < APART
         distance = distance.float().masked_fill(~inside, NEVER)[:, None, None]  # (B, 1, 1, 2W)
         rate = (-self.log_scale).exp()[:, :, None]  # (R, S, 1)
-        kernel = (distance * -rate).clamp(min=FAINT).exp()  # (B, R, S, 2W)
-        residual = self.residuals[at].transpose(1, 2)[:, :, None]  # (B, R, 1, 2W)
+        kernel = (distance * -rate).clamp_(min=FAINT).exp_()  # (B, R, S, 2W)
+        residual = self.residuals.index_select(0, at.flatten()).unflatten(0, at.shape)
+        residual = residual.transpose(1, 2)[:, :, None]  # (B, R, 1, 2W)
         return (kernel * residual).sum(-1) / (kernel.sum(-1) + self.log_lambda.exp())
 
 
