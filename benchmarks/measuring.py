@@ -12,7 +12,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks/results"
-PAGE = ROOT / "docs/speed.md"
+PAGE, NOTES = ROOT / "docs/speed.md", ROOT / "docs/speed.notes.md"
 
 Row = dict[str, Any]
 
@@ -58,11 +58,7 @@ def report(name: str, title: str, notes: str, rows: list[Row], doc: bool) -> Non
             f"{table(part['rows'])}\n"
             for part in parts
         )
-        PAGE.parent.mkdir(exist_ok=True)
-        PAGE.write_text(
-            "# Speed, measured\n\nWritten by the commands that it names, with `--doc`; times of a "
-            "shared machine\nare worth their ratios.\n\n" + "\n".join(sections)
-        )
+        PAGE.write_text("\n".join([NOTES.read_text(), *sections]))
         print(f"wrote {PAGE.relative_to(ROOT)}")
 
 

@@ -271,7 +271,7 @@ def predict(
     """
     device = next(network.parameters()).device
     generator = torch.Generator(device).manual_seed(seed_of(seed, 2))
-    means, deviations = [], []
+    mean, deviation = np.empty((2, len(user)), np.float32)
     with network.holding(len(user)):
         for rows in Slices(len(user), PREDICTION_BATCH):
             users, movies = (
@@ -282,7 +282,7 @@ def predict(
                 None if time is None else torch.from_numpy(time[rows].astype(np.int64)).to(device)
             )
             positions = torch.arange(rows.start, rows.stop, device=device) if own else None
-            mean, deviation = network.predict(
+            found = network.predict(
                 users,
                 movies,
                 times,
@@ -291,6 +291,5 @@ def predict(
                 samples=draws,
                 generator=generator,
             )
-            means.append(mean.cpu().numpy())
-            deviations.append(deviation.cpu().numpy())
-    return np.concatenate(means), np.concatenate(deviations)
+            mean[rows], deviation[rows] = (part.cpu().numpy() for part in found)
+    return mean, deviation

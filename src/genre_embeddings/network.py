@@ -85,6 +85,15 @@ def root(variance: Tensor) -> Tensor:
     return (variance + 1e-10).sqrt()
 
 
+def gather(whole: Tensor, rows: Tensor) -> Tensor:
+    """Rows of a tensor, (B, ...); on the way back a row's gradients are summed in a fixed order.
+
+    Both ways do the same. On a CPU the second takes half the time or less, and on a GPU only the
+    first keeps the order.
+    """
+    return whole[rows] if whole.is_cuda else whole.index_select(0, rows)
+
+
 class Rows(torch.autograd.Function):
     """Rows of a parameter whose gradient is sparse: it names the rows, and no other is touched."""
 
@@ -152,8 +161,7 @@ class Table(nn.Module):
             return whole[rows]
         if self.sparse and torch.is_grad_enabled():
             return Rows.apply(whole, rows)
-        # As whole[rows], but the way back takes half the time or less and sums in one order.
-        return whole.index_select(0, rows)
+        return gather(whole, rows)
 
     def mix(self, weights: Tensor, generator: Generator | None) -> Tensor:
         """Weighted sums of all rows, (B, R, C), sampled at the sum; weights (B, rows)."""
@@ -254,13 +262,13 @@ class History(nn.Module):
     def _sums(self, table: Table, spread: bool, rows: Tensor) -> Tensor:
         """Sums over the histories of rows: of means and, if `spread`, of variances, (B, X)."""
         if self.held is not None:
-            return self.held.index_select(0, rows)[:, : (1 + spread) * table.mean[0].numel()]
+            return gather(self.held, rows)[:, : (1 + spread) * table.mean[0].numel()]
         dense = table.mean.flatten(1)  # (columns, R*D)
         if spread:
             dense = torch.cat([dense, table.variance.flatten(1)], 1)  # (columns, 2*R*D)
         if len(self.entries) <= WHOLE_HISTORY:
             lists = (self.starts, self.entries, self.back_starts, self.back_entries)
-            return Pool.apply(dense, *lists).index_select(0, rows)
+            return gather(Pool.apply(dense, *lists), rows)
         which, back = rows.unique(return_inverse=True)
         count = self.starts.diff()[which]
         offsets = count.cumsum(0) - count
@@ -290,9 +298,9 @@ class History(nn.Module):
             left = self.kept[own] & (count > 0)  # (B,) the unknown movie has no history to leave
             count = count - left.long()
             column, left = self.columns[own], left.to(mean.dtype)[:, None, None]
-            mean = mean - left * table.mean.index_select(0, column)
+            mean = mean - left * gather(table.mean, column)
             if sample is not None:
-                own_variance = (2 * table.log_std.index_select(0, column)).exp()
+                own_variance = (2 * gather(table.log_std, column)).exp()
                 variance = (variance - left * own_variance).clamp(min=0)
         count = count.clamp(min=1).to(mean.dtype)[:, None, None]  # (B, 1, 1)
         pooled = mean / count.sqrt()
@@ -363,7 +371,7 @@ class Session(nn.Module):
         distance = distance.float().masked_fill(~inside, NEVER)[:, None, None]  # (B, 1, 1, 2W)
         rate = (-self.log_scale).exp()[:, :, None]  # (R, S, 1)
         kernel = (distance * -rate).clamp_(min=FAINT).exp_()  # (B, R, S, 2W)
-        residual = self.residuals.index_select(0, at.flatten()).unflatten(0, at.shape)
+        residual = gather(self.residuals, at.flatten()).unflatten(0, at.shape)  # (B, 2W, R)
         residual = residual.transpose(1, 2)[:, :, None]  # (B, R, 1, 2W)
         return (kernel * residual).sum(-1) / (kernel.sum(-1) + self.log_lambda.exp())
 
