@@ -79,8 +79,8 @@ def main() -> None:
     rows = [row(name, network, made) for name, (network, made) in ways.items()]
     notes = (
         f"`python -m benchmarks.inference --threads {options.threads}`: {USERS:,} users, "
-        f"{MOVIES:,} movies; ratings in the fastest of {ROUNDS} rounds, top 10 extrapolated from 50 "
-        "users; CPU seconds where threads is 1."
+        f"{MOVIES:,} movies; ratings in the fastest of {ROUNDS} rounds, top 10 extrapolated from "
+        "50 users; CPU seconds where threads is 1."
     )
     report("speed-inference", "Prediction", notes, rows, options.doc)
     if options.profile:
