@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
@@ -43,7 +44,18 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """End when DVC was killed: later, this stage would write over the outputs of the next run."""
-    while os.getppid() == parent:
-        time.sleep(0.1)
+    """End when DVC was killed: later, this stage would write over the outputs of the next run.
+
+    DVC runs a stage's command by the shell that SHELL names. Some shells give their place to the
+    command (bash), others wait for it and outlive DVC (dash, which is /bin/sh of Debian).
+    """
+    import psutil
+
+    with suppress(psutil.NoSuchProcess):
+        started, starter = psutil.Process(), psutil.Process(parent)
+        if "-c" in starter.cmdline() and starter.cmdline()[-1].startswith("python -m stages."):
+            started = starter
+        dvc = started.ppid()
+        while started.ppid() == dvc:
+            time.sleep(0.1)
     os._exit(1)

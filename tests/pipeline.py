@@ -58,12 +58,12 @@ class Project:
         command = (sys.executable, "-m", "dvc", *arguments, "--json")
         return json.loads(self._run(command, 0, subprocess.PIPE))
 
-    def start_dvc(self, *arguments: str) -> subprocess.Popen[str]:
+    def start_dvc(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Run `dvc` in a process group of its own, and do not wait for it."""
         return subprocess.Popen(
             [sys.executable, "-m", "dvc", *arguments],
             cwd=self.folder,
-            env=self.environment(),
+            env=self.environment() | environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
