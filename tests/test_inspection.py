@@ -63,6 +63,8 @@ def test_what_is_planted_is_found(settings, in_tmp):
     page = (in_tmp / "report.html").read_text()
     assert page.count("<section") == 3
     assert "Value: pass" in page
+    assert "<b>truth</b>: as planted." in page
+    assert "<b>genome</b>" not in page
 
 
 def test_a_model_without_genres_is_inconclusive(settings, in_tmp):

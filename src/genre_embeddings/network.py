@@ -270,7 +270,7 @@ class History(nn.Module):
             lists = (self.starts, self.entries, self.back_starts, self.back_entries)
             return gather(Pool.apply(dense, *lists), rows)
         which, back = rows.unique(return_inverse=True)
-        count = self.starts.diff()[which]
+        count = self.starts[which + 1] - self.starts[which]
         offsets = count.cumsum(0) - count
         picks = torch.arange(int(count.sum()), device=rows.device)
         picks += (self.starts[which] - offsets).repeat_interleave(count)

@@ -28,6 +28,17 @@ table { border-collapse: collapse; font-size: .9rem } td, th { padding: .15rem .
 img { max-width: 100% } details { margin: .5rem 0 } .note { color: #555 }
 """
 
+PANELS = {
+    "learnt": "by the model's answers; a dot marks a cell that is not told from zero.",
+    "taste": "by ratings that trained nothing.",
+    "catalogue": "by shared movies, which the model sees, so it proves nothing.",
+    "genome": "by the tags of movies that have one of the two genres.",
+    "truth": "as planted.",
+    "cosine": "of the embeddings themselves, shown because people expect it; it changes with the "
+    "basis while the predictions stay the same.",
+}
+"""What each picture of similarities shows, by its title."""
+
 
 def write_report(answer: Answer, pictures: list[Path], path: Path) -> None:
     """Write the page as a single HTML file that needs nothing from outside.
@@ -52,14 +63,12 @@ def write_report(answer: Answer, pictures: list[Path], path: Path) -> None:
         data = base64.b64encode(picture.read_bytes()).decode()
         parts.append(f"<p><img alt='{picture.stem}' src='data:image/png;base64,{data}'></p>")
     if answer.matrices:
+        shown = " ".join(
+            f"<b>{name}</b>: {text}" for name, text in PANELS.items() if name in answer.matrices
+        )
         parts.append(
             "<p class='note'>Similarity of two genres: how far users who like one more than usual "
-            "like the other more, too. <b>learnt</b>: by the model's answers; a dot marks a cell "
-            "that is not told from zero. <b>taste</b>: by ratings that trained nothing. "
-            "<b>catalogue</b>: by shared movies, which the model sees, so it proves nothing. "
-            "<b>genome</b>: by the tags of movies that have one of the two genres. "
-            "<b>truth</b>: as planted. <b>cosine</b>: of the embeddings themselves, shown because "
-            "people expect it; it changes with the basis while the predictions stay the same.</p>"
+            f"like the other more, too. {shown}</p>"
         )
     if answer.neighbours:
         parts.append(_neighbours(answer))
