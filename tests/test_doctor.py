@@ -182,6 +182,19 @@ def test_run_cache_of_a_killed_dvc(project):
     project.dvc("repro", "check")
 
 
+def test_half_copies_of_a_killed_dvc(project):
+    left = project.folder / "plots/train/.DjRGt5peo04ojoI2Mx9pQQ.tmp"
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.touch()
+    assert [*doctor.leftovers()] == []
+    minutes_ago = time.time() - 120
+    os.utime(left, (minutes_ago, minutes_ago))
+    (finding,) = doctor.leftovers()
+    assert not finding.broken
+    mend(project, finding)
+    assert not left.exists()
+
+
 def test_killed_queue(project):
     assert [*doctor.queue()] == []
     stage = project.folder / "stages/check.py"

@@ -258,6 +258,19 @@ def run_cache(folder: Path = Path(".dvc/cache/runs")) -> Iterator[Finding]:
         yield Finding(True, what, f"find {folder} -mindepth 1 -type d -empty -delete")
 
 
+def leftovers() -> Iterator[Finding]:
+    """Half copies of outputs that a killed DVC left among those that git sees."""
+    found = [
+        path
+        for folder in ("metrics", "plots")
+        for path in sorted(Path(folder).rglob(".*.tmp"))
+        if re.fullmatch(r"\.[\w-]{22}\.tmp", path.name)
+        and time.time() - path.stat().st_mtime > 60  # a younger one may be on its way
+    ]
+    for path in found:
+        yield Finding(False, f"{path} is left of a killed DVC", f"rm {shlex.quote(str(path))}")
+
+
 def remote() -> Iterator[Finding]:
     """Whether results can be shared."""
     done = run("dvc", "remote", "list")
@@ -279,8 +292,8 @@ def disk(least: float = LEAST_GB, tight: float = TIGHT_GB) -> Iterator[Finding]:
 
 
 CHECKS = (
-    environment, repository, git_lock, sources, changes, settings, queue, locks, run_cache, remote,
-    disk,
+    environment, repository, git_lock, sources, changes, settings, queue, locks, run_cache,
+    leftovers, remote, disk,
 )  # fmt: skip
 
 
