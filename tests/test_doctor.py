@@ -257,7 +257,7 @@ def test_environment(project, tmp_path, monkeypatch):
     for version in ("1.0", "2.0"):
         make_wheel(tmp_path, version)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setenv("PIP_FIND_LINKS", tmp_path.as_uri())
     (project.folder / "pyproject.toml").write_text(
         '[project]\ndependencies = ["tiny>=1"]\noptional-dependencies.dev = []\n'
     )

@@ -1,5 +1,6 @@
 """docs/remotes.md followed by two people, over a folder and over a server that speaks like S3."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ def server() -> Iterator[str]:
 def team(server: str, base: Project, tmp_path_factory: pytest.TempPathFactory) -> Team:
     folder = tmp_path_factory.mktemp("team")
     project = base.copy(folder / "project")
-    places = {"/mnt/team": str(folder), "https://s3.example.org": server}
+    places = {"/mnt/team": shlex.quote(str(folder)), "https://s3.example.org": server}
     main = project.results()
     follow(project, commands("A folder as remote", places) + commands("S3 as remote", places))
     experiment, *back = commands("Handing on", places)[:-3]

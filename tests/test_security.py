@@ -121,11 +121,11 @@ AUDIT = """
 import sys
 folder = sys.argv.pop(1)
 def hook(event, arguments):
-    said = " ".join(map(str, arguments[:2]))
+    said = "\\t".join(map(str, arguments[:2]))
     if event in ("subprocess.Popen", "os.system", "os.exec", "pickle.find_class"):
-        print("EVENT", event, said)
+        print("EVENT", event, said, sep="\\t")
     if event in ("open", "import", "exec", "compile", "ctypes.dlopen") and folder in said:
-        print("EVENT", event, said)
+        print("EVENT", event, said, sep="\\t")
 from genre_embeddings import using
 from pathlib import Path
 sys.path.insert(0, folder)  # as it is where the folder is also the working directory
@@ -149,9 +149,9 @@ def test_opening_a_model_runs_nothing_of_its_folder(tmp_path):
         env={"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     events = [line for line in done.stdout.splitlines() if line.startswith("EVENT")]
-    opened = {Path(line.split()[2]).name for line in events}
+    opened = {Path(line.split("\t")[2]).name for line in events}
     assert opened == {"model.safetensors", "tables.json"}
-    assert all(line.startswith("EVENT open ") for line in events)
+    assert all(line.startswith("EVENT\topen\t") for line in events)
 
 
 FOR_GPUS = re.compile(r"(nvidia|cuda)-|triton$")
