@@ -32,6 +32,7 @@ os.environ.setdefault("POLARS_MAX_THREADS", "1")  # small files: more threads on
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 import numpy as np
+from tqdm import tqdm
 
 from genre_embeddings.errors import InputError
 from genre_embeddings.settings import DataSettings, load_settings
@@ -953,7 +954,7 @@ def main() -> None:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
         for (name, kind, inputs, _), (parsed, wrong) in zip(
-            jobs, pool.map(series, jobs), strict=True
+            jobs, tqdm(pool.map(series, jobs), total=len(jobs), unit="series"), strict=True
         ):
             results[name, kind] = parsed, inputs - parsed - len(wrong), len(wrong)
             for outcome in wrong[:5]:
