@@ -53,7 +53,7 @@ def _end_with(parent: int) -> None:
 
     with suppress(psutil.NoSuchProcess):
         started, starter = psutil.Process(), psutil.Process(parent)
-        if "-c" in starter.cmdline() and starter.cmdline()[-1].startswith("python -m stages."):
+        if any(part.startswith("python -m stages.") for part in starter.cmdline()):  # a shell
             started = starter
         dvc = started.ppid()
         while started.ppid() == dvc:

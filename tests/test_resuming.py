@@ -246,8 +246,8 @@ def test_when_dvc_is_killed_its_stage_ends_and_the_next_run_goes_on(base, tmp_pa
     whole.dvc("repro")
     done = 0
     # A shell that gives its place to the stage, and one that stays between DVC and the stage
-    for shell in (shutil.which("bash"), "/bin/sh"):
-        with killed.start_dvc("repro", SHELL=shell or "/bin/sh") as process:
+    for shell in (shutil.which("bash") or "/bin/sh", "/bin/sh"):
+        with killed.start_dvc("repro", SHELL=shell) as process:
             wait_for(lambda done=done: epochs_done(killed.folder) > done + 3, process)
             os.kill(process.pid, signal.SIGKILL)
             process.communicate()

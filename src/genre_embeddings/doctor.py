@@ -242,8 +242,8 @@ def locks() -> Iterator[Finding]:
                 yield Finding(True, what, f"rm {path}")
     homes = [home for home in map(_home, Path("/proc").glob("[0-9]*")) if home]
     for folder in sorted((*RUNS.glob("tmp*"), *RUNS.glob("standalone/tmp*"))):
-        old = time.time() - folder.stat().st_mtime > 60  # a younger one may be on its way
-        if old and homes and not any(folder.resolve() in (home, *home.parents) for home in homes):
+        used = any(folder.resolve() in (home, *home.parents) for home in homes)
+        if homes and not used and _old(folder):
             yield Finding(False, f"{folder} is left of a killed experiment", f"rm -rf {folder}")
 
 
@@ -260,15 +260,9 @@ def run_cache(folder: Path = Path(".dvc/cache/runs")) -> Iterator[Finding]:
 
 def leftovers() -> Iterator[Finding]:
     """Half copies of outputs that a killed DVC left among those that git sees."""
-    found = [
-        path
-        for folder in ("metrics", "plots")
-        for path in sorted(Path(folder).rglob(".*.tmp"))
-        if re.fullmatch(r"\.[\w-]{22}\.tmp", path.name)
-        and time.time() - path.stat().st_mtime > 60  # a younger one may be on its way
-    ]
-    for path in found:
-        yield Finding(False, f"{path} is left of a killed DVC", f"rm {shlex.quote(str(path))}")
+    for path in sorted((*Path("metrics").rglob(".*.tmp"), *Path("plots").rglob(".*.tmp"))):
+        if re.fullmatch(r"\.[\w-]{22}\.tmp", path.name) and _old(path):
+            yield Finding(False, f"{path} is left of a killed DVC", f"rm {shlex.quote(str(path))}")
 
 
 def remote() -> Iterator[Finding]:
@@ -341,6 +335,14 @@ def _alive(pid: int, word: str = "") -> bool:
     else:
         shown = run("ps", "-o", "stat=,command=", "-p", str(pid)).out.strip()
     return bool(shown) and not shown.startswith("Z") and word in shown
+
+
+def _old(path: Path) -> bool:
+    """Whether a minute has passed since it was written: a younger one may be on its way."""
+    try:
+        return time.time() - path.stat().st_mtime > 60
+    except FileNotFoundError:  # it was
+        return False
 
 
 def _home(process: Path) -> Path | None:

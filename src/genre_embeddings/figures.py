@@ -43,7 +43,7 @@ def _families(labels: list[str], path: Path) -> list[str]:
     own = font_manager.get_font(font_manager.findfont(families[0]))
     missing = {ord(letter) for label in labels for letter in label} - set(own.get_charmap())
     for file, font in _fonts() if missing else []:
-        if found := missing & set(font.get_charmap()):
+        if found := missing.intersection(font.get_charmap()):
             font_manager.fontManager.addfont(file)
             families.append(font.family_name)
             missing -= found
