@@ -10,20 +10,21 @@ def main() -> None:
 
     import polars as pl
 
-    from genre_embeddings import files
-    from genre_embeddings.baselines import fit_bias
-    from genre_embeddings.batches import Ratings
-    from genre_embeddings.evaluation import Predicted, evaluate
+    from genre_embeddings import storage
+    from genre_embeddings.evaluation.bias import fit_bias
+    from genre_embeddings.evaluation.evaluate import Predicted, evaluate
     from genre_embeddings.figures import draw_histogram
-    from genre_embeddings.model import POSTERIOR_DRAWS, load_whole, predict, use_threads
+    from genre_embeddings.model.predict import POSTERIOR_DRAWS, predict
+    from genre_embeddings.model.ratings import Ratings
+    from genre_embeddings.model.serialization import load_whole, use_threads
 
     use_threads(settings.train.threads)
-    meta = files.read_meta()
+    meta = storage.read_meta()
     network, (_, movies, genres) = load_whole()
-    network.follow(Ratings.of(files.read_side("train")))
+    network.follow(Ratings.of(storage.read_side("train")))
     sides = {}
-    for name in files.SIDES:
-        side = files.read_side(name)
+    for name in storage.SIDES:
+        side = storage.read_side(name)
         mean, deviation = predict(
             network,
             side.user,
@@ -39,20 +40,20 @@ def main() -> None:
     scale = (meta.min_rating, meta.max_rating)
     result = evaluate(sides, baseline, movies, genres, scale, settings.seed)
 
-    with files.replacing_folder(files.PREDICTIONS) as folder:
+    with storage.replacing_folder(storage.PREDICTIONS) as folder:
         table = {"user": test.user, "movie": test.movie, "rating": test.rating}
         table |= {"prediction": test.mean, "deviation": test.deviation}
-        files.write_table(folder / "test.parquet", pl.DataFrame(table))
-    plots = files.PLOTS / "evaluate"
+        storage.write_table(folder / "test.parquet", pl.DataFrame(table))
+    plots = storage.PLOTS / "evaluate"
     for name in ("histogram", "reliability", "genres", "support", "calibration"):
-        files.write_rows(plots / f"{name}.json", getattr(result, name))
+        storage.write_rows(plots / f"{name}.json", getattr(result, name))
     draw_histogram(result.histogram, plots / "histogram.png")
-    files.write_metrics(files.METRICS / "evaluate.json", result.metrics)
+    storage.write_metrics(storage.METRICS / "evaluate.json", result.metrics)
     errors = result.metrics["test"]
     print(
         f"evaluated {errors['ratings']:,} test ratings: RMSE {errors['rmse']:.4f}, "
         f"user + movie bias {errors['baselines']['user_movie_bias']['rmse']:.4f} "
-        f"-> {files.METRICS / 'evaluate.json'}, {plots}"
+        f"-> {storage.METRICS / 'evaluate.json'}, {plots}"
     )
 
 

@@ -8,24 +8,24 @@ def main() -> None:
 
     settings = load_settings()
 
-    from genre_embeddings import files
-    from genre_embeddings.asking import gather
+    from genre_embeddings import storage
     from genre_embeddings.figures import draw_heatmaps
-    from genre_embeddings.inspection import inspect
-    from genre_embeddings.report import write_report
-    from genre_embeddings.resuming import Scratch
+    from genre_embeddings.inspection.inspect import inspect
+    from genre_embeddings.inspection.question import gather
+    from genre_embeddings.inspection.report import write_report
+    from genre_embeddings.training.checkpoint import Scratch
 
     with Scratch() as scratch:
         answer = inspect(gather(settings, scratch))
-        plots = files.PLOTS / "inspect"
+        plots = storage.PLOTS / "inspect"
         for name in ("similarity", "evidence", "scatter", "nulls", "map"):
-            files.write_rows(plots / f"{name}.json", getattr(answer, name))
+            storage.write_rows(plots / f"{name}.json", getattr(answer, name))
         heatmaps = plots / "heatmaps.png"
         draw_heatmaps(answer.matrices, answer.labels, answer.order, answer.told, heatmaps)
-        write_report(answer, [heatmaps], files.REPORT)
-        files.write_metrics(files.METRICS / "inspect.json", answer.metrics)
+        write_report(answer, [heatmaps], storage.REPORT)
+        storage.write_metrics(storage.METRICS / "inspect.json", answer.metrics)
     outcomes = ", ".join(f"{verdict.line}: {verdict.outcome}" for verdict in answer.verdicts)
-    print(f"inspected the genres ({outcomes}) -> {files.REPORT}")
+    print(f"inspected the genres ({outcomes}) -> {storage.REPORT}")
 
 
 if __name__ == "__main__":

@@ -8,21 +8,21 @@ def main() -> None:
 
     settings = load_settings()
 
-    from genre_embeddings import files
-    from genre_embeddings.sources import open_source
-    from genre_embeddings.sources.genome import genome_content
-    from genre_embeddings.tables import build_tables, truth_content, write_tables
+    from genre_embeddings import storage
+    from genre_embeddings.data.sources import open_source
+    from genre_embeddings.data.sources.genome import genome_content
+    from genre_embeddings.data.tables import build_tables, truth_content, write_tables
 
     with open_source(settings.data, settings.planted) as source:
         tables = build_tables(source, settings.data)
         genome = genome_content(source.genome, tables.movies, tables.genres)
     write_tables(tables)
-    files.write_json(files.TRUTH, truth_content(tables.genres, source.truth))
-    files.write_json(files.GENOME, genome)
-    files.write_metrics(files.METRICS / "prepare.json", tables.counts)
+    storage.write_json(storage.TRUTH, truth_content(tables.genres, source.truth))
+    storage.write_json(storage.GENOME, genome)
+    storage.write_metrics(storage.METRICS / "prepare.json", tables.counts)
     print(
         f"prepared {tables.ratings.height:,} ratings by {tables.users.height:,} users of "
-        f"{tables.movies.height:,} movies in {tables.genres.height} genres -> {files.PREPARED}"
+        f"{tables.movies.height:,} movies in {tables.genres.height} genres -> {storage.PREPARED}"
     )
 
 

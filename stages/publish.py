@@ -8,12 +8,12 @@ def main() -> None:
 
     settings = load_settings()
 
-    from genre_embeddings.card import CARD, write_card
+    from genre_embeddings.publish.card import CARD, write_card
 
     write_card(settings)
     print(f"wrote the model card -> {CARD}", flush=True)
     if settings.tracking.mlflow_uri:
-        from genre_embeddings.tracking import log_run
+        from genre_embeddings.publish.mlflow import log_run
 
         print(log_run(settings))
 

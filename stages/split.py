@@ -8,19 +8,19 @@ def main() -> None:
 
     settings = load_settings()
 
-    from genre_embeddings import files
-    from genre_embeddings.splits import assign_sides, write_split
+    from genre_embeddings import storage
+    from genre_embeddings.data.split import assign_sides, write_split
 
     ratings, users, movies = (
-        files.read_table(files.PREPARED / f"{name}.parquet")
+        storage.read_table(storage.PREPARED / f"{name}.parquet")
         for name in ("ratings", "users", "movies")
     )
-    sides = assign_sides(ratings, users, movies, files.read_meta(), settings.split, settings.seed)
+    sides = assign_sides(ratings, users, movies, storage.read_meta(), settings.split, settings.seed)
     counts = write_split(ratings, sides)
-    files.write_metrics(files.METRICS / "split.json", {"sides": counts})
-    shares = ", ".join(f"{side} {counts[side]['ratings']:,}" for side in files.SIDES)
+    storage.write_metrics(storage.METRICS / "split.json", {"sides": counts})
+    shares = ", ".join(f"{side} {counts[side]['ratings']:,}" for side in storage.SIDES)
     print(
-        f"split {ratings.height:,} ratings ({settings.split.strategy}): {shares} -> {files.SPLIT}"
+        f"split {ratings.height:,} ratings ({settings.split.strategy}): {shares} -> {storage.SPLIT}"
     )
 
 

@@ -8,20 +8,25 @@ def main() -> None:
 
     settings = load_settings()
 
-    from genre_embeddings import files
-    from genre_embeddings.batches import Ratings
-    from genre_embeddings.model import build_network, genre_sets, save_model, use_threads
-    from genre_embeddings.resuming import Scratch
-    from genre_embeddings.training import fit, is_first_process
+    from genre_embeddings import storage
+    from genre_embeddings.model.ratings import Ratings
+    from genre_embeddings.model.serialization import (
+        build_network,
+        genre_sets,
+        save_model,
+        use_threads,
+    )
+    from genre_embeddings.training.checkpoint import Scratch
+    from genre_embeddings.training.lightning import fit, is_first_process
 
     use_threads(settings.train.threads)
     movies, users, genres = (
-        files.read_table(files.PREPARED / f"{name}.parquet")
+        storage.read_table(storage.PREPARED / f"{name}.parquet")
         for name in ("movies", "users", "genres")
     )
-    train, validation = (Ratings.of(files.read_side(side)) for side in ("train", "validation"))
+    train, validation = (Ratings.of(storage.read_side(side)) for side in ("train", "validation"))
     membership = genre_sets(movies, genres.height)
-    network = build_network(settings, train, membership, users.height, files.read_meta())
+    network = build_network(settings, train, membership, users.height, storage.read_meta())
     with Scratch() as scratch:
         history, best = fit(
             network, train, validation, settings.train, settings.seed, scratch=scratch
@@ -32,7 +37,7 @@ def main() -> None:
     chosen = history[best.epoch - 1]
     print(
         f"trained {settings.train.replicas} replicas for {len(history)} epochs, best {best.epoch}: "
-        f"validation RMSE {chosen['validation/rmse']:.4f} -> {files.MODEL}"
+        f"validation RMSE {chosen['validation/rmse']:.4f} -> {storage.MODEL}"
     )
 
 

@@ -10,10 +10,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import polars as pl
 import pytest
 
+from genre_embeddings.data.sources.base import Source
 from genre_embeddings.settings import Settings, load_settings
-from genre_embeddings.sources.base import Source
-
-from .pipeline import ROOT, Project, reproduced, shared, stages_run
+from tests.project import ROOT, Project, reproduced, shared, stages_run
 
 
 def changed(settings: Settings, **sections: dict[str, Any]) -> Settings:

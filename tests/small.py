@@ -7,16 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from genre_embeddings import files
-from genre_embeddings.batches import Ratings
-from genre_embeddings.model import build_network, genre_sets
-from genre_embeddings.network import Network
+from genre_embeddings import storage
+from genre_embeddings.data.sources.planted import planted_world
+from genre_embeddings.data.split import assign_sides, parts_of
+from genre_embeddings.data.tables import Tables, build_tables
+from genre_embeddings.model.network import Network
+from genre_embeddings.model.ratings import Ratings
+from genre_embeddings.model.serialization import build_network, genre_sets
 from genre_embeddings.settings import Settings
-from genre_embeddings.sources.planted import planted_world
-from genre_embeddings.splits import assign_sides, parts_of
-from genre_embeddings.tables import Tables, build_tables
-
-from .conftest import changed
+from tests.conftest import changed
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class World:
     """A prepared and split world."""
 
     tables: Tables
-    sides: dict[str, files.Side]
+    sides: dict[str, storage.Side]
     settings: Settings
 
     def ratings(self, side: str) -> Ratings:
@@ -53,7 +52,7 @@ def small_world(settings: Settings, **train) -> World:
     assigned = assign_sides(
         tables.ratings, tables.users, tables.movies, tables.meta, settings.split, settings.seed
     )
-    sides = {name: files.Side.of(part) for name, part in parts_of(tables.ratings, assigned)}
+    sides = {name: storage.Side.of(part) for name, part in parts_of(tables.ratings, assigned)}
     return World(tables, sides, settings)
 
 
@@ -64,10 +63,10 @@ def rows_of(ratings: Ratings, count: int) -> Ratings:
 
 def write_world(world: World) -> None:
     """Write data/prepared/ and data/split/ in the working directory."""
-    from genre_embeddings.tables import write_tables
+    from genre_embeddings.data.tables import write_tables
 
     write_tables(world.tables)
-    with files.replacing_folder(files.SPLIT) as folder:
+    with storage.replacing_folder(storage.SPLIT) as folder:
         for name, side in world.sides.items():
-            for column, values in zip(files.RATINGS_SCHEMA, side, strict=True):
-                files.write_column(folder / name / f"{column}.npy", np.asarray(values))
+            for column, values in zip(storage.RATINGS_SCHEMA, side, strict=True):
+                storage.write_column(folder / name / f"{column}.npy", np.asarray(values))

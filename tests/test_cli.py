@@ -15,9 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from genre_embeddings.cli import genres
 from genre_embeddings.errors import InputError
-
-from .conftest import ROOT
-from .trained import train_project
+from tests.conftest import ROOT
+from tests.trained import train_project
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,7 @@ import zipfile
 import pytest
 
 from genre_embeddings import doctor
-
-from .pipeline import MOST_SECONDS, finish_queue, make_project, shared
+from tests.project import MOST_SECONDS, finish_queue, make_project, shared
 
 pytestmark = pytest.mark.pipeline
 

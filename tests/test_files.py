@@ -7,24 +7,24 @@ from pathlib import Path
 
 import pytest
 
-from genre_embeddings import files
+from genre_embeddings import storage
 from genre_embeddings.errors import InputError
 
 
 def test_a_folder_is_replaced_whole_or_not_at_all(in_tmp):
     target = in_tmp / "out"
-    with files.replacing_folder(target) as folder:
+    with storage.replacing_folder(target) as folder:
         (folder / "a").write_text("old")
 
     def fail():
-        with files.replacing_folder(target) as folder:
+        with storage.replacing_folder(target) as folder:
             (folder / "a").write_text("half")
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         fail()
     assert (target / "a").read_text() == "old"
-    with files.replacing_folder(target) as folder:
+    with storage.replacing_folder(target) as folder:
         (folder / "b").write_text("new")
     assert [p.name for p in target.iterdir()] == ["b"]
     assert [p.name for p in in_tmp.iterdir()] == ["out"]
@@ -32,29 +32,29 @@ def test_a_folder_is_replaced_whole_or_not_at_all(in_tmp):
 
 def test_a_number_that_json_cannot_hold_leaves_the_old_file(in_tmp):
     path = in_tmp / "m.json"
-    files.write_metrics(path, {"a": 1 / 3, "b": [1, 2.0]})
+    storage.write_metrics(path, {"a": 1 / 3, "b": [1, 2.0]})
     with pytest.raises(ValueError, match="not JSON compliant"):
-        files.write_metrics(path, {"a": float("nan")})
-    assert files.read_json(path) == {"a": 0.333333, "b": [1, 2.0]}
+        storage.write_metrics(path, {"a": float("nan")})
+    assert storage.read_json(path) == {"a": 0.333333, "b": [1, 2.0]}
     assert [p.name for p in in_tmp.iterdir()] == ["m.json"]
 
 
 def test_rows_stand_one_a_line(in_tmp):
-    files.write_rows(in_tmp / "r.json", [{"x": 1}, {"x": 2 / 3}])
+    storage.write_rows(in_tmp / "r.json", [{"x": 1}, {"x": 2 / 3}])
     assert (in_tmp / "r.json").read_text() == '[\n{"x": 1},\n{"x": 0.666667}\n]\n'
 
 
 @pytest.mark.parametrize(
     ("path", "stage"),
     [
-        (files.PREPARED / "ratings.parquet", "prepare"),
-        (files.SPLIT / "train/user.npy", "split"),
-        (files.MODEL, "train"),
+        (storage.PREPARED / "ratings.parquet", "prepare"),
+        (storage.SPLIT / "train/user.npy", "split"),
+        (storage.MODEL, "train"),
     ],
 )
 def test_a_missing_file_names_the_stage_to_run(in_tmp, path, stage):
     with pytest.raises(InputError, match=f"run `dvc repro {stage}` first"):
-        files.require(path)
+        storage.require(path)
 
 
 def ended_process() -> int:
@@ -74,7 +74,7 @@ def test_what_a_killed_process_left_is_taken_away(in_tmp, kind):
     for name in kept:
         (in_tmp / name).touch()
     for content in ("one", "two"):
-        with files.replacing_folder(in_tmp / "out") as folder:
+        with storage.replacing_folder(in_tmp / "out") as folder:
             (folder / "a").write_text(content)
     assert (in_tmp / "out/a").read_text() == "two"
     assert {path.name for path in in_tmp.iterdir()} == kept | {"out"}
@@ -84,7 +84,7 @@ def test_a_pipe_is_written_to_and_not_replaced(in_tmp):
     pipe = in_tmp / "pipe"
     os.mkfifo(pipe)
     with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as process:
-        files.write_json(pipe, [1])
+        storage.write_json(pipe, [1])
         said, _ = process.communicate(timeout=60)
     assert said == b"[\n  1\n]\n"
     assert [path.name for path in in_tmp.iterdir()] == ["pipe"]
@@ -93,16 +93,16 @@ def test_a_pipe_is_written_to_and_not_replaced(in_tmp):
 
 def test_a_device_is_not_replaced():
     # Asked of the path alone: root, who runs some test machines, could replace it.
-    with files.replacing(Path("/dev/stdout")) as path:
+    with storage.replacing(Path("/dev/stdout")) as path:
         assert path == Path("/dev/stdout")
 
 
 def test_nested_values_go_by_dotted_names():
     content = {"seed": 0, "test": {"rmse": None, "users": {"all": [1, 2]}}, "none": {}}
-    flat = files.flatten(content)
+    flat = storage.flatten(content)
     assert list(flat.items()) == [("seed", 0), ("test.rmse", None), ("test.users.all", [1, 2])]
-    assert all(files.value_at(content, name) == value for name, value in flat.items())
-    assert files.value_at(content, "test.users") == {"all": [1, 2]}
+    assert all(storage.value_at(content, name) == value for name, value in flat.items())
+    assert storage.value_at(content, "test.users") == {"all": [1, 2]}
     for nowhere in ("test.mae", "seed.rmse", "test.rmse.low", "test.users.all.0"):
-        assert files.value_at(content, nowhere) is None
-    assert files.value_at(None, "test") is files.value_at([content], "test") is None
+        assert storage.value_at(content, nowhere) is None
+    assert storage.value_at(None, "test") is storage.value_at([content], "test") is None

@@ -7,8 +7,7 @@ from pydantic import BaseModel
 
 from genre_embeddings.errors import InputError
 from genre_embeddings.settings import Settings, load_settings, parse_settings
-
-from .conftest import ROOT, changed
+from tests.conftest import ROOT, changed
 
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
 

@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from genre_embeddings.model import save_model
+from genre_embeddings.model.serialization import save_model
 from genre_embeddings.settings import Settings
-from genre_embeddings.training import fit
-
-from .conftest import ROOT, small_settings
-from .small import small_world, write_world
+from genre_embeddings.training.lightning import fit
+from tests.conftest import ROOT, small_settings
+from tests.small import small_world, write_world
 
 
 def train_project(folder: Path, **model) -> Path:

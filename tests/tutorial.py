@@ -5,7 +5,7 @@ import math
 import re
 from pathlib import Path
 
-from tests.pipeline import Project
+from tests.project import Project
 
 NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?")
 BLOCK = re.compile(r"^```console\n(.*?)^```|((?:^> [^\n]*\n)+)", re.M | re.S)

@@ -13,7 +13,7 @@ import click
 if TYPE_CHECKING:
     import polars as pl
 
-    from genre_embeddings.using import Trained
+    from genre_embeddings.inference.using import Trained
 
 TOP = click.IntRange(min=1)
 replica = click.option(
@@ -57,7 +57,7 @@ def compare(revisions: tuple[str, ...], out: Path) -> None:
     REV is an experiment's name, a branch, a tag, a commit, or `workspace`. The others are held
     against the first.
     """
-    from genre_embeddings import comparison
+    from genre_embeddings.experiments import compare as comparison
 
     found = comparison.compare(revisions)
     comparison.write_page(found, out)
@@ -88,7 +88,7 @@ def sweep(setting: str, where: tuple[str, ...], out: Path) -> None:
     SETTING is a key of params.yaml, such as train.lr, and model.dim if not given. Experiments
     that differ in other settings make lines of their own.
     """
-    from genre_embeddings import sweeps
+    from genre_embeddings.experiments import sweep as sweeps
 
     found = sweeps.collect(setting, where)
     sweeps.draw(found, out)
@@ -111,7 +111,7 @@ def sweep(setting: str, where: tuple[str, ...], out: Path) -> None:
 @click.pass_obj
 def export(model: Path, out: Path, replica: int) -> None:
     """Write genre and movie embeddings as Parquet and for the Embedding Projector."""
-    from genre_embeddings import exporting
+    from genre_embeddings.inference import export as exporting
 
     done = exporting.export(_open(model), out, replica)
     click.echo(
@@ -132,7 +132,7 @@ def predict(model: Path, file: Path, out: Path) -> None:
     FILE has a header with userId, movieId and, if known, timestamp. Unknown ids are answered
     and marked in the columns known_user and known_movie.
     """
-    from genre_embeddings import using
+    from genre_embeddings.inference import using
 
     counts = using.predict_file(_open(model), file, out)
     click.echo(
@@ -148,9 +148,10 @@ def predict(model: Path, file: Path, out: Path) -> None:
 @click.pass_obj
 def recommend(model: Path, user_id: str, genre: str | None, top: int) -> None:
     """List the movies that a user would like best, of those not rated in training."""
-    from genre_embeddings import files, using
+    from genre_embeddings import storage
+    from genre_embeddings.inference import using
 
-    table, known = using.recommend(_open(model), user_id, files.read_side("train"), genre, top)
+    table, known = using.recommend(_open(model), user_id, storage.read_side("train"), genre, top)
     if not known:
         click.echo(f"User {user_id} is not known: this is what users like on average.\n")
     if table.is_empty():
@@ -165,7 +166,7 @@ def recommend(model: Path, user_id: str, genre: str | None, top: int) -> None:
 @click.pass_obj
 def neighbours(model: Path, genre_or_movie_id: str, top: int) -> None:
     """List what is most like a genre, or a movie, to the model's users."""
-    from genre_embeddings import using
+    from genre_embeddings.inference import using
 
     found = using.neighbours(_open(model), genre_or_movie_id, top)
     _print(f"Most like {found.name}", found.table)
@@ -179,7 +180,7 @@ def neighbours(model: Path, genre_or_movie_id: str, top: int) -> None:
 @click.pass_obj
 def explain(model: Path, user_id: str, movie_id: str) -> None:
     """Show a prediction by its parts: mean, user, each genre, movie."""
-    from genre_embeddings import using
+    from genre_embeddings.inference import using
 
     found = using.explain(_open(model), user_id, movie_id)
     if not found.known_user:
@@ -199,14 +200,14 @@ def explain(model: Path, user_id: str, movie_id: str) -> None:
 @click.pass_obj
 def embed(model: Path, names: str, replica: int) -> None:
     """Print the vector of a new movie of these genres."""
-    from genre_embeddings import using
+    from genre_embeddings.inference import using
 
     listed = [name for name in names.split(",") if name.strip()]
     _print(f"{names}, replica {replica}", using.embed(_open(model), listed, replica))
 
 
 def _open(model: Path) -> Trained:
-    from genre_embeddings import using
+    from genre_embeddings.inference import using
 
     return using.open_model(model)
 

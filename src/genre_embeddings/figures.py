@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 
-from genre_embeddings.files import replacing
+from genre_embeddings.storage import replacing
 
 mpl.use("Agg")
 from matplotlib import font_manager

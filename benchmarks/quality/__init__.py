@@ -1,0 +1,1 @@
+"""Errors beside those of other libraries, and how the defaults were chosen."""

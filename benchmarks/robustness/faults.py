@@ -1,0 +1,530 @@
+"""Faults on purpose: `python -m benchmarks.robustness.faults --help`.
+
+In throw-away copies of the project, whose world is small, each stage is killed, starved of disk,
+memory or permission, and then `dvc repro` runs without the fault. It survived if every output has
+the bytes of a run without faults, no other file is left, and every object in DVC's cache holds
+what its name says. Afterwards two `dvc repro` work in one project at once, and ten experiments are
+queued at once. `--doc` writes the table in docs/robustness.md.
+
+Where a fault strikes is drawn from the seed: signals at any time of the stage's life, kills at
+any of its file operations and at any of DVC's. So a kill between two renames is as likely as one
+in the hours between.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.project import ROOT, STAGES, Project, finish_queue, make_project, read_yaml
+
+PAGE = ROOT / "docs/robustness.md"
+BEGIN, END = (
+    "<!-- faults: written by python -m benchmarks.robustness.faults --doc -->",
+    "<!-- faults: end -->",
+)
+KINDS = {
+    "signal to the stage": "KILL, TERM or INT at any time",
+    "signal to DVC": "the same, while the stage works",
+    "signal to both": "to the whole process group, as Ctrl-C does",
+    "kill at a file operation": "of the stage: open to write, rename, remove, make a folder",
+    "kill DVC at a file operation": "from its start to its end",
+    "disk full": "after a share of what the stage and DVC would write",
+    "folder read-only": "one of the project's folders",
+    "memory": "a share of the address space that the stage needs",
+}
+FOLDERS = ("data", "metrics", "plots", ".dvc/tmp", ".dvc/cache", ".")
+DVC_LEFT = re.compile(r"^(plots|metrics)/.*\.[\w-]{22}\.tmp is left over$")
+"""DVC copies such outputs from its cache under this name."""
+LONGEST = 150
+"""Seconds after which a run counts as hung."""
+
+# Found by every python that the project starts, and at work in the one that the fault names.
+HOOK = """
+import atexit, json, os, resource, signal, sys, threading, time
+
+fault = json.loads(os.environ["FAULT"])
+started = time.monotonic()
+
+if sys.orig_argv[1:3] == ["-m", "dvc"]:
+    os.environ["FAULT_DVC"] = str(os.getpid())
+
+def strike():
+    number = getattr(signal, fault["signal"])
+    if fault["target"] == "group":
+        os.killpg(0, number)
+    else:
+        os.kill(int(os.environ["FAULT_DVC"]) if fault["target"] == "dvc" else os.getpid(), number)
+
+def watch():
+    here, seen = os.getcwd() + os.sep, 0
+    changing = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink"}
+
+    def look(event, arguments):
+        nonlocal seen
+        if event == "open":
+            if not arguments[2] & (os.O_WRONLY | os.O_RDWR):
+                return
+        elif event not in changing:
+            return
+        if event != fault.get("event", event):
+            return
+        path = arguments[0]
+        if isinstance(path, int) or not os.path.abspath(os.fsdecode(path)).startswith(here):
+            return
+        if not os.fsdecode(path).endswith(fault.get("path", "")):
+            return
+        seen += 1
+        if seen == fault.get("operation"):
+            strike()
+
+    def tell():
+        with open("/proc/self/status") as file:
+            peak = next(int(line.split()[1]) for line in file if line.startswith("VmPeak"))
+        found = {"operations": seen, "seconds": time.monotonic() - started, "peak": peak * 1024}
+        with open(f"{fault['tell']}-{sys.orig_argv[2]}", "w") as file:
+            json.dump(found, file)
+
+    sys.addaudithook(look)
+    if "tell" in fault:
+        atexit.register(tell)
+
+if sys.orig_argv[1:3] == ["-m", fault["module"]] or "tell" in fault:
+    watch()
+    for name, most in fault.get("limits", {}).items():
+        resource.setrlimit(getattr(resource, name), (most, most))
+    if "after" in fault:
+        clock = threading.Timer(fault["after"], strike)
+        clock.daemon = True
+        clock.start()
+"""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run of DVC: its exit status, what it said, whether it had to be ended."""
+
+    status: int
+    said: str  # where it hung, the stack as well
+    hung: bool
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a fault."""
+
+    felt: bool  # the run with the fault failed
+    note: str  # what else had to be done
+    wrong: list[str]  # empty if it was survived
+
+
+@dataclass(frozen=True)
+class Before:
+    """The project as a stage finds it, and what the stage needs when nothing goes wrong.
+
+    All stages after it are in the run cache, so that a recovery takes seconds; they would run
+    again if this stage made other bytes.
+    """
+
+    project: Project
+    stage: str
+    needs: dict[str, dict[str, float]]  # of the stage and of DVC: operations, seconds, peak
+    written: int  # bytes
+
+    @property
+    def module(self) -> str:
+        """As `python -m` takes it."""
+        return f"stages.{self.stage}"
+
+
+def run_dvc(
+    project: Project, fault: dict[str, Any] | None = None, arguments: tuple[str, ...] = ("repro",)
+) -> Ended:
+    """Run DVC in a process group of its own, with a fault."""
+    environment = project.environment() | {"PYTHONFAULTHANDLER": "1"}
+    if fault:
+        hooks = project.folder.with_name(f"{project.folder.name}.hook")
+        hooks.mkdir(exist_ok=True)
+        (hooks / "sitecustomize.py").write_text(HOOK)
+        environment |= {"PYTHONPATH": str(hooks), "FAULT": json.dumps(fault)}
+    with subprocess.Popen(
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=project.folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        hung = False
+        try:
+            said, _ = process.communicate(timeout=LONGEST)
+        except subprocess.TimeoutExpired:
+            hung = True
+            os.killpg(process.pid, signal.SIGABRT)  # faulthandler tells where it is
+            said, _ = process.communicate()
+    return Ended(process.returncode, said, hung)
+
+
+def files_of(project: Project) -> set[str]:
+    """Every file of the project but those of git and DVC."""
+    return {
+        str(path.relative_to(project.folder))
+        for path in project.folder.rglob("*")
+        if not {".git", "tmp", "cache"} & set(path.relative_to(project.folder).parts[:2])
+    }
+
+
+def faults_left(project: Project, whole: Project) -> Iterator[str]:
+    """What a recovered project has otherwise than the one that met no fault."""
+    found, expected = project.results(), whole.results()
+    for name in sorted(found.keys() | expected.keys()):
+        if found.get(name) != expected.get(name):
+            yield f"{name} is not the same"
+    yield from (f"{name} is left over" for name in sorted(files_of(project) - files_of(whole)))
+    for path in (project.folder / ".dvc/cache/files/md5").glob("[0-9a-f][0-9a-f]/*"):
+        name = path.parent.name + path.name.removesuffix(".dir")
+        if hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != name:
+            yield f"{path.relative_to(project.folder)} holds something else"
+
+
+def undo(project: Project, stage: str) -> None:
+    """Take the project back to where the stage and all after it have not run."""
+    lock, later = project.folder / "dvc.lock", STAGES[STAGES.index(stage) :]
+    content = read_yaml(lock)
+    for name in later:
+        for out in content["stages"].pop(name)["outs"]:
+            path = project.folder / out["path"]
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+            if name == stage:
+                _forget(project.folder / ".dvc/cache/files/md5", out["md5"])
+    kept, _, _ = lock.read_text().partition(f"  {stage}:\n")
+    if content["stages"]:
+        lock.write_text(kept)
+    else:
+        lock.unlink()
+    for run in (project.folder / ".dvc/cache/runs").glob("*/*/*"):
+        if f"stages.{stage}\n" in run.read_text():
+            run.unlink()
+            run.parent.rmdir()
+
+
+def _forget(cache: Path, name: str) -> None:
+    place = cache / name[:2] / name[2:]
+    if name.endswith(".dir") and place.exists():
+        for entry in json.loads(place.read_text()):
+            _forget(cache, entry["md5"])
+    place.unlink(missing_ok=True)
+
+
+def prepare(folder: Path) -> Project:
+    """The project after a run without faults, its results committed."""
+    project = make_project(folder)
+    done = run_dvc(project)
+    if done.status:
+        sys.exit(f"error: the pipeline fails without any fault:\n{done.said}")
+    project.commit()
+    return project
+
+
+def before(whole: Project, stage: str, folder: Path) -> Before:
+    """The project before a stage; a run without a fault tells what it needs, and is checked."""
+    project = whole.copy(folder / "before")
+    undo(project, stage)
+    control = project.copy(folder / "control")
+    size = _size(folder / "control")
+    told = folder / "needs"
+    done = run_dvc(control, {"module": "", "tell": str(told)})
+    left = [*faults_left(control, whole)]
+    if done.status or left or f"Running stage '{stage}'" not in done.said:
+        sys.exit(f"error: without a fault, stage {stage}: {left}\n{done.said}")
+    needs = {
+        who: json.loads(Path(f"{told}-{module}").read_text())
+        for who, module in (("stage", f"stages.{stage}"), ("dvc", "dvc"))
+    }
+    written = _size(folder / "control") - size
+    shutil.rmtree(folder / "control")
+    return Before(project, stage, needs, written)
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
+
+
+def draw(kind: str, at: Before, rng: random.Random) -> dict[str, Any]:
+    """Where a fault strikes."""
+    stage, dvc = at.needs["stage"], at.needs["dvc"]
+    if kind.startswith("signal"):
+        return {
+            "module": at.module,
+            "after": round(rng.uniform(0, stage["seconds"]), 3),
+            "signal": rng.choice(("SIGKILL", "SIGTERM", "SIGINT")),
+            "target": {"stage": "self", "DVC": "dvc", "both": "group"}[kind.split()[-1]],
+        }
+    if kind.startswith("kill"):
+        module, needs = ("dvc", dvc) if "DVC" in kind else (at.module, stage)
+        operation = rng.randint(1, int(needs["operations"]))
+        return {
+            "module": module, "operation": operation, "signal": "SIGKILL", "target": "self"
+        }  # fmt: skip
+    if kind == "disk full":
+        return {"module": "", "room": rng.randrange(0, at.written, 4096)}
+    if kind == "folder read-only":
+        return {"module": "", "folder": rng.choice(FOLDERS)}
+    return {"module": at.module, "limits": {"RLIMIT_AS": int(stage["peak"] * rng.random())}}
+
+
+@contextmanager
+def mounted(folder: Path, *options: str) -> Iterator[None]:
+    """Something mounted at a folder, and taken away again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", *options, str(folder)], check=True, capture_output=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True, capture_output=True)
+
+
+def can_mount() -> bool:
+    """Whether this process may mount a file system."""
+    with tempfile.TemporaryDirectory() as name:
+        try:
+            with mounted(Path(name), "-t", "tmpfs", "none"):
+                return True
+        except (OSError, subprocess.CalledProcessError):
+            return False
+
+
+def remount(folder: Path, options: str) -> None:
+    """Change the options of what is mounted at a folder."""
+    command = ["mount", "-o", f"remount,{options}", str(folder)]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """A folder that nobody can write to; root heeds no modes, so it is mounted over itself."""
+    if os.geteuid():
+        folder.chmod(0o555)
+        try:
+            yield
+        finally:
+            folder.chmod(0o755)
+    else:
+        with mounted(folder, "--bind", str(folder)):
+            remount(folder, "bind,ro")
+            yield
+
+
+def struck(project: Project, fault: dict[str, Any]) -> Ended:
+    """Run DVC with the fault; the world is in order again afterwards."""
+    if "folder" in fault:
+        with read_only(project.folder / fault["folder"]):
+            return run_dvc(project)
+    if "room" in fault:
+        disk = project.folder.parent
+        free = shutil.disk_usage(disk)
+        remount(disk, f"size={free.used + fault['room']}")
+        done = run_dvc(project)
+        remount(disk, "size=1g")
+        return done
+    return run_dvc(project, fault)
+
+
+def trial(fault: dict[str, Any], at: Before, whole: Project, folder: Path) -> Result:
+    """One fault in a copy of the project, and the recovery."""
+    disk = mounted(folder, "-t", "tmpfs", "-o", "size=1g", "none")
+    with disk if "room" in fault else nullcontext():
+        project = at.project.copy(folder / "project")
+        done = struck(project, fault)
+        note = f"Ended by hand, as DVC did not end in {LONGEST} s" if done.hung else ""
+        if done.hung:
+            print(done.said[:9000], flush=True)
+        again = run_dvc(project)
+        # DVC fell between making a folder of its run cache and filling it, and cannot read it.
+        if "join() argument must be str" in again.said:
+            note = "Recovered by `dvc repro --no-run-cache`"
+            again = run_dvc(project, arguments=("repro", "--no-run-cache"))
+        wrong = [*faults_left(project, whole)]
+        if any(DVC_LEFT.search(line) for line in wrong):
+            note = "A temporary file of DVC's own stayed in plots/ or metrics/"
+        if again.status:
+            wrong.insert(0, f"the next run ends with {again.status}: {again.said[-1500:]}")
+    shutil.rmtree(folder, ignore_errors=True)
+    return Result(done.status != 0, note, wrong)
+
+
+def two_at_once(at: Before, whole: Project, folder: Path) -> str:
+    """Two `dvc repro` in one project: what came of it."""
+    project = at.project.copy(folder / "project")
+    with ThreadPoolExecutor() as pool:
+        both = [*pool.map(lambda _: run_dvc(project), range(2))]
+    refused = [run for run in both if run.status]
+    said = [run.said for run in refused if not is_refused(run.said)]
+    wrong = [*faults_left(project, whole)]
+    if said or len(refused) == 2 or wrong:
+        return f"wrong: {wrong} {said}"
+    return "one waited" if not refused else "one was refused by DVC's lock, the other right"
+
+
+def is_refused(said: str) -> bool:
+    """Whether DVC said that another one is at work in the project."""
+    return any(words in said for words in ("Unable to acquire lock", "is busy", "being blocked by"))
+
+
+def queue_at_once(whole: Project, count: int, folder: Path) -> str:
+    """Queued experiments, two at a time, each beside the same one run alone: what came of it."""
+    project, values = whole.copy(folder / "project"), [*range(1, count + 1)]
+    chosen = ",".join(map(str, values))
+    project.dvc("exp", "run", "--queue", "-n", "q", "-S", f"inspect.shrinkage={chosen}")
+    ends = finish_queue(project, jobs=2, seconds=60 * count + 240)
+    if len(ends) != count or set(ends.values()) != {"Success"}:
+        return f"wrong: {ends}"
+    # The stages that the setting touches, by hand, without DVC
+    alone = whole.copy(folder / "alone")
+    for number, value in enumerate(values, 1):
+        alone.change({"inspect": {"shrinkage": value}})
+        alone.run(sys.executable, "-m", "stages.inspect")
+        name = "metrics/inspect.json"
+        queued = project.git("show", f"{_revision(project, f'q-{number}')}:{name}")
+        if queued != (alone.folder / name).read_text():
+            return f"wrong: experiment {number} has other metrics than alone"
+    return "all succeeded, each with the metrics of the same experiment alone"
+
+
+def _revision(project: Project, name: str) -> str:
+    found = project.git("for-each-ref", "--format=%(refname)", "refs/exps/**/" + name).split()
+    return found[0]
+
+
+def page_of(tried: dict[tuple[str, str], list[Result]], others: dict[str, str], how: str) -> str:
+    """The table: how many faults were survived, of how many, and how many were felt."""
+    lines = [
+        f"Written by `{how}`: faults survived, of those tried.",
+        "",
+        f"| fault | {' | '.join(STAGES)} | all | of them felt |",
+        f"|---|{'---|' * (len(STAGES) + 2)}",
+    ]
+    total: list[Result] = []
+    for kind, what in KINDS.items():
+        cells, row = [], []
+        for stage in STAGES:
+            found = tried.get((kind, stage), [])
+            cells.append(_share(found))
+            row += found
+        total += row
+        felt = sum(result.felt for result in row)
+        lines.append(f"| {kind}: {what} | {' | '.join(cells)} | {_share(row)} | {felt} |")
+    felt = sum(result.felt for result in total)
+    lines += [f"| all | {'| ' * len(STAGES)}| {_share(total)} | {felt} |", ""]
+    notes = Counter(result.note for result in total if result.note)
+    lines += [f"- {note}: {count} times." for note, count in sorted(notes.items())]
+    lines += [f"- {name}: {said}." for name, said in others.items()]
+    return "\n".join(lines)
+
+
+def _share(results: list[Result]) -> str:
+    whole = sum(not result.wrong for result in results)
+    return f"{whole} of {len(results)}" if results else "-"
+
+
+def write_page(text: str) -> None:
+    """Put the table between its marks in docs/robustness.md."""
+    content = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    if BEGIN not in content:
+        content = f"{content.rstrip()}\n\n## Faults\n\n{BEGIN}\n{END}\n".lstrip()
+    head, _, rest = content.partition(BEGIN)
+    PAGE.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=1, help="faults of each kind for each stage")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="projects at work at once")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=[*KINDS])
+    parser.add_argument("--queued", type=int, default=10, help="experiments queued; 0 leaves out")
+    parser.add_argument("--doc", action="store_true", help="write the table in docs/robustness.md")
+    options = parser.parse_args()
+    # Where the shell started us in the background, all that we start would ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    mounting = can_mount()
+    kinds = [k for k in options.kinds if k != "disk full" or mounting]
+    tried: dict[tuple[str, str], list[Result]] = {}
+    others: dict[str, str] = {}
+    if not mounting:
+        others["Left out"] = "disk full, as nothing can be mounted here"
+    start = time.monotonic()
+
+    with (
+        tempfile.TemporaryDirectory(prefix="faults-") as name,
+        ThreadPoolExecutor(options.jobs) as pool,
+    ):
+        top = Path(name)
+        whole = prepare(top / "whole")
+        places = dict(
+            zip(
+                options.stages,
+                pool.map(lambda s: before(whole, s, top / s), options.stages),
+                strict=True,
+            )
+        )
+
+        def attempt(task: tuple[int, str, str]) -> None:
+            number, kind, stage = task
+            rng = random.Random(f"{options.seed} {number} {kind} {stage}")
+            fault = draw(kind, places[stage], rng)
+            folder = top / f"{number}-{kind}-{stage}".replace(" ", "-")
+            found = trial(fault, places[stage], whole, folder)
+            tried.setdefault((kind, stage), []).append(found)
+            seconds = time.monotonic() - start
+            print(f"{seconds:.0f} s: {stage}, {kind}, {fault}: {found}", flush=True)
+
+        tasks = [(n, k, s) for n in range(options.rounds) for s in options.stages for k in kinds]
+        list(pool.map(attempt, tasks))
+        how = f"python -m benchmarks.robustness.faults --rounds {options.rounds}"
+        how += f" --seed {options.seed}"
+
+        def tell() -> None:
+            text = page_of(tried, others, how)
+            print(text, flush=True)
+            if options.doc:
+                write_page(text)
+
+        tell()
+        if "train" in places:
+            others["Two `dvc repro` at once"] = two_at_once(places["train"], whole, top / "two")
+            tell()
+        if options.queued:
+            others[f"{options.queued} experiments queued at once, two at a time"] = queue_at_once(
+                whole, options.queued, top / "queue"
+            )
+            tell()
+    if any(result.wrong for results in tried.values() for result in results):
+        sys.exit("error: not every fault was survived")
+
+
+if __name__ == "__main__":
+    main()

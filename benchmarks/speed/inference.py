@@ -1,0 +1,94 @@
+"""Prediction: `python -m benchmarks.speed.inference [--threads 2] [--profile] [--doc]`.
+
+Ratings a second of `model.predict`, and the ten best movies for all users, by untrained networks
+(a trained one computes the same) of ML-latest-small's shape.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+
+from benchmarks.measuring import ROOT, Row, columns, report
+
+sys.path.insert(0, str(ROOT / "src"))
+
+import numpy as np
+import torch
+
+from genre_embeddings.model.network import Network
+from genre_embeddings.model.predict import predict
+from genre_embeddings.model.ratings import Ratings
+from genre_embeddings.settings import load_settings
+
+USERS, MOVIES, RATINGS, GENRES = 610, 9742, 100_836, 18
+ROUNDS = 3
+LIGHT = {"hidden": (), "history": 0, "time": False}
+
+
+def clock() -> float:
+    """CPU seconds of one thread, else seconds by the clock."""
+    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
+
+
+def network_of(replicas: int, **changes: object) -> tuple[Network, tuple[np.ndarray, ...]]:
+    """An untrained network and its training ratings."""
+    made = columns(USERS, MOVIES, RATINGS)
+    train = Ratings(*(torch.from_numpy(column) for column in made))
+    generator = torch.Generator().manual_seed(0)
+    membership = (torch.rand(MOVIES, GENRES, generator=generator) < 0.12).float()
+    settings = load_settings(ROOT / "params.yaml").model.model_copy(update=changes)
+    limits = (0.5, 5.0)
+    return Network(settings, replicas, train, membership, USERS, limits, generator), made
+
+
+def row(name: str, network: Network, made: tuple[np.ndarray, ...]) -> Row:
+    """Throughput and top-10 of a network."""
+    user, movie, _, moments = made
+    seconds = []
+    for _ in range(ROUNDS):
+        start = clock()
+        predict(network, user, movie, moments)
+        seconds.append(clock() - start)
+    rate = user.size / min(seconds)
+    start, some = clock(), 50
+    for person in range(some):
+        mean, _ = predict(network, np.full(MOVIES, person), np.arange(MOVIES))
+        np.argpartition(-mean, 10)[:10]
+    all_users = (clock() - start) * USERS / some
+    return {
+        "model": name, "million ratings a s": rate / 1e6, "top 10 of all users, s": all_users,
+        "of it million scores a s": USERS * MOVIES / all_users / 1e6,
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
+    parser.add_argument("--profile", action="store_true", help="print where the time goes")
+    parser.add_argument("--doc", action="store_true", help="write docs/speed.md")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    ways = {
+        "default, 4 replicas": network_of(4),
+        "default, 1 replica": network_of(1),
+        "no hidden layer, history or time, 1 replica": network_of(1, **LIGHT),
+    }
+    rows = [row(name, network, made) for name, (network, made) in ways.items()]
+    notes = (
+        f"`python -m benchmarks.speed.inference --threads {options.threads}`: {USERS:,} users, "
+        f"{MOVIES:,} movies; ratings in the fastest of {ROUNDS} rounds, top 10 extrapolated from "
+        "50 users; CPU seconds where threads is 1."
+    )
+    report("speed-inference", "Prediction", notes, rows, options.doc)
+    if options.profile:
+        network, (user, movie, _, moments) = ways["default, 4 replicas"]
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as found:
+            predict(network, user, movie, moments)
+        print(found.key_averages().table(sort_by="self_cpu_time_total", row_limit=12))
+
+
+if __name__ == "__main__":
+    main()

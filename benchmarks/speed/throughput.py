@@ -1,0 +1,332 @@
+"""Training throughput: `python -m benchmarks.speed.throughput [--threads 2] [--steps 40] [--doc]`.
+
+The notebook's model on the notebook's shape: the notebook way (a DataLoader over a TensorDataset,
+Lightning, a log entry every step), a bare loop (slices, fused Adam) and ours. Light and
+the default settings of our model at ML-25M's shape: a bare loop of the same network, and ours.
+
+An epoch's time is extrapolated from some steps; ours goes through `training.fit`, so that
+Lightning, schedule, checks and the measuring of both sides count. Its fixed part (measuring) is
+told from its steps by two runs of different length. The ways take turns within one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+
+from benchmarks.measuring import ROOT, Row, columns, report
+
+sys.path.insert(0, str(ROOT / "src"))
+
+import pytorch_lightning as lightning
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from genre_embeddings.model.network import Network
+from genre_embeddings.model.ratings import Ratings, ShuffledPositions
+from genre_embeddings.settings import ModelSettings, TrainSettings, load_settings
+from genre_embeddings.training import lightning as training
+
+NOTEBOOK = {"users": 157_481, "movies": 50, "ratings": 2_544_549, "train": 1_781_184}
+ML_25M = {"users": 162_541, "movies": 59_047, "ratings": 25_000_095, "train": 17_500_067}
+GENRES = 18
+ROUNDS = 3
+
+
+def clock_now() -> float:
+    """Seconds: by the CPU where one thread computes, so that a busy machine does not matter."""
+    if torch.get_num_threads() == 1 and not torch.cuda.is_available():
+        return time.process_time()
+    return time.perf_counter()
+
+
+def ratings(shape: dict[str, int]) -> tuple[Ratings, Ratings]:
+    """Training and validation ratings of a shape; a fifth of the ratings validates."""
+    users, movies, count = shape["users"], shape["movies"], shape["train"]
+
+    def side(size: int, seed: int) -> Ratings:
+        return Ratings(*(torch.from_numpy(c) for c in columns(users, movies, size, seed)))
+
+    return side(count, 0), side(shape["ratings"] // 5, 1)
+
+
+class Notebook(lightning.LightningModule):
+    """The notebook's model: both embeddings into a linear layer and a sigmoid onto the scale."""
+
+    def __init__(self, users: int, movies: int, dim: int, lr: float) -> None:
+        super().__init__()
+        self.user, self.movie = nn.Embedding(users, dim), nn.Embedding(movies, dim)
+        self.linear, self.lr = nn.Linear(2 * dim, 1), lr
+
+    def forward(self, user: Tensor, movie: Tensor) -> Tensor:
+        """Ratings, (B,)."""
+        x = torch.cat([self.user(user), self.movie(movie)], 1)
+        return 0.5 + 4.5 * self.linear(x)[:, 0].sigmoid()
+
+    def training_step(self, batch: list[Tensor]) -> Tensor:
+        """Squared error of a batch, logged every step."""
+        user, movie, rating = batch
+        loss = nn.functional.mse_loss(self(user, movie), rating)
+        self.log("train_loss", loss, on_step=True, on_epoch=True)
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam, as the notebook has it."""
+        return torch.optim.Adam(self.parameters(), lr=self.lr)
+
+
+def notebook_way(shape: dict[str, int], train: Ratings, dim: int, batch: int, steps: int) -> float:
+    """Seconds a step."""
+    data = TensorDataset(train.user, train.movie, train.rating)
+    loader = DataLoader(data, batch_size=batch, shuffle=True)
+    times: list[float] = []
+
+    class Clock(lightning.Callback):
+        def on_train_batch_end(self, *_: object) -> None:
+            times.append(clock_now())
+
+    trainer = lightning.Trainer(
+        accelerator="auto", devices=1, max_steps=steps, logger=False, callbacks=[Clock()],
+        enable_checkpointing=False, enable_model_summary=False, enable_progress_bar=False,
+    )  # fmt: skip
+    trainer.fit(Notebook(shape["users"], shape["movies"], dim, 0.01), loader)
+    return (times[-1] - times[2]) / (len(times) - 3)
+
+
+def timed(step: Callable[[Tensor], None], batches: Iterator[Tensor], steps: int) -> float:
+    """Seconds a step, after three to warm up."""
+    for _ in range(3):
+        step(next(batches))
+    start = clock_now()
+    for _ in range(steps):
+        step(next(batches))
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return (clock_now() - start) / steps
+
+
+def bare_notebook(shape: dict[str, int], train: Ratings, dim: int, batch: int, steps: int) -> float:
+    """Seconds a step of the notebook's model, sliced and fused."""
+    model = Notebook(shape["users"], shape["movies"], dim, 0.01)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
+
+    def step(own: Tensor) -> None:
+        part = train.part(own)
+        loss = nn.functional.mse_loss(model(part.user, part.movie), part.rating)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return timed(step, iter(ShuffledPositions(train.count, batch, 0)), steps)
+
+
+def network_of(
+    shape: dict[str, int], train: Ratings, settings: ModelSettings, replicas: int = 1
+) -> Network:
+    """An untrained network with made-up genre sets."""
+    generator = torch.Generator().manual_seed(0)
+    membership = (torch.rand(shape["movies"], GENRES, generator=generator) < 0.12).float()
+    return Network(settings, replicas, train, membership, shape["users"], (0.5, 5.0), generator)
+
+
+def bare(
+    network: Network, train: Ratings, settings: TrainSettings, steps: int, compiled: bool = False
+) -> float:
+    """Seconds a step of our network: loss, backward, fused AdamW over all parameters."""
+    ask = torch.compile(network) if compiled else network
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.001, fused=True)
+    generator = torch.Generator().manual_seed(0)
+    network.user.sparse = network.movie.sparse = False
+
+    def step(own: Tensor) -> None:
+        part = train.part(own)
+        genres = (network.genre_share[part.movie] > 0).float()
+        times = part.time if network.settings.time else None
+        output = ask(part.user, part.movie, times, genres, own, generator)
+        terms = network.loss(output, part.rating, part.user, part.movie)
+        optimizer.zero_grad()
+        (terms.fit + settings.kl_weight * terms.kl).sum().backward()
+        optimizer.step()
+        network.remember(own, part.rating, output)
+
+    return timed(step, iter(ShuffledPositions(train.count, settings.batch_size, 0)), steps)
+
+
+def ours(
+    network: Network, train: Ratings, validation: Ratings, settings: TrainSettings, steps: int
+) -> tuple[float, float]:
+    """Seconds a step, and seconds at the end of an epoch (measuring, best weights), by `fit`."""
+    clock: list[float] = []
+
+    class Fitting(training.Fitting):
+        """Stops the epoch early and looks at the clock."""
+
+        def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:  # noqa: ARG002
+            """After three steps, and at the last."""
+            clock.append(clock_now())
+
+        def finish_epoch(self) -> dict[str, float]:
+            """Measure, timed."""
+            start = clock_now()
+            found = super().finish_epoch()
+            self.tail = clock_now() - start
+            fittings.append(self)
+            return found
+
+        def train_dataloader(self) -> ShuffledPositions:
+            """The first batches of an epoch."""
+            whole = super().train_dataloader()
+            return Few(whole, steps + 3)
+
+    fittings: list[Fitting] = []
+    kept, training.Fitting = training.Fitting, Fitting  # type: ignore[misc]
+    try:
+        changed = settings.model_copy(update={"epochs": 1, "min_epochs": 1})
+        training.fit(network, train, validation, changed, 0, record=False)
+    finally:
+        training.Fitting = kept  # type: ignore[misc]
+    return (clock[-1] - clock[2]) / (len(clock) - 3), fittings[0].tail
+
+
+class Few(ShuffledPositions):
+    """The first batches of an epoch."""
+
+    def __init__(self, whole: ShuffledPositions, batches: int) -> None:
+        self.whole, self.batches = whole, min(batches, len(whole))
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for _, batch in zip(range(self.batches), self.whole, strict=False):
+            yield batch
+
+
+def row(shape: str, way: str, found: list[float], steps: int, tail: float = 0.0) -> Row:
+    """A way's fastest round, as an epoch."""
+    step = min(found)
+    return {
+        "shape": shape, "way": way, "ms a step": step * 1e3, "steps": steps,
+        "s after the steps": tail, "s an epoch": step * steps + tail,
+    }  # fmt: skip
+
+
+def compared(rows: list[Row], reference: str) -> list[Row]:
+    """Rows with their ratio to the reference way's epoch."""
+    base = next(row["s an epoch"] for row in rows if row["way"] == reference)
+    return [item | {f"x {reference}": item["s an epoch"] / base} for item in rows]
+
+
+def on_notebook_shape(steps: int) -> list[Row]:
+    settings, batch = load_settings(ROOT / "params.yaml"), 4096
+    train, validation = ratings(NOTEBOOK)
+    plain = settings.model.model_copy(
+        update={
+            "hidden": (), "cross": False, "genres": False, "embedding": "point", "history": 0,
+            "time": False, "squash": True,
+        }
+    )  # fmt: skip
+    fitting = settings.train.model_copy(update={"batch_size": batch, "replicas": 1})
+    count = math.ceil(train.count / batch)
+    slow, fast, own, tails = [], [], [], []
+    for _ in range(ROUNDS):
+        slow.append(notebook_way(NOTEBOOK, train, plain.dim, batch, min(20, steps)))
+        fast.append(bare_notebook(NOTEBOOK, train, plain.dim, batch, steps * 3))
+        network = network_of(NOTEBOOK, train, plain)
+        step, tail = ours(network, train, validation, fitting, steps * 3)
+        own.append(step)
+        tails.append(tail)
+    return compared(
+        [
+            row("notebook", "notebook way", slow, count),
+            row("notebook", "bare loop", fast, count),
+            row("notebook", "ours, steps alone", own, count),
+            row("notebook", "ours, with measuring", own, count, min(tails)),
+        ],
+        "bare loop",
+    )
+
+
+def on_ml_25m_shape(steps: int) -> list[Row]:
+    settings, batch = load_settings(ROOT / "params.yaml"), 16_384
+    train, validation = ratings(ML_25M)
+    fitting = settings.train.model_copy(update={"batch_size": batch})
+    count = math.ceil(train.count / batch)
+    rows = []
+    default = (settings.model.history, settings.model.time, settings.train.replicas)
+    for variant in ((0, False, 1), (0, True, 1), (32, False, 1), (32, True, 1), default):
+        history, timely, replicas = variant
+        model = settings.model.model_copy(update={"history": history, "time": timely})
+        shape = f"history {history}, time {'on' if timely else 'off'}, replicas {replicas}"
+        if variant == default:
+            shape += " (the default)"
+        network = network_of(ML_25M, train, model, replicas)
+        fast, own, tail = [], [], math.inf
+        for _ in range(1 if timely else 2):
+            fast.append(bare(network, train, fitting, steps))
+            step, end = ours(network, train, validation, fitting, steps)
+            own.append(step)
+            tail = min(tail, end)
+        found = [
+            row(shape, "bare loop", fast, count),
+            row(shape, "ours, steps alone", own, count),
+            row(shape, "ours, with measuring", own, count, tail),
+        ]
+        rows += compared(found, "bare loop")
+        print(*found, sep="\n", flush=True)
+    return rows
+
+
+def on_default_shape(steps: int) -> list[Row]:
+    """The default settings on the embedded world, and what could make their steps faster."""
+    settings = load_settings(ROOT / "params.yaml")
+    planted, share = settings.planted, settings.split.train
+    shape = {"users": planted.users, "movies": planted.movies, "ratings": planted.ratings}
+    shape["train"] = round(planted.ratings * share)
+    train, validation = ratings(shape)
+    count = math.ceil(train.count / settings.train.batch_size)
+    found: dict[str, list[float]] = {}
+    for _ in range(ROUNDS):
+        for way in ("bare loop", "bare loop, torch.compile", "ours", "ours, bf16-mixed"):
+            network = network_of(shape, train, settings.model, settings.train.replicas)
+            if way.startswith("bare"):
+                step = bare(network, train, settings.train, steps, "compile" in way)
+            else:
+                precision = "bf16-mixed" if "bf16" in way else settings.train.precision
+                changed = settings.train.model_copy(update={"precision": precision})
+                step, _ = ours(network, train, validation, changed, steps)
+            found.setdefault(way, []).append(step)
+    return compared(
+        [row("default", way, times, count) for way, times in found.items()], "bare loop"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
+    parser.add_argument("--steps", type=int, default=20, help="steps timed at ML-25M's shape")
+    parser.add_argument("--shape", choices=["notebook", "default", "ml-25m"], help="one alone")
+    parser.add_argument("--doc", action="store_true", help="write docs/speed.md")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    warnings.filterwarnings("ignore")
+    notes = (
+        f"`python -m benchmarks.speed.throughput --threads {options.threads} "
+        f"--steps {options.steps}`: "
+        "seconds of an epoch from the fastest round's steps (of the CPU where threads is 1, else "
+        "by the clock); made-up ratings of the shape."
+    )
+    shapes = {
+        "notebook": on_notebook_shape, "default": on_default_shape, "ml-25m": on_ml_25m_shape,
+    }  # fmt: skip
+    for name, measure in shapes.items():
+        if options.shape in (None, name):
+            title = f"Training, {name} shape"
+            report(f"speed-training-{name}", title, notes, measure(options.steps), options.doc)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Whether intervals, p-values and verdicts hold."""

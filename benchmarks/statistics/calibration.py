@@ -1,0 +1,377 @@
+"""How often the inspection errs: `python -m benchmarks.statistics.calibration [--worlds 100]`.
+
+Plants many small worlds of which it is known what there is to be found, trains and inspects each
+as the pipeline would, counts the verdicts, and writes docs/calibration.md with its picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import fmean
+from time import monotonic
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch starts: processes run side by side
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from scipy.stats import binomtest
+
+from genre_embeddings import storage
+from genre_embeddings.data.sources.planted import planted_world
+from genre_embeddings.data.split import assign_sides, parts_of
+from genre_embeddings.data.tables import Tables, build_tables, truth_content
+from genre_embeddings.evaluation.bias import fit_bias
+from genre_embeddings.inspection.inspect import Question, inspect
+from genre_embeddings.model.network import Network
+from genre_embeddings.model.ratings import Ratings
+from genre_embeddings.model.serialization import build_network, genre_sets
+from genre_embeddings.settings import Settings, load_settings
+from genre_embeddings.training.lightning import fit
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE, PICTURE = "docs/calibration.md", "docs/images/calibration-power.png"
+LINES = ("structure", "stability", "value")
+OUTCOMES = ("pass", "fail", "inconclusive")
+Row = dict[str, Any]
+
+SMALL: dict[str, dict[str, Any]] = {
+    "planted": {"genres": 10},
+    "model": {"dim": 8, "hidden": (16,)},
+    "train": {"replicas": 2, "epochs": 8},
+    "inspect": {"draws": 5, "permutations": 999, "splits": 10, "bootstrap": 300},
+}
+"""What is changed from params.yaml so that a world takes seconds; thresholds are kept."""
+RATINGS = 5000
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Worlds of one kind.
+
+    Attributes:
+        name: what they are called on the page.
+        genre_effect: how much of the taste follows genres.
+        ratings: how many ratings; users and movies grow with their root.
+        movies: how many movies, for 5,000 ratings.
+        shuffled: whether the genre sets change movies before anything is trained, which keeps
+            all counts and co-occurrences and leaves no tie to the ratings.
+        share: of the worlds that are asked for.
+    """
+
+    name: str
+    genre_effect: float
+    ratings: int = RATINGS
+    movies: int = 100
+    shuffled: bool = False
+    share: float = 1.0
+
+
+NULL = (
+    Kind("no genre effect", 0.0),
+    Kind("no genre effect, 20,000 ratings", 0.0, 4 * RATINGS, share=0.4),
+    Kind("no genre effect, five times the movies", 0.0, movies=500, share=0.4),
+    Kind("genre sets shuffled", 2.0, shuffled=True, share=0.5),
+    Kind("genre sets shuffled, 20,000 ratings", 2.0, 4 * RATINGS, shuffled=True, share=0.4),
+)
+POWER = tuple(
+    Kind(f"effect {effect:g}, {ratings:,} ratings", effect, ratings, share=share)
+    for effect, share in ((1.0, 0.12), (2.0, 0.08))
+    for ratings in (2500, 5000, 10_000, 20_000, 40_000, 80_000)
+)
+
+
+def settings_of(kind: Kind, seed: int) -> Settings:
+    """The committed settings, made small, for one world of a kind."""
+    whole = load_settings(ROOT / "params.yaml")
+    scale = math.sqrt(kind.ratings / RATINGS)
+    changes = {name: dict(part) for name, part in SMALL.items()}
+    changes["planted"] |= {
+        "seed": seed,
+        "users": round(150 * scale),
+        "movies": round(kind.movies * scale),
+        "ratings": kind.ratings,
+        "genre_effect": kind.genre_effect,
+    }
+    changes["train"]["batch_size"] = round(128 * scale)
+    sections = {
+        name: getattr(whole, name).model_copy(update=part) for name, part in changes.items()
+    }
+    return Settings.model_validate(whole.model_copy(update={"seed": seed, **sections}).model_dump())
+
+
+def plant(kind: Kind, settings: Settings) -> tuple[Tables, dict[str, storage.Side], Any]:
+    """The tables, sides and truth of a world."""
+    source = planted_world(settings.planted)
+    if kind.shuffled:
+        order = np.random.default_rng([settings.seed, 7]).permutation(source.movies.height)
+        moved = source.movies.with_columns(source.movies["genres"].gather(order))
+        source = replace(source, movies=moved)
+    tables = build_tables(source, settings.data)
+    number = assign_sides(
+        tables.ratings, tables.users, tables.movies, tables.meta, settings.split, settings.seed
+    )
+    sides = {name: storage.Side.of(part) for name, part in parts_of(tables.ratings, number)}
+    return tables, sides, truth_content(tables.genres, source.truth)
+
+
+def question(kind: Kind, settings: Settings) -> Question:
+    """Plant and train, and put together what the inspection is given in the pipeline."""
+    tables, sides, truth = plant(kind, settings)
+    train, validation = Ratings.of(sides["train"]), Ratings.of(sides["validation"])
+    membership = genre_sets(tables.movies, tables.genres.height)
+
+    def build(sets: torch.Tensor | None) -> Network:
+        model = settings.model.model_copy(update={"genres": sets is not None})
+        chosen = settings.model_copy(update={"model": model})
+        shown = membership if sets is None else sets
+        return build_network(chosen, train, shown, tables.users.height, tables.meta)
+
+    def retrain(sets: torch.Tensor | None) -> Network:
+        network = build(sets)
+        fit(network, train, validation, settings.train, settings.seed, record=False)
+        return network.eval()
+
+    learnt, network = sides["train"], retrain(membership)
+    return Question(
+        network=network,
+        untrained=lambda: build(membership),
+        movies=tables.movies,
+        genres=tables.genres,
+        train=learnt,
+        held_out=storage.Side(
+            *map(np.concatenate, zip(sides["validation"], sides["test"], strict=True))
+        ),
+        test=sides["test"],
+        baseline=fit_bias(learnt.user, learnt.movie, learnt.rating, network.users, network.unknown),
+        truth=truth,
+        settings=settings.inspect,
+        seed=settings.seed,
+        retrain=retrain,
+    )
+
+
+def inspect_world(kind: Kind, seed: int) -> Row:
+    """The verdicts and numbers of one world, without the truth and with it."""
+    torch.set_num_threads(1)
+    began = monotonic()
+    asked = question(kind, settings_of(kind, seed))
+    # A user knows no truth, so what counts is the answer without it.
+    answer = inspect(replace(asked, truth=None))
+    once = asked.settings.model_copy(update={"without_genres": False})
+    informed = inspect(replace(asked, settings=once))
+    row: Row = {"kind": kind.name, "seed": seed, "ratings": kind.ratings}
+    row |= {verdict.line: verdict.outcome for verdict in answer.verdicts}
+    row["structure, truth known"] = informed.verdicts[0].outcome
+    row["reason"] = answer.verdicts[0].reason
+    row["numbers"] = {v.line: v.numbers for v in answer.verdicts}
+    row["truth"] = informed.metrics["agreement"]["truth"]["spearman"]
+    return row | {"seconds": monotonic() - began}
+
+
+def false_rate(count: int, worlds: int) -> str:
+    """A count with its share and the exact 95 % interval of Clopper and Pearson (1934)."""
+    around = binomtest(count, worlds).proportion_ci()
+    return f"{count} of {worlds} ({around.low:.1%} to {around.high:.1%})"
+
+
+def passed(row: Row) -> bool:
+    """Whether all three lines pass."""
+    return all(row[line] == "pass" for line in LINES)
+
+
+def _known(rows: Sequence[Row], line: str, number: str) -> list[float]:
+    """A number behind a line, of the worlds that have it."""
+    values = [row["numbers"][line].get(number) for row in rows]
+    return [value for value in values if value is not None]
+
+
+def _mean(values: Sequence[float]) -> str:
+    return f"{fmean(values):.2f}" if values else "-"
+
+
+def null_table(found: dict[str, list[Row]]) -> Iterator[str]:
+    """Outcomes of every line in worlds that hold nothing."""
+    yield "| worlds | line | pass | fail | inconclusive | false passes (95 % interval) |"
+    yield "|---|---|---|---|---|---|"
+    everything = [row for kind in NULL for row in found[kind.name]]
+    for name, rows in [(kind.name, found[kind.name]) for kind in NULL] + [("all", everything)]:
+        for line in (*LINES, "structure, truth known"):
+            counts = [sum(row[line] == outcome for row in rows) for outcome in OUTCOMES]
+            cells = " | ".join(map(str, counts))
+            rate = "-" if line == "stability" else false_rate(counts[0], len(rows))
+            yield f"| {name} | {line} | {cells} | {rate} |"
+        together = sum(map(passed, rows))
+        rate = false_rate(together, len(rows))
+        yield f"| {name} | all three lines | {together} | - | - | {rate} |"
+
+
+def power_table(found: dict[str, list[Row]]) -> Iterator[str]:
+    """How often the lines pass where there is something to find, and how well it is found."""
+    yield (
+        "| genre effect | ratings | worlds | structure | structure, truth known | stability "
+        "| value | all three | rho with truth | rho with taste | its ceiling | rho of replicas |"
+    )
+    yield "|" + "---|" * 12
+    for kind in POWER:
+        rows = found[kind.name]
+        shares = [
+            sum(row[line] == "pass" for row in rows) / len(rows)
+            for line in ("structure", "structure, truth known", "stability", "value")
+        ]
+        shares.append(sum(map(passed, rows)) / len(rows))
+        numbers = [
+            [row["truth"] for row in rows if row["truth"] is not None],
+            _known(rows, "structure", "taste.spearman"),
+            _known(rows, "structure", "taste.ceiling"),
+            _known(rows, "stability", "spearman"),
+        ]
+        yield (
+            f"| {kind.genre_effect:g} | {kind.ratings:,} | {len(rows)} | "
+            + " | ".join(f"{share:.0%}" for share in shares)
+            + " | "
+            + " | ".join(map(_mean, numbers))
+            + " |"
+        )
+
+
+def draw(found: dict[str, list[Row]], path: Path) -> None:
+    """Passes, and agreement with the truth, against the number of ratings."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for effect, style in ((1.0, "o-"), (2.0, "s--")):
+        kinds = [kind for kind in POWER if kind.genre_effect == effect]
+        ratings = [kind.ratings for kind in kinds]
+        for line, colour in zip(LINES, ("#0072b2", "#d55e00", "#009e73"), strict=True):
+            shares = [fmean(row[line] == "pass" for row in found[kind.name]) for kind in kinds]
+            left.plot(ratings, shares, style, color=colour, label=f"{line}, effect {effect:g}")
+        curves = {
+            "truth": [[row["truth"] for row in found[kind.name]] for kind in kinds],
+            "taste": [_known(found[kind.name], "structure", "taste.spearman") for kind in kinds],
+            "ceiling": [_known(found[kind.name], "structure", "taste.ceiling") for kind in kinds],
+        }
+        labels = {"truth": "with truth", "taste": "with taste", "ceiling": "ceiling of taste"}
+        for (name, values), colour in zip(
+            curves.items(), ("#0072b2", "#d55e00", "#7f7f7f"), strict=True
+        ):
+            means = [fmean(part) if part else math.nan for part in values]
+            label = f"{labels[name]}, effect {effect:g}"
+            right.plot(ratings, means, style, color=colour, label=label)
+    left.set(title="Share of worlds that pass", xlabel="ratings", ylim=(-0.05, 1.05))
+    right.set(title="Spearman's rho", xlabel="ratings", ylim=(-0.05, 1.05))
+    for axes in (left, right):
+        axes.set_xscale("log")
+        axes.set_xticks(ratings, [f"{count / 1000:g}k" for count in ratings])
+        axes.minorticks_off()
+        axes.legend(frameon=False, fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    with storage.replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
+    plt.close(figure)
+
+
+def page(found: dict[str, list[Row]], worlds: int, seconds: float) -> Iterator[str]:
+    """The lines of docs/calibration.md."""
+    changes = ", ".join(
+        f"`{section}.{key}` {list(value) if isinstance(value, tuple) else value}"
+        for section, part in SMALL.items()
+        for key, value in part.items()
+    )
+    yield "# How often the inspection errs"
+    yield ""
+    yield f"Made by `python -m benchmarks.statistics.calibration --worlds {worlds}`:"
+    planted = sum(map(len, found.values()))
+    yield f"{planted} planted worlds, {seconds / 60:.0f} minutes of one core."
+    yield ""
+    yield "How often does the inspection say *pass* where there is nothing, and how much data does"
+    yield "it take to pass where there is something? Here it judges worlds of which it is known"
+    yield "what there is to be found. Each is planted, split, trained, trained without genres and"
+    yield "inspected as in the pipeline, with the thresholds of `params.yaml`. To be quick, these"
+    yield f"differ: {changes}."
+    yield f"{RATINGS:,} ratings are of 150 users and 100 movies in batches of 128, and all three"
+    yield "grow with the root of the ratings."
+    yield ""
+    yield "*Truth known* adds the planted similarity to the evidence. Real data have none, so all"
+    yield "else is judged without it."
+    yield ""
+    yield "## Where there is nothing to find"
+    yield ""
+    yield from null_table(found)
+    yield ""
+    yield "Stability has no false pass: an answer about nothing can be repeatable."
+    yield ""
+    yield "## Where there is something to find"
+    yield ""
+    yield from power_table(found)
+    yield ""
+    yield f"![Passes and agreement by ratings]({Path(PICTURE).relative_to('docs')})"
+    yield ""
+    yield (ROOT / "docs/calibration.notes.md").read_text(encoding="utf-8").rstrip()
+
+
+def gather(worlds: int, jobs: int, kept: Path | None) -> dict[str, list[Row]]:
+    """The rows of all kinds; those that `kept` holds are not made again, new ones are added."""
+    rows: list[Row] = []
+    if kept and kept.exists():
+        rows = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
+    have = {(row["kind"], row["seed"]) for row in rows}
+    found: dict[str, list[Row]] = {}
+    # Forked processes would inherit torch's threads.
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        for kind in (*NULL, *POWER):
+            wanted = range(max(1, round(worlds * kind.share)))
+            fresh = [seed for seed in wanted if (kind.name, seed) not in have]
+            began = monotonic()
+            new = []
+            for row in pool.map(inspect_world, [kind] * len(fresh), fresh):
+                new.append(row)
+                if kept:
+                    with kept.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(row) + "\n")
+            rows += new
+            own = [row for row in rows if row["kind"] == kind.name and row["seed"] in wanted]
+            found[kind.name] = sorted(own, key=lambda row: int(row["seed"]))
+            counts = ", ".join(
+                f"{line} {sum(row[line] == 'pass' for row in own)}" for line in LINES
+            )
+            print(
+                f"{kind.name}: passes of {len(own)} worlds: {counts} ({monotonic() - began:.0f} s)",
+                flush=True,
+            )
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--worlds", type=int, default=100, help="worlds without a genre effect; fewer of the others"
+    )
+    parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument(
+        "--rows", type=Path, help="keep each world's numbers here, and go on from there"
+    )
+    options = parser.parse_args()
+    found = gather(options.worlds, options.jobs, options.rows)
+    seconds = sum(row["seconds"] for rows in found.values() for row in rows)
+    draw(found, ROOT / PICTURE)
+    (ROOT / PAGE).write_text(
+        "\n".join(page(found, options.worlds, seconds)) + "\n", encoding="utf-8"
+    )
+    print(f"wrote {PAGE} and {PICTURE}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,412 @@
+"""Do the statistics hold? `python -m benchmarks.statistics.simulation [--worlds 1000] [--doc]`.
+
+Draws many worlds of which the truth is known, and counts how often intervals cover it, how often
+p-values are small where there is nothing, and how near a noise ceiling comes to what can be
+reached. --doc writes docs/statistics.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
+
+import numpy as np
+from scipy.stats import kstest, norm
+
+from benchmarks.measuring import ROOT, Row, table
+from genre_embeddings.evaluation.metrics import (
+    Interval,
+    bootstrap_over_users,
+    interval,
+    mse,
+    paired_difference,
+    rmse_interval,
+    user_sums,
+)
+from genre_embeddings.inspection.references import (
+    TasteMoments,
+    agreement,
+    holm,
+    noise_ceiling,
+    taste_moments,
+    taste_similarity,
+)
+from genre_embeddings.inspection.similarity import Similarity, response_uncertainty, spearman
+
+PAGE, NOTES = "docs/statistics.md", "docs/statistics.notes.md"
+LEVEL = 0.95
+DRAWS = 1000
+ALPHAS = (0.01, 0.05, 0.1)
+Pair = tuple[Similarity, Similarity]
+
+# Ratings of a user: 1 + Poisson of a lognormal; the variance of their errors another lognormal,
+# lower for those who rate much.
+ACTIVITY, SPREAD, CAUTION, TOGETHER = np.log(8.0) - 0.5, 1.0, 0.6, -0.3
+VARIANCE, BETTER, SHARED = 0.64, 0.99, 0.9
+MOVIES, MOVIE_SPREAD = 60, 0.3
+
+
+def percent(hits: int, worlds: int) -> str:
+    return f"{hits / worlds:.1%}"
+
+
+def luck(share: float, worlds: int) -> str:
+    """Where 95 % of shares counted in so many worlds fall, if the share is right."""
+    reach = norm.ppf(0.975) * np.sqrt(share * (1 - share) / worlds)
+    return f"{share - reach:.1%} to {share + reach:.1%}"
+
+
+def expected_mse() -> float:
+    """Mean squared error per rating of infinitely many users, movies' own errors apart."""
+    alone = VARIANCE * np.exp(CAUTION**2 / 2)
+    counts = np.exp(ACTIVITY + SPREAD**2 / 2)
+    both = (SPREAD**2 + CAUTION**2 + 2 * SPREAD * CAUTION * TOGETHER) / 2
+    return float((alone + VARIANCE * np.exp(ACTIVITY + both)) / (1 + counts))
+
+
+def errors(users: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """User of each rating, (n,), and the errors of two models, the second 1 % better."""
+    active, careful = rng.normal(size=(2, users))
+    careful = TOGETHER * active + np.sqrt(1 - TOGETHER**2) * careful
+    ratings = 1 + rng.poisson(np.exp(ACTIVITY + SPREAD * active))
+    user = np.repeat(np.arange(users), ratings)
+    scale = np.sqrt(VARIANCE * np.exp(CAUTION * careful))[user]
+    common, one, other = rng.normal(size=(3, user.size))
+    first = scale * (np.sqrt(SHARED) * common + np.sqrt(1 - SHARED) * one)
+    second = BETTER * scale * (np.sqrt(SHARED) * common + np.sqrt(1 - SHARED) * other)
+    return user, first, second
+
+
+def covers(found: Interval | None, truth: float) -> bool:
+    return found is not None and found.low <= truth <= found.high
+
+
+def error_rows(worlds: int) -> Iterator[Row]:
+    """How often an interval over users covers the error that infinitely many users would show."""
+    truth = expected_mse()
+    for users in (5, 10, 20, 50, 99, 300, 1000):
+        rng = np.random.default_rng([1, users])
+        hits = np.zeros(4, dtype=int)
+        for _ in range(worlds):
+            user, first, second = errors(users, rng)
+            one, other = user_sums(user, first, users), user_sums(user, second, users)
+            drawn = bootstrap_over_users(one.squared[None], one.ratings, DRAWS, rng)[:, 0]
+            hits += [
+                covers(interval(mse(one) or 0.0, drawn), truth),
+                covers(rmse_interval(one, DRAWS, rng), np.sqrt(truth)),
+                covers(paired_difference(one, other, DRAWS, rng, "mse"), truth * (1 - BETTER**2)),
+                covers(
+                    paired_difference(one, other, DRAWS, rng, "rmse"), np.sqrt(truth) * (1 - BETTER)
+                ),
+            ]
+        names = ("RMSE, plain percentiles", "RMSE", "difference of MSE", "difference of RMSE")
+        shares = (percent(hit, worlds) for hit in hits.tolist())
+        yield {"users": users, **dict(zip(names, shares, strict=True))}
+
+
+def movie_rows(worlds: int) -> Iterator[Row]:
+    """The same where movies have errors of their own, asked about these movies and about others."""
+    users, rng = 300, np.random.default_rng(2)
+    hits = np.zeros(2, dtype=int)
+    for _ in range(worlds):
+        user, first, _ = errors(users, rng)
+        movies = MOVIE_SPREAD * rng.normal(size=MOVIES)
+        found = rmse_interval(
+            user_sums(user, first + movies[rng.integers(MOVIES, size=user.size)], users), DRAWS, rng
+        )
+        truths = expected_mse() + np.array([np.mean(movies**2), MOVIE_SPREAD**2])
+        hits += [covers(found, float(truth)) for truth in np.sqrt(truths)]
+    for asked, hit in zip(("other users", "other users and other movies"), hits, strict=True):
+        yield {"what would have been shown by": asked, "RMSE": percent(int(hit), worlds)}
+
+
+def random_similarity(genres: int, rng: np.random.Generator) -> np.ndarray:
+    return np.asarray(np.corrcoef(rng.normal(size=(genres, 5))))
+
+
+def complete(values: np.ndarray) -> Similarity:
+    return Similarity(values, np.ones(values.shape, dtype=bool))
+
+
+def unrelated(genres: int) -> Callable[[np.random.Generator], Pair]:
+    """Two similarities that know nothing of each other."""
+    return lambda rng: (
+        complete(random_similarity(genres, rng)),
+        complete(random_similarity(genres, rng)),
+    )
+
+
+def masked(rng: np.random.Generator) -> Pair:
+    """Three in ten pairs of the reference are unknown."""
+    known = np.triu(rng.random((12, 12)) < 0.7, 1)
+    known = known | known.T | np.eye(12, dtype=bool)
+    reference = Similarity(np.where(known, random_similarity(12, rng), 0), known)
+    return complete(random_similarity(12, rng)), reference
+
+
+def families(rng: np.random.Generator) -> Pair:
+    """Four families of three genres in both, which ones being drawn; many ties."""
+    alike = np.kron(np.eye(4), np.ones((3, 3)))
+    orders = (rng.permutation(12) for _ in range(2))
+    one, other = (complete(alike[np.ix_(order, order)]) for order in orders)
+    return one, other
+
+
+def attenuated(rng: np.random.Generator) -> Pair:
+    """The same genres are pulled to zero in both, all others being alike to 0.3 on average."""
+    share = np.sqrt(rng.uniform(0.1, 1, 12))
+    one, other = (
+        complete((0.3 + 0.7 * random_similarity(12, rng)) * np.outer(share, share))
+        for _ in range(2)
+    )
+    return one, other
+
+
+NULLS: dict[str, Callable[[np.random.Generator], Pair]] = {
+    "4 genres (24 orders)": unrelated(4),
+    "6 genres": unrelated(6),
+    "9 genres": unrelated(9),
+    "18 genres": unrelated(18),
+    "12 genres, 30 % of pairs masked": masked,
+    "12 genres in 4 families, all ties": families,
+    "12 genres, the same ones attenuated in both": attenuated,
+}
+
+
+def null_rows(worlds: int) -> Iterator[Row]:
+    """How often the p-value is small although the similarities are unrelated."""
+    for name, draw in NULLS.items():
+        rng = np.random.default_rng(3)
+        p = np.array([agreement(*draw(rng), 399, rng).p_value for _ in range(worlds)])
+        shares = {f"p ≤ {alpha}": percent(int((p <= alpha).sum()), worlds) for alpha in ALPHAS}
+        yield {
+            "unrelated similarities": name,
+            **shares,
+            "mean p": f"{p.mean():.3f}",
+            "largest gap": f"{kstest(p, 'uniform').statistic:.3f}",
+        }
+
+
+def holm_rows(worlds: int) -> Iterator[Row]:
+    """How often any of several true nulls is rejected at 0.05 after Holm's adjustment."""
+    for tests, together in ((2, 0.0), (2, 0.9), (4, 0.0)):
+        rng = np.random.default_rng(4)
+        common, own = rng.normal(size=(10 * worlds, 1)), rng.normal(size=(10 * worlds, tests))
+        p = norm.sf(np.sqrt(together) * common + np.sqrt(1 - together) * own)
+        hits = sum(min(holm(row)) <= 0.05 for row in p.tolist())
+        yield {
+            "references": f"{tests}, correlated {together:g}",
+            "any rejected at 0.05": percent(hits, 10 * worlds),
+        }
+
+
+@dataclass(frozen=True)
+class TasteWorld:
+    """Genres at places in space, movies of one or two genres, users who like a direction."""
+
+    places: np.ndarray
+    genres: np.ndarray
+    effect: float
+
+    @classmethod
+    def drawn(cls, effect: float, rng: np.random.Generator, movies: int = 120) -> TasteWorld:
+        """Twelve genres anywhere on a sphere; two in five movies are of a second genre."""
+        places = rng.normal(size=(12, 3))
+        sets = np.zeros((movies, 12), dtype=bool)
+        sets[np.arange(movies), rng.integers(12, size=movies)] = True
+        two = np.flatnonzero(rng.random(movies) < 0.4)
+        sets[two, rng.integers(12, size=two.size)] = True
+        return cls(places / np.linalg.norm(places, axis=1, keepdims=True), sets, effect)
+
+    def moments(self, users: int, rng: np.random.Generator) -> TasteMoments:
+        """What fresh users show, some 15 ratings each with noise of 1 star."""
+        movies = len(self.genres)
+        user, movie = np.divmod(np.unique(rng.integers(users * movies, size=15 * users)), movies)
+        weight = self.genres / np.sqrt(self.genres.sum(axis=1, keepdims=True))
+        liking = rng.normal(size=(users, 3)) @ self.places.T  # (U, G)
+        residual = self.effect * (liking[user] * weight[movie]).sum(axis=1)
+        residual += rng.normal(size=user.size)
+        return taste_moments(user, movie, residual, self.genres, 5.0, rng)
+
+
+def ceiling_rows(worlds: int) -> Iterator[Row]:
+    """What halves of the users promise, and what fresh users and very many users then show."""
+    for effect in (0.3, 0.6, 1.0):
+        for users in (100, 300, 1000):
+            rng = np.random.default_rng([5, users])
+            found: list[tuple[float, ...]] = []
+            for _ in range(worlds):
+                world = TasteWorld.drawn(effect, rng)
+                moments = world.moments(users, rng)
+                seen, again, half, other, endless = (
+                    taste_similarity(part, 10)
+                    for part in (
+                        moments,
+                        *(world.moments(n, rng) for n in (users, users // 2, users // 2, 10_000)),
+                    )
+                )
+                promised = noise_ceiling(moments, 10, 20, rng)
+                found.append(
+                    (
+                        promised.halves or 0.0,
+                        agree(half, other),
+                        promised.reliability or 0.0,
+                        agree(seen, again),
+                        promised.ceiling or 0.0,
+                        agree(seen, endless),
+                    )
+                )
+            means = np.mean(found, axis=0)
+            apart = np.std([row[4] - row[5] for row in found])
+            names = ("halves", "fresh halves", "reliability", "fresh users", "ceiling", "noiseless")
+            yield {
+                "effect": effect,
+                "users": users,
+                **{name: f"{mean:.2f}" for name, mean in zip(names, means, strict=True)},
+                "ceiling - noiseless": f"{means[4] - means[5]:+.3f} ± {apart:.3f}",
+            }
+
+
+def agree(one: Similarity, other: Similarity) -> float:
+    pairs = np.triu(one.known & other.known, 1)
+    return spearman(one.values[pairs], other.values[pairs]) or 0.0
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """Why an answer is not sure: replicas, posterior draws, users, and spreads of Fisher's z."""
+
+    name: str
+    replicas: int
+    draws: int
+    users: int
+    posterior: float
+    seeds: float
+
+
+DOUBTS = (
+    Doubts("few users alone", 2, 0, 30, 0, 0),
+    Doubts("posterior, one replica", 1, 20, 200, 0.3, 0),
+    Doubts("posterior, four replicas", 4, 20, 200, 0.3, 0),
+    Doubts("posterior and a little seed", 4, 20, 200, 0.3, 0.1),
+    Doubts("seeds above all", 4, 20, 200, 0.1, 0.3),
+    Doubts("seeds alone, four replicas", 4, 0, 200, 0, 0.3),
+    Doubts("seeds alone, two replicas", 2, 0, 200, 0, 0.3),
+)
+
+
+def similarity_interval(doubts: Doubts, truth: float, rng: np.random.Generator) -> Interval:
+    """The interval of one pair of genres, where a posterior is right about the true Fisher's z."""
+    centre = truth + doubts.posterior * rng.normal()
+    means = centre + doubts.seeds * rng.normal(size=doubts.replicas)
+    drawn = means[:, None] + doubts.posterior * rng.normal(size=(doubts.replicas, doubts.draws))
+    first, second = rng.normal(size=(2, doubts.users))
+
+    def responses(z: np.ndarray) -> np.ndarray:
+        r = np.tanh(z)[..., None]
+        return np.stack([np.broadcast_to(first, (*z.shape, doubts.users)), mixed(r)], axis=-1)
+
+    def mixed(r: np.ndarray) -> np.ndarray:
+        return r * first + np.sqrt(1 - r**2) * second
+
+    found = response_uncertainty(responses(means), responses(drawn) if doubts.draws else None)
+    cell = (0, 1)
+    return Interval(found.centre[cell], found.low[cell], found.high[cell], LEVEL)
+
+
+def similarity_rows(worlds: int) -> Iterator[Row]:
+    """How often the interval of a cell covers the truth, and leaves out 0 where 0 is the truth."""
+    for doubts in DOUBTS:
+        rng = np.random.default_rng(6)
+        hits = told = 0
+        for truth in rng.normal(0, 0.5, worlds):
+            hits += covers(similarity_interval(doubts, truth, rng), np.tanh(truth))
+            told += not covers(similarity_interval(doubts, 0.0, rng), 0.0)
+        yield {
+            "what is not sure": doubts.name,
+            "replicas": doubts.replicas,
+            "draws": doubts.draws,
+            "users": doubts.users,
+            "spread of z by posterior": f"{doubts.posterior:g}",
+            "by seed": f"{doubts.seeds:g}",
+            "covered": percent(hits, worlds),
+            "told from 0 where it is 0": percent(told, worlds),
+        }
+
+
+def page(worlds: int) -> Iterator[str]:
+    """The lines of docs/statistics.md."""
+    yield "# Statistics, checked"
+    yield ""
+    yield f"Made by `python -m benchmarks.statistics.simulation --worlds {worlds} --doc`."
+    yield ""
+    yield "An interval of 95 % should cover the truth in 95 of 100 worlds, and a p-value below 0.05"
+    yield "should turn up in 5 of 100 worlds that hold nothing. Here worlds are drawn of which the"
+    yield f"truth is known, {worlds:,} for a row unless said otherwise. What is right then shows"
+    yield f"{luck(0.95, worlds)} where 95 % are due, {luck(0.05, worlds)} for 5 %,"
+    yield f"{luck(0.01, worlds)} for 1 % and {luck(0.1, worlds)} for 10 %, 19 times in 20."
+    yield ""
+    yield "## Intervals of errors, over users"
+    yield ""
+    yield "Users rate one movie to some hundreds, 9 on average, and differ in how well they are"
+    yield "predicted. The truth is what infinitely many users would show. *Plain percentiles* are"
+    yield "the bootstrap as it is; of fewer than 100 users the pipeline moves their ends out."
+    yield ""
+    yield table(list(error_rows(worlds)))
+    yield ""
+    yield "The interval knows other users and no other movies. Where the model errs by movies too"
+    yield f"(by {MOVIE_SPREAD} stars, {MOVIES} movies, 300 users), it covers:"
+    yield ""
+    yield table(list(movie_rows(worlds)))
+    yield ""
+    yield "## P-values of agreement"
+    yield ""
+    yield "The *largest gap* is that between the shares of p-values up to any point and the point"
+    yield f"itself; of uniform ones it exceeds {1.358 / np.sqrt(worlds):.3f} once in 20 times."
+    yield ""
+    yield table(list(null_rows(worlds)))
+    yield ""
+    yield f"Holm's adjustment, {10 * worlds:,} worlds of independent or correlated references:"
+    yield ""
+    yield table(list(holm_rows(worlds)))
+    yield ""
+    few = max(2, worlds // 20)
+    yield "## The noise ceiling"
+    yield ""
+    yield "*Halves* of the users promise a *reliability* and a *ceiling*. Beside each stands what"
+    yield "it is to foresee: two halves of fresh users, the taste of as many fresh users, and the"
+    yield "taste of 10,000 users, which is nearly without noise. Spearman's rho, mean of"
+    yield f"{few} worlds; ± is the standard deviation between worlds."
+    yield ""
+    yield table(list(ceiling_rows(few)))
+    yield ""
+    yield "## Intervals of learnt similarities"
+    yield ""
+    yield "A posterior that is right, seeds that add luck of their own, and users who are a sample."
+    yield ""
+    yield table(list(similarity_rows(worlds)))
+    yield ""
+    yield (ROOT / NOTES).read_text(encoding="utf-8").rstrip()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--worlds", type=int, default=1000, help="worlds behind most rows")
+    parser.add_argument("--doc", action="store_true", help=f"write {PAGE}")
+    options = parser.parse_args()
+    text = "\n".join(page(options.worlds)) + "\n"
+    print(text)
+    if options.doc:
+        (ROOT / PAGE).write_text(text, encoding="utf-8")
+        print(f"wrote {PAGE}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Ratings from their source into tables, and the tables into train, validation and test."""

@@ -1,0 +1,34 @@
+"""Sources of ratings: MovieLens releases, a folder of the user's own, the planted world."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from genre_embeddings.data.sources.base import NO_TIME, Source, Truth
+from genre_embeddings.settings import DataSettings, PlantedSettings
+
+__all__ = ["NO_TIME", "Source", "Truth", "open_source"]
+
+
+@contextmanager
+def open_source(data: DataSettings, planted: PlantedSettings) -> Iterator[Source]:
+    """The source that `data.source` names; files it unpacks live as long as the context.
+
+    Raises:
+        InputError: the files cannot be had, or hold something that cannot be used.
+    """
+    if data.source == "planted":
+        from genre_embeddings.data.sources.planted import planted_world
+
+        yield planted_world(planted)
+    elif data.source == "folder":
+        from genre_embeddings.data.sources.folder import open_folder
+
+        with open_folder(data) as source:
+            yield source
+    else:
+        from genre_embeddings.data.sources.movielens import open_release
+
+        with open_release(data) as source:
+            yield source

@@ -1,0 +1,44 @@
+"""Ratings of the user's own: books, songs, films, anything with genres."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from genre_embeddings.data.sources.archive import holds, open_files, places
+from genre_embeddings.data.sources.base import Source
+from genre_embeddings.data.sources.genome import GENOME, scan_genome
+from genre_embeddings.data.sources.layouts import LAYOUTS, read_tables
+from genre_embeddings.errors import InputError
+from genre_embeddings.settings import DataSettings
+
+
+@contextmanager
+def open_folder(data: DataSettings) -> Iterator[Source]:
+    """The ratings in the folder or zip archive that `data.path` names.
+
+    The layout is recognised by its file names: ratings.csv + movies.csv, ratings.dat +
+    movies.dat, or u.data + u.item + u.genre. Ids may be text; a column of whole numbers stays
+    numbers. The scale is `data.min_rating` to `data.max_rating`.
+
+    Raises:
+        InputError: the files are not there, or hold something that cannot be used.
+    """
+    scale = (data.min_rating, data.max_rating)
+    with open_files(_place(data.path), LAYOUTS, [GENOME]) as (layout, files):
+        tables = read_tables(layout, files, scale, release=False)
+        genome = scan_genome(files.get(GENOME), tables.movies)
+        yield Source("folder", tables.ratings, tables.movies, scale, tables.has_time, genome=genome)
+
+
+def _place(path: str) -> Path:
+    candidates = [place for place in places(path) if place.exists()]
+    if not candidates:
+        raise InputError(
+            f"data.path is {path!r}, and nothing is there; allowed: a folder or a zip archive "
+            f"with {', or '.join(' + '.join(layout) for layout in LAYOUTS)}. "
+            "Correct data.path, or set data.source to planted."
+        )
+    usable = [place for place in candidates if place.is_file() or holds(place, LAYOUTS)]
+    return (usable or candidates)[0]

@@ -1,0 +1,134 @@
+"""Who learns, who chooses, who judges: ratings divided into train, validation and test.
+
+A rating's place under `random` is a hash of (user id, movie id, seed) and under `cold_movies` one
+of (movie id, seed): it depends on nothing else, so no rating changes sides when data are added,
+taken away or reordered. The hash is SplitMix64's finaliser (Steele, Lea and Flood, 2014), chained
+over the parts; ids that are text enter by their BLAKE2b digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from genre_embeddings import storage
+from genre_embeddings.errors import InputError
+from genre_embeddings.settings import SplitSettings
+
+TRAIN, VALIDATION, TEST = range(3)
+BLOCK = 1 << 18
+"""Ratings hashed at once: so many stay in the processor's cache from one step to the next."""
+
+
+def assign_sides(
+    ratings: pl.DataFrame,
+    users: pl.DataFrame,
+    movies: pl.DataFrame,
+    meta: storage.Meta,
+    settings: SplitSettings,
+    seed: int,
+) -> np.ndarray:
+    """The side of every rating, (N,) uint8: 0 train, 1 validation, 2 test.
+
+    Raises:
+        InputError: the split is temporal and the data hold no times, or a side stays empty.
+    """
+    movie_hash = _mix(_id_hash(movies["movie_id"]) ^ _mix(np.uint64(seed)))
+    if settings.strategy == "cold_movies":
+        place = _fraction(_mix(movie_hash))[ratings["movie"].to_numpy()]
+    else:
+        user_hash = _mix(_id_hash(users["user_id"]))
+        user, movie = ratings["user"].to_numpy(), ratings["movie"].to_numpy()
+        place = np.empty(user.size)
+        for low in range(0, user.size, BLOCK):
+            rows = slice(low, low + BLOCK)
+            place[rows] = _fraction(_mix(movie_hash[movie[rows]] ^ user_hash[user[rows]]))
+    if settings.strategy == "temporal":
+        if not meta.has_time:
+            raise InputError(
+                "split.strategy is 'temporal', but these ratings hold no times; add a timestamp "
+                "column or set split.strategy to random or cold_movies."
+            )
+        # The newest come first; ratings of one second are ordered by their hash.
+        order = np.lexsort((place, -ratings["timestamp"].to_numpy()))
+        place = np.empty(order.size)
+        place[order] = np.arange(order.size) / order.size
+    sides = np.full(place.size, TRAIN, dtype=np.uint8)
+    # Rounded, because 0.2 + 0.1 is a little more than 0.3.
+    sides[place < round(settings.test + settings.validation, 12)] = VALIDATION
+    sides[place < settings.test] = TEST
+    for side, count in enumerate(np.bincount(sides, minlength=3)):
+        if count == 0:
+            name = storage.SIDES[side]
+            raise InputError(
+                f"split.{name} is {getattr(settings, name)}, but of {place.size:,} ratings of "
+                f"{movies.height:,} movies none falls to {name}: give it a larger share, "
+                "another seed, or more data."
+            )
+    return sides
+
+
+def parts_of(ratings: pl.DataFrame, sides: np.ndarray) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Name and ratings of each side, one at a time: together they take the memory of the whole."""
+    for side, name in enumerate(storage.SIDES):
+        yield name, ratings.filter(pl.Series(sides == side))
+
+
+def write_split(ratings: pl.DataFrame, sides: np.ndarray) -> dict[str, Any]:
+    """Write data/split/ and return its counts, by side.
+
+    A user or movie is cold on a side when it has no rating in train.
+    """
+    counts = {}
+    warm = {
+        column: np.bincount(
+            ratings[column].to_numpy()[sides == TRAIN],
+            minlength=int(ratings[column].to_numpy().max()) + 1,
+        )
+        > 0
+        for column in ("user", "movie")
+    }
+    with storage.replacing_folder(storage.SPLIT) as folder:
+        for name, part in parts_of(ratings, sides):
+            for column in storage.RATINGS_SCHEMA:
+                storage.write_column(folder / name / f"{column}.npy", part[column].to_numpy())
+            counts[name] = {
+                "ratings": part.height,
+                "share": part.height / ratings.height,
+            }
+            for column in ("user", "movie"):
+                index = part[column].to_numpy()
+                seen = np.flatnonzero(np.bincount(index))
+                cold = int(np.count_nonzero(~warm[column][seen]))
+                counts[name] |= {
+                    f"{column}s": seen.size,
+                    f"cold_{column}s": cold,
+                    f"share_of_ratings_of_cold_{column}s": float(np.mean(~warm[column][index])),
+                }
+    return counts
+
+
+def _mix(value: Any) -> Any:
+    """SplitMix64's finaliser on unsigned 64-bit integers."""
+    with np.errstate(over="ignore"):
+        value = value + np.uint64(0x9E3779B97F4A7C15)
+        value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return value ^ (value >> np.uint64(31))
+
+
+def _fraction(value: np.ndarray) -> np.ndarray:
+    """The upper 53 bits as a number in [0, 1)."""
+    return (value >> np.uint64(11)) / 2.0**53
+
+
+def _id_hash(ids: pl.Series) -> np.ndarray:
+    """Unsigned 64-bit numbers that stand for ids, the same in every data set."""
+    if ids.dtype == pl.String:
+        digests = b"".join(hashlib.blake2b(i.encode(), digest_size=8).digest() for i in ids)
+        return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
+    return ids.to_numpy().astype(np.int64).view(np.uint64)

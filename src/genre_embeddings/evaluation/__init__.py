@@ -1,0 +1,1 @@
+"""Errors of predictions, and the baselines that they are compared with."""

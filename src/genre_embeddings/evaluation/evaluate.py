@@ -1,0 +1,240 @@
+"""How good are the predictions? Errors, skill over baselines, calibration, and where they fail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from genre_embeddings.evaluation import metrics
+from genre_embeddings.evaluation.bias import BiasModel
+
+DRAWS = 1000
+"""Bootstrap draws behind every interval."""
+LEVELS = (0.5, 0.8, 0.95)
+SUPPORT_EDGES = (0, 1, 3, 6, 11, 21, 51, 101, 201, 501, 1001, 10_001)
+"""Lower ends of the groups of users and movies by their number of training ratings."""
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Ratings of one side beside what the model says of them, all (n,).
+
+    Attributes:
+        user, movie: dense indices.
+        rating: what was given.
+        mean: predicted rating.
+        deviation: predicted standard deviation of the rating.
+    """
+
+    user: np.ndarray
+    movie: np.ndarray
+    rating: np.ndarray
+    mean: np.ndarray
+    deviation: np.ndarray
+
+    def part(self, chosen: np.ndarray) -> Predicted:
+        """The chosen ratings, by mask or index."""
+        return Predicted(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything that stage evaluate reports: nested metrics, and rows for each plot."""
+
+    metrics: dict[str, Any]
+    histogram: Rows
+    reliability: Rows
+    genres: Rows
+    support: Rows
+    calibration: Rows
+
+
+def evaluate(
+    sides: dict[str, Predicted],
+    baseline: BiasModel,
+    movies: pl.DataFrame,
+    genres: pl.DataFrame,
+    scale: tuple[float, float],
+    seed: int,
+) -> Evaluation:
+    """Judge predictions on train, validation and test.
+
+    Args:
+        sides: predictions for each side, by name; `train` also tells who is warm.
+        baseline: user + movie bias, fitted on train.
+        movies, genres: the canonical tables.
+        scale: lowest and highest rating.
+        seed: draws the users of the bootstrap.
+    """
+    test, train = sides["test"], sides["train"]
+    users = baseline.user.size
+    seen = np.bincount(train.movie, minlength=movies.height)
+    active = np.bincount(train.user, minlength=users)
+    # Not `train.rmse`: tables of experiments would take it for a setting of section train.
+    content: dict[str, Any] = {
+        "test": _errors(test),
+        "error": {side: _errors(sides[side]) for side in ("train", "validation")},
+    }
+    warm = seen[test.movie] > 0
+    content["test"]["warm_movies"] = _errors(test.part(warm))
+    content["test"]["cold_movies"] = _errors(test.part(~warm))
+    content["test"] |= _against_baselines(test, baseline, scale, np.random.default_rng(seed))
+    coverage = metrics.coverage(test.rating, test.mean, test.deviation, LEVELS)
+    content["test"]["coverage"] = {f"{level:.0%}": share for level, share in coverage.items()}
+    grid = [step / 20 for step in range(1, 20)] + [0.99]
+    curve = metrics.coverage(test.rating, test.mean, test.deviation, grid)
+    rng = np.random.default_rng([seed, 1])
+    return Evaluation(
+        metrics=content,
+        histogram=_histogram(test, scale),
+        reliability=_reliability(test),
+        genres=_per_genre(test, baseline, movies, genres, scale),
+        support=[
+            *_by_support(test, active[test.user], "ratings of the user", rng),
+            *_by_support(test, seen[test.movie], "ratings of the movie", rng),
+        ],
+        calibration=[{"level": level, "coverage": share} for level, share in curve.items()],
+    )
+
+
+def _errors(part: Predicted) -> dict[str, Any]:
+    """Number of ratings, MSE, RMSE and MAE; the errors are left out where there is no rating."""
+    if part.rating.size == 0:
+        return {"ratings": 0}
+    error = part.mean.astype(np.float64) - part.rating
+    mse = float(np.mean(error**2))
+    return {
+        "ratings": part.rating.size,
+        "mse": mse,
+        "rmse": mse**0.5,
+        "mae": float(np.mean(np.abs(error))),
+    }
+
+
+def _against_baselines(
+    test: Predicted, baseline: BiasModel, scale: tuple[float, float], rng: np.random.Generator
+) -> dict[str, Any]:
+    """Interval of our RMSE; each baseline's errors, our skill over it, and the paired gain."""
+    users = baseline.user.size
+    ours = metrics.user_sums(test.user, test.mean - test.rating, users)
+    whole = metrics.rmse_interval(ours, DRAWS, rng)
+    content: dict[str, Any] = {"baselines": {}}
+    if whole:
+        content = {"rmse_low": whole.low, "rmse_high": whole.high, **content}
+    constant = np.full(test.rating.size, baseline.mean)
+    rivals = {
+        "global_mean": constant,
+        "user_movie_bias": baseline.predict(test.user, test.movie).clip(*scale),
+    }
+    for name, mean in rivals.items():
+        theirs = metrics.user_sums(test.user, mean - test.rating, users)
+        errors = _errors(Predicted(test.user, test.movie, test.rating, mean, test.deviation))
+        gain = metrics.paired_difference(theirs, ours, DRAWS, rng, error="mse")
+        content["baselines"][name] = {
+            **{key: errors[key] for key in ("mse", "rmse", "mae")},
+            "skill": metrics.skill(metrics.mse(ours) or 0.0, errors["mse"]) or 0.0,
+            **({"mse_gain_low": gain.low, "mse_gain_high": gain.high} if gain else {}),
+        }
+    return content
+
+
+def _histogram(test: Predicted, scale: tuple[float, float]) -> Rows:
+    """How often each rating was given, and predicted, in bins of a tenth of the scale."""
+    low, high = scale
+    width = (high - low) / 9 if high - low != 4 else 0.5
+    edges = np.arange(low - width / 2, high + width, width)
+    rows = []
+    for kind, values in (("actual", test.rating), ("predicted", test.mean)):
+        counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
+        rows += [
+            {"rating": float(centre), "count": int(count), "kind": kind}
+            for centre, count in zip((edges[:-1] + edges[1:]) / 2, counts, strict=True)
+        ]
+    return rows
+
+
+def _reliability(test: Predicted, bins: int = 20) -> Rows:
+    """Mean actual rating where the model predicts about the same, in bins of equal numbers."""
+    order = np.argsort(test.mean, kind="stable")
+    return [
+        {
+            "predicted": float(test.mean[chosen].mean(dtype=np.float64)),
+            "actual": float(test.rating[chosen].mean(dtype=np.float64)),
+            "count": chosen.size,
+        }
+        for chosen in np.array_split(order, min(bins, order.size))
+    ]
+
+
+def _per_genre(
+    test: Predicted,
+    baseline: BiasModel,
+    movies: pl.DataFrame,
+    genres: pl.DataFrame,
+    scale: tuple[float, float],
+) -> Rows:
+    """Errors on the test ratings of each genre's movies; a movie counts in all of its genres."""
+    rows = []
+    rival = baseline.predict(test.user, test.movie).clip(*scale)
+    for genre, chosen in _genre_masks(movies, genres):
+        part = test.part(chosen[test.movie])
+        if part.rating.size == 0:
+            continue
+        errors = _errors(part)
+        theirs = float(np.mean((rival[chosen[test.movie]] - part.rating) ** 2))
+        rows.append(
+            {
+                "genre": genre,
+                "ratings": errors["ratings"],
+                "rmse": errors["rmse"],
+                "mae": errors["mae"],
+                "bias": float(np.mean(part.mean - part.rating, dtype=np.float64)),
+                "skill": metrics.skill(errors["mse"], theirs) or 0.0,
+            }
+        )
+    return rows
+
+
+def _genre_masks(movies: pl.DataFrame, genres: pl.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
+    """Each genre's name and which movies have it, (M,) bool; last the movies with no genre."""
+    pairs = movies.select("movie", "genres").explode("genres", empty_as_null=False).drop_nulls()
+    of, movie = pairs["genres"].to_numpy(), pairs["movie"].to_numpy()
+    none = np.ones(movies.height, dtype=bool)
+    none[movie] = False
+    for genre, name in enumerate(genres["name"]):
+        mask = np.zeros(movies.height, dtype=bool)
+        mask[movie[of == genre]] = True
+        yield name, mask
+    yield "(no genre)", none
+
+
+def _by_support(test: Predicted, support: np.ndarray, kind: str, rng: np.random.Generator) -> Rows:
+    """RMSE, with its interval, by how many training ratings the user or movie has.
+
+    Groups in which fewer than two users rated are left out.
+    """
+    rows = []
+    for low, high in zip(SUPPORT_EDGES, [*SUPPORT_EDGES[1:], None], strict=True):
+        part = test.part((support >= low) & (support < (high or np.inf)))
+        sums = metrics.user_sums(part.user, part.mean - part.rating, int(test.user.max()) + 1)
+        found = metrics.rmse_interval(sums, 200, rng)
+        if found is None:
+            continue
+        label = f"{low}+" if high is None else f"{low}" if high == low + 1 else f"{low}-{high - 1}"
+        rows.append(
+            {
+                "ratings": label,
+                "rmse": found.estimate,
+                "low": found.low,
+                "high": found.high,
+                "count": part.rating.size,
+                "kind": kind,
+            }
+        )
+    return rows

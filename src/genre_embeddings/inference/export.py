@@ -1,0 +1,143 @@
+"""The embeddings as files for other tools.
+
+genres.parquet   genre, movies, ratings, vector (D,), deviation (D,) of the posterior
+movies.parquet   movie_id, title, genres, ratings (in training), vector (D,), genre_vector (D,)
+vectors.tsv, metadata.tsv   both in one space, for TensorBoard's Embedding Projector
+
+A user's products with a movie are <u, m> + <u, g>: `vector` is m, what was learnt of the movie
+itself, and `genre_vector` is g, what its genres say. Their sum and the genres' vectors lie in one
+space, which is what the pair of tsv files shows.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import torch
+
+from genre_embeddings import storage
+from genre_embeddings.errors import InputError
+from genre_embeddings.inference.using import Trained, chosen_replica, finite
+from genre_embeddings.model.network import Network
+
+NAMES = ("genres.parquet", "movies.parquet", "vectors.tsv", "metadata.tsv")
+
+
+class Exported(NamedTuple):
+    """How much was written."""
+
+    genres: int
+    movies: int
+    dim: int
+
+
+def export(model: Trained, out: Path, replica: int = 0) -> Exported:
+    """Write the embeddings of one replica into a folder, which is replaced as a whole.
+
+    Replicas are not averaged: each has a basis of its own, in which its vectors mean something.
+
+    Args:
+        model: the trained model.
+        out: the folder; if it is there, it may hold nothing but an earlier export.
+        replica: whose embeddings.
+
+    Raises:
+        InputError: there is no such replica, or the folder holds other files.
+    """
+    _require_own_folder(out)
+    replica = chosen_replica(model.network, replica)
+    genres, movies = genre_table(model, replica), movie_table(model, replica)
+    points = [genres["vector"].to_numpy()]
+    points.append(movies["vector"].to_numpy() + movies["genre_vector"].to_numpy())
+    with storage.replacing_folder(out) as folder:
+        storage.write_table(folder / "genres.parquet", genres)
+        storage.write_table(folder / "movies.parquet", movies)
+        vectors = pl.DataFrame(np.concatenate(points))
+        vectors.write_csv(folder / "vectors.tsv", separator="\t", include_header=False)
+        _metadata(genres, movies).write_csv(
+            folder / "metadata.tsv", separator="\t", quote_style="never"
+        )
+    return Exported(genres.height, movies.height, vectors.width)
+
+
+def genre_table(model: Trained, replica: int) -> pl.DataFrame:
+    """A row for each genre; none for a model that was not told the genres."""
+    dim = model.network.settings.dim
+    mean = deviation = np.empty((0, dim), dtype=np.float32)
+    table = model.genres.head(0)
+    if model.network.settings.genres:
+        mean, deviation = (part[:, replica].numpy() for part in model.network.genre_posterior())
+        table = model.genres
+    return table.select(
+        pl.col("name").alias("genre"),
+        "movies",
+        "ratings",
+        vector=_vectors(mean),
+        deviation=_vectors(deviation),
+    )
+
+
+def movie_table(model: Trained, replica: int) -> pl.DataFrame:
+    """A row for each movie."""
+    network = model.network
+    own = movie_vectors(network)[:, replica]
+    by_genre = torch.zeros_like(own)
+    if network.settings.genres:
+        by_genre = network.genre_share[:-1] @ network.genre_posterior()[0][:, replica]
+    return model.described(np.arange(network.unknown)).with_columns(
+        ratings=pl.Series(network.movie_counts[:-1].numpy()).cast(pl.UInt32),
+        vector=_vectors(own.numpy()),
+        genre_vector=_vectors(by_genre.numpy()),
+    )
+
+
+@torch.no_grad()
+def movie_vectors(network: Network) -> torch.Tensor:
+    """Mean embedding of every movie apart from its genres, (M, R, D).
+
+    A movie without training ratings has that of the unknown movie.
+    """
+    movies = torch.arange(network.unknown)
+    movies = torch.where(network.movie_counts[:-1] > 0, movies, network.unknown)
+    vectors = network.movie(movies, None)[..., :-1]  # (M, R, D)
+    if network.settings.history:
+        vectors = vectors + network.movie_history(network.user_seen, movies, None, None)
+    return vectors
+
+
+def _vectors(values: np.ndarray) -> pl.Series:
+    return pl.Series(
+        np.ascontiguousarray(finite(values)), dtype=pl.Array(pl.Float32, values.shape[1])
+    )
+
+
+def _metadata(genres: pl.DataFrame, movies: pl.DataFrame) -> pl.DataFrame:
+    """A line for each vector, genres first; names must not hold what parts fields and lines."""
+    clean = pl.col("name").str.replace_all(r"[\t\r\n]+", " ")
+    rows = [
+        genres.select(
+            kind=pl.lit("genre"), id=pl.col("genre"), name="genre", genres="genre",
+            ratings=pl.col("ratings").cast(pl.UInt32),
+        ),
+        movies.select(
+            kind=pl.lit("movie"), id=pl.col("movie_id").cast(pl.String), name="title",
+            genres="genres", ratings="ratings",
+        ),
+    ]  # fmt: skip
+    return pl.concat(rows).with_columns(clean)
+
+
+def _require_own_folder(out: Path) -> None:
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise InputError(f"--out {out} is a file: name a folder.")
+    others = sorted(path.name for path in out.iterdir() if path.name not in NAMES)
+    if others:
+        raise InputError(
+            f"--out {out} holds {', '.join(others[:3])}{', ...' if len(others) > 3 else ''}, which "
+            "no export wrote, and the folder is replaced as a whole: name another."
+        )

@@ -1,0 +1,1 @@
+"""Were the genre embeddings learnt appropriately?"""

@@ -1,0 +1,285 @@
+"""Three verdicts on the genre embeddings: structure, stability, value. Never one number.
+
+Each line passes, fails or stays inconclusive, with its numbers and a sentence. A line fails only
+where the evidence could have shown otherwise; where it could not, the line is inconclusive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from genre_embeddings.evaluation.metrics import Interval
+from genre_embeddings.inspection.references import Agreement, holm
+from genre_embeddings.inspection.similarity import Stability
+
+Line = Literal["structure", "stability", "value"]
+Outcome = Literal["pass", "fail", "inconclusive"]
+
+_ADVICE: dict[Line, str] = {
+    "structure": "Try more ratings, a smaller model.dim, a larger train.movie_dropout, and look "
+    "at the null models: an agreement that they share is the catalogue's or popularity's.",
+    "stability": "Try more train.replicas, more epochs or a smaller model.dim; genres with few "
+    "ratings stay unstable whatever is done.",
+    "value": "Genres help where movies have few ratings: look at cold movies, raise "
+    "train.movie_dropout, or leave the genres out (model.genres: false).",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One line of the answer.
+
+    Attributes:
+        line: which question is answered.
+        outcome: pass, fail or inconclusive.
+        reason: why, in a sentence or two with the deciding numbers.
+        numbers: everything behind it, finite or None.
+        advice: what to try; empty after a pass.
+    """
+
+    line: Line
+    outcome: Outcome
+    reason: str
+    numbers: dict[str, float | None] = field(default_factory=dict)
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A learnt similarity against one piece of evidence.
+
+    Attributes:
+        name: what it was compared with, as in `taste`.
+        agreement: from `evidence.agreement`.
+        ceiling: the rho that the best of models could reach, 0 to 1; 1 for a reference without
+            noise, None where it could not be measured.
+        halves: rho between two halves of the users, on which the ceiling rests; None for a
+            reference without noise.
+        movie_halves: the same between two halves of the movies.
+        independent: whether the model did not see it; what it saw is shown and not judged.
+        rivals: rho that models which learnt nothing reach against the same reference, such as the
+            untrained one or the 95 % point of the retrained ones; rho has to exceed them all.
+    """
+
+    name: str
+    agreement: Agreement
+    ceiling: float | None = 1.0
+    halves: float | None = None
+    movie_halves: float | None = None
+    independent: bool = True
+    rivals: Mapping[str, float] = field(default_factory=dict)
+
+
+def unanswerable(reason: str) -> list[Verdict]:
+    """All three lines inconclusive, as for a model without genres or with fewer than three."""
+    lines: tuple[Line, ...] = ("structure", "stability", "value")
+    return [Verdict(line, "inconclusive", reason) for line in lines]
+
+
+def structure_verdict(
+    references: Sequence[Reference], alpha: float = 0.05, min_ceiling_share: float = 0.8
+) -> Verdict:
+    """Do the genres lie to each other as the evidence says?
+
+    A reference can judge if its halves, of users and of movies, agree better than chance, so that
+    there is something in it to be found that is the genres' and not just these movies'; if a good
+    model, at `min_ceiling_share` of the ceiling, would be told from chance;
+    and if its p-value could fall to alpha at all. Of those that can judge,
+
+    - pass: every one agrees: Holm's p <= alpha, above all rivals, and rho at least
+      `min_ceiling_share` of the ceiling;
+    - fail: none is told from chance and from all rivals;
+    - inconclusive: none can judge, they disagree, or the agreement is real but falls short.
+
+    Args:
+        references: what was compared; those that are not independent are only shown.
+        alpha: chance of passing although nothing was learnt.
+        min_ceiling_share: share of the ceiling that counts as learnt.
+    """
+    numbers: dict[str, float | None] = {"alpha": alpha, "min_ceiling_share": min_ceiling_share}
+    for reference in references:
+        numbers.update(_reference_numbers(reference))
+    independent = [reference for reference in references if reference.independent]
+    obstacles = {
+        reference.name: _obstacle(reference, alpha, min_ceiling_share, len(independent))
+        for reference in independent
+    }
+    judges = [reference for reference in independent if not obstacles[reference.name]]
+    silent = [f"{name} cannot judge: {why}." for name, why in obstacles.items() if why]
+    if not judges:
+        reason = " ".join(silent) or "There is no independent evidence to compare with."
+        return Verdict("structure", "inconclusive", reason, numbers, _ADVICE["structure"])
+
+    adjusted = holm([float(judge.agreement.p_value or 0) for judge in judges])
+    sentences, real, good = [], [], []
+    for judge, p_value in zip(judges, adjusted, strict=True):
+        numbers[f"{judge.name}.p_holm"] = p_value
+        rho, ceiling = float(judge.agreement.spearman or 0), float(judge.ceiling or 0)
+        rival = max(judge.rivals, key=lambda name: judge.rivals[name], default=None)
+        beaten = rival is None or rho > judge.rivals[rival]
+        real.append(p_value <= alpha and beaten)
+        good.append(real[-1] and rho >= min_ceiling_share * ceiling)
+        sentence = (
+            f"Against {judge.name}, rho is {rho:.2f} (p = {p_value:.4f} after Holm), "
+            f"{rho / ceiling:.0%} of its ceiling {ceiling:.2f}"
+        )
+        if rival is not None:
+            verb = "above" if beaten else "not above"
+            sentence += f" and {verb} the {judge.rivals[rival]:.2f} of {rival}"
+        sentences.append(sentence + ".")
+
+    outcome: Outcome
+    if all(good):
+        outcome, opening = "pass", "The genres lie as the evidence says."
+    elif not any(real):
+        outcome, opening = "fail", "The genres do not lie as the evidence says."
+    elif all(real):
+        outcome = "inconclusive"
+        opening = f"The genres lie in part as the evidence says, short of {min_ceiling_share:.0%}."
+    else:
+        outcome, opening = "inconclusive", "The pieces of evidence disagree."
+    reason = " ".join([opening, *sentences, *silent])
+    return Verdict("structure", outcome, reason, numbers, _advice("structure", outcome))
+
+
+def stability_verdict(stability: Stability, min_stability: float = 0.8) -> Verdict:
+    """Would another seed have learnt the same?
+
+    Args:
+        stability: from `similarity.replica_stability`.
+        min_stability: mean Spearman's rho between replicas that counts as repeatable.
+    """
+    numbers: dict[str, float | None] = {
+        "replicas": stability.replicas,
+        "spearman": stability.spearman,
+        "min_stability": min_stability,
+        "cka": stability.cka,
+        "cka_chance": stability.cka_chance,
+        "neighbour_overlap": stability.overlap,
+        "neighbour_overlap_chance": stability.chance,
+        "stable_genres": int(stability.stable.sum()),
+    }
+    rho = stability.spearman
+    if rho is None:
+        reason = f"Stability cannot be measured: {stability.reason}."
+        return Verdict("stability", "inconclusive", reason, numbers, _ADVICE["stability"])
+    outcome: Outcome = "pass" if rho >= min_stability else "fail"
+    reason = (
+        f"Between {stability.replicas} replicas, the genre similarities agree at rho = {rho:.2f}; "
+        f"{min_stability:.2f} is asked for. {int(stability.stable.sum())} of "
+        f"{len(stability.stable)} genres have stable neighbours"
+    )
+    if stability.overlap is not None and stability.chance is not None:
+        reason += f" (overlap {stability.overlap:.0%}, by chance {stability.chance:.0%})"
+    return Verdict("stability", outcome, reason + ".", numbers, _advice("stability", outcome))
+
+
+def value_verdict(gains: Mapping[str, Interval | None], min_gain: float = 0.003) -> Verdict:
+    """Do the genres make better predictions?
+
+    - pass: for some group of movies the error falls by at least `min_gain` and the interval lies
+      above 0, and for no group it rises by as much;
+    - fail: for every group that was measured, the whole interval lies below `min_gain`, or for
+      some group the error rises by `min_gain` with the interval below 0;
+    - inconclusive: nothing was measured, or the intervals are too wide to say.
+
+    Args:
+        gains: by group of movies, as in `warm movies` and `cold movies`, the RMSE of a model
+            retrained without genres minus that of the full model, in rating units, with an
+            interval by bootstrap over users; None where too few users could be judged. Only the
+            lower ends decide on a pass: two groups at 95 % pass by chance at 5 % together.
+        min_gain: RMSE difference that another seed would not produce by itself.
+    """
+    numbers: dict[str, float | None] = {"min_gain": min_gain}
+    measured: dict[str, Interval] = {}
+    for name, gain in gains.items():
+        for part in ("estimate", "low", "high"):
+            numbers[f"{name}.{part}"] = None if gain is None else getattr(gain, part)
+        if gain is not None:
+            measured[name] = gain
+    if not measured:
+        reason = "No model without genres was compared on the test ratings of enough users."
+        return Verdict("value", "inconclusive", reason, numbers, _ADVICE["value"])
+
+    helped = any(gain.low > 0 and gain.estimate >= min_gain for gain in measured.values())
+    harmed = any(gain.high < 0 and gain.estimate <= -min_gain for gain in measured.values())
+    useless = all(gain.high < min_gain for gain in measured.values())
+    outcome: Outcome
+    if helped and harmed:
+        outcome, opening = "inconclusive", "Genres help some movies and harm others."
+    elif harmed:
+        outcome, opening = "fail", "Genres make predictions worse."
+    elif helped:
+        outcome, opening = "pass", "Genres make predictions better."
+    elif useless:
+        outcome, opening = "fail", "Genres are worth nothing here."
+    else:
+        outcome, opening = "inconclusive", "Genres may or may not be worth something."
+    sentences = [
+        f"For {name}, they lower the RMSE by {gain.estimate:.4f} "
+        f"({gain.level:.0%} interval {gain.low:.4f} to {gain.high:.4f})."
+        for name, gain in measured.items()
+    ]
+    missing = [
+        f"For {name}, too few users rated them in test to judge."
+        for name in gains.keys() - measured
+    ]
+    limit = f"Less than {min_gain} proves nothing: another seed does as much."
+    reason = " ".join([opening, *sentences, *sorted(missing), limit])
+    return Verdict("value", outcome, reason, numbers, _advice("value", outcome))
+
+
+def _obstacle(
+    reference: Reference, alpha: float, min_ceiling_share: float, independent: int
+) -> str:
+    """Why a reference cannot judge; empty if it can."""
+    result = reference.agreement
+    if result.spearman is None or result.null_95 is None:
+        return result.reason or "no shuffled orders were drawn"
+    if reference.ceiling is None:
+        return "its noise ceiling could not be measured"
+    if result.smallest_p * independent > alpha:
+        return f"with {result.genres} genres p cannot fall below {result.smallest_p:.3f}"
+    if reference.halves is not None and reference.halves <= result.null_95:
+        return (
+            f"two halves of its users agree at rho = {reference.halves:.2f}, and chance reaches "
+            f"{result.null_95:.2f}: too few ratings, or nothing in them"
+        )
+    if reference.movie_halves is not None and reference.movie_halves <= result.null_95:
+        return (
+            f"two halves of its movies agree at rho = {reference.movie_halves:.2f}, and chance "
+            f"reaches {result.null_95:.2f}: what it shows may be these movies' and not the genres'"
+        )
+    good = min_ceiling_share * reference.ceiling
+    if good <= result.null_95:
+        return (
+            f"a good model would reach rho = {good:.2f} under the noise, and chance reaches "
+            f"{result.null_95:.2f}"
+        )
+    return ""
+
+
+def _reference_numbers(reference: Reference) -> dict[str, float | None]:
+    """The numbers of a reference under its name."""
+    name, result = reference.name, reference.agreement
+    numbers: dict[str, float | None] = {
+        f"{name}.spearman": result.spearman,
+        f"{name}.p_value": result.p_value,
+        f"{name}.null_95": result.null_95,
+        f"{name}.pairs": result.pairs,
+    }
+    if reference.independent:
+        numbers[f"{name}.ceiling"] = reference.ceiling
+    if reference.halves is not None:
+        numbers[f"{name}.halves"] = reference.halves
+    if reference.movie_halves is not None:
+        numbers[f"{name}.movie_halves"] = reference.movie_halves
+    for rival, rho in reference.rivals.items():
+        numbers[f"{name}.{rival}"] = rho
+    return numbers
+
+
+def _advice(line: Line, outcome: Outcome) -> str:
+    return "" if outcome == "pass" else _ADVICE[line]

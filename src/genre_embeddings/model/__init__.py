@@ -1,0 +1,1 @@
+"""The network: embeddings, histories, sessions; saving, loading, predicting."""

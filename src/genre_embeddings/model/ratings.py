@@ -1,0 +1,96 @@
+"""Training ratings in memory, and batches of their positions in an order drawn for each epoch.
+
+A `DataLoader` over a `TensorDataset` fetches and stacks rating by rating; here a batch is a slice
+of one permutation, and the ratings are gathered where they lie, on the GPU if there is one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genre_embeddings import storage
+from genre_embeddings.seeds import seed_of
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """Ratings as tensors, all (N,): dense indices int64, rating float32, time in seconds int64."""
+
+    user: Tensor
+    movie: Tensor
+    rating: Tensor
+    time: Tensor
+
+    @classmethod
+    def of(cls, side: storage.Side) -> Ratings:
+        """The ratings of one side of the split, in the same order (by user, then time)."""
+        return cls(
+            torch.from_numpy(side.user.astype(np.int64)),
+            torch.from_numpy(side.movie.astype(np.int64)),
+            torch.from_numpy(side.rating.astype(np.float32)),
+            torch.from_numpy(side.timestamp.astype(np.int64)),
+        )
+
+    def part(self, rows: slice | Tensor) -> Ratings:
+        """The chosen ratings."""
+        columns = (self.user, self.movie, self.rating, self.time)
+        if isinstance(rows, slice):
+            return Ratings(*(column[rows] for column in columns))
+        return Ratings(*(column.index_select(0, rows) for column in columns))
+
+    def to(self, device: torch.device) -> Ratings:
+        """The ratings on another device."""
+        columns = (self.user, self.movie, self.rating, self.time)
+        return Ratings(*(column.to(device) for column in columns))
+
+    @property
+    def count(self) -> int:
+        """N."""
+        return self.user.numel()
+
+
+class ShuffledPositions:
+    """Batches of positions among N ratings, (B,) int64 each, in the order of one epoch.
+
+    The order depends on the seed and the epoch alone: a resumed training sees the batches that it
+    would have seen, and reading the order does not change it.
+    """
+
+    def __init__(self, count: int, batch_size: int, seed: int, epoch: int = 0) -> None:
+        self.count, self.seed, self.epoch = count, seed, epoch
+        self.batches = math.ceil(count / batch_size)
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[Tensor]:
+        generator = torch.Generator().manual_seed(
+            seed_of(self.seed, "order of batches", self.epoch)
+        )
+        # Batches of equal size: a last one of a few ratings would weigh as much as the others.
+        yield from torch.randperm(self.count, generator=generator).tensor_split(self.batches)
+
+
+class Slices:
+    """Batches of consecutive positions `start` to `stop` among ratings, for one pass in order."""
+
+    def __init__(self, stop: int, batch_size: int, start: int = 0) -> None:
+        self.start, self.stop, self.batch_size = start, stop, batch_size
+
+    def __len__(self) -> int:
+        return math.ceil((self.stop - self.start) / self.batch_size)
+
+    def __iter__(self) -> Iterator[slice]:
+        for start in range(self.start, self.stop, self.batch_size):
+            yield slice(start, min(start + self.batch_size, self.stop))
+
+
+def share_of(count: int, rank: int, processes: int) -> slice:
+    """The part of `count` positions that falls to one of several processes, in order."""
+    return slice(count * rank // processes, count * (rank + 1) // processes)

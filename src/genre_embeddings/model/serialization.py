@@ -1,0 +1,245 @@
+"""A trained model as a folder: weights, settings and id maps; building, saving, loading, asking.
+
+models/model.safetensors  weights and what was learnt of the training ratings; its one metadata
+                          entry is a JSON string with the settings and a checksum of the tables
+models/tables.json        id maps and genre sets, as prepared
+
+The folder may come from a stranger: nothing in it is executed when it is loaded, no pickle and no
+Parquet (whose reader can be made to end the process), and all of it is checked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from hashlib import sha256
+from pathlib import Path
+from textwrap import shorten
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+import polars as pl
+import torch
+from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import from_json
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from genre_embeddings import storage
+from genre_embeddings.errors import InputError
+from genre_embeddings.model.network import Network
+from genre_embeddings.model.ratings import Ratings
+from genre_embeddings.seeds import seed_of
+from genre_embeddings.settings import ModelSettings, Section, Settings
+
+FORMAT = 2
+LARGEST_HEADER = 1 << 18
+"""Bytes of the weights' names, shapes and metadata; those of usual settings take 10,000."""
+LARGEST_ROW = 10_000
+"""Bytes of tables.json that a user, a movie or a genre may take on average."""
+
+
+def use_threads(threads: int) -> None:
+    """Compute on this many CPU threads; 0 leaves torch's own choice, one a core."""
+    if threads:
+        torch.set_num_threads(threads)
+        # Without it, Lightning divides the cores among the processes that it starts.
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    if threads != 1 and not torch.cuda.is_available():
+        # Otherwise several threads add up gradients in the order in which they happen to be done.
+        torch.use_deterministic_algorithms(True)
+
+
+def genre_sets(movies: pl.DataFrame, genres: int) -> torch.Tensor:
+    """Which genres each movie has, (M, G) float32 of 0 and 1."""
+    membership = np.zeros((movies.height, genres), dtype=np.float32)
+    pairs = movies.select("movie", "genres").explode("genres", empty_as_null=False).drop_nulls()
+    membership[pairs["movie"].to_numpy(), pairs["genres"].to_numpy()] = 1
+    return torch.from_numpy(membership)
+
+
+def build_network(
+    settings: Settings, train: Ratings, membership: torch.Tensor, users: int, meta: storage.Meta
+) -> Network:
+    """An untrained network for these training ratings, its weights drawn from the seed."""
+    return Network(
+        settings.in_effect(meta.has_time, membership.shape[1]),
+        settings.train.replicas,
+        train,
+        membership,
+        users,
+        (meta.min_rating, meta.max_rating),
+        torch.Generator().manual_seed(seed_of(settings.seed, "initial weights")),
+    )
+
+
+Stars = Annotated[float, Field(ge=-1e30, le=1e30)]  # within float32
+
+
+class About(Section):
+    """The metadata of the weights."""
+
+    format: Literal[2]
+    settings: ModelSettings
+    replicas: Annotated[int, Field(ge=1, le=64)]
+    limits: tuple[Stars, Stars]
+    tables: str  # SHA-256 of tables.json
+
+    @model_validator(mode="after")
+    def _limits_are_ordered(self) -> About:
+        if not self.limits[0] < self.limits[1]:
+            raise ValueError(f"limits {self.limits}: the first must be below the second")
+        return self
+
+
+# A list ends at its first error: a hostile one would make a report of gigabytes.
+Ids = Annotated[list[Annotated[int, Field(ge=-(2**63), lt=2**63)]], Field(fail_fast=True)]
+Texts = Annotated[list[str], Field(fail_fast=True)]
+Numbers = Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(fail_fast=True)]
+
+
+class Columns(Section):
+    """tables.json: the columns of the tables of users, movies and genres, in their order."""
+
+    model_config = ConfigDict(extra="ignore")  # a million strange keys would be as many errors
+
+    user_id: Ids | Texts
+    movie_id: Ids | Texts
+    title: Texts
+    genres: Annotated[list[Numbers], Field(fail_fast=True)]
+    name: Texts
+    movies: Numbers
+    ratings: Numbers
+
+
+class Tables(NamedTuple):
+    """Ids and names of a network's indices, as the tables of data/prepared/ have them."""
+
+    users: pl.DataFrame
+    movies: pl.DataFrame
+    genres: pl.DataFrame
+
+
+def save_model(network: Network) -> None:
+    """Write the folder models/ with the tables of data/prepared/ beside the weights."""
+    columns: dict[str, list[Any]] = {}
+    for name in Tables._fields:
+        table = storage.read_table(storage.PREPARED / f"{name}.parquet")
+        columns |= {key: table[key].to_list() for key in table.columns if f"{key}s" != name}
+    written = json.dumps(columns, ensure_ascii=False, separators=(",", ":")).encode()
+    about = {
+        "format": FORMAT,
+        "settings": network.settings.model_dump(),
+        "replicas": network.replicas,
+        "limits": network.limits,
+        "tables": sha256(written).hexdigest(),
+    }
+    # Sorted names and a single metadata entry: safetensors keeps neither in order by itself.
+    state = {name: value.cpu().contiguous() for name, value in sorted(network.state_dict().items())}
+    with storage.replacing_folder(storage.MODEL) as folder:
+        weights = folder / "model.safetensors"
+        save_file(state, weights, {"model": json.dumps(about)})
+        weights.chmod(0o644)  # safetensors makes it readable for its owner alone
+        (folder / "tables.json").write_bytes(written)
+
+
+def load_model(folder: Path = storage.MODEL) -> Network:
+    """The network of a model folder, ready to predict.
+
+    Raises:
+        InputError: a file is missing, cut short, from another version or inconsistent.
+    """
+    return load_whole(folder)[0]
+
+
+def load_whole(folder: Path = storage.MODEL) -> tuple[Network, Tables]:
+    """The network of a model folder and its tables; memory is taken in proportion to the files.
+
+    Raises:
+        InputError: a file is missing, cut short, from another version or inconsistent.
+    """
+    path = _file(folder / "model.safetensors")
+    remedy = "run `dvc checkout` or `dvc repro train`"
+    try:
+        text, state = _read_weights(path)
+        content = from_json(text)
+    except (SafetensorError, ValueError) as error:
+        raise InputError(f"{path} is not a whole model file ({_short(error)}); {remedy}.") from None
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise InputError(
+            f"{path} has format {found if isinstance(found, int) else 'unknown'}; this version "
+            f"reads format {FORMAT}. Train it anew with `dvc repro train`."
+        )
+    try:
+        about = About.model_validate_json(text)
+        network = Network.from_state(about.settings, about.replicas, about.limits, state)
+    except (KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path} does not fit its own settings ({_short(error)}); {remedy}."
+        ) from None
+    beside = _file(folder / "tables.json")
+    rows = network.users + network.unknown + network.genre_share.shape[1]
+    if beside.stat().st_size > LARGEST_ROW * rows:
+        raise InputError(f"{beside} is far too long for {rows:,} rows; {remedy}.")
+    written = beside.read_bytes()
+    if sha256(written).hexdigest() != about.tables:
+        raise InputError(f"{beside} and {path} are of different models; {remedy}.")
+    try:
+        tables = _tables(Columns.model_validate_json(written), network)
+    except (IndexError, ValueError) as error:
+        raise InputError(f"{beside} does not fit {path} ({_short(error)}); {remedy}.") from None
+    return network.eval(), tables
+
+
+def _file(path: Path) -> Path:
+    if not path.exists() and path.parent != storage.MODEL:
+        raise InputError(f"{path} is not here: name the folder of a trained model.")
+    if not storage.require(path).is_file():
+        raise InputError(f"{path} is not a file: run `dvc checkout` or `dvc repro train`.")
+    return path
+
+
+def _read_weights(path: Path) -> tuple[str, dict[str, torch.Tensor]]:
+    """Metadata and tensors of a file of weights."""
+    with path.open("rb") as opened:
+        header = int.from_bytes(opened.read(8), "little")
+    if header > LARGEST_HEADER:
+        raise ValueError(f"its header has {header:,} bytes, above {LARGEST_HEADER:,}")
+    with safe_open(path, framework="pt") as file:
+        text = (file.metadata() or {}).get("model", "null")
+        return text, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def _tables(columns: Columns, network: Network) -> Tables:
+    """The tables, if they are of the network's sizes and genres, and no id comes twice."""
+    genres = network.genre_share.shape[1]
+    tables = []
+    for index, size, schema in (
+        ("user", network.users, {"user_id": None}),
+        ("movie", network.unknown, {"movie_id": None, "title": None, "genres": pl.List(pl.UInt32)}),
+        ("genre", genres, {"name": pl.String, "movies": pl.UInt32, "ratings": pl.UInt32}),
+    ):
+        table = {index: pl.Series(np.arange(size, dtype=np.uint32))}
+        for name, dtype in schema.items():
+            values = getattr(columns, name)
+            if len(values) != size:
+                raise ValueError(f"{name} has {len(values)} entries, the weights {size} {index}s")
+            table[name] = pl.Series(values, dtype=dtype)
+        tables.append(pl.DataFrame(table))
+        if tables[-1][next(iter(schema))].n_unique() < size:
+            raise ValueError(f"{next(iter(schema))} has an entry twice")
+    whole = Tables(*tables)
+    if not torch.equal(genre_sets(whole.movies, genres) > 0, network.genre_share[:-1] > 0):
+        raise ValueError("movies have other genres")
+    return whole
+
+
+def _short(error: Exception) -> str:
+    """What was wrong, in a line that does nothing to a terminal."""
+    said = str(error)
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_context=False)[0]
+        said = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return re.sub("[^ -~]+", " ", shorten(said, 300, placeholder=" ..."))

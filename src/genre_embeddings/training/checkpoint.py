@@ -1,0 +1,126 @@
+"""Where an unfinished training waits to be taken up again: a checkpoint an epoch, keyed by all
+that decides its outcome.
+
+The key is a hash of what the training was given (settings, seed, the network as drawn, both sides'
+ratings), of this package's code and of the libraries' versions. So a training is only ever taken
+up by the same one, whichever copy of the project runs it, and the result has the same bytes as
+without the interruption.
+
+The checkpoints lie under .dvc/tmp/ of the main checkout, which no experiment tracks. A declared
+output with `persist` would hand an old model over as a new experiment's.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import zipfile
+from collections.abc import Iterable
+from hashlib import blake2b
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+KEPT = 3
+"""Trainings of others that wait unfinished; older ones are removed."""
+INHERITED = "GENRE_EMBEDDINGS_CHECKPOINT"
+"""Environment variable by which a process tells those that it starts where the checkpoint lies."""
+
+
+def key_of(parts: Iterable[str], tensors: Iterable[Tensor]) -> str:
+    """A name for a training: 32 hexadecimal digits that change with anything it depends on."""
+    found = blake2b(digest_size=16)
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+        found.update(path.name.encode() + path.read_bytes())
+    libraries = [f"{name} {version(name)}" for name in ("torch", "pytorch-lightning", "numpy")]
+    hardware = f"{torch.get_num_threads()} threads, {torch.cuda.is_available()}"
+    for part in (sys.version, hardware, *libraries, *parts):
+        found.update(part.encode() + b"\0")
+    for tensor in tensors:
+        found.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+class Scratch:
+    """The unfinished trainings of one stage: `with Scratch() as scratch: fit(..., scratch)`.
+
+    They are removed when the stage is done, and stay when it fails or is killed. Two processes
+    that train the same at once do not share a checkpoint: the second keeps none.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """`folder` is .dvc/tmp/training of the main checkout if it is not given."""
+        root = Path(os.environ.get("DVC_ROOT", "."))
+        self.folder = (folder or root / ".dvc/tmp/training").absolute()
+        self.held: list[tuple[Path, FileLock]] = []
+
+    def __enter__(self) -> Scratch:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        for place, lock in self.held:
+            if kind is None:
+                shutil.rmtree(place, ignore_errors=True)
+            lock.release()
+        self.held.clear()
+
+    def claim(self, key: str, share: bool = False) -> Path | None:
+        """The file for a training's checkpoint, there already if it was interrupted.
+
+        Args:
+            key: from `key_of`.
+            share: tell the processes that this one starts; those get the same file.
+
+        Returns:
+            The path; None where the folder cannot be written or another process has the key.
+        """
+        if share and INHERITED in os.environ:
+            return Path(found) if (found := os.environ[INHERITED]) else None
+        place = self._lock(key)
+        file = place / "checkpoint.ckpt" if place else None
+        if share:
+            os.environ[INHERITED] = str(file or "")
+        if file and file.exists() and not _whole(file):
+            file.unlink()
+        return file
+
+    def _lock(self, key: str) -> Path | None:
+        place = self.folder / key
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.folder / f"{key}.lock", timeout=0)
+            lock.acquire()
+        except (OSError, Timeout):
+            return None
+        self.held.append((place, lock))
+        self._clean()
+        return place
+
+    def _clean(self) -> None:
+        """Remove older unfinished trainings of others, if nobody is at work on them."""
+        mine = {place for place, _ in self.held}
+        others = [place for place in self.folder.iterdir() if place.is_dir() and place not in mine]
+        others.sort(key=lambda place: place.stat().st_mtime_ns, reverse=True)
+        for place in others[KEPT:]:
+            try:
+                with FileLock(self.folder / f"{place.name}.lock", timeout=0):
+                    shutil.rmtree(place, ignore_errors=True)
+            except (OSError, Timeout):
+                continue
+
+
+def _whole(file: Path) -> bool:
+    """Whether a checkpoint, which is a zip archive with checksums, was written to its end."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False

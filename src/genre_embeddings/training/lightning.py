@@ -1,0 +1,529 @@
+"""Fitting the network with PyTorch Lightning: loss, optimiser, schedule, early stopping, curves.
+
+References: variational inference by minimising fit + KL (Graves, 2011); cosine schedule (Loshchilov
+and Hutter, 2017); early stopping on validation error with the best weights kept (Prechelt, 1998).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as lightning
+import torch
+from dvclive import Live
+from pytorch_lightning.callbacks import TQDMProgressBar
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, distributed
+
+from genre_embeddings import storage
+from genre_embeddings.errors import InputError
+from genre_embeddings.model.network import Network
+from genre_embeddings.model.ratings import Ratings, ShuffledPositions, Slices, share_of
+from genre_embeddings.seeds import seed_of
+from genre_embeddings.settings import TrainSettings
+from genre_embeddings.training.checkpoint import Scratch, key_of
+
+PRIOR_LR = 0.003
+"""Learning rate of the prior scales and the noise level."""
+EVALUATION_BATCH = 16_384
+MEASURED = 1_000_000
+"""Training ratings that are measured after an epoch, about so many; all where they have times."""
+LARGE_TABLE = 100_000
+"""Rows of a table of users or movies from which on a step moves its batch's rows alone."""
+CURVES = storage.PLOTS / "train"
+LIVE = storage.METRICS / "train"
+
+# Which accelerators were not found, tips, and that training stopped: a stage says what it made.
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+
+
+class RowAdamW(torch.optim.AdamW):
+    """AdamW that moves only the rows named by the gradient, where that is sparse.
+
+    The other rows keep their values and moments until their turn comes, as in torch's SparseAdam;
+    so does the decay of weights. Where gradients are dense it is AdamW.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """One step."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None and parameter.grad.is_sparse:
+                    self._step_rows(parameter, parameter.grad.coalesce(), group)
+                    parameter.grad = None
+        super().step()
+        return loss
+
+    def _step_rows(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["step"] = 0
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+        state["step"] = int(state["step"]) + 1  # a checkpoint makes a tensor of it
+        rows, values = gradient.indices()[0], gradient.values()  # (K,), (K, R, C)
+        beta, beta_sq = group["betas"]
+        mean = state["exp_avg"].index_select(0, rows).lerp_(values, 1 - beta)
+        square = state["exp_avg_sq"].index_select(0, rows).lerp_(values.square(), 1 - beta_sq)
+        state["exp_avg"].index_copy_(0, rows, mean)
+        state["exp_avg_sq"].index_copy_(0, rows, square)
+        scale = (square / (1 - beta_sq ** state["step"])).sqrt_().add_(group["eps"])
+        rate = group["lr"] / (1 - beta ** state["step"])
+        kept = parameter.index_select(0, rows).mul_(1 - group["lr"] * group["weight_decay"])
+        parameter.index_copy_(0, rows, kept.addcdiv_(mean, scale, value=-rate))
+
+
+class Fitting(lightning.LightningModule):
+    """Owns the loss and the optimiser of a network, and one epoch's errors.
+
+    Both sides are measured alike, after each epoch, by the mean of the posterior and of the
+    replicas: `rmse` in stars, and `loss`, the negative log likelihood per rating.
+
+    Of several processes each takes its share of every batch and of every measurement. All hold
+    the same weights (Lightning averages the gradients), residuals and errors at any time.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        train: Ratings,
+        validation: Ratings,
+        settings: TrainSettings,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.settings, self.seed = settings, seed
+        self.sides = {"train": train, "validation": validation}
+        self.history: list[dict[str, float]] = []
+        self.strict_loading = False  # of checkpoints, see on_save_checkpoint
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What a checkpoint holds besides the weights."""
+        checkpoint["history"] = self.history
+        # The other buffers never change, and are there again before it is loaded.
+        checkpoint["state_dict"] = _learnt(self)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the curves up again."""
+        self.history = checkpoint["history"]
+
+    def on_fit_start(self) -> None:
+        """Bring all ratings to the device once."""
+        self.sides = {name: side.to(self.device) for name, side in self.sides.items()}
+
+    def train_dataloader(self) -> ShuffledPositions:
+        """The positions of whole batches, the same in every process."""
+        train = self.sides["train"]
+        epoch = self.current_epoch
+        batches = ShuffledPositions(train.count, self.settings.batch_size, self.seed, epoch)
+        if train.count // len(batches) < self.trainer.world_size:
+            raise InputError(
+                f"train.batch_size is {self.settings.batch_size}: with {train.count:,} training "
+                f"ratings, {self.trainer.world_size} processes would not all have a rating in "
+                "every batch; raise it, or lower train.devices or train.num_nodes in params.yaml."
+            )
+        return batches
+
+    def on_train_epoch_start(self) -> None:
+        """Draw this epoch's noise from the seed, the epoch's number and the process's alone."""
+        rank = [self.global_rank] if self.global_rank else []
+        seed = seed_of(self.seed, "training noise", self.current_epoch, *rank)
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.finite = torch.ones((), dtype=torch.bool, device=self.device)
+
+    def training_step(self, positions: Tensor) -> Tensor:
+        """Loss of this process's share of the training ratings at `positions`, (B,)."""
+        positions = positions.to(self.device)
+        mine = self._share(len(positions))
+        own = positions[mine]
+        batch = self.sides["train"].part(own)
+        genres = None
+        if self.network.settings.genres:
+            genres = (self.network.genre_share[batch.movie] > 0).float()  # (B, G)
+        rare = self.settings.rare_dropout / self.network.movie_counts[batch.movie]  # (B,)
+        chance = torch.rand(batch.count, generator=self.generator, device=self.device)
+        hidden = chance < self.settings.movie_dropout + rare
+        shown = torch.where(hidden, self.network.unknown, batch.movie)
+        output = self.network(
+            batch.user, shown, batch.time, genres=genres, own=own, generator=self.generator
+        )
+        terms = self.network.loss(output, batch.rating, batch.user, batch.movie)
+        loss = (terms.fit + self.settings.kl_weight * terms.kl).sum()
+        self.finite = self.finite & loss.isfinite()
+        self.network.remember(own, batch.rating, output)
+        if self.trainer.world_size == 1:
+            return loss
+        self._exchange(positions, mine)
+        # Shares may differ by a rating: weighed so that their mean is the mean over the batch.
+        return loss * (len(own) * self.trainer.world_size / len(positions))
+
+    def _share(self, count: int) -> slice:
+        """This process's part of `count` positions."""
+        return share_of(count, self.global_rank, self.trainer.world_size)
+
+    def _total(self, value: Tensor) -> Tensor:
+        """Sum over the processes, in place."""
+        if self.trainer.world_size > 1:
+            distributed.all_reduce(value)
+        return value
+
+    @torch.no_grad()
+    def _exchange(self, rows: Tensor | slice, mine: slice) -> None:
+        """Tell all processes the residuals in `rows`, of which this one has renewed `mine`."""
+        if self.network.session is not None and self.trainer.world_size > 1:
+            known = torch.zeros_like(self.network.session.residuals[rows])
+            known[mine] = self.network.session.residuals[rows][mine]
+            self.network.session.residuals[rows] = self._total(known)
+
+    @torch.no_grad()
+    def measure(self) -> dict[str, float]:
+        """Loss and RMSE of both sides after an epoch; renews the training ratings' residuals."""
+        found = {}
+        for name, side in self.sides.items():
+            squared = torch.zeros((), dtype=torch.float64, device=self.device)
+            count = torch.zeros_like(squared)
+            mine = self._share(side.count)
+            # Without times there are no residuals to renew, and a part tells the error.
+            sampled = name == "train" and self.network.session is None
+            every = max(1, side.count // MEASURED) if sampled else 1
+            slices = list(Slices(mine.stop, EVALUATION_BATCH, mine.start))[::every]
+            count += sum(rows.stop - rows.start for rows in slices)
+            for rows in slices:
+                part = side.part(rows)
+                own = torch.arange(rows.start, rows.stop, device=self.device)
+                output = self.network(
+                    part.user, part.movie, part.time, own=own if name == "train" else None
+                )
+                if name == "train":
+                    self.network.remember(own, part.rating, output)
+                mean = output.rating.mean(0).clamp(*self.network.limits)
+                squared += (mean - part.rating).double().square().sum()
+            if name == "train":
+                self._exchange(slice(None), mine)
+            mse = self._total(squared).item() / self._total(count).item()
+            found[f"{name}/loss"] = self.network.negative_log_likelihood(mse)
+            found[f"{name}/rmse"] = math.sqrt(mse)
+        return found
+
+    def finish_epoch(self) -> dict[str, float]:
+        """Measure both sides after an epoch and note the errors.
+
+        Raises:
+            InputError: the loss is no longer a finite number.
+        """
+        broken = self._total((~self.finite).float()).item()
+        found = {} if broken else self.measure()
+        if not found or not all(math.isfinite(value) for value in found.values()):
+            raise InputError(
+                f"train: in epoch {self.current_epoch + 1} the loss is no longer a finite number; "
+                "lower train.lr and train.network_lr in params.yaml, or raise train.kl_weight "
+                "(train.weight_decay for point embeddings). No model was written."
+            )
+        self.history.append({"epoch": self.current_epoch + 1, **found})
+        return self.history[-1]
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW with a rate each for embeddings, network and prior; cosine schedule by step."""
+        # Neither DDP nor the scaling of gradients in float16 takes sparse ones.
+        if self.trainer.world_size == 1 and self.settings.precision != "16-mixed":
+            for table in (self.network.user, self.network.movie):
+                table.sparse = len(table.mean) >= LARGE_TABLE
+        groups: dict[str, list[torch.nn.Parameter]] = {"embedding": [], "prior": [], "network": []}
+        for name, parameter in self.network.named_parameters():
+            groups[self.network.kind_of(name)].append(parameter)
+        s = self.settings
+        # Variational embeddings have their prior in the place of weight decay.
+        decay = s.weight_decay if self.network.settings.embedding == "point" else 0.0
+        optimizer = RowAdamW(
+            [
+                {"params": groups["embedding"], "lr": s.lr, "weight_decay": decay},
+                {"params": groups["prior"], "lr": PRIOR_LR},
+                {"params": groups["network"], "lr": s.network_lr},
+            ],
+            weight_decay=0.0,
+            fused=True,
+        )
+        steps = self.trainer.estimated_stepping_batches
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+
+def _learnt(module: torch.nn.Module) -> dict[str, Tensor]:
+    """The parameters and the residuals: what training changes."""
+    return {
+        name: value.detach()
+        for name, value in module.state_dict(keep_vars=True).items()
+        if value.requires_grad or name.endswith("session.residuals")
+    }
+
+
+class BestWeights(lightning.Callback):
+    """Keeps the weights of the best validation error and stops when it no longer improves.
+
+    Epochs count against `patience` only after `min_epochs`: Lightning's own EarlyStopping,
+    combined with its Trainer's min_epochs, remembers a stop that it was told of too early.
+    """
+
+    def __init__(self, min_epochs: int, patience: int) -> None:
+        self.min_epochs, self.patience = min_epochs, patience
+        self.rmse, self.epoch, self.idle = math.inf, 0, 0
+        self.weights: dict[str, Tensor] = {}
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, fitting: Fitting) -> None:  # type: ignore[override]
+        """Measure the epoch and compare it with the best one; the other callbacks come after."""
+        latest = fitting.finish_epoch()
+        if latest["validation/rmse"] < self.rmse:
+            self.rmse, self.epoch, self.idle = latest["validation/rmse"], int(latest["epoch"]), 0
+            self.weights = {name: value.clone() for name, value in _learnt(fitting.network).items()}
+        elif latest["epoch"] > self.min_epochs:
+            self.idle += 1
+            trainer.should_stop = trainer.should_stop or self.idle >= self.patience
+
+    def on_train_start(self, trainer: lightning.Trainer, fitting: Fitting) -> None:  # type: ignore[override]  # noqa: ARG002
+        """A training that was taken up again after its last epoch is over."""
+        trainer.should_stop = trainer.should_stop or self.idle >= self.patience
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {name: getattr(self, name) for name in ("rmse", "epoch", "idle", "weights")}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """From a checkpoint."""
+        self.rmse, self.epoch = state["rmse"], state["epoch"]
+        self.idle, self.weights = state["idle"], state["weights"]
+
+
+class Checkpoint(lightning.Callback):
+    """Keeps what is needed to go on after every epoch."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, fitting: Fitting) -> None:  # type: ignore[override]  # noqa: ARG002
+        """Write it; called after the epoch was measured and recorded."""
+        trainer.save_checkpoint(self.file)
+
+
+class CheckpointFile(TorchCheckpointIO):
+    """Writes a checkpoint that a power cut cannot halve; a training can do without it.
+
+    Lightning's own way composes the file in memory, and does not wait until it is on the disk.
+    """
+
+    def save_checkpoint(self, checkpoint: Any, path: Any, storage_options: Any = None) -> None:  # noqa: ARG002
+        """Write beside the place and move there."""
+        try:
+            with storage.replacing(Path(path)) as fresh, fresh.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except (InputError, OSError, RuntimeError) as error:
+            behind = error.__context__
+            if isinstance(behind, (KeyboardInterrupt, SystemExit)):
+                raise behind from None  # torch closes the file, which is half written, and fails
+            print(f"no checkpoint was written: {error}", file=sys.stderr, flush=True)
+
+
+class Recorder(lightning.Callback):
+    """Writes each epoch to dvclive and to the curves that `dvc plots` overlays."""
+
+    def __init__(self, best: BestWeights) -> None:
+        self.best = best
+
+    def setup(self, trainer: lightning.Trainer, fitting: Fitting, stage: str) -> None:  # type: ignore[override]  # noqa: ARG002
+        """Begin anew, which takes the files of an earlier run away."""
+        if trainer.is_global_zero:
+            self.live = Live(dir=str(LIVE), dvcyaml=None, save_dvc_exp=False)
+
+    def on_train_start(self, trainer: lightning.Trainer, fitting: Fitting) -> None:  # type: ignore[override]
+        """Write the epochs of a training that is taken up again."""
+        if trainer.is_global_zero:
+            for row in fitting.history:
+                self._log(row)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, fitting: Fitting) -> None:  # type: ignore[override]
+        """One point on every curve, by the first process; epochs count from 1."""
+        if not trainer.is_global_zero:
+            return
+        self._log(fitting.history[-1])
+        for quantity in ("loss", "rmse"):
+            storage.write_rows(
+                CURVES / f"{quantity}.json",
+                [
+                    {"epoch": row["epoch"], quantity: row[f"{side}/{quantity}"], "side": side}
+                    for side in ("train", "validation")
+                    for row in fitting.history
+                ],
+            )
+
+    def _log(self, row: dict[str, float]) -> None:
+        self.live.step = int(row["epoch"])
+        for name, value in row.items():
+            if name != "epoch":
+                self.live.log_metric(name, float(f"{value:.6g}"))
+        self.live.next_step()
+
+    def finish(self, fitting: Fitting) -> None:
+        """Leave the best epoch's numbers as the summary; stage evaluate measures the errors."""
+        best = fitting.history[self.best.epoch - 1]
+        self.live.end()
+        content = {"best_epoch": int(best["epoch"]), "epochs": len(fitting.history)}
+        losses = {f"{side}_loss": best[f"{side}/loss"] for side in ("train", "validation")}
+        storage.write_metrics(LIVE / "metrics.json", {"fit": {**content, **losses}})
+
+
+class Progress(TQDMProgressBar):
+    """A bar for each epoch's batches where somebody looks, a line an epoch in a log."""
+
+    def __init__(self, batches: int) -> None:
+        super().__init__(refresh_rate=max(1, batches // 20) if sys.stderr.isatty() else 0)
+
+    def get_metrics(self, trainer: lightning.Trainer, fitting: Fitting) -> dict[str, Any]:  # type: ignore[override]  # noqa: ARG002
+        """What stands at the end of the bar."""
+        if not fitting.history:
+            return {}
+        latest = fitting.history[-1]
+        return {f"{side} RMSE": f"{latest[f'{side}/rmse']:.4f}" for side in fitting.sides}
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, fitting: Fitting) -> None:  # type: ignore[override]
+        """Close the epoch's bar, or write its line."""
+        super().on_train_epoch_end(trainer, fitting)
+        if trainer.is_global_zero and not sys.stderr.isatty():
+            shown = ", ".join(f"{k} {v}" for k, v in self.get_metrics(trainer, fitting).items())
+            epoch = len(fitting.history)
+            print(f"epoch {epoch} of {trainer.max_epochs}: {shown}", file=sys.stderr, flush=True)
+
+
+def is_first_process() -> bool:
+    """Whether this process writes the files: the only one, or the first of those that train."""
+    return not distributed.is_initialized() or distributed.get_rank() == 0
+
+
+def _trainer(settings: TrainSettings, record: bool, callbacks: list[Any]) -> lightning.Trainer:
+    """Lightning's trainer on the devices and machines of the settings.
+
+    Raises:
+        InputError: they are not there.
+    """
+    devices, nodes = (settings.devices, settings.num_nodes) if record else (1, 1)
+    several = devices * nodes > 1 or (record and settings.strategy == "ddp")
+    if nodes > 1 and not {"MASTER_ADDR", "SLURM_NTASKS"} & set(os.environ):
+        raise InputError(
+            f"train.num_nodes is {nodes}, but the stage was not started on {nodes} machines: run "
+            f"`torchrun --nnodes={nodes} --nproc-per-node={devices} ... -m stages.train` on each "
+            "(docs/scaling.md), or set train.num_nodes to 1 in params.yaml."
+        )
+    try:
+        return lightning.Trainer(
+            accelerator="auto",
+            devices=devices,
+            num_nodes=nodes,
+            # All buffers are the same in all processes already.
+            strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
+            precision=settings.precision,
+            plugins=[CheckpointFile()],
+            max_epochs=settings.epochs,
+            reload_dataloaders_every_n_epochs=1,  # each epoch has an order of its own
+            logger=False,
+            callbacks=callbacks,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=record,
+            inference_mode=False,
+            default_root_dir=Path.cwd(),
+        )
+    except (MisconfigurationException, ValueError) as error:
+        raise InputError(
+            f"train.devices is {devices}, train.num_nodes {nodes}, train.strategy "
+            f"{settings.strategy!r}, train.precision {settings.precision!r}: this machine cannot "
+            f"do that ({error}); change them in params.yaml."
+        ) from None
+
+
+def _claim(scratch: Scratch, fitting: Fitting, record: bool) -> Path | None:
+    """The checkpoint's file, None where there can be none; it is there if this is a second try."""
+    several = record and fitting.settings.devices > 1
+    # Machines, and what torchrun starts, would have to agree on whether there is a checkpoint.
+    if record and (fitting.settings.num_nodes > 1 or "TORCHELASTIC_RUN_ID" in os.environ):
+        return None
+    network, sides = fitting.network, fitting.sides.values()
+    parts = (network.settings.model_dump_json(), fitting.settings.model_dump_json())
+    columns = (column for side in sides for column in vars(side).values())
+    tensors = (*network.state_dict().values(), *columns)
+    key = key_of((*parts, repr((network.limits, fitting.seed, record))), tensors)
+    file = scratch.claim(key, share=several)
+    if file and file.exists() and os.environ.get("LOCAL_RANK", "0") == "0":
+        print(f"taking up the training that was interrupted ({file})", file=sys.stderr)
+    return file
+
+
+def fit(
+    network: Network,
+    train: Ratings,
+    validation: Ratings,
+    settings: TrainSettings,
+    seed: int,
+    record: bool = True,
+    scratch: Scratch | None = None,
+) -> tuple[list[dict[str, float]], BestWeights]:
+    """Fit the network in place and leave it with the weights of the best epoch.
+
+    Args:
+        network: built from the same training ratings.
+        train: training ratings, by user, then time.
+        validation: ratings that choose the epoch.
+        settings: section `train`.
+        seed: order of the batches, noise, dropout.
+        record: train on all devices and machines of the settings, and write curves and metrics
+            under metrics/train/ and plots/train/; without it, one device trains and writes none.
+        scratch: where a checkpoint an epoch is kept; an interrupted training goes on from there.
+
+    Returns:
+        The errors of each epoch, and which was the best.
+
+    Raises:
+        InputError: the loss became infinite or not a number, or the devices are not there.
+    """
+    best = BestWeights(settings.min_epochs, settings.patience)
+    callbacks: list[lightning.Callback] = [best]
+    recorder = Recorder(best) if record else None
+    if recorder:
+        callbacks += [recorder, Progress(math.ceil(train.count / settings.batch_size))]
+    fitting = Fitting(network, train, validation, settings, seed)
+    checkpoint = _claim(scratch, fitting, record) if scratch else None
+    if checkpoint:
+        callbacks.append(Checkpoint(checkpoint))
+    trainer = _trainer(settings, record, callbacks)
+    with warnings.catch_warnings():
+        # Batches are slices of what is in memory: there is nothing for workers to fetch.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # Lightning's own, about torch's trees.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
+        # Its successor is missing from older versions of torch.
+        warnings.filterwarnings("ignore", message=".*broadcast_buffers. is deprecated")
+        resumed = checkpoint if checkpoint and checkpoint.exists() else None
+        trainer.fit(fitting, ckpt_path=resumed, weights_only=True)
+    network.load_state_dict(best.weights, strict=False)
+    if recorder and trainer.is_global_zero:
+        recorder.finish(fitting)
+    return fitting.history, best

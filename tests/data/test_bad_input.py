@@ -1,0 +1,233 @@
+"""What goes wrong at the command line: a line says so, the old files stay, nothing is left."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from genre_embeddings import storage
+from genre_embeddings.errors import InputError
+from genre_embeddings.experiments.compare import read_revision
+from genre_embeddings.inference import export as exporting
+from genre_embeddings.inference import using
+from genre_embeddings.model.serialization import load_model, save_model
+from tests.conftest import ROOT
+from tests.trained import train_project
+
+resource = pytest.importorskip("resource")  # no limits to set on Windows
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    return train_project(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture
+def project(trained, tmp_path, monkeypatch):
+    """A copy of a project with a trained model, as the working directory."""
+    folder = tmp_path / "project"
+    shutil.copytree(trained, folder)
+    pairs = "".join(f"{1 + n % 80},{1 + n % 60}\n" for n in range(3000))
+    (folder / "pairs.csv").write_text(f"userId,movieId\n{pairs}")
+    (folder / "old.csv").write_text("old")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def refused(*command: str | Path, cwd: Path, weak: bool = False) -> str:
+    """Run ./genres, which must end with a line of error and status 1; that line."""
+    prefix = []
+    if weak and os.geteuid() == 0:  # root writes where it may not, unless it gives that up
+        if not shutil.which("setpriv"):
+            pytest.skip("root cannot be kept from writing without setpriv")
+        prefix = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"]
+    done = subprocess.run(
+        [*prefix, sys.executable, ROOT / "genres", *command],
+        cwd=cwd, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+def test_an_experiment_that_does_not_exist(project):
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    before = everything(project)
+    said = refused("compare", "nope", "workspace", cwd=project)
+    assert "revision 'nope' is not known. Experiments here: none yet; `dvc exp run`" in said
+    assert everything(project) == before
+
+
+def test_a_model_cut_short_from_another_version_or_not_there(project):
+    weights = storage.MODEL / "model.safetensors"
+    whole = weights.read_bytes()
+    for size in (0, 7, 8, 100, len(whole) // 2, len(whole) - 1):
+        weights.write_bytes(whole[:size])
+        with pytest.raises(InputError, match="is not a whole model file"):
+            using.open_model()
+    weights.write_bytes(whole.replace(b'\\"format\\": 2', b'\\"format\\": 1'))
+    said = refused("predict", "pairs.csv", "--out", "old.csv", cwd=project)
+    assert "has format 1; this version reads format 2. Train it anew with `dvc repro train`" in said
+    assert (project / "old.csv").read_text() == "old"
+    with pytest.raises(
+        InputError, match=r"nowhere.model\.safetensors is not here: name the folder"
+    ):
+        using.open_model(Path("nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "cannot be read as a csv file .empty CSV."),
+        (b"\n\n", "row 1: the header '' has no userId or user_id"),
+        (b"movieId\n1\n", "no userId or user_id"),
+        (b"userId;movieId\n1;2\n", "parted by commas"),
+        (b"userId,movieId,userId\n1,2,3\n", "a column 'userId' twice"),
+        (b"userId,movieId\n1.0,2\n", "row 2: userId is '1.0'; the model's user ids are whole"),
+        (b"userId,movieId\n1,2\n1,2\x00\n", r"row 3: movieId is '2\\x00'"),
+        (b"userId,movieId\n99999999999999999999,2\n", "row 2: userId is '9999"),
+        (b"userId,movieId\n1\n", "row 2: movieId is empty"),
+        (b'userId,movieId,note\n1,2,"a\n3,4,b\n', "cannot be read as a csv file"),
+        ("userId,movieId,note\n1,2,café\n".encode("latin-1"), "invalid utf-8 .*as UTF-8 text"),
+        ("userId,movieId\n1,2\n".encode("utf-16"), "as UTF-8 text"),
+        (np.random.default_rng(0).bytes(3000), "as UTF-8 text"),
+    ],
+)  # fmt: skip
+def test_a_file_to_predict_that_cannot_be_used(project, content, message):
+    (project / "pairs.csv").write_bytes(content)
+    before, model = everything(project), using.open_model()
+    with pytest.raises(InputError, match=f"^pairs.csv.*{message}") as raised:
+        using.predict_file(model, Path("pairs.csv"), Path("old.csv"))
+    assert "\n" not in str(raised.value)
+    assert everything(project) == before
+
+
+def test_places_that_cannot_be_written(project):
+    before, model = everything(project), using.open_model()
+    pairs = Path("pairs.csv")
+    for out, message in (
+        ("models", "models is a folder, and a file is to be written"),
+        ("old.csv/new.csv", "old.csv is no folder"),
+    ):
+        with pytest.raises(InputError, match=message):
+            using.predict_file(model, pairs, Path(out))
+    with pytest.raises(InputError, match="data is not a file: name a csv file"):
+        using.predict_file(model, Path("data"), Path("old.csv"))
+    with pytest.raises(InputError, match=r"old\.csv is a file: name a folder"):
+        exporting.export(model, Path("old.csv"))
+    with pytest.raises(InputError, match=r"holds model\.safetensors, tables\.json, which"):
+        exporting.export(model, Path("models"))
+    os.mkfifo("pipe")
+    with storage.replacing(Path("pipe")) as place:
+        assert place == Path("pipe")  # written to, not replaced
+    os.unlink("pipe")  # noqa: PTH108
+    assert everything(project) == before
+
+
+def test_a_folder_that_is_read_only(project):
+    closed = project / "closed"
+    closed.mkdir()
+    (closed / "old.csv").write_text("old")
+    closed.chmod(0o555)
+    try:
+        said = refused("predict", "pairs.csv", "--out", "closed/old.csv", cwd=project, weak=True)
+        assert said.startswith("error: closed/old.csv: Permission denied. Nothing was replaced;")
+        said = refused("export", "--out", "closed/exports", cwd=project, weak=True)
+        assert said.startswith("error: closed/exports: Permission denied.")
+    finally:
+        closed.chmod(0o755)
+    assert everything(closed) == {"old.csv": b"old"}
+
+
+@pytest.fixture(params=["a file as large as it may be", "a full disk"])
+def no_room(project, request) -> Iterator[Path]:
+    """The project again, where little more than what is there can be written."""
+    if request.param == "a full disk":
+        disk = project.with_name("disk")
+        disk.mkdir()
+        size = sum(map(len, everything(project).values())) // 1024 + 100
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", disk]
+        if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+            pytest.skip("a file system of one's own is root's")
+        try:
+            shutil.copytree(project, disk, dirs_exist_ok=True)
+            os.chdir(disk)
+            Path("fill").write_bytes(bytes(shutil.disk_usage(disk).free - 8192))
+            yield disk
+        finally:
+            os.chdir(project)
+            subprocess.run(["umount", "--lazy", disk], check=True)
+        return
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        yield project
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_disk_that_is_full(no_room):
+    network, model = load_model(), using.open_model()
+    Path("exports").mkdir()
+    before = everything(no_room)
+    large = np.arange(100_000)
+
+    def column() -> None:
+        with storage.replacing_folder(storage.SPLIT) as folder:
+            storage.write_column(folder / "train" / "user.npy", large)
+
+    for name, write in (
+        ("models", lambda: save_model(network)),
+        ("old.csv", lambda: using.predict_file(model, Path("pairs.csv"), Path("old.csv"))),
+        ("exports", lambda: exporting.export(model, Path("exports"))),
+        ("data/split", column),
+        (
+            "metrics/train.json",
+            lambda: storage.write_json(Path("metrics/train.json"), [*range(9999)]),
+        ),
+    ):
+        with pytest.raises(OSError, match=r"No space left on device|File too large") as raised:
+            write()
+        assert raised.value.errno
+        assert str(raised.value.filename).startswith(name) or name == "data/split"
+        assert everything(no_room) == before, name
+    assert np.array_equal(load_model().user_counts, network.user_counts)
+
+
+def test_what_a_stage_made_and_was_damaged(project):
+    damaged = {
+        storage.PREPARED / "users.parquet": lambda: storage.read_table(
+            storage.PREPARED / "users.parquet"
+        ),
+        storage.PREPARED / "meta.json": storage.read_meta,
+        storage.SPLIT / "train/user.npy": lambda: storage.read_side("train"),
+    }
+    for path, read in damaged.items():
+        whole = path.read_bytes()
+        for content in (b"", whole[: len(whole) // 2], b"\xff" * 100):
+            path.write_bytes(content)
+            with pytest.raises(
+                InputError, match=rf"{path} is damaged .*`dvc repro (prepare|split)`"
+            ):
+                read()
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[1]", '[{"a": 1, "b": 1}]', "[" * 10**5, '[{"a": "x"}]', "\xff"]
+)
+def test_a_similarity_that_is_none(in_tmp, content):
+    path = Path("plots/inspect/similarity.json")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(InputError, match=r"similarity\.json"):
+        read_revision("workspace")

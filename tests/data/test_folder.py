@@ -1,0 +1,167 @@
+"""Files of the user's own, in any of the three layouts."""
+
+import zipfile
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from genre_embeddings.data.sources.base import NO_TIME, Source
+from genre_embeddings.data.sources.folder import open_folder
+from genre_embeddings.errors import InputError
+from genre_embeddings.settings import DataSettings
+
+BOOKS = {
+    "ratings.csv": "user_id,movie_id,rating\nann,014044792X,10\nbo,0140447938,7\n",
+    "movies.csv": "movie_id,title,genres\n014044792X,The Idiot,Novel\n0140447938,Resurrection,\n",
+}
+SONGS = {
+    "ratings.dat": "0::7::2::5\n",
+    "movies.dat": "7::Help!::Pop|Rock\n",
+}
+FILMS = {
+    "u.data": "0\t7\t2\t5\n",
+    "u.item": "7|Heat||||0|1\n",
+    "u.genre": "unknown|0\nCrime|1\n",
+}
+
+
+def settings(path: Path | str) -> DataSettings:
+    return DataSettings(
+        source="folder",
+        path=str(path),
+        min_rating=1.0,
+        max_rating=10.0,
+        top_movies=0,
+        min_ratings_per_user=0,
+        min_ratings_per_movie=0,
+        missing_movies="error",
+    )
+
+
+def write(folder: Path, contents: dict[str, str]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in contents.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def opened(path: Path | str) -> tuple[Source, pl.DataFrame]:
+    with open_folder(settings(path)) as source:
+        return source, source.ratings.collect()
+
+
+def test_text_ids_without_timestamps(tmp_path: Path) -> None:
+    source, ratings = opened(write(tmp_path, BOOKS))
+    assert source.name == "folder"
+    assert source.scale == (1.0, 10.0)
+    assert not source.has_time
+    assert ratings.schema == {
+        "user_id": pl.String,
+        "movie_id": pl.String,
+        "rating": pl.Float32,
+        "timestamp": pl.Int64,
+    }
+    assert ratings.rows() == [
+        ("ann", "014044792X", 10.0, NO_TIME),
+        ("bo", "0140447938", 7.0, NO_TIME),
+    ]
+    assert source.movies.rows() == [
+        ("014044792X", "The Idiot", ["Novel"]),
+        ("0140447938", "Resurrection", []),
+    ]
+
+
+@pytest.mark.parametrize("contents", [SONGS, FILMS], ids=["dat", "item"])
+@pytest.mark.parametrize("inside", ["", "mine"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_layouts_are_recognised(
+    tmp_path: Path, contents: dict[str, str], inside: str, packed: bool
+) -> None:
+    """In a folder or zip, in it or one folder down; a user 0 is a user here."""
+    place = tmp_path / "place"
+    write(place / inside, contents)
+    if packed:
+        with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
+            for path in place.rglob("*.*"):
+                archive.write(path, path.relative_to(place))
+        place = tmp_path / "mine.zip"
+    source, ratings = opened(place)
+    assert ratings.rows() == [(0, 7, 2.0, 5)]
+    assert source.has_time
+    assert source.dropped == {}
+    assert source.movies["movie_id"].to_list() == [7]
+
+
+def test_columns_are_found_by_name_and_others_left_alone(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "ratings.csv": 'note,rating,movieId,timestamp,userId\n"a, b",9,7,5,1\n,8,7,6,2\n',
+            "movies.csv": "genres,year,movieId,title\nRock,1965,7,Help!\n",
+        },
+    )
+    source, ratings = opened(tmp_path)
+    assert ratings.rows() == [(1, 7, 9.0, 5), (2, 7, 8.0, 6)]
+    assert source.movies.rows() == [(7, "Help!", ["Rock"])]
+
+
+def test_files_in_the_place_itself_go_before_those_further_down(tmp_path: Path) -> None:
+    write(tmp_path / "older", FILMS)
+    write(tmp_path, SONGS)
+    assert opened(tmp_path)[0].movies["title"].to_list() == ["Help!"]
+
+
+def test_two_sets_of_ratings(tmp_path: Path) -> None:
+    write(tmp_path / "songs", SONGS)
+    write(tmp_path / "films", FILMS)
+    with pytest.raises(InputError, match=r"more than one set .* in films; .* in songs\)"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize("contents", [{}, {"ratings.csv": BOOKS["ratings.csv"]}])
+def test_nothing_usable_says_what_is_looked_for(tmp_path: Path, contents: dict[str, str]) -> None:
+    write(tmp_path, contents)
+    (tmp_path / "books.zip").touch()
+    with pytest.raises(InputError) as error:
+        opened(tmp_path)
+    message = str(error.value)
+    assert (
+        "ratings.csv + movies.csv, or ratings.dat + movies.dat, or u.data + u.item + u.genre"
+        in message
+    )
+    assert f"Found of these: {', '.join(contents) or 'none'}." in message
+    assert "It holds books.zip" in message
+
+
+def test_a_path_where_nothing_is(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"data\.path is '.*nowhere', and nothing is there; all"):
+        opened(tmp_path / "nowhere")
+
+
+def test_an_experiment_in_a_copy_finds_what_lies_in_the_main_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main, copy = tmp_path / "main", tmp_path / "copy"
+    write(main / "data" / "raw", SONGS)
+    write(copy / "data" / "raw", {"README.md": "drop it here"})
+    monkeypatch.chdir(copy)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    with pytest.raises(InputError, match="does not hold the files needed"):
+        opened("data/raw")
+    monkeypatch.setenv("DVC_ROOT", str(main))
+    assert opened("data/raw")[1].height == 1
+
+
+def test_errors_name_the_file_in_the_folder(tmp_path: Path) -> None:
+    write(tmp_path, BOOKS | {"ratings.csv": "userId,movieId,rating\nann,x,0\n"})
+    with pytest.raises(InputError) as error:
+        opened(tmp_path)
+    assert str(error.value).startswith(f"{tmp_path / 'ratings.csv'}, row 2: rating is '0'; ")
+
+
+@pytest.mark.parametrize("name", ["b[1]", "b*", "b?", "{b}", "a b", "b%20", "é"])
+def test_the_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
+    """`b[1]` is no pattern that would also mean the folder b1."""
+    write(tmp_path / "b1", SONGS)
+    assert opened(write(tmp_path / name, BOOKS))[1].height == 2

@@ -1,0 +1,186 @@
+"""The tag genome: read from a release, and turned into a similarity of genres."""
+
+import zipfile
+
+import numpy as np
+import polars as pl
+import pytest
+
+from genre_embeddings import storage
+from genre_embeddings.data.sources import open_source
+from genre_embeddings.data.sources.archive import File
+from genre_embeddings.data.sources.genome import genome_content, scan_genome, tag_similarity
+from genre_embeddings.data.tables import build_tables
+from genre_embeddings.errors import InputError
+from genre_embeddings.settings import load_settings
+from stages import prepare
+from tests.conftest import ROOT
+
+# Action and Crime share tag 1, Drama has tag 2; movie 16 has no genre, movie 99 no entry.
+GENRES = {**dict.fromkeys(range(1, 6), "Action"), **dict.fromkeys(range(6, 11), "Crime")}
+GENRES |= {**dict.fromkeys(range(11, 16), "Drama"), 16: "(no genres listed)"}
+TAGS = {"Action": (0.9, 0.1, 0.3), "Crime": (0.8, 0.2, 0.5), "Drama": (0.1, 0.9, 0.4)}
+
+
+def release(**changed):
+    """Files in the format of ml-25m, some of them replaced, or left out by None."""
+    movies = "".join(f'{m},"Movie, {m} (1999)",{genre}\n' for m, genre in GENRES.items())
+    ratings = "".join(f"{1 + m % 3},{m},{1 + m % 4}.5,{10**9 + m}\n" for m in GENRES)
+    scores = "".join(
+        f"{movie},{tag},{relevance}\n"
+        for movie, genre in [*GENRES.items(), (99, "Drama")]
+        for tag, relevance in enumerate(TAGS.get(genre, (1.0, 1.0, 1.0)), start=1)
+    )
+    contents = {
+        "ratings.csv": f"userId,movieId,rating,timestamp\n{ratings}",
+        "movies.csv": f"movieId,title,genres\n{movies}",
+        "genome-scores.csv": f"movieId,tagId,relevance\n{scores}",
+        "genome-tags.csv": "tagId,tag\n1,chase\n2,family\n3,music\n",
+        "README.txt": "Summary\n",
+    }
+    contents |= {f"{name.replace('_', '-')}.csv": text for name, text in changed.items()}
+    return {name: text for name, text in contents.items() if text is not None}
+
+
+def pack(path, contents):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in contents.items():
+            archive.writestr(f"ml-25m/{name}", text)
+
+
+def prepared(data, planted):
+    with open_source(data, planted) as source:
+        tables = build_tables(source, data)
+        return genome_content(source.genome, tables.movies, tables.genres)
+
+
+@pytest.fixture
+def settings_of(settings, tmp_path):
+    def change(path, source="ml-25m"):
+        return settings.data.model_copy(update={"source": source, "path": str(path)})
+
+    return change
+
+
+def test_a_release_in_its_archive(settings, settings_of, tmp_path):
+    pack(tmp_path / "ml-25m.zip", release())
+    content = prepared(settings_of(tmp_path), settings.planted)
+    assert content["genres"] == ["Action", "Crime", "Drama"]
+    mean = np.mean(list(TAGS.values()), axis=0)  # five movies each
+    expected = np.corrcoef([np.array(tags) - mean for tags in TAGS.values()])
+    assert np.array(content["similarity"]) == pytest.approx(expected, abs=1e-5)
+    assert content["similarity"][0][1] > 0.5
+    assert content["similarity"][0][2] < -0.5
+
+
+def test_a_folder_with_ids_that_are_text(settings, settings_of, tmp_path):
+    texts = release()
+    for name in ("ratings.csv", "movies.csv", "genome-scores.csv"):
+        head, *rows = texts[name].splitlines()
+        place = 1 if name == "ratings.csv" else 0
+        cells = [row.split(",") for row in rows]
+        cells = [[*c[:place], f"m{c[place]}", *c[place + 1 :]] for c in cells]
+        texts[name] = "\n".join([head, *(",".join(c) for c in cells)]) + "\n"
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    content = prepared(settings_of(tmp_path, "folder"), settings.planted)
+    assert content["similarity"][0][0] == 1
+    assert content["similarity"][0][1] > 0.5
+
+
+def test_a_release_without_a_genome(settings, settings_of, tmp_path):
+    pack(tmp_path / "ml-25m.zip", release(genome_scores=None))
+    assert prepared(settings_of(tmp_path), settings.planted) is None
+
+
+def test_a_genome_is_no_set_of_ratings(settings, settings_of, tmp_path):
+    pack(tmp_path / "ml-25m.zip", release(ratings=None))
+    with pytest.raises(InputError, match=r"Found of these: movies\.csv\."):
+        prepared(settings_of(tmp_path), settings.planted)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("movieId,tagId\n1,1\n", r"genome-scores\.csv, row 1: 'movieId,tagId' must be the header"),
+        ("", r"genome-scores\.csv is empty: row 1 must be the header"),
+        ("movieId,tagId,relevance\n1,1,high\n", r"row 2: relevance is 'high'; allowed: a number"),
+        ("movieId,tagId,relevance\n1,1,1,1\n", r"row 2: '1,1,1,1' has 4 fields .* can be done wi"),
+        ("movieId,tagId,relevance\n1,1,0.5\n2,1,1.5\n", r"row 3: relevance is '1\.5'; allowed"),
+        ("movieId,tagId,relevance\n1,1,\n", r"row 2: relevance is ''"),
+        ("movieId,tagId,relevance\n1,,0.5\n", r"row 2: tag_id is ''"),
+        ("movieId,tagId,relevance\n,1,0.5\n", r"row 2: movie_id is ''; allowed: a whole number"),
+        ("movieId,tagId,relevance\n99,1,7\n", r"row 2: relevance is '7'"),
+        ("movieId,tagId,relevance\n", r"genome-scores\.csv holds no scores"),
+        ("movieId,tagId,relevance\n2,3,1\n\n2,3,0\n", r"rows 2 and 4: movie 2 has tag 3 twice"),
+    ],
+)
+def test_a_genome_that_cannot_be_used(settings, settings_of, tmp_path, text, message):
+    pack(tmp_path / "ml-25m.zip", release(genome_scores=text))
+    with pytest.raises(InputError, match=message):
+        prepared(settings_of(tmp_path), settings.planted)
+
+
+def test_a_genome_of_other_movies_says_nothing(tmp_path):
+    movies = pl.DataFrame(
+        {"movie": [0], "movie_id": [7], "genres": [[0, 1]]},
+        schema={"movie": pl.UInt32, "movie_id": pl.Int64, "genres": pl.List(pl.UInt32)},
+    )
+    genres = pl.DataFrame({"genre": [0, 1], "name": ["A", "B"]})
+    path = tmp_path / "genome-scores.csv"
+    path.write_text("movieId,tagId,relevance\n1,1,0.5\n")
+    content = genome_content(scan_genome(File(path, "it"), movies), movies, genres)
+    assert content == {"genres": ["A", "B"], "similarity": [[None, None], [None, None]]}
+
+
+def test_shared_movies_alone_make_no_similarity():
+    """Tags that follow no genre: genres that share most of their movies are not alike by them."""
+    relevance = np.random.default_rng(0).random((1000, 400), dtype=np.float32)
+    table = np.zeros((1000, 10), dtype=bool)
+    table[np.arange(1000), np.arange(1000) // 100] = True
+    table[20:180, :2] = True  # 160 movies of both, 20 of either
+    values, known = tag_similarity(relevance, table)
+    assert known.all()
+    assert abs(values[0, 1]) < 0.2
+    shared, _ = tag_similarity(relevance, table, shared_movies=True)
+    assert shared[0, 1] > 0.5
+
+
+def test_the_commonest_genre_is_not_the_measure():
+    """Each genre has tags of its own, drawn independently: none is unlike the others by size."""
+    rng = np.random.default_rng(0)
+    sizes = [800, *[40] * 9]
+    relevance = np.repeat(rng.random((10, 2000)), sizes, axis=0).astype(np.float32)
+    table = np.repeat(np.eye(10, dtype=bool), sizes, axis=0)
+    values, _ = tag_similarity(relevance, table)
+    off = values[~np.eye(10, dtype=bool)]
+    assert off == pytest.approx(np.full(90, -1 / 9), abs=0.1)
+
+
+def test_a_movie_of_n_genres_counts_once():
+    relevance = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]] * 5, dtype=np.float32)
+    table = np.array([[1, 0, 0], [1, 0, 1], [0, 1, 0]] * 5, dtype=bool)
+    values, known = tag_similarity(relevance, table)
+    # Of genre 0, the second kind of movie counts half.
+    profiles = np.array([[2 / 3, 1 / 3, 0], [0, 0, 1], [0, 1, 0]])
+    profiles -= profiles.mean(0)
+    assert values[0, 1] == pytest.approx(np.corrcoef(profiles)[0, 1])
+    assert values[1, 2] == pytest.approx(np.corrcoef(profiles)[1, 2])
+    assert not known[0, 2]  # no movie is of genre 2 and not of genre 0
+    assert values[0, 2] == 0
+
+
+def test_the_stage_writes_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    params = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    for source in ("planted", "ml-25m"):
+        text = params.replace("source: planted", f"source: {source}", 1)
+        text = text.replace("ratings: 100000", "ratings: 6000", 1)
+        (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
+        (tmp_path / "data" / "raw").mkdir(parents=True, exist_ok=True)
+        pack(tmp_path / "data" / "raw" / "ml-25m.zip", release())
+        assert load_settings().data.source == source
+        prepare.main()
+        content = storage.read_json(storage.GENOME)
+        assert (content is None) == (source == "planted")
+    assert content["genres"] == ["Action", "Crime", "Drama"]

@@ -1,0 +1,108 @@
+"""Data of odd shapes go through every stage, or are refused with the reason."""
+
+import importlib
+import json
+
+import numpy as np
+import pytest
+
+from genre_embeddings.errors import InputError
+from tests.conftest import ROOT
+
+QUICK = {
+    "source: planted": "source: folder",
+    "dim: 16": "dim: 2",
+    "[64, 32]": "[4]",
+    "replicas: 4": "replicas: 2",
+    "epochs: 20": "epochs: 2",
+    "min_epochs: 5": "min_epochs: 1",
+    "permutations: 9999": "permutations: 99",
+    "bootstrap: 1000": "bootstrap: 100",
+    "draws: 20": "draws: 2",
+    "splits: 20": "splits: 2",
+}
+
+
+def pipeline(folder, ratings, movies, **changes):
+    """All stages in the working directory, on a folder of one's own files."""
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    for old, new in {**QUICK, **changes}.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    (folder / "params.yaml").write_text(text, encoding="utf-8")
+    raw = folder / "data/raw"
+    raw.mkdir(parents=True)
+    lines = [f"{u},{m},{r},{t}" for u, m, r, t in ratings]
+    (raw / "ratings.csv").write_text("userId,movieId,rating,timestamp\n" + "\n".join(lines) + "\n")
+    lines = [f"{m},Title {m},{'|'.join(genres)}" for m, genres in movies]
+    (raw / "movies.csv").write_text("movieId,title,genres\n" + "\n".join(lines) + "\n")
+    for stage in ("check", "prepare", "split", "train", "evaluate", "inspect"):
+        importlib.import_module(f"stages.{stage}").main()
+    return {
+        name: json.loads((folder / f"metrics/{name}.json").read_text())
+        for name in ("prepare", "evaluate", "inspect")
+    }
+
+
+def pairs(users, movies, seed=0, share=0.8):
+    rng = np.random.default_rng(seed)
+    return [
+        (u, m, rng.integers(1, 11) / 2, 1_000_000 + 60 * m)
+        for u in range(1, users + 1)
+        for m in range(1, movies + 1)
+        if rng.random() < share
+    ]
+
+
+GENRES = ["Drama", "Comedy", "War", "Crime"]
+
+
+@pytest.mark.parametrize(
+    ("ratings", "movies", "genres"),
+    [
+        (pairs(1, 60), [(m, [GENRES[m % 4]]) for m in range(1, 61)], 4),
+        (pairs(80, 1), [(1, ["Drama"])], 1),
+        (pairs(20, 20), [(m, ["Drama"]) for m in range(1, 21)], 1),
+        (pairs(20, 20), [(m, []) for m in range(1, 21)], 0),
+        (pairs(20, 20), [(m, GENRES) for m in range(1, 21)], 4),
+        (pairs(20, 20), [(m, GENRES[: 1 + m // 20]) for m in range(1, 21)], 2),
+    ],
+    ids=["one user", "one movie", "one genre", "no genres", "equal genres", "a genre of one movie"],
+)
+def test_small_shapes_train_and_are_inconclusive(in_tmp, ratings, movies, genres):
+    found = pipeline(in_tmp, ratings, movies)
+    assert found["prepare"]["genres"] == genres
+    assert found["evaluate"]["test"]["rmse"] > 0
+    assert found["inspect"]["verdict"]["structure"] == "inconclusive"
+    json.dumps(found, allow_nan=False)
+    assert "inconclusive" in (in_tmp / "plots/report.html").read_text()
+
+
+def test_all_ratings_alike(in_tmp):
+    movies = [(m, [GENRES[m % 4]]) for m in range(1, 21)]
+    ratings = [(u, m, 3.0, 0) for u, m, *_ in pairs(20, 20)]
+    found = pipeline(in_tmp, ratings, movies)
+    assert found["evaluate"]["test"]["rmse"] < 0.5
+    assert found["inspect"]["verdict"]["structure"] == "inconclusive"
+
+
+def test_movies_that_are_all_cold(in_tmp):
+    movies = [(m, [GENRES[m % 4]]) for m in range(1, 41)]
+    found = pipeline(in_tmp, pairs(30, 40), movies, **{"strategy: random": "strategy: cold_movies"})
+    test = found["evaluate"]["test"]
+    assert test["warm_movies"] == {"ratings": 0}
+    assert test["cold_movies"]["ratings"] == test["ratings"]
+
+
+def test_too_little_to_split_says_so(in_tmp):
+    with pytest.raises(InputError, match="none falls to"):
+        pipeline(in_tmp, [(1, 1, 3.0, 0)], [(1, ["Drama"])])
+
+
+def test_genres_may_be_called_anything(in_tmp):
+    """Not for a formula, a tag or a template do the pictures and the report take a name."""
+    names = ["$x_{", "R&B $$", "<script>alert(1)</script>", "a\\frac", "{{x}}", "n" * 20]
+    movies = [(m, [names[m % 6], names[(m * 5 + 1) % 6]]) for m in range(1, 31)]
+    found = pipeline(in_tmp, pairs(20, 30), movies)
+    assert found["prepare"]["genres"] == 6
+    assert "<script>alert" not in (in_tmp / "plots/report.html").read_text()

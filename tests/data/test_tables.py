@@ -1,0 +1,111 @@
+"""Canonical tables from a handful of ratings, with answers counted by hand."""
+
+import polars as pl
+import pytest
+
+from genre_embeddings import storage
+from genre_embeddings.data.tables import build_tables, truth_content, write_tables
+from genre_embeddings.errors import InputError
+from tests.conftest import source_of
+
+MOVIES = [
+    (10, "Ten", ["Drama", "Comedy"]),
+    (20, "Twenty", []),
+    (30, "Thirty", ["Drama"]),
+    (40, "Never rated", ["War"]),
+]
+RATINGS = [
+    (7, 30, 4.0, 300),
+    (7, 10, 3.0, 100),
+    (2, 10, 5.0, 50),
+    (2, 20, 1.0, 50),
+    (2, 10, 2.0, 60),
+    (9, 10, 4.5, 10),
+]
+
+
+def data(settings, **changes):
+    return settings.data.model_copy(update=changes)
+
+
+def test_indices_order_and_genres(settings):
+    tables = build_tables(source_of(RATINGS, MOVIES), data(settings))
+    assert tables.ratings.schema == storage.RATINGS_SCHEMA
+    assert tables.ratings.rows() == [
+        (0, 1, 1.0, 50),
+        (0, 0, 2.0, 60),
+        (1, 0, 3.0, 100),
+        (1, 2, 4.0, 300),
+        (2, 0, 4.5, 10),
+    ]
+    assert tables.users.rows() == [(0, 2), (1, 7), (2, 9)]
+    assert tables.movies.rows() == [
+        (0, 10, "Ten", [0, 1]),
+        (1, 20, "Twenty", []),
+        (2, 30, "Thirty", [1]),
+    ]
+    assert tables.genres.rows() == [(0, "Comedy", 1, 3), (1, "Drama", 2, 4)]
+    assert tables.counts["dropped"] == {"movie_without_entry": 0, "rated_again": 1}
+    assert tables.counts["rows_read"] == 6
+    assert tables.counts["movies_never_rated"] == 1
+    assert tables.counts["movies_without_genre"] == 1
+    assert tables.counts["density"] == pytest.approx(5 / 9)
+
+
+def test_of_two_ratings_at_one_time_the_later_row_counts(settings):
+    rows = [(1, 10, 1.0, 5), (1, 10, 2.0, 5), (1, 10, 3.0, 4)]
+    assert build_tables(source_of(rows, MOVIES), data(settings)).ratings["rating"].to_list() == [2]
+
+
+@pytest.mark.parametrize(
+    ("change", "kept", "reason", "count"),
+    [
+        ({"top_movies": 1}, [2.0, 3.0, 4.5], "not_a_top_movie", 2),
+        ({"min_ratings_per_user": 2}, [1.0, 2.0, 3.0, 4.0], "user_with_few_ratings", 1),
+        ({"min_ratings_per_movie": 2}, [2.0, 3.0, 4.5], "movie_with_few_ratings", 2),
+    ],
+)
+def test_filters(settings, change, kept, reason, count):
+    tables = build_tables(source_of(RATINGS, MOVIES), data(settings, **change))
+    assert tables.ratings["rating"].to_list() == kept
+    assert tables.counts["dropped"][reason] == count
+
+
+def test_nothing_left_names_the_reasons(settings):
+    with pytest.raises(InputError, match=r"none is left \(1 rated_again, 5 user_with_few_ratings"):
+        build_tables(source_of(RATINGS, MOVIES), data(settings, min_ratings_per_user=9))
+
+
+def test_a_rated_movie_without_an_entry(settings):
+    source = source_of([*RATINGS, (7, 99, 2.0, 1)], MOVIES)
+    with pytest.raises(InputError, match=r"1 ratings are of 1 movies .*movie ids 99"):
+        build_tables(source, data(settings))
+    dropped = build_tables(source, data(settings, missing_movies="drop"))
+    assert dropped.counts["dropped"]["movie_without_entry"] == 1
+    kept = build_tables(source, data(settings, missing_movies="keep"))
+    assert kept.movies.row(3) == (3, 99, "99", [])
+
+
+def test_ids_may_be_text(settings):
+    rows = [("ann", "x1", 3.0, 0), ("Bob", "x2", 4.0, 0)]
+    tables = build_tables(source_of(rows, [("x1", "X", ["A"]), ("x2", "Y", [])]), data(settings))
+    assert tables.users["user_id"].to_list() == ["Bob", "ann"]
+
+
+def test_no_movie_has_a_genre(settings):
+    tables = build_tables(source_of(RATINGS[:2], [(10, "a", []), (30, "b", [])]), data(settings))
+    assert tables.genres.height == 0
+    assert tables.movies["genres"].dtype == pl.List(pl.UInt32)
+
+
+def test_written_tables_come_back(settings, in_tmp):
+    tables = build_tables(source_of(RATINGS, MOVIES), data(settings))
+    write_tables(tables)
+    write_tables(tables)
+    assert sorted(p.name for p in storage.PREPARED.iterdir()) == [
+        "genres.parquet", "meta.json", "movies.parquet", "ratings.parquet", "users.parquet",
+    ]  # fmt: skip
+    assert storage.read_table(storage.PREPARED / "movies.parquet").equals(tables.movies)
+    assert storage.read_meta() == tables.meta
+    assert [p.name for p in in_tmp.joinpath("data").iterdir()] == ["prepared"]
+    assert truth_content(tables.genres, None) is None

@@ -1,0 +1,336 @@
+"""Every statistic against another way of computing it: SciPy's, or the definition spelt out."""
+
+import itertools
+
+import numpy as np
+import pytest
+from numpy.random import default_rng as rng
+from scipy import stats
+from scipy.spatial.distance import pdist, squareform
+
+from benchmarks.statistics import simulation
+from benchmarks.statistics.simulation import complete
+from genre_embeddings.evaluation.metrics import (
+    coverage,
+    interval,
+    mae,
+    mse,
+    paired_difference,
+    rmse,
+    rmse_interval,
+    user_sums,
+)
+from genre_embeddings.inspection.references import (
+    agreement,
+    catalogue_similarity,
+    holm,
+    noise_ceiling,
+    pair_users,
+    taste_moments,
+    taste_similarity,
+)
+from genre_embeddings.inspection.similarity import (
+    centred_cosine,
+    genre_map,
+    replica_stability,
+    response_similarity,
+    response_uncertainty,
+    spearman,
+)
+
+
+def errors(seed: int, users: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """User of each rating, and the errors of two models: long-tailed, unlike between users."""
+    draw = rng(seed)
+    user = np.repeat(np.arange(users), 1 + draw.poisson(draw.lognormal(1.5, 1, users)))
+    first = draw.normal(size=user.size) * draw.lognormal(0, 0.3, users)[user]
+    return user, first, 0.9 * first + 0.2 * draw.normal(size=user.size)
+
+
+def test_errors_are_the_means_over_the_ratings():
+    user, first, _ = errors(0, 50)
+    sums = user_sums(user, first, 60)
+    assert mse(sums) == pytest.approx(np.mean(first**2))
+    assert rmse(sums) == pytest.approx(np.sqrt(np.mean(first**2)))
+    assert mae(sums) == pytest.approx(np.mean(np.abs(first)))
+
+
+@pytest.mark.parametrize("error", ["mse", "rmse"])
+def test_intervals_are_those_of_scipys_bootstrap(error):
+    user, first, second = errors(1, 150)
+    one, other = user_sums(user, first, 150), user_sums(user, second, 150)
+    root = np.sqrt if error == "rmse" else np.asarray
+
+    def difference(first, second, ratings, axis):
+        count = ratings.sum(axis)
+        return root(first.sum(axis) / count) - root(second.sum(axis) / count)
+
+    expected = stats.bootstrap(
+        (one.squared, other.squared, one.ratings),
+        difference,
+        paired=True,
+        method="percentile",
+        n_resamples=20_000,
+        rng=rng(2),
+    ).confidence_interval
+    found = paired_difference(one, other, 20_000, rng(3), error)
+    near = 0.03 * (expected.high - expected.low)
+    assert found.low == pytest.approx(expected.low, abs=near)
+    assert found.high == pytest.approx(expected.high, abs=near)
+
+
+def test_interval_of_one_error_is_scipys_bootstrap():
+    user, first, _ = errors(4, 150)
+    sums = user_sums(user, first, 160)
+    expected = stats.bootstrap(
+        (sums.squared[:150], sums.ratings[:150]),
+        lambda squared, ratings, axis: np.sqrt(squared.sum(axis) / ratings.sum(axis)),
+        paired=True,
+        method="percentile",
+        n_resamples=20_000,
+        confidence_level=0.8,
+        rng=rng(5),
+    ).confidence_interval
+    found = rmse_interval(sums, 20_000, rng(6), level=0.8)
+    near = 0.03 * (expected.high - expected.low)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=near)
+    assert (found.estimate, found.level) == (rmse(sums), 0.8)
+
+
+@pytest.mark.parametrize(("users", "moved"), [(2, True), (12, True), (99, True), (100, False)])
+def test_few_normal_users_get_the_interval_of_student(users, moved):
+    """Where users' means are normal, draws are too, with √((n - 1) / n) of the standard error."""
+    sample = rng(7).normal(3, 2, users)
+    draws = sample.mean() + sample.std() / np.sqrt(users) * stats.norm.ppf(
+        (np.arange(10**6) + 0.5) / 10**6
+    )
+    student = stats.t.interval(0.9, users - 1, sample.mean(), stats.sem(sample))
+    plain = stats.norm.interval(0.9, sample.mean(), sample.std() / np.sqrt(users))
+    found = interval(sample.mean(), draws, 0.9, users)
+    # Of two users the draws, a million though they are, do not reach as far as Student's t.
+    near = (1e-4 if users > 2 else 0.3) * (student[1] - student[0])
+    assert (found.low, found.high) == pytest.approx(student if moved else plain, abs=near)
+    unknown = interval(sample.mean(), draws, 0.9)
+    assert (unknown.low, unknown.high) == pytest.approx(plain, abs=1e-4)
+
+
+def test_coverage_counts_what_lies_within_scipys_normal_intervals():
+    draw = rng(8)
+    rating, mean, std = draw.normal(size=500), draw.normal(size=500), draw.lognormal(size=500)
+    for level, share in coverage(rating, mean, std, (0.1, 0.6, 0.99)).items():
+        low, high = stats.norm.interval(level, mean, std)
+        assert share == np.mean((low <= rating) & (rating <= high))
+
+
+def tastes(seed: int, users: int, movies: int = 30, genres: int = 4):
+    """User, movie and residual of ratings, with taste for genres; and who is of which genre."""
+    draw = rng(seed)
+    table = draw.random((movies, genres)) < 0.4
+    user, movie = np.nonzero(draw.random((users, movies)) < 0.3)
+    liking = draw.normal(size=(users, 2)) @ draw.normal(size=(2, genres))
+    residual = (liking @ table.T)[user, movie] + draw.normal(size=user.size)
+    return user, movie, residual, table
+
+
+def taste_spelt_out(user, movie, residual, table, shrinkage, fewest) -> np.ndarray:
+    """Correlations of the users' affinities, pair by pair and user by user; NaN where unknown."""
+    genres = table.shape[1]
+    found = np.full((genres, genres), np.nan)
+    for k, other in itertools.permutations(range(genres), 2):
+        pairs = []
+        for one in np.unique(user):
+            affinities = []
+            for wanted, unwanted in ((k, other), (other, k)):
+                chosen = (user == one) & table[movie, wanted] & ~table[movie, unwanted]
+                if chosen.any():
+                    affinities.append(residual[chosen].sum() / (chosen.sum() + shrinkage))
+            if len(affinities) == 2:
+                pairs.append(affinities)
+        if len(pairs) >= fewest:
+            found[k, other] = stats.pearsonr(*np.array(pairs).T).statistic
+    return found
+
+
+def test_taste_is_the_correlation_of_affinities_user_by_user():
+    user, movie, residual, table = tastes(9, 60)
+    table[:, 3] &= rng(9).random(30) < 0.3  # too rare for some pairs
+    moments = taste_moments(user, movie, residual, table, 2.5, rng(0))
+    fewest = int(np.median(pair_users(moments)[np.triu_indices(4, 1)]))
+    found = taste_similarity(moments, fewest)
+    expected = taste_spelt_out(user, movie, residual, table, 2.5, fewest)
+    off = ~np.eye(4, dtype=bool)
+    assert np.array_equal(found.known[off], np.isfinite(expected[off]))
+    assert 0 < found.known[off].sum() < 12
+    assert np.allclose(found.values[off], np.nan_to_num(expected[off]))
+
+
+def test_halves_agree_as_halves_of_the_users_do():
+    """Blocks of users are halved for speed: halves of single users say the same."""
+    user, movie, residual, table = tastes(10, 400, genres=8)
+    halves = noise_ceiling(taste_moments(user, movie, residual, table, 5.0, rng(1)), 6, 100, rng(2))
+    draw, upper, rhos = rng(3), np.triu_indices(8, 1), []
+    for _ in range(60):
+        first = draw.permutation(400) < 200
+        one, other = (
+            taste_similarity(
+                taste_moments(user[side], movie[side], residual[side], table, 5.0, rng(0)), 3
+            ).values[upper]
+            for side in (first[user], ~first[user])
+        )
+        rhos.append(stats.spearmanr(one, other).statistic)
+    assert halves.halves == pytest.approx(np.mean(rhos), abs=4 * np.std(rhos) / np.sqrt(35))
+    assert 0.5 < halves.halves < 0.99
+
+
+def test_spearman_brown_is_the_correlation_of_sums_of_halves():
+    """Four halves with one true part: the sum of two correlates with the sum of the others so."""
+    draw = rng(11)
+    true, noise = draw.normal(size=10**6), draw.normal(size=(4, 10**6))
+    first, second, third, fourth = 0.6 * true + noise
+    half = stats.pearsonr(first, second).statistic
+    whole = stats.pearsonr(first + second, third + fourth).statistic
+    attainable = stats.pearsonr(first + second, true).statistic
+    assert 2 * half / (1 + half) == pytest.approx(whole, abs=0.005)
+    assert np.sqrt(2 * half / (1 + half)) == pytest.approx(attainable, abs=0.005)
+
+
+def test_catalogue_is_scipys_jaccard():
+    table = rng(12).random((40, 7)) < 0.3
+    expected = 1 - squareform(pdist(table.T, "jaccard"))
+    assert np.allclose(catalogue_similarity(table).values, expected)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_null_of_ties_is_that_of_all_orders(seed):
+    """Similarities of few values, as of a small catalogue: each order of five genres by SciPy."""
+    learnt, reference = rng(seed).integers(0, 3, (2, 5, 5)).astype(float)
+    learnt, reference = learnt + learnt.T, reference + reference.T
+    pairs = np.triu_indices(5, 1)
+    every = [
+        stats.spearmanr(learnt[np.ix_(order, order)][pairs], reference[pairs]).statistic
+        for order in itertools.permutations(range(5))
+    ]
+    found = agreement(complete(learnt), complete(reference), 3000, rng(0))
+    assert set(found.null.round(9)) == set(np.round(every, 9))
+    share = np.mean(np.array(every) >= found.spearman - 1e-9)
+    assert found.p_value == pytest.approx(share, abs=0.04)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_holm_is_the_closed_test_of_bonferronis(seed):
+    """A hypothesis is rejected where every set of hypotheses that holds it is."""
+    p = rng(seed).random(4) ** 2
+    sets = [s for size in range(1, 5) for s in itertools.combinations(range(4), size)]
+    expected = [
+        max(min(1, len(s) * min(p[j] for j in s)) for s in sets if i in s) for i in range(4)
+    ]
+    assert holm(p.tolist()) == pytest.approx(expected)
+
+
+def test_spearman_is_scipys_with_ties():
+    first, second = rng(13).integers(0, 4, (2, 60))
+    assert spearman(first, second) == pytest.approx(stats.spearmanr(first, second).statistic)
+    assert spearman(first, -first) == pytest.approx(-1)
+
+
+def test_responses_and_cosines_are_correlations_one_by_one():
+    responses = rng(14).normal(size=(50, 5))
+    embeddings = rng(15).normal(size=(5, 3))
+    centred = embeddings - embeddings.mean(axis=0)
+    found, cosine = response_similarity(responses).values, centred_cosine(embeddings).values
+    for k, other in itertools.combinations(range(5), 2):
+        expected = stats.pearsonr(responses[:, k], responses[:, other]).statistic
+        assert found[k, other] == pytest.approx(expected)
+        expected = 1 - pdist(centred[[k, other]], "cosine")[0]
+        assert cosine[k, other] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("replicas", "draws"), [(3, 6), (3, 0), (1, 6), (3, 1)])
+def test_uncertainty_is_welch_and_satterthwaite_cell_by_cell(replicas, draws):
+    users, genres = 30, 4
+    shared = rng(16).normal(size=(users, genres)) @ rng(17).normal(size=(genres, genres))
+    means = shared + rng(18).normal(size=(replicas, users, genres))
+    sampled = means[:, None] + rng(19).normal(size=(replicas, draws, users, genres))
+    found = response_uncertainty(means, sampled if draws else None, level=0.9)
+    for k, other in itertools.combinations(range(genres), 2):
+
+        def fisher(table, k=k, other=other):
+            return np.arctanh(stats.pearsonr(table[:, k], table[:, other]).statistic)
+
+        parts = [(1 / (users - 3), np.inf)]
+        z = [fisher(replica) for replica in means]
+        centre = np.mean(z)
+        if replicas > 1:
+            parts.append((np.var(z, ddof=1), replicas - 1))
+        if draws > 1:
+            z = [[fisher(draw) for draw in replica] for replica in sampled]
+            centre = np.mean(z)
+            parts.append((np.mean(np.var(z, axis=1, ddof=1)), replicas * (draws - 1)))
+        variance = sum(part for part, _ in parts)
+        freedom = variance**2 / sum(part**2 / nu for part, nu in parts)
+        low, high = stats.t.interval(0.9, freedom, centre, np.sqrt(variance))
+        assert found.centre[k, other] == pytest.approx(np.tanh(centre))
+        assert found.low[k, other] == pytest.approx(np.tanh(low))
+        assert found.high[k, other] == pytest.approx(np.tanh(high))
+        assert found.told[k, other] == (low > 0 or high < 0)
+
+
+def test_cka_is_that_of_features_and_its_chance_that_of_all_orders():
+    """Linear CKA as ‖YᵀX‖² / (‖XᵀX‖ ‖YᵀY‖), and its mean over the 120 orders of five genres."""
+
+    def cka(first, second):
+        first, second = first - first.mean(axis=0), second - second.mean(axis=0)
+        norms = [np.linalg.norm(one.T @ one) for one in (first, second)]
+        return np.linalg.norm(second.T @ first) ** 2 / np.prod(norms)
+
+    embeddings = rng(20).normal(size=(3, 5, 4)) + rng(21).normal(size=(5, 4))
+    replicas = [complete(np.corrcoef(rng(seed).normal(size=(5, 9)))) for seed in range(3)]
+    found = replica_stability(replicas, embeddings)
+    pairs = list(itertools.combinations(embeddings, 2))
+    assert found.cka == pytest.approx(np.mean([cka(one, other) for one, other in pairs]))
+    by_chance = [
+        cka(one, other[list(order)])
+        for one, other in pairs
+        for order in itertools.permutations(range(5))
+    ]
+    assert found.cka_chance == pytest.approx(np.mean(by_chance))
+
+
+def test_overlap_by_chance_is_the_hypergeometric_mean():
+    replicas = [complete(np.corrcoef(rng(seed).normal(size=(11, 20)))) for seed in range(2)]
+    found = replica_stability(replicas, neighbours=4)
+    assert found.chance == pytest.approx(stats.hypergeom(10, 4, 4).mean() / 4)
+
+
+def test_map_is_the_principal_components_of_unit_vectors():
+    vectors = rng(22).normal(size=(9, 4))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    found = genre_map(complete(vectors @ vectors.T))
+    left, size, _ = np.linalg.svd(vectors - vectors.mean(axis=0), full_matrices=False)
+    expected = left[:, :2] * size[:2]
+    signs = np.sign((found.positions * expected).sum(axis=0))
+    assert np.allclose(found.positions, expected * signs)
+    assert found.shown == pytest.approx((size[:2] ** 2).sum() / (size**2).sum())
+
+
+def test_simulated_users_err_as_is_expected_of_them():
+    user, first, second = simulation.errors(100_000, rng(23))
+    truth = simulation.expected_mse()
+    assert np.mean(first**2) == pytest.approx(truth, rel=0.03)
+    assert np.mean(second**2) == pytest.approx(truth * simulation.BETTER**2, rel=0.03)
+    assert user[-1] == 99_999
+
+
+def test_the_simulation_counts_what_it_says():
+    assert simulation.luck(0.95, 1000) == "93.6% to 96.4%"
+    assert simulation.percent(3, 8) == "37.5%"
+    few = next(simulation.error_rows(5))
+    assert few["users"] == 5
+    assert set(few) >= {"RMSE", "difference of MSE", "difference of RMSE"}
+    assert len(list(simulation.null_rows(2))) == len(simulation.NULLS)
+    assert next(row["references"] for row in simulation.holm_rows(2)) == "2, correlated 0"
+    assert len(list(simulation.movie_rows(1))) == 2
+    assert next(simulation.ceiling_rows(1))["users"] == 100
+    sure = next(simulation.similarity_rows(40))
+    assert float(sure["covered"].rstrip("%")) > 80
+    assert float(sure["told from 0 where it is 0"].rstrip("%")) < 20

@@ -1,0 +1,356 @@
+"""The comparison page: `dvc plots` with our templates in a small project, seen by a browser."""
+
+import base64
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element
+
+import pytest
+
+from tests.browser import Page, open_page
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / ".dvc/html/page.html"
+LICENSES = ROOT / ".dvc/html/LICENSES.md"
+BLUE, VERMILION, GREEN = "#0072b2", "#d55e00", "#009e73"
+GENRES = ["War", "Drama", "Comedy", "Action"]  # neither in alphabetical order nor in its reverse
+REVISIONS = ["old", "dim-8", "best", "a", "c", "b"]  # the same
+LAPTOP = 1366  # pixels across
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
+PIPELINE = """
+stages:
+  inspect:
+    cmd: python -c pass
+    plots:
+    - plots/similarity.json: {cache: false, template: heatmap, x: a, y: b, title: Similarity}
+    - plots/map.json: {cache: false, template: map, x: x, y: y, title: Map}
+    - plots/histogram.json: {cache: false, template: histogram, x: rating, y: count, title: Ratings}
+    - plots/reliability.json:
+        {cache: false, template: reliability, x: predicted, y: actual, title: Reliability}
+    - plots/genres.json: {cache: false, template: genres, x: genre, y: rmse, title: Genres}
+    - plots/support.json: {cache: false, template: support, x: ratings, y: rmse, title: Support}
+    - plots/pairs.json: {cache: false, template: scatter, x: evidence, y: learnt, title: Pairs}
+    - plots/evidence.json: {cache: false, template: evidence, x: a, y: b, title: Evidence}
+    - plots/nulls.json: {cache: false, template: nulls, x: value, y: count, title: Nulls}
+    - plots/picture.png: {cache: false}
+    - plots/loss.json: {cache: false, template: curves, x: epoch, y: loss, title: Loss}
+"""
+LATER = """\
+plots:
+- plots/calibration.json: {template: calibration, x: level, y: coverage, title: Calibration}
+"""
+# Chart: kind of mark, number of them for one revision
+MARKS = {
+    "Loss": ("line", 2),
+    "Similarity": ("rect", 16),
+    "Map": ("symbol", 4),
+    "Ratings": ("rect", 4),
+    "Reliability": ("symbol", 2),
+    "Genres": ("symbol", 16),
+    "Support": ("line", 2),
+    "Pairs": ("symbol", 2),
+    "Evidence": ("rect", 32),
+    "Nulls": ("area", 2),
+    "Calibration": ("line", 1),
+}
+
+
+def rows_of(revision: int) -> dict[str, list[dict[str, Any]]]:
+    """Rows of every plot, in which later revisions list the genres in another order."""
+    order = GENRES[revision % 4 :] + GENRES[: revision % 4]
+    shift = 0.1 * revision
+    return {
+        "loss": [
+            {"epoch": epoch, "loss": loss + extra, "side": side}
+            for side, loss in (("train", 0.8), ("validation", 0.9))
+            for epoch, extra in ((1, 0.2), (2, 0.0), (3, 0.01 * revision))
+        ],
+        "similarity": [
+            {"a": a, "b": b, "similarity": None if {a, b} == {"War", "Comedy"} else 0.5 + shift}
+            | {"low": 0.3, "high": 0.7, "told": a != "Drama", "ratings": 1200}
+            for b in order
+            for a in order
+        ],
+        "map": [
+            {"genre": genre, "x": i - 1.5 + shift, "y": shift * i, "ratings": 10 * (i + 1)}
+            for i, genre in enumerate(order)
+        ],
+        "histogram": [
+            {"rating": rating, "count": 10 + revision, "kind": kind}
+            for kind in ("actual", "predicted")
+            for rating in (3.0, 4.0)
+        ],
+        "reliability": [
+            {"predicted": 3.0, "actual": 3.2 + shift, "count": 10},
+            {"predicted": 4.0, "actual": 3.9 + shift, "count": 20},
+        ],
+        "genres": [
+            {"genre": genre, "ratings": 40 - i, "rmse": 0.9 + shift, "bias": -0.01, "skill": 0.2}
+            for i, genre in enumerate(order)
+        ],
+        "support": [
+            {"ratings": label, "rmse": 1 - shift, "low": 0.9 - shift, "high": 1.1, "kind": kind}
+            for kind in ("movie", "user")
+            for label in ("few", "many")
+        ],
+        "calibration": [
+            {"level": 0.5, "coverage": 0.5 + shift},
+            {"level": 0.9, "coverage": 0.8},
+        ],
+        "evidence": [
+            {"a": a, "b": b, "similarity": 0.5, "ratings": 10, "reference": reference}
+            for reference in ("learnt", "taste")
+            for b in order
+            for a in order
+        ],
+        "pairs": [
+            {"a": "War", "b": "Drama", "learnt": 0.5, "evidence": 0.1, "reference": reference}
+            for reference in ("taste", "catalogue")
+        ],
+        "nulls": [
+            {"value": value, "count": 5, "observed": 0.6, "null": null, "reference": "taste"}
+            for null in ("untrained", "permuted")
+            for value in (-0.1, 0.1)
+        ],
+    }
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Repository with a tag a revision; the first is from before `calibration` existed."""
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copytree(ROOT / ".dvc/plots", folder / ".dvc/plots")
+    shutil.copytree(ROOT / ".dvc/html", folder / ".dvc/html")
+    for name in (".dvc/config", ".dvc/.gitignore", ".dvcignore"):
+        shutil.copy(ROOT / name, folder / name)
+    (folder / "plots").mkdir()
+    git = ["git", "-C", str(folder), "-c", "user.name=Test", "-c", "user.email=test@example.org"]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    for revision, name in enumerate(REVISIONS):
+        later = LATER if revision else ""
+        (folder / "dvc.yaml").write_text(PIPELINE + later)
+        (folder / "plots/picture.png").write_bytes(base64.b64decode(PIXEL))
+        for plot, rows in rows_of(revision).items():
+            if plot != "calibration" or revision:
+                (folder / f"plots/{plot}.json").write_text(json.dumps(rows))
+        subprocess.run([*git, "add", "--all"], check=True)
+        subprocess.run([*git, "commit", "--quiet", "--message", name], check=True)
+        subprocess.run([*git, "tag", name], check=True)
+    return folder
+
+
+def plots(project: Path, *arguments: str) -> Page:
+    """The page that `dvc plots` makes of the project."""
+    out = "page-" + "-".join(arguments)
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "plots", *arguments, "--out", out],
+        cwd=project,
+        check=True,
+        capture_output=True,
+        env=os.environ | {"GIT_CONFIG_GLOBAL": os.devnull},
+    )
+    return open_page(project / out / "index.html", project / ".dvc/tmp/profile")
+
+
+@pytest.fixture(scope="module")
+def two(project: Path) -> Page:
+    return plots(project, "diff", "old", "dim-8")
+
+
+@pytest.fixture(scope="module")
+def three(project: Path) -> Page:
+    return plots(project, "diff", *REVISIONS[:3])
+
+
+@pytest.fixture(scope="module")
+def six(project: Path) -> Page:
+    return plots(project, "diff", *REVISIONS)
+
+
+def charts(page: Page) -> dict[str, Element]:
+    boxes = [*page.root.findall("body/main/div"), *page.root.findall("body/main/details/div")]
+    return {heading: box for box in boxes if (heading := box.findtext(".//h2"))}
+
+
+def classed(element: Element, *words: str) -> list[Element]:
+    """Groups of an SVG that bear all of these words in their class, in the order of drawing."""
+    return [g for g in element.iter("g") if set(words) <= set(g.get("class", "").split())]
+
+
+def text(element: Element) -> list[str]:
+    return [t.text or "" for t in element.iter("text")]
+
+
+def marks(chart: Element, kind: str) -> list[Element]:
+    return [m for g in classed(chart, f"mark-{kind}", "role-mark") for m in g]
+
+
+def panels(chart: Element) -> list[tuple[float, float]]:
+    """Places (x, y) of a chart's facets in pixels."""
+    (group,) = classed(chart, "role-scope", "cell")
+    places = [re.findall(r"-?[\d.]+", cell.get("transform", "")) for cell in group]
+    return [(float(x), float(y)) for x, y in places]
+
+
+def test_project_uses_every_template() -> None:
+    used = set(re.findall(r"template: (\w+)", PIPELINE + LATER))
+    assert used == {path.stem for path in (ROOT / ".dvc/plots").glob("*.json")}
+
+
+@pytest.mark.parametrize("revisions", [2, 3, 6])
+def test_every_chart_is_drawn(revisions: int, request: pytest.FixtureRequest) -> None:
+    page = request.getfixturevalue({2: "two", 3: "three", 6: "six"}[revisions])
+    found = charts(page)
+    assert set(found) == {*MARKS, "plots/picture.png"}
+    for title, (kind, number) in MARKS.items():
+        assert found[title].get("data-drawn") == "yes", title
+        present = revisions - (title == "Calibration")
+        assert len(marks(found[title], kind)) == number * present, title
+        assert found[title].findtext("p[@class='note']"), title
+    assert len(list(found["plots/picture.png"].iter("img"))) == revisions
+
+
+def test_show_draws_the_workspace(project: Path) -> None:
+    found = charts(plots(project, "show"))
+    assert all(found[title].get("data-drawn") == "yes" for title in MARKS)
+    assert "workspace" in text(found["Similarity"])
+
+
+def test_heatmaps_stand_side_by_side_in_one_order(three: Page) -> None:
+    chart = charts(three)["Similarity"]
+    (x1, y1), (x2, y2), (x3, y3) = panels(chart)
+    assert x1 < x2 < x3
+    assert y1 == y2 == y3
+    header = [label for g in classed(chart, "role-title-text") for label in text(g)]
+    assert header == REVISIONS[:3]
+    # The first revision's order, in every heatmap
+    assert [text(g) for g in classed(chart, "role-axis-label")] == [GENRES] * 4  # x thrice, y once
+
+
+def test_six_revisions_fit_on_a_laptop(six: Page) -> None:
+    for title, box in charts(six).items():
+        for picture in box.iter("svg"):
+            if picture.get("class") == "marks":
+                assert float(picture.get("width", "0")) < LAPTOP - 60, title
+
+
+def test_six_revisions_share_one_order_and_have_a_colour_each(six: Page) -> None:
+    found = charts(six)
+    labels = [text(g) for g in classed(found["Similarity"], "role-axis-label")]
+    assert labels == [GENRES] * 5  # x under the lower row, y beside both
+    colours = {m.get("stroke") for m in marks(found["Loss"], "line")}
+    assert len(colours) == 6
+    assert colours == {m.get("stroke") for m in marks(found["Support"], "line")}
+    # Side by side at each count of ratings, so that no interval hides another
+    places = [
+        round(float(re.findall(r"-?[\d.]+", m.get("transform", ""))[0]), 3)
+        for m in marks(found["Support"], "symbol")
+    ]
+    assert len(set(places)) == 6 * 2
+
+
+def test_every_epoch_is_named_once(two: Page) -> None:
+    epochs = text(classed(charts(two)["Loss"], "role-axis-label")[0])
+    assert epochs == ["1", "2", "3"]
+
+
+def test_pictures_are_folded_up_at_the_end(two: Page) -> None:
+    (folded,) = two.root.findall("body/main/details")
+    assert folded.get("open") is None
+    assert list(two.root.findall("body/main/*"))[-1] is folded
+    links = [link for link in folded.iter("a") if link.find("img") is not None]
+    assert [link.get("href", "").rpartition("/")[2] for link in links] == [
+        f"{revision}_plots_picture.png" for revision in REVISIONS[:2]
+    ]
+    assert "#pictures" in [link.get("href") for link in two.root.iter("a")]
+
+
+def test_heatmap_tells_what_it_does_not_know(two: Page) -> None:
+    chart = charts(two)["Similarity"]
+    first = classed(chart, "role-scope", "cell")[0][0]
+    cells = [m.text for g in classed(first, "mark-text", "role-mark") for m in g]
+    # War, Drama, Comedy, Action: counts on the diagonal, a dot where not told from zero,
+    # nothing where War and Comedy could not be compared.
+    assert cells == [
+        *("1.2k", "·", None, ".5"),
+        *(".5", "1.2k", ".5", ".5"),
+        *(None, "·", "1.2k", ".5"),
+        *(".5", "·", ".5", "1.2k"),
+    ]
+
+
+def test_labels_of_the_map_keep_apart(three: Page) -> None:
+    for panel in classed(charts(three)["Map"], "role-scope", "cell")[0]:
+        for side in classed(panel, "mark-text", "role-mark"):
+            heights = sorted(
+                float(re.findall(r"-?[\d.]+", label.get("transform", ""))[1]) for label in side
+            )
+            assert all(low + 10 < high for low, high in pairwise(heights))
+
+
+def test_revision_keeps_its_colour_where_another_lacks_the_plot(three: Page) -> None:
+    found = charts(three)
+    assert [m.get("stroke") for m in marks(found["Calibration"], "line")] == [VERMILION, GREEN]
+    assert {m.get("stroke") for m in marks(found["Loss"], "line")} == {BLUE, VERMILION, GREEN}
+    assert "Not in old." in [p.text for p in found["Calibration"].iter("p")]
+    assert not found["Loss"].findall("p[@class='note missing']")
+
+
+def test_nothing_is_fetched(two: Page, three: Page) -> None:
+    assert two.requests == []
+    assert three.requests == []
+
+
+def test_a_request_would_be_seen(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text('<img src="http://example.org/picture.png">')
+    page = open_page(tmp_path / "page.html", tmp_path / "profile")
+    assert any("example.org" in request for request in page.requests)
+
+
+def test_page_forbids_requests_and_names_a_chart_that_fails(tmp_path: Path) -> None:
+    spec = {"title": "Broken", "data": {"values": []}, "mark": "no such mark", "encoding": {}}
+    picture = '<img src="http://example.org/picture.png">'
+    chart = f'{picture}<div id="b"><script>vegaEmbed("#b", {json.dumps(spec)});</script></div>'
+    (tmp_path / "page.html").write_text(
+        PAGE.read_text(encoding="utf-8").replace("{plot_divs}", chart), encoding="utf-8"
+    )
+    page = open_page(tmp_path / "page.html", tmp_path / "profile")
+    assert page.requests == []
+    broken = charts(page)["Broken"]
+    assert broken.get("data-drawn") is None
+    assert "cannot be drawn" in broken.findtext("p[@class='note error']", "")
+
+
+def test_page_says_where_colours_repeat(tmp_path: Path) -> None:
+    for count, repeats in ((8, False), (9, True)):
+        rows = [{"rev": f"revision {number}"} for number in range(count)]
+        spec = {"title": "A", "data": {"values": rows}, "mark": "point", "encoding": {}}
+        chart = f'<div id="b"><script>vegaEmbed("#b", {json.dumps(spec)});</script></div>'
+        (tmp_path / "page.html").write_text(
+            PAGE.read_text(encoding="utf-8").replace("{plot_divs}", chart), encoding="utf-8"
+        )
+        page = open_page(tmp_path / "page.html", tmp_path / "profile")
+        (bar,) = page.root.findall("body/div[@id='revisions']")
+        assert len(bar.findall("b")) == count
+        assert (bar.find("span") is not None) == repeats
+
+
+def test_bundles_are_the_published_ones_with_their_licences() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    licences = LICENSES.read_text(encoding="utf-8")
+    bundles = re.findall(r'<script id="([\w-]+)">(.*?)</script>', page, flags=re.DOTALL)
+    assert [name for name, _ in bundles] == ["vega", "vega-lite", "vega-embed"]
+    for name, code in bundles:
+        digest = hashlib.sha256(code.encode()).hexdigest()
+        assert re.search(rf"^{name} \d\S+ \S+ +{digest}$", licences, flags=re.MULTILINE)
+    assert licences in page

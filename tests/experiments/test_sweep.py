@@ -1,0 +1,271 @@
+"""Quality against a setting: runs read from a real git repository, and the chart of them."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from matplotlib import image
+from ruamel.yaml import YAML
+
+from genre_embeddings.cli import genres
+from genre_embeddings.errors import InputError
+from genre_embeddings.experiments.sweep import collect, draw, read_runs
+from tests.experiments.test_compare import as_experiment, commit, git
+from tests.project import ROOT
+
+SETTINGS = {
+    "seed": 0,
+    "data": {"source": "planted", "path": "data/raw"},
+    "planted": {"ratings": 1000},
+    "split": {"strategy": "random"},
+    "model": {"dim": 16, "hidden": [8]},
+    "train": {"lr": 0.01, "threads": 1},
+    "inspect": {"shrinkage": 5.0, "without_genres": True},
+}
+OF_STAGE = {
+    "prepare": ("data", "planted"),
+    "split": ("seed", "split"),
+    "train": ("seed", "split.strategy", "model", "train"),
+    "evaluate": ("seed", "train.threads"),
+    "inspect": ("seed", "model", "train", "inspect"),
+}
+
+
+def write(changes, rmse, truth, *, inspected=True):
+    """What a run leaves in the working directory; without an inspection that of another model."""
+    settings = json.loads(json.dumps(SETTINGS))
+    for change, value in changes.items():
+        section, _, key = change.partition(".")
+        if key:
+            settings[section][key] = value
+        else:
+            settings[section] = value
+    model = {"path": "models", "hash": "md5", "md5": f"{abs(hash(json.dumps(settings)))}.dir"}
+    stages = {}
+    for stage, keys in OF_STAGE.items():
+        params = {}
+        for key in keys:
+            section, _, rest = key.partition(".")
+            params[key] = settings[section][rest] if rest else settings[section]
+        stages[stage] = {"cmd": "true", "params": {"params.yaml": params}, "deps": [], "outs": []}
+    stages["train"]["outs"] = [model]
+    stages["evaluate"]["deps"] = [model]
+    stages["inspect"]["deps"] = [model if inspected else model | {"md5": "another"}]
+    YAML().dump({"schema": "2.0", "stages": stages}, Path("dvc.lock"))
+    Path("metrics").mkdir(exist_ok=True)
+    test = {"rmse": rmse, "rmse_low": rmse - 0.01, "rmse_high": rmse + 0.01}
+    evaluation = {"test": test, "error": {"validation": {"rmse": rmse - 0.1}}}
+    Path("metrics/evaluate.json").write_text(json.dumps(evaluation))
+    inspection = {"agreement": {"truth": {"spearman": truth}}, "stability": {"spearman": None}}
+    Path("metrics/inspect.json").write_text(json.dumps(inspection))
+
+
+@pytest.fixture
+def experiment(in_tmp):
+    """Makes an experiment; the workspace and main hold a run of the default settings."""
+    git("init", "--quiet", "--initial-branch", "main")
+    write({}, 0.8, 0.9)
+    base = commit()
+
+    def make(name, rmse, truth, *, inspected=True, **changes):
+        changes = {key.replace("__", "."): value for key, value in changes.items()}
+        write(changes, rmse, truth, inspected=inspected)
+        as_experiment(name, base)
+
+    return make
+
+
+def cells(sweep, number=0):
+    """A table's rows, by their first cell."""
+    table = sweep.tables()[number][1]
+    return {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.iter_rows()}
+
+
+def test_a_line_in_ascending_order(experiment):
+    experiment("d-8", 0.801, 0.89, model__dim=8)
+    experiment("d-2", 0.9, 0.5, model__dim=2, train__threads=2, inspect__without_genres=False)
+    found = collect()
+    (line,) = found.lines
+    assert list(line.runs) == [2, 8, 16]
+    assert [run.name for run in line.runs[16]] == ["workspace"]  # main is the same run
+    assert (found.others, found.notes) == ([], [])
+    assert found.measures == ["test RMSE (stars)", "agreement with the truth"]
+    assert list(cells(found)) == ["2", "8", "16"]
+    assert cells(found)["8"] == {
+        "model.dim": "8",
+        "runs": "1",
+        "validation RMSE": "0.7010",
+        "test RMSE (stars)": "0.8010",
+        "95 % interval": "0.7910 to 0.8110",
+        "agreement with the truth": "0.890",
+    }
+    assert found.answer() == (
+        "Lowest validation RMSE: 0.7000, at model.dim=16. "
+        "The smallest within 0.003 of it, which may be chance: 8."
+    )
+
+
+def test_means_are_over_the_seeds_that_all_values_have(experiment):
+    for dim, seed, rmse in ((16, 1, 0.9), (8, 0, 0.82), (8, 1, 0.92), (8, 2, 0.4)):
+        experiment(f"d-{dim}-{seed}", rmse, 0.9, model__dim=dim, seed=seed)
+    found = collect()
+    (line,) = found.lines
+    assert line.means("test RMSE (stars)") == pytest.approx({8: 0.87, 16: 0.85})
+    assert cells(found)["8"]["test RMSE (stars)"] == "0.8700 (0.8200 to 0.9200)"
+    assert [run.name for run in line.more] == ["d-8-2"]
+    assert found.notes == ["Means are over seed 0, 1, which all values have; dots are all runs."]
+
+
+def test_seeds_that_no_two_values_share(experiment):
+    experiment("d-8", 0.82, 0.9, model__dim=8, seed=1)
+    found = collect()
+    assert list(found.lines[0].runs) == [8, 16]
+    assert found.notes == ["Seeds differ from value to value, and so do the ratings judged by."]
+    by_seed = collect("seed")
+    assert [run.name for run in by_seed.others] == ["workspace", "d-8"]
+    assert by_seed.notes == [
+        "No two runs differ in nothing but seed and the seed: there is no line."
+    ]
+
+
+def test_other_settings_make_lines_of_their_own(experiment):
+    for dim in (4, 8):
+        for lr in (0.01, 0.1):
+            experiment(f"d-{dim}-{lr}", 0.8 + lr / dim, 0.9, model__dim=dim, train__lr=lr)
+    experiment("alone", 0.5, 0.9, model__dim=32, train__lr=0.5)
+    found = collect()
+    assert [line.label for line in found.lines] == ["train.lr=0.01", "train.lr=0.1"]
+    assert [list(line.runs) for line in found.lines] == [[4, 8, 16], [4, 8]]
+    assert [run.name for run in found.others] == ["alone"]
+    assert [title for title, _ in found.tables()] == [
+        "train.lr=0.01", "train.lr=0.1", "Other settings",
+    ]  # fmt: skip
+    assert "at model.dim=16 with train.lr=0.01." in found.answer()
+    assert found.answer().endswith(
+        "Of the other runs alone (model.dim=32) has the lowest validation RMSE, 0.4000."
+    )
+    only = collect(where=["train.lr=0.1"])
+    assert [line.label for line in only.lines] == [""]
+    assert [list(line.runs) for line in only.lines] == [[4, 8]]
+    by_lr = collect("train.lr")
+    assert {line.label for line in by_lr.lines} == {"model.dim=4", "model.dim=8"}
+
+
+def test_runs_of_other_data_are_not_shown(experiment):
+    for dim in (4, 8):
+        experiment(f"d-{dim}", 0.9, 0.9, model__dim=dim)
+    for dim in (4, 8):
+        experiment(f"big-{dim}", 0.1, 0.9, model__dim=dim, planted__ratings=5000)
+    found = collect()
+    assert list(found.lines[0].runs) == [4, 8, 16]
+    assert found.notes == [
+        "Not shown: 2 runs of other data; --where planted.ratings=5000 shows such."
+    ]
+    assert list(collect(where=["planted.ratings=5000"]).lines[0].runs) == [4, 8]
+    # The planted world means nothing to ratings that were not planted, nor does their place.
+    experiment("a", 0.9, 0.9, data__source="ml-1m", data__path="/a", model__dim=4)
+    experiment(
+        "b", 0.9, 0.9, data__source="ml-1m", data__path="/b", planted__ratings=7, model__dim=8
+    )
+    assert list(collect(where=["data.source=ml-1m"]).lines[0].runs) == [4, 8]
+
+
+def test_numbers_of_another_model_are_left_out(experiment):
+    experiment("evaluated", 0.82, 0.99, inspected=False, model__dim=8)
+    found = collect()
+    assert found.lines[0].means("test RMSE (stars)") == {8: 0.82, 16: 0.8}
+    assert found.lines[0].means("agreement with the truth") == {16: 0.9}
+    # The same again with an inspection: the run with more numbers counts, though it is older.
+    experiment("inspected", 0.83, 0.95, model__dim=8)
+    experiment("evaluated-again", 0.84, 0.99, inspected=False, model__dim=8)
+    assert collect().lines[0].means("agreement with the truth") == {8: 0.95, 16: 0.9}
+
+
+def test_agreements_measured_otherwise_are_left_out(experiment):
+    experiment("d-8", 0.82, 0.99, model__dim=8, inspect__shrinkage=50.0)
+    found = collect()
+    assert found.lines[0].means("test RMSE (stars)") == {8: 0.82, 16: 0.8}
+    assert found.lines[0].means("agreement with the truth") == {16: 0.9}
+    assert found.notes == ["Without agreements, as settings of inspect differ: d-8."]
+    by_shrinkage = collect("inspect.shrinkage")
+    assert [run.name for run in by_shrinkage.others] == ["workspace", "d-8"]
+
+
+def test_settings_are_those_that_ran(experiment):
+    experiment("d-8", 0.82, 0.9, model__dim=8)
+    Path("params.yaml").write_text("model: {dim: 99}\n")  # changed, and not run
+    assert list(collect().lines[0].runs) == [8, 16]
+
+
+def test_values_that_are_no_numbers(experiment, tmp_path):
+    experiment("wide", 0.82, 0.9, model__hidden=[64, 32])
+    found = collect("model.hidden")
+    assert list(found.lines[0].runs) == ["[64, 32]", "[8]"]
+    assert found.answer() == "Lowest validation RMSE: 0.7000, at model.hidden=[8]."
+    draw(found, tmp_path / "sweep.png")
+    assert (tmp_path / "sweep.png").stat().st_size > 0
+
+
+def test_what_cannot_be_charted(experiment, monkeypatch):
+    with pytest.raises(InputError, match=r"one value of model\.dim \(16\).*needs two.*exp run"):
+        collect()
+    with pytest.raises(InputError, match=r"'model\.dimm' is not a setting.*did you mean model\.d"):
+        collect("model.dimm")
+    with pytest.raises(InputError, match=r"'train\.lr' is no condition; allowed: section"):
+        collect(where=["train.lr"])
+    with pytest.raises(InputError, match=r"Runs where train\.lr=3 have.*\(none\)"):
+        collect(where=["train.lr=3"])
+    Path("metrics/evaluate.json").write_text("<<<<<<<")
+    with pytest.raises(InputError, match=r"workspace: metrics/evaluate\.json is not JSON"):
+        collect()
+    Path("metrics/evaluate.json").unlink()
+    Path("dvc.lock").unlink()
+    assert [run.name for run in read_runs()] == ["main"]
+
+
+def test_the_picture(experiment, tmp_path):
+    for dim in range(1, 12):
+        experiment(f"d-{dim}", 0.8 + 1 / dim, 1 - 1 / dim, model__dim=dim)
+    experiment("alone", 0.5, 0.9, model__dim=32, train__lr=0.5)
+    path = tmp_path / "sweep.png"
+    result = CliRunner().invoke(genres, ["sweep", "--out", str(path)], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert result.stdout.startswith("Means by model.dim\n")
+    assert result.stdout.endswith(f"-> {path}\n")
+    first = path.read_bytes()
+    draw(collect(), path)
+    assert path.read_bytes() == first
+    pixels = (image.imread(path)[:, :, :3] * 255).round().astype(int).reshape(-1, 3)
+    assert (0, 114, 178) in set(map(tuple, pixels.tolist()))  # the line's blue
+
+
+@pytest.mark.pipeline
+def test_the_search_of_the_documentation(base, tmp_path):
+    page = (ROOT / "docs/sweeps.md").read_text(encoding="utf-8")
+    project = base.copy(tmp_path / "project")
+    script = re.search(r'^(python -c "\nimport random\n.*?^" > search\.sh)$', page, re.M | re.S)[1]
+    project.run("bash", "-c", script)
+    search = project.folder / "search.sh"
+    commands = search.read_text().splitlines()
+    assert len(commands) == 12
+    assert len({command.split(" -S ", 1)[1] for command in commands}) == 12
+    assert project.run("bash", "-c", script) == ""
+    assert search.read_text().splitlines() == commands
+    search.write_text(commands[0] + "\n")  # the rest is more of the same
+    assert "Ran experiment(s): random-0" in project.run("sh", "search.sh")
+    project.git("checkout", ".")
+    again = project.run("bash", "-c", "sh search.sh || true")
+    assert "conflicts with existing experiment 'random-0'" in again
+    said = project.run("./genres", "sweep")
+    assert said.endswith("-> dvc_plots/sweep.png\n")
+    assert "random-0" in said
+    table = re.search(r"^dvc exp show .*$", page, re.M)[0]
+    shown = project.run("bash", "-c", table).splitlines()
+    assert shown[1].split() == [
+        "Experiment", "test.rmse", "agreement.taste.spearman", "stability.spearman", "model.dim",
+        "train.lr", "train.kl_weight",
+    ]  # fmt: skip
+    assert any("random-0" in line for line in shown)
+    assert max(map(len, shown)) - len("train.kl_weight   ") <= 120  # with two settings

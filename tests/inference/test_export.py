@@ -1,0 +1,97 @@
+"""Exported embeddings, loaded back and held against the model."""
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from genre_embeddings.errors import InputError
+from genre_embeddings.inference.export import export, movie_vectors
+from genre_embeddings.inference.using import open_model
+from tests.trained import train_project
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    return train_project(tmp_path_factory.mktemp("project"), cross=True)
+
+
+@pytest.fixture
+def model(project, monkeypatch):
+    monkeypatch.chdir(project)
+    return open_model()
+
+
+def lines_of(path):
+    return [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("replica", [0, 1])
+def test_everything_loads_back(model, tmp_path, replica):
+    out = tmp_path / "exports"
+    assert export(model, out, replica) == (6, 60, 4)
+    genres, movies = (pl.read_parquet(out / f"{name}.parquet") for name in ("genres", "movies"))
+    mean, deviation = (part[:, replica].numpy() for part in model.network.genre_posterior())
+    assert genres.select("genre", "movies", "ratings").equals(
+        model.genres.select(pl.col("name").alias("genre"), "movies", "ratings")
+    )
+    assert (genres["vector"].to_numpy() == mean).all()
+    assert (genres["deviation"].to_numpy() == deviation).all()
+    assert movies["movie_id"].equals(model.movies["movie_id"])
+    assert movies["title"].equals(model.movies["title"])
+    assert movies["ratings"].to_list() == model.network.movie_counts[:-1].int().tolist()
+    own = movie_vectors(model.network)[:, replica].numpy()
+    by_genre = model.network.genre_share[:-1].numpy() @ mean
+    assert (movies["vector"].to_numpy() == own).all()
+    assert movies["genre_vector"].to_numpy() == pytest.approx(by_genre, abs=1e-6)
+
+    vectors = np.array(lines_of(out / "vectors.tsv"), dtype=np.float32)
+    assert vectors == pytest.approx(np.concatenate([mean, own + by_genre]), abs=1e-6)
+    head, *rows = lines_of(out / "metadata.tsv")
+    assert head == ["kind", "id", "name", "genres", "ratings"]
+    assert len(rows) == len(vectors)
+    assert [row[1] for row in rows[:6]] == model.genres["name"].to_list()
+    assert [row[1] for row in rows[6:]] == [str(movie) for movie in model.movies["movie_id"]]
+
+
+def test_movie_vectors_are_what_the_network_computes_with(model):
+    seen = []
+    hook = model.network.dense.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        model.network(torch.zeros(60, dtype=torch.int64), torch.arange(60))
+    hook.remove()
+    x = seen[0]  # (R, M, inputs), of which the second D are the movie's
+    assert torch.equal(movie_vectors(model.network), x[..., 4:8].transpose(0, 1))
+
+
+def test_titles_cannot_break_the_table(model, tmp_path):
+    model.movies[0, "title"] = 'A "tab"\there\r\nand a line'
+    export(model, tmp_path / "exports")
+    rows = lines_of(tmp_path / "exports" / "metadata.tsv")
+    assert len(rows) == 1 + 6 + 60
+    assert rows[7][2] == 'A "tab" here and a line'
+
+
+def test_a_folder_of_other_files_is_left_alone(model, tmp_path):
+    out = tmp_path / "exports"
+    export(model, out)
+    first = {path.name: path.read_bytes() for path in out.iterdir()}
+    export(model, out)  # an earlier export is replaced, and by the same bytes
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == first
+    (out / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match=r"holds thesis\.txt, which no export wrote"):
+        export(model, out)
+    assert (out / "thesis.txt").read_text() == "years of work"
+    with pytest.raises(InputError, match="is a file"):
+        export(model, out / "thesis.txt")
+    with pytest.raises(InputError, match="replica 9 is not there"):
+        export(model, tmp_path / "other", 9)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_model_without_genres(tmp_path, monkeypatch):
+    monkeypatch.chdir(train_project(tmp_path, genres=False))
+    assert export(open_model(), tmp_path / "exports") == (0, 60, 4)
+    assert pl.read_parquet(tmp_path / "exports" / "genres.parquet").is_empty()
+    movies = pl.read_parquet(tmp_path / "exports" / "movies.parquet")
+    assert not movies["genre_vector"].to_numpy().any()

@@ -1,0 +1,143 @@
+"""The inspection finds what is planted, says no where nothing is, and never crashes."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from genre_embeddings import storage
+from genre_embeddings.data.sources.planted import planted_world
+from genre_embeddings.data.tables import truth_content
+from genre_embeddings.inspection.inspect import FEWEST_USERS, ask, inspect
+from genre_embeddings.inspection.question import gather
+from genre_embeddings.inspection.report import write_report
+from genre_embeddings.model.serialization import save_model
+from genre_embeddings.training.lightning import fit
+from tests.conftest import changed
+from tests.small import small_world, write_world
+
+QUICK = {"draws": 2, "permutations": 199, "bootstrap": 100, "splits": 2, "users": 50}
+
+
+def answered(settings, planted=None, model=None, truth=True, **inspecting):
+    """Train in the working directory and inspect."""
+    settings = changed(settings, planted=planted or {}, inspect=QUICK | inspecting)
+    world = small_world(settings, epochs=8, patience=8, batch_size=128)
+    write_world(world)
+    found = planted_world(settings.planted).truth if truth else None
+    storage.write_json(storage.TRUTH, truth_content(world.tables.genres, found))
+    storage.write_json(storage.GENOME, None)
+    settings = changed(world.settings, model=model or {})
+    network = world.network(**(model or {}))
+    sides = world.ratings("train"), world.ratings("validation")
+    fit(network, *sides, settings.train, settings.seed, record=False)
+    save_model(network)
+    return inspect(gather(settings))
+
+
+def finite(content):
+    json.dumps(content, allow_nan=False)
+    return True
+
+
+def test_what_is_planted_is_found(settings, in_tmp):
+    strong = {"users": 200, "movies": 80, "ratings": 6_000, "genre_effect": 2.0}
+    answer = answered(settings, planted=strong, retrainings=1)
+    outcomes = {verdict.line: verdict.outcome for verdict in answer.verdicts}
+    assert outcomes["value"] == "pass"
+    truth = answer.metrics["agreement"]["truth"]
+    assert truth["spearman"] > 0.7
+    assert truth["spearman"] > truth["untrained"]
+    assert truth["spearman"] > truth["retrained_on_permuted_genres,_95_%"]
+    assert answer.metrics["stability"]["spearman"] > 0.5
+    assert finite(answer.metrics)
+    assert {row["null"] for row in answer.nulls} == {
+        "labels permuted",
+        "retrained on permuted genres",
+    }
+    assert len(answer.similarity) == 36
+    assert {row["genre"] for row in answer.costs} == {row["genre"] for row in answer.map}
+    write_report(answer, [], in_tmp / "report.html")
+    page = (in_tmp / "report.html").read_text()
+    assert page.count("<section") == 3
+    assert "Value: pass" in page
+    assert "<b>truth</b>: as planted." in page
+    assert "<b>genome</b>" not in page
+
+
+def test_a_model_without_genres_is_inconclusive(settings, in_tmp):
+    answer = answered(settings, model={"genres": False})
+    assert [verdict.outcome for verdict in answer.verdicts] == ["inconclusive"] * 3
+    assert "trained without genres" in answer.verdicts[0].reason
+    write_report(answer, [], in_tmp / "report.html")
+
+
+def test_two_genres_are_inconclusive(settings, in_tmp):
+    answer = answered(settings, planted={"genres": 2})
+    assert [verdict.outcome for verdict in answer.verdicts] == ["inconclusive"] * 3
+    assert "2 genres" in answer.verdicts[0].reason
+
+
+def test_without_the_second_model_value_is_inconclusive(settings, in_tmp):
+    answer = answered(settings, truth=False, without_genres=False)
+    assert answer.verdicts[2].outcome == "inconclusive"
+    assert "truth" not in answer.metrics["agreement"]
+    assert finite(answer.metrics)
+
+
+def test_a_handful_of_users_is_no_evidence_of_value(settings, in_tmp):
+    """A bootstrap over one user has no width: any luck on one cold rating would be a pass."""
+    answer = answered(settings, planted={"movies": 200})
+    train, test = storage.read_side("train"), storage.read_side("test")
+    cold = ~np.isin(test.movie, train.movie)
+    assert 0 < np.unique(test.user[cold]).size < FEWEST_USERS
+    assert answer.verdicts[2].numbers["cold movies.estimate"] is None
+    assert "For cold movies, too few users" in answer.verdicts[2].reason
+
+
+def test_point_embeddings_have_no_posterior(settings, in_tmp):
+    answer = answered(settings, model={"embedding": "point"}, without_genres=False)
+    assert finite(answer.similarity)
+
+
+def test_responses_are_differences_of_predictions(settings):
+    network = small_world(settings).network()
+    responses = ask(network, np.array([3, 5]))
+    genres = network.genre_share.shape[1]
+    assert responses.shape == (2, 2, genres)
+    unknown = torch.tensor([network.unknown])
+    card = torch.zeros(1, genres)
+    bare = network(torch.tensor([5]), unknown, genres=card).rating
+    card[0, 4] = 1
+    with_genre = network(torch.tensor([5]), unknown, genres=card).rating
+    expected = (with_genre - bare).flatten().tolist()
+    assert responses[:, 1, 4].tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_change_of_basis_that_keeps_predictions_keeps_responses_and_moves_cosines(settings):
+    """With a linear readout, (E, W) and (EA, W A^-T) are one and the same function."""
+    from genre_embeddings.inspection.similarity import centred_cosine, response_similarity
+
+    network = small_world(settings).network(hidden=(), cross=False)
+    users = np.arange(30)
+    with torch.no_grad():
+        # Without products every user answers alike: give the user's vector a say in the genres.
+        network.genre.mean[:] = torch.randn(
+            network.genre.mean.shape, generator=torch.Generator().manual_seed(0)
+        )
+        before = ask(network, users)
+        cosine = centred_cosine(network.genre.mean[:, 0, :-1].numpy()).values
+        change = torch.randn(4, 4, generator=torch.Generator().manual_seed(1))
+        weights = network.dense.weights[0]
+        for replica in range(2):
+            genre = network.genre.mean[:, replica, :-1]
+            network.genre.mean[:, replica, :-1] = genre @ change
+            weights[replica, 8:12] = torch.linalg.inv(change) @ weights[replica, 8:12]
+    after = ask(network, users)
+    assert np.allclose(before, after, atol=1e-5)
+    assert not np.allclose(
+        cosine, centred_cosine(network.genre.mean[:, 0, :-1].detach().numpy()).values, atol=0.1
+    )
+    first, second = response_similarity(before), response_similarity(after)
+    assert np.array_equal(first.known, second.known)

@@ -1,0 +1,274 @@
+"""The network against its own equations, worked out by hand or by another way."""
+
+import pytest
+import torch
+from torch import distributions
+
+from genre_embeddings.model import network as network_module
+from genre_embeddings.model.network import History, Network, Session, Table
+from genre_embeddings.model.ratings import Ratings
+from tests.small import rows_of, small_world
+
+
+@pytest.fixture
+def world(settings):
+    return small_world(settings)
+
+
+def ratings(user, movie, rating, time=None):
+    return Ratings(
+        torch.tensor(user),
+        torch.tensor(movie),
+        torch.tensor(rating, dtype=torch.float32),
+        torch.tensor(time if time is not None else [0] * len(user)),
+    )
+
+
+def test_a_linear_point_model_is_the_sum_that_its_docstring_says(settings):
+    plain = settings.model.model_copy(
+        update={
+            "dim": 1, "hidden": (), "cross": True, "genres": True, "embedding": "point",
+            "history": 0, "time": False, "squash": False,
+        }
+    )  # fmt: skip
+    train = ratings([0, 0, 1], [0, 1, 1], [3.0, 4.0, 5.0])
+    membership = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
+    generator = torch.Generator().manual_seed(0)
+    net = Network(plain, 1, train, membership, 2, (0.5, 5.0), generator)
+    with torch.no_grad():
+        net.user.mean[:, 0] = torch.tensor([[2.0, 0.1], [3.0, 0.2]])  # embedding, bias
+        net.movie.mean[:, 0] = torch.tensor([[0.5, 0.01], [0.25, 0.02], [0.125, 0.03]])
+        net.genre.mean[:, 0] = torch.tensor([[1.0, 0.3], [-0.5, 0.5]])
+        net.genre_seen.mean[:] = 0
+        net.dense.weights[0][0, :, 0] = torch.tensor([1.0, 10.0, 100.0, 1000.0, 10000.0])
+    g, g_bias = (1.0 - 0.5) / 2**0.5, (0.3 + 0.5) / 2**0.5
+    u, m = 2.0, 0.5
+    dense = u + 10 * m + 100 * g + 1000 * u * m + 10000 * u * g
+    expected = 4.0 + 0.1 + 0.01 + g_bias + u * m + u * g + dense
+    found = net(torch.tensor([0]), torch.tensor([0])).rating
+    assert found.shape == (1, 1)
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+    # A movie without genres has the zero vector.
+    m, dense = 0.25, 2.0 + 2.5 + 1000 * 2.0 * 0.25
+    expected = 4.0 + 0.1 + 0.02 + 2.0 * 0.25 + dense
+    assert net(torch.tensor([0]), torch.tensor([1])).rating.item() == pytest.approx(expected)
+
+
+def test_divergence_is_that_of_normal_distributions():
+    table = Table(3, 2, 2, True, torch.Generator().manual_seed(0), bias=0.3)
+    with torch.no_grad():
+        table.log_std += torch.randn(table.log_std.shape)
+    posterior = distributions.Normal(table.mean, table.log_std.exp())
+    prior = distributions.Normal(torch.zeros(2, 3), table.log_prior.exp())
+    expected = distributions.kl_divergence(posterior, prior).sum(-1)
+    assert torch.allclose(table.kl(slice(None)), expected, atol=1e-4)
+
+
+def test_samples_have_the_moments_of_the_posterior():
+    table = Table(2, 1, 1, True, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        table.mean[:, 0, 0] = torch.tensor([1.0, -2.0])
+        table.log_std[:] = torch.tensor([0.5, 2.0]).log()[:, None, None]
+    generator = torch.Generator().manual_seed(1)
+    drawn = table(torch.zeros(40_000, dtype=torch.long), generator)
+    assert drawn.mean().item() == pytest.approx(1.0, abs=0.02)
+    assert drawn.std().item() == pytest.approx(0.5, abs=0.02)
+    mixed = table.mix(torch.tensor([[0.6, 0.8]]).expand(40_000, 2), generator)
+    assert mixed.mean().item() == pytest.approx(0.6 - 1.6, abs=0.05)
+    assert mixed.std().item() == pytest.approx((0.3**2 + 1.6**2) ** 0.5, rel=0.03)
+
+
+class TestHistory:
+    """pooled(i) = sum over the history of y_j / sqrt(count)."""
+
+    rows, columns = torch.tensor([0, 0, 0, 2]), torch.tensor([1, 2, 3, 1])
+    times = torch.tensor([30, 10, 20, 5])
+
+    def table(self):
+        table = Table(4, 1, 1, False, torch.Generator())
+        with torch.no_grad():
+            table.mean[:, 0, 0] = torch.tensor([1.0, 10.0, 100.0, 1000.0])
+        return table
+
+    def pooled(self, most, own=None, rows=(0, 1, 2)):
+        history = History(self.rows, self.columns, self.times, (3, 4), most)
+        own = None if own is None else torch.tensor(own)
+        return history(self.table(), torch.tensor(rows), own, None).flatten().tolist()
+
+    def test_sums(self):
+        assert self.pooled(9) == pytest.approx([1110 / 3**0.5, 0.0, 10.0])
+
+    def test_only_the_latest_count(self):
+        assert self.pooled(2) == pytest.approx([1010 / 2**0.5, 0.0, 10.0])
+
+    def test_a_training_rating_is_left_out_of_its_own_history(self):
+        assert self.pooled(9, own=[1, 3], rows=(0, 2)) == pytest.approx([1010 / 2**0.5, 0.0])
+
+    def test_one_that_was_cut_off_changes_nothing(self):
+        assert self.pooled(2, own=[1], rows=(0,)) == pytest.approx([1010 / 2**0.5])
+
+    def test_large_histories_are_pooled_by_batch_to_the_same_sums(self, monkeypatch):
+        whole = self.pooled(9, own=[0, 2], rows=(0, 0))
+        monkeypatch.setattr(network_module, "WHOLE_HISTORY", 0)
+        assert self.pooled(9, own=[0, 2], rows=(0, 0)) == pytest.approx(whole)
+        assert self.pooled(2) == pytest.approx([1010 / 2**0.5, 0.0, 10.0])
+
+
+def test_gradients_through_pooled_histories_are_the_same_both_ways(world, monkeypatch):
+    train = rows_of(world.ratings("train"), 64)
+    gradients = []
+    for whole in (2_000_000, 0):
+        monkeypatch.setattr(network_module, "WHOLE_HISTORY", whole)
+        net = world.network(time=False)
+        net(train.user, train.movie).rating.sum().backward()
+        gradients.append(net.movie_seen.mean.grad)
+    assert torch.allclose(gradients[0], gradients[1], atol=1e-4)
+
+
+class TestSession:
+    """f(u, t) = sum k e / (sum k + lambda) over the user's ratings near in time."""
+
+    def session(self):
+        session = Session(torch.tensor([0, 0, 1]), torch.tensor([100, 160, 130]), 1)
+        with torch.no_grad():
+            session.log_scale[:] = torch.tensor([60.0, 60.0, 60.0]).log()
+            session.log_lambda[:] = 0.0
+        session.residuals = torch.tensor([[1.0], [-2.0], [50.0]])
+        return session
+
+    def f(self, user, time, own=None):
+        own = None if own is None else torch.tensor([own])
+        return self.session()(torch.tensor([user]), torch.tensor([time]), own)[0, 0, 0].item()
+
+    def test_neighbours_weigh_by_nearness(self):
+        near, far = torch.tensor(-0.0).exp().item(), torch.tensor(-1.0).exp().item()
+        assert self.f(0, 100) == pytest.approx((1 * near - 2 * far) / (near + far + 1))
+
+    def test_a_training_rating_does_not_see_itself(self):
+        far = torch.tensor(-1.0).exp().item()
+        assert self.f(0, 100, own=0) == pytest.approx(-2 * far / (far + 1))
+
+    def test_far_from_all_ratings_there_is_nothing(self):
+        assert self.f(0, 10_000_000) == pytest.approx(0.0)
+
+
+def test_a_training_rating_does_not_see_itself(world):
+    """Change one training rating: its own prediction stays, those of others may move.
+
+    From an empty memory, that is: what its neighbours remember may have heard of it.
+    """
+    train = world.ratings("train")
+    net = world.network()
+    everything = torch.arange(train.count)
+
+    def predictions(values):
+        with torch.no_grad():
+            net.session.residuals.zero_()
+            first = net(train.user, train.movie, train.time, own=everything)
+            net.remember(everything, values, first)
+            return net(train.user, train.movie, train.time, own=everything).rating
+
+    before = predictions(train.rating)
+    changed = train.rating.clone()
+    changed[7] += 3.0
+    after = predictions(changed)
+    assert torch.equal(before[:, 7], after[:, 7])
+    assert not torch.equal(before, after)
+
+
+def test_a_movie_without_training_ratings_is_known_by_its_genres_alone(world):
+    net = world.network()
+    net.movie_counts[3] = 0
+    users = torch.tensor([0, 1])
+    unseen = net(users, torch.tensor([3, 3])).rating
+    genres = world.membership[[3, 3]]
+    unknown = torch.full((2,), net.unknown)
+    assert torch.equal(unseen, net(users, unknown, genres=genres).rating)
+
+
+def test_without_a_generator_the_mean_is_used(world):
+    train = rows_of(world.ratings("train"), 20)
+    net = world.network()
+    first = net(train.user, train.movie, train.time).rating
+    assert torch.equal(first, net(train.user, train.movie, train.time).rating)
+    generator = torch.Generator().manual_seed(0)
+    assert not torch.equal(first, net(train.user, train.movie, generator=generator).rating)
+    assert not torch.allclose(first[0], first[1])
+
+
+def test_squash_keeps_predictions_on_the_scale_and_starts_at_the_mean(world):
+    train = world.ratings("train")
+    net = world.network(squash=True, time=False)
+    with torch.no_grad():
+        rating = net(train.user, train.movie).rating
+        assert rating.mean().item() == pytest.approx(train.rating.mean().item(), abs=0.15)
+        net.centre += 100
+        assert net(train.user, train.movie).rating.max() <= 5.0
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"cross": False, "hidden": (), "embedding": "point", "history": 0, "time": False},
+        {"genres": False},
+        {"genres": False, "cross": False},
+        {"history": 0},
+        {"time": False},
+        {"embedding": "point"},
+        {"hidden": ()},
+        {"squash": True},
+    ],
+)
+def test_every_variant_predicts_and_learns(world, model):
+    train = rows_of(world.ratings("train"), 32)
+    net = world.network(**model)
+    own = torch.arange(32)
+    generator = torch.Generator().manual_seed(0)
+    output = net(train.user, train.movie, train.time, own=own, generator=generator)
+    assert output.rating.shape == (2, 32)
+    loss = net.loss(output, train.rating, train.user, train.movie)
+    (loss.fit + loss.kl).sum().backward()
+    assert torch.isfinite(loss.fit).all()
+    assert torch.isfinite(loss.kl).all()
+    assert net.user.mean.grad.abs().sum() > 0
+    mean, deviation = net.predict(train.user, train.movie, samples=2, generator=generator)
+    assert mean.shape == deviation.shape == (32,)
+    assert (deviation > 0).all()
+
+
+def test_kl_counts_every_row_once_an_epoch(world):
+    train = world.ratings("train")
+    net = world.network()
+    output = net(train.user, train.movie, train.time)
+    whole = net.loss(output, train.rating, train.user, train.movie).kl * train.count
+    seen = (net.movie_counts > 0).nonzero().flatten()
+    rated = (net.user_counts > 0).nonzero().flatten()
+    every = slice(None)
+    expected = (
+        net.user.kl(rated).sum(0) + net.user_seen.kl(rated).sum(0)
+        + net.movie.kl(seen).sum(0) + net.movie_seen.kl(seen).sum(0)
+        + net.movie.kl(slice(net.unknown, None)).sum(0)
+        + net.genre.kl(every).sum(0) + net.genre_seen.kl(every).sum(0)
+    )  # fmt: skip
+    assert torch.allclose(whole, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {},
+        {"genres": False},
+        {"cross": False, "squash": True, "hidden": (8, 5)},
+        {"history": 0, "time": False, "hidden": ()},
+        {"embedding": "point", "genres": False, "cross": False},
+    ],
+)
+def test_a_grid_is_what_its_pairs_are(world, model, monkeypatch):
+    monkeypatch.setattr(network_module, "GRID", 200)  # a few users and movies at once
+    network = world.network(**model)
+    users, movies = torch.tensor([3, 0, 79, 41, 5]), torch.arange(network.unknown + 1)
+    with torch.no_grad():
+        pairs = network(users.repeat_interleave(len(movies)), movies.repeat(len(users))).rating
+    found = network.grid(users, movies)
+    assert found.shape == (network.replicas, len(users), len(movies))
+    torch.testing.assert_close(found.flatten(1), pairs, atol=1e-5, rtol=0)

@@ -1,0 +1,41 @@
+"""What docs/robustness.md says of the same bytes on one and on two threads."""
+
+import pytest
+import torch
+
+from genre_embeddings.model.serialization import use_threads
+from genre_embeddings.training.lightning import fit
+from tests.small import small_world
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    """Sets the number of threads for a test."""
+    before = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    yield use_threads
+    torch.set_num_threads(before)
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is said of the CPU")
+def test_threads_change_no_more_than_last_digits(settings, in_tmp, threads):
+    # Steps large enough for torch to divide them among threads
+    world = small_world(settings, epochs=3, patience=3, batch_size=2000, replicas=8)
+
+    def trained(count: int):
+        threads(count)
+        network = world.network(dim=16, hidden=(64,))
+        sides = world.ratings("train"), world.ratings("validation")
+        history, best = fit(network, *sides, world.settings.train, 0, record=False)
+        assert torch.get_num_threads() == count
+        return network.state_dict(), [row["validation/rmse"] for row in history], best.epoch
+
+    one, two = trained(1), trained(2)
+    again = trained(2)
+    assert all(torch.equal(value, again[0][name]) for name, value in two[0].items())
+    assert two[1:] == again[1:]
+    for name, value in one[0].items():
+        torch.testing.assert_close(two[0][name], value, rtol=1e-3, atol=1e-3)
+    assert two[1] == pytest.approx(one[1], abs=1e-4)
+    assert two[2] == one[2]

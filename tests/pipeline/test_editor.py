@@ -1,0 +1,162 @@
+"""What DVC's extension for VS Code asks for and watches, without the editor: docs/editor.md."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser import open_page
+from tests.experiments.test_page import charts
+from tests.project import MOST_SECONDS, ROOT, Project
+
+pytestmark = pytest.mark.pipeline
+PICTURES = ".dvc/tmp/plots"
+SIGNAL = ".dvc/tmp/exps/run/DVCLIVE_STEP_COMPLETED"
+TRAINING = ("-S", "train.epochs=60", "-S", "train.patience=60", "train")
+
+
+@pytest.fixture(scope="module")
+def plots(compared: Project) -> dict[str, Any]:
+    """What the extension is told when `main` and `wide` are chosen for plotting."""
+    return plots_of(compared, "main", "wide")
+
+
+def plots_of(project: Project, *revisions: str) -> dict[str, Any]:
+    return project.dvc_json("plots", "diff", *revisions, "--split", "--out", PICTURES)
+
+
+def filled(plot: dict[str, Any], anchors: dict[str, Any]) -> dict[str, Any]:
+    """The chart as the extension makes it: whole strings that are anchors are replaced."""
+    text = json.dumps(plot["content"])
+    for anchor, value in anchors.items():
+        text = text.replace(json.dumps(anchor), json.dumps(value))
+    return json.loads(text)
+
+
+def test_every_plot_comes_in_parts_for_each_revision(
+    compared: Project,
+    plots: dict[str, Any],
+) -> None:
+    assert set(plots) == {"data"}  # and no errors
+    assert set(plots["data"]) == compared.declared("plots")
+    whole = compared.dvc_json("plots", "diff", "main", "wide", "--out", PICTURES)["data"]
+    for path, found in plots["data"].items():
+        if path.endswith(".png"):
+            assert [image["revisions"] for image in found] == [["main"], ["wide"]]
+            assert all(Path(image["url"]).stat().st_size > 1000 for image in found)
+            continue
+        (plot,) = found
+        anchors = plot["anchor_definitions"]
+        assert plot["revisions"] == ["main", "wide"]
+        assert {row["rev"] for row in anchors["<DVC_METRIC_DATA>"]} == {"main", "wide"}
+        assert filled(plot, anchors) == whole[path][0]["content"]
+        assert "<DVC_" not in json.dumps(filled(plot, anchors))
+
+
+def test_one_of_them_is_drawn_by_itself(plots: dict[str, Any], tmp_path: Path) -> None:
+    colour = {"field": "rev", "scale": {"domain": ["wide"], "range": ["#f14c4c"]}}
+    divs, titles = [], set()
+    for path, (plot, *_) in plots["data"].items():
+        if path.endswith(".png"):
+            continue
+        anchors = plot["anchor_definitions"]
+        rows = [row for row in anchors["<DVC_METRIC_DATA>"] if row["rev"] == "wide"]
+        chosen = {"<DVC_METRIC_DATA>": rows, "<DVC_METRIC_COLOR>": colour}
+        chart = filled(plot, anchors | chosen)
+        divs.append(
+            f'<div id="chart{len(divs)}"><script>'
+            f"vegaEmbed('#chart{len(divs)}', {json.dumps(chart)});</script></div>"
+        )
+        titles.add(anchors["<DVC_METRIC_TITLE>"])
+    page = (ROOT / ".dvc/html/page.html").read_text(encoding="utf-8")
+    page = page.replace("{plot_divs}", "\n".join(divs)).replace("{refresh_tag}", "")
+    (tmp_path / "index.html").write_text(page, encoding="utf-8")
+    drawn = charts(open_page(tmp_path / "index.html", tmp_path / "profile"))
+    assert set(drawn) == titles
+    assert {chart.get("data-drawn") for chart in drawn.values()} == {"yes"}
+
+
+def test_table_and_tree_of_the_extension(base: Project, compared: Project) -> None:
+    workspace, main = compared.dvc_json("exp", "show", "-n", "1")
+    assert {"rev", "name", "data", "experiments"} <= set(workspace)
+    assert {experiment["name"] for experiment in main["experiments"]} == {"wide", "shrunk"}
+    for row in (workspace, main, *(e["revs"][0] for e in main["experiments"])):
+        data = row["data"]
+        assert set(data["metrics"]) == compared.declared("metrics")
+        assert all(file["data"] for file in data["metrics"].values())
+        assert data["params"]["params.yaml"]["data"]["seed"] == 0
+        assert compared.declared("outs") <= set(data["outs"])
+        assert all(dep["hash"] for dep in data["deps"].values())
+    status = base.dvc_json("data", "status", "--granular", "--unchanged")
+    assert "models/model.safetensors" in status["unchanged"]
+    assert not {"committed", "uncommitted", "not_in_cache"} & set(status)
+
+
+@pytest.mark.parametrize("where", ["workspace", "--temp"])
+def test_training_is_seen_while_it_runs(where: str, base: Project, tmp_path: Path) -> None:
+    project = base.copy(tmp_path / "project")
+    file = project.folder / SIGNAL
+    run = ["exp", "run", "--name", "live", *TRAINING, *([where] if where == "--temp" else [])]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "dvc", *run],
+        cwd=project.folder,
+        env=project.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    trainer = 0
+    try:
+        trainer, step = halted(file, running)
+        states = states_of(project)
+        assert [state["state"] for state in states] == ["running"]
+        assert states[0]["name"] == ("tempdir" if where == "--temp" else "workspace")
+        if where == "workspace":
+            (curve,) = plots_of(project)["data"]["plots/train/rmse.json"]
+            rows = curve["anchor_definitions"]["<DVC_METRIC_DATA>"]
+            # The signal stands between the metrics and the curves of an epoch.
+            assert max(row["epoch"] for row in rows) in (step - 1, step)
+            shown = project.dvc_json("exp", "show")[0]["data"]["metrics"]
+            assert shown["metrics/train/metrics.json"]["data"]["step"] in (step, step + 1)
+        os.kill(trainer, signal.SIGCONT)
+        assert running.wait(MOST_SECONDS) == 0
+    finally:
+        running.kill()
+        if trainer and running.returncode != 0:
+            os.kill(trainer, signal.SIGKILL)
+    assert not file.exists()
+    assert states_of(project) == []
+
+
+def halted(file: Path, running: subprocess.Popen) -> tuple[int, int]:
+    """The process that signals its epochs, halted after the second or a later one; which it was."""
+    end = time.monotonic() + MOST_SECONDS
+    while time.monotonic() < end and running.poll() is None:
+        signalled = signalled_in(file)
+        if signalled and signalled["step"] > 1:
+            os.kill(signalled["pid"], signal.SIGSTOP)
+            if latest := signalled_in(file):
+                return latest["pid"], latest["step"]
+            os.kill(signalled["pid"], signal.SIGCONT)
+        time.sleep(0.005)
+    pytest.fail(f"no epoch was signalled in {file}")
+
+
+def signalled_in(file: Path) -> dict[str, int] | None:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):  # not there yet, or being written
+        return None
+
+
+def states_of(project: Project) -> list[dict[str, Any]]:
+    """Executors that `dvc exp show` tells of."""
+    rows = project.dvc_json("exp", "show")
+    found = [*rows, *(e for row in rows for e in row["experiments"] or [])]
+    return [row["executor"] for row in found if row.get("executor")]

@@ -1,0 +1,249 @@
+"""The pipeline as a person meets it: real `dvc repro`, real stages, on a world of 1,500 ratings."""
+
+import ast
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.project import ROOT, STAGES, Project, read_yaml, stages_run
+
+# Runs one stage as `python -m` does and tells which modules and which settings it used. Only what
+# comes from params.yaml is watched: a model's own settings are read from its file.
+WATCH = """
+import json, sys
+from stages import run
+from genre_embeddings import settings
+
+read, load = set(), settings.load_settings
+
+def watch(part, prefix):
+    kind = type(part)
+    def look(self, name):
+        if name in kind.model_fields:
+            read.add(prefix + name)
+        return kind.__getattribute__(self, name)
+    for name in kind.model_fields:
+        if isinstance(value := getattr(part, name), settings.Section):
+            watch(value, f"{prefix}{name}.")
+    object.__setattr__(part, "__class__", type(kind)(kind.__name__, (kind,),
+        {"__getattribute__": look, "__module__": kind.__module__}))
+
+def load_watched():
+    whole = load()
+    watch(whole, "")
+    return whole
+
+settings.load_settings = load_watched
+module = __import__(f"stages.{sys.argv[1]}", fromlist=["main"])
+run(module.main)
+print(json.dumps({"modules": sorted(sys.modules), "settings": sorted(read)}))
+"""
+
+
+def watched(project: Project, stage: str) -> dict[str, Any]:
+    return json.loads(project.run(sys.executable, "-c", WATCH, stage).splitlines()[-1])
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Every module that a file imports anywhere, in functions as well."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports by relative name"
+            yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def files_of(module: str) -> Iterator[Path]:
+    """The files of this project that importing a module runs: its own and its packages'."""
+    parts = module.split(".")
+    for end in range(1, len(parts) + 1):
+        for top in (ROOT, ROOT / "src"):
+            place = top.joinpath(*parts[:end])
+            yield from (p for p in (place.with_suffix(".py"), place / "__init__.py") if p.is_file())
+
+
+def closure(stage: str) -> set[str]:
+    """All files of this project that a stage's code may run."""
+    found: set[Path] = set()
+    waiting = list(files_of(f"stages.{stage}"))
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            waiting += [file for name in imports_of(path) for file in files_of(name)]
+    return {str(path.relative_to(ROOT)) for path in found}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_deps_are_what_the_stage_imports(stage: str) -> None:
+    deps = read_yaml(ROOT / "dvc.yaml")["stages"][stage]["deps"]
+    assert {path for path in deps if path.endswith(".py")} == closure(stage)
+    assert len(deps) == len(set(deps))
+
+
+def test_stages_are_those_of_dvc_yaml() -> None:
+    assert tuple(read_yaml(ROOT / "dvc.yaml")["stages"]) == STAGES
+    files = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"}
+    assert files == set(STAGES)
+
+
+def test_all_stages_but_the_first_wait_for_the_check() -> None:
+    stages = read_yaml(ROOT / "dvc.yaml")["stages"]
+    checked = set(stages["check"]["outs"])
+    assert all(checked <= set(stages[stage]["deps"]) for stage in STAGES[1:])
+    assert set(stages["check"]["params"]) == set(read_yaml(ROOT / "params.yaml"))
+
+
+@pytest.mark.pipeline
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_imports_and_reads_only_what_is_declared(project: Project, stage: str) -> None:
+    before = project.results()
+    used = watched(project, stage)
+    assert project.results() == before
+    own = {m for m in used["modules"] if m.split(".")[0] in ("genre_embeddings", "stages")}
+    declared = read_yaml(project.folder / "dvc.yaml")["stages"][stage]
+    assert {str(f.relative_to(ROOT)) for m in own for f in files_of(m)} <= {*declared["deps"]}
+    heavy = {"torch", "polars"} & set(used["modules"])
+    light = {"check": set(), "prepare": {"polars"}, "split": {"polars"}, "publish": {"polars"}}
+    assert heavy == light.get(stage, {"torch", "polars"})
+    sections = set(read_yaml(project.folder / "params.yaml")) - {"seed"}
+    read = set(used["settings"]) - sections  # a section by itself says nothing, its keys do
+    assert {key for key in read if not {key, key.split(".")[0]} & {*declared["params"]}} == set()
+    assert stage == "check" or read
+
+
+@pytest.mark.pipeline
+def test_repro_makes_all_that_is_declared_and_nothing_else(base: Project) -> None:
+    said = (base.folder.parent / "reproduced.log").read_text(encoding="utf-8")
+    assert stages_run(said) == list(STAGES)
+    made = base.git("show", "--name-only", "--format=", "--diff-filter=A", "HEAD").split()
+    in_git = base.declared("metrics", "plots") | {"dvc.lock", "metrics/card.md"}
+    assert {name for name in made if not name.endswith(".gitignore")} == in_git
+    for out in base.declared("outs"):
+        assert (base.folder / out).exists(), out
+    hidden = base.git("ls-files", "--others", "--ignored", "--exclude-standard").split()
+    outs = tuple(base.declared("outs"))
+    strays = [f for f in hidden if not f.startswith((".dvc/cache/", ".dvc/tmp/", *outs))]
+    assert strays == []
+    assert base.git("status", "--porcelain") == ""
+
+
+@pytest.mark.pipeline
+def test_second_repro_runs_nothing(project: Project) -> None:
+    before = project.results()
+    said = project.dvc("repro")
+    assert "Data and pipelines are up to date." in said
+    assert stages_run(said) == []
+    assert project.results() == before
+
+
+@pytest.mark.pipeline
+def test_forced_repro_elsewhere_makes_the_same_bytes(base: Project, tmp_path: Path) -> None:
+    clone = base.clone(tmp_path / "a longer path" / "of-another-person")
+    assert stages_run(clone.dvc("repro", "--force")) == list(STAGES)
+    assert clone.git("status", "--porcelain") == ""  # dvc.lock, metrics and plots
+    expected = base.results()
+    assert {name for name, data in clone.results().items() if data != expected[name]} == set()
+    assert clone.results().keys() == expected.keys()
+
+
+@pytest.mark.pipeline
+def test_going_back_runs_nothing(project: Project) -> None:
+    # Of the stages up to split; tests/pipeline/test_experiments.py goes on from there.
+    before = project.results()
+    project.change({"planted": {"seed": 1}})
+    assert stages_run(project.dvc("repro", "split")) == ["check", "prepare", "split"]
+    assert (
+        project.results()["data/prepared/ratings.parquet"]
+        != before["data/prepared/ratings.parquet"]
+    )
+    project.git("checkout", "--quiet", "params.yaml")
+    said = project.dvc("repro")
+    assert stages_run(said) == []
+    assert said.count("is cached - skipping run") == 3
+    assert project.results() == before
+    assert project.git("status", "--porcelain") == ""
+
+
+@pytest.mark.pipeline
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": {"dim": 0}}, "model.dim is 0; allowed: at least 1"),
+        ({"split": {"train": 0.8}}, "= 1.1: the three fractions must add up to 1"),
+    ],
+)
+def test_bad_setting_stops_before_anything_is_lost(
+    project: Project, changes: dict[str, dict[str, Any]], message: str
+) -> None:
+    before = project.results()
+    project.change(changes)
+    said = project.dvc("repro", status=255)
+    assert stages_run(said) == ["check"]
+    assert message in said
+    assert "Traceback" not in said
+    del before["data/checked"]  # the check's own constant line
+    assert project.results() == before
+    project.git("checkout", "--quiet", "params.yaml")
+    assert stages_run(project.dvc("repro")) == []
+
+
+@pytest.mark.pipeline
+def test_bad_setting_of_an_experiment_loses_nothing(project: Project) -> None:
+    before = project.results()
+    said = project.dvc("exp", "run", "-S", "model.dim=0", status=255)
+    assert stages_run(said) == ["check"]
+    assert "model.dim is 0; allowed: at least 1" in said
+    assert "Traceback" not in said
+    del before["data/checked"]
+    assert project.results() == before
+    assert project.dvc("exp", "list", "--name-only").strip() == ""
+
+
+@pytest.mark.pipeline
+@pytest.mark.parametrize(
+    ("stage", "missing", "maker"),
+    [
+        ("split", "data/prepared", "prepare"),
+        ("train", "data/split", "split"),
+        ("evaluate", "models", "train"),
+        ("inspect", "data/prepared", "prepare"),
+        ("publish", "models", "train"),
+    ],
+)
+def test_stage_by_hand_names_the_stage_to_run_first(
+    project: Project, stage: str, missing: str, maker: str
+) -> None:
+    shutil.rmtree(project.folder / missing)
+    before = project.results()
+    said = project.run(sys.executable, "-m", f"stages.{stage}", status=1)
+    assert f"error: {missing}" in said
+    assert f"run `dvc repro {maker}` first" in said
+    assert "Traceback" not in said
+    assert project.results() == before
+
+
+@pytest.mark.pipeline
+def test_bad_row_is_named_and_the_last_results_come_back(project: Project) -> None:
+    own = project.folder / "own"
+    own.mkdir()
+    (own / "movies.csv").write_text("movieId,title,genres\n1,Heat,Crime\n2,Up,Comedy|Drama\n")
+    (own / "ratings.csv").write_text("userId,movieId,rating,timestamp\n7,1,4.5,9\n7,2,lots,9\n")
+    before = project.results()
+    project.change({"data": {"source": "folder", "path": "own"}})
+    said = project.dvc("repro", status=255)
+    assert stages_run(said) == ["check", "prepare"]
+    assert (
+        "error: own/ratings.csv, row 3: rating is 'lots'; allowed: a number from 0.5 to 5" in said
+    )
+    assert "Traceback" not in said
+    project.git("checkout", "--quiet", "params.yaml")
+    assert stages_run(project.dvc("repro")) == []
+    assert project.results() == before

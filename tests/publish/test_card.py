@@ -1,0 +1,205 @@
+"""The model card of a real run: true to its numbers, usable, and honest in every other case."""
+
+import json
+import re
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from click.testing import CliRunner
+from ruamel.yaml import YAML
+
+from genre_embeddings.cli import genres
+from genre_embeddings.errors import InputError
+from genre_embeddings.publish.card import CARD, write_card
+from genre_embeddings.settings import Settings, load_settings
+from tests.conftest import changed
+from tests.project import Project
+
+pytestmark = pytest.mark.pipeline
+
+
+def edit(path: str, change: Callable[[Any], None]) -> None:
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    change(content)
+    Path(path).write_text(json.dumps(content), encoding="utf-8")
+
+
+def written(settings: Settings) -> str:
+    """The card's words, whatever the line breaks."""
+    write_card(settings)
+    return " ".join(CARD.read_text(encoding="utf-8").split())
+
+
+def front(card: Path = CARD) -> Any:
+    """The YAML on top."""
+    return YAML(typ="safe", pure=True).load(card.read_text(encoding="utf-8").split("---\n")[1])
+
+
+def block(language: str = "") -> str:
+    """The card's one block in a language."""
+    text = CARD.read_text(encoding="utf-8")
+    (found,) = re.findall(rf"^```{language}\n([^`]*)^```$", text, flags=re.M)
+    return found
+
+
+def test_the_run_s_card_holds_its_numbers(base: Project) -> None:
+    text = (base.folder / CARD).read_text(encoding="utf-8")
+    test = json.loads((base.folder / "metrics/evaluate.json").read_text())["test"]
+    top = front(base.folder / CARD)
+    assert top["license"] == "mit"
+    (entry,) = top["model-index"]
+    (result,) = entry["results"]
+    values = {metric["type"]: metric["value"] for metric in result["metrics"]}
+    assert values == {name: test[name] for name in ("rmse", "mae", "mse")}
+    assert result["dataset"] == {"type": "planted", "name": "a planted world", "split": "test"}
+    assert f"**{test['rmse']:.3f}**" in text
+    if "rmse_low" in test:
+        assert f"({test['rmse_low']:.3f} to {test['rmse_high']:.3f})" in text
+    for rival in test["baselines"].values():
+        assert f"| {rival['rmse']:.3f} | {rival['mae']:.3f} | {rival['mse']:.3f} |" in text
+    verdict = json.loads((base.folder / "metrics/inspect.json").read_text())["verdict"]
+    for line, outcome in verdict.items():
+        assert f"**{line.capitalize()}: {outcome}.**" in text
+    assert "Anything about real movies or people" in text
+    sections = re.findall(r"^## (.*)$", text, flags=re.M)
+    assert len(sections) == len(set(sections)) == 8
+
+
+def test_the_card_names_its_settings_and_no_place_on_this_machine(project: Project) -> None:
+    settings = load_settings()
+    text = written(changed(settings, data={"path": "/home/ann/books"}))
+    kept = YAML(typ="safe", pure=True).load(block("yaml"))
+    assert kept["model"] == settings.model.model_dump(mode="json")
+    assert "tracking" not in kept
+    assert "/home/ann" not in text
+
+
+def test_the_same_run_writes_the_same_bytes(base: Project, project: Project) -> None:
+    project.run(sys.executable, "-m", "stages.publish")
+    assert (project.folder / CARD).read_bytes() == (base.folder / CARD).read_bytes()
+
+
+def test_what_the_card_says_of_using_the_model_works(project: Project) -> None:
+    Path("pairs.csv").write_text("userId,movieId\n1,1\nnobody,2\n".replace("nobody", "999999"))
+    commands = block().splitlines()
+    assert len(commands) == 5
+    for line in commands:
+        name, *arguments = shlex.split(line, comments=True)
+        assert name == "./genres"
+        done = CliRunner().invoke(genres, arguments, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        assert "not known" not in done.output
+    assert pl.read_csv("rated.csv").height == 2
+    exec(block("python"), {})
+
+
+@pytest.mark.parametrize(
+    ("source", "name"), [("ml-25m", "MovieLens 25M"), ("ml-latest-small", "MovieLens latest-small")]
+)
+def test_movielens_comes_with_its_terms(project: Project, source: str, name: str) -> None:
+    edit("data/prepared/meta.json", lambda meta: meta.update(source=source))
+    text = written(changed(load_settings(), data={"source": source}))
+    assert front()["license"] == "other"
+    assert front()["license_link"] == "https://grouplens.org/datasets/movielens/"
+    assert f"# Genre embeddings of {name} A model" in text
+    assert "**`models/` holds a part of them**" in text
+    assert "https://doi.org/10.1145/2827872" in text
+    assert "Give it only to those who may see the ratings" in text
+    assert re.search(r"genres, of \d{4} to \d{4}: \d", text)
+    assert "planted" not in text.replace("the planted truth", "")
+
+
+def test_own_ratings_are_their_owner_s(project: Project) -> None:
+    edit("data/prepared/meta.json", lambda meta: meta.update(source="folder", has_time=False))
+    for name, column in (("users", "user_id"), ("movies", "movie_id")):
+        path = f"data/prepared/{name}.parquet"
+        table = pl.read_parquet(path)
+        odd = pl.format("it's {}", pl.col(column)).alias(column)
+        table.with_columns(odd).write_parquet(path)
+    text = written(load_settings())
+    assert front()["license_name"] == "that-of-the-ratings"
+    assert "is for their owner to say" in text
+    assert "GroupLens" not in text
+    assert "and the time of the rating" not in text
+    assert re.search(r"holds the ids of all users, what they rated\. Give", text)
+    user, movie = shlex.split(re.findall(r"explain (.*)", block())[0])
+    assert user.startswith("it's ")
+    assert movie.startswith("it's ")
+    compile(block("python"), "card", "exec")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "told", "limit"),
+    [
+        ("random", "Ratings were drawn at random", "and were not measured (`split.strategy: temp"),
+        ("temporal", "The newest are the test", "Test ratings are newer than all training"),
+        ("cold_movies", "Whole movies were drawn", "lie among the training ratings in time"),
+    ],
+)
+def test_the_split_decides_what_was_measured(
+    project: Project, strategy: str, told: str, limit: str
+) -> None:
+    text = written(changed(load_settings(), split={"strategy": strategy}))
+    assert told in text
+    assert limit in text
+    assert ("and the time of the rating" in text) == (strategy != "temporal")
+
+
+def test_cold_movies_and_users_are_counted(project: Project) -> None:
+    def colder(content: Any) -> None:
+        content["test"]["cold_movies"] = {"ratings": 1460, "mse": 0.81, "rmse": 0.9, "mae": 0.7}
+        content["test"]["warm_movies"] = {"ratings": 0}
+        content["test"].pop("rmse_low", None)
+        content["test"].pop("rmse_high", None)
+
+    edit("metrics/evaluate.json", colder)
+    edit("metrics/split.json", lambda content: content["sides"]["test"].update(cold_users=7))
+    text = written(load_settings())
+    assert "On the 1,460 test ratings of movies without training ratings" in text
+    assert "the RMSE is 0.900." in text
+    assert "Of the users in test 7 were new." in text
+    assert re.search(r"its RMSE is \*\*\d\.\d{3}\*\*, where", text)
+
+
+def test_a_model_without_genres_has_no_word_on_them(project: Project) -> None:
+    lines = dict.fromkeys(("structure", "stability", "value"), "inconclusive")
+
+    def unanswered(content: Any) -> None:
+        content.clear()
+        content["verdict"] = lines
+
+    edit("metrics/inspect.json", unanswered)
+    text = written(changed(load_settings(), model={"genres": False}))
+    assert "was told none" in text
+    assert "./genres embed" not in text
+    assert "--genre" not in text
+    assert "has a vector for each" not in text
+    assert "Vectors are private" not in text
+    assert "answered by what their user thinks of others" in text
+
+
+def test_open_questions_become_limits(project: Project) -> None:
+    def poor(content: Any) -> None:
+        content["verdict"] = {"structure": "inconclusive", "stability": "fail", "value": "pass"}
+        content["agreement"]["taste"] |= {"movie_halves": 0.1, "null_95": 0.15, "ceiling": None}
+        content["stability"] |= {"spearman": 0.5, "neighbour_overlap": None}
+
+    edit("metrics/inspect.json", poor)
+    text = written(load_settings())
+    assert "agree about taste at rho = 0.10 only, and chance reaches 0.15" in text
+    assert "**The genres.** Structure and stability did not pass" in text
+    assert "Another seed would have learnt something else." in text
+    assert re.search(r"replicas agree at rho = 0\.50\. ", text)
+
+
+def test_a_missing_file_names_its_stage_and_leaves_the_card(project: Project) -> None:
+    before = CARD.read_bytes()
+    Path("models/model.safetensors").unlink()
+    with pytest.raises(InputError, match="run `dvc repro train` first"):
+        write_card(load_settings())
+    assert CARD.read_bytes() == before

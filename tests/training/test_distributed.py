@@ -1,0 +1,93 @@
+"""Two processes (gloo, CPU) train as one does, on the same batches; by stage train itself."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from genre_embeddings import storage
+from genre_embeddings.errors import InputError
+from genre_embeddings.model.ratings import share_of
+from genre_embeddings.settings import Settings
+from genre_embeddings.training.lightning import fit
+from tests.conftest import changed
+from tests.small import small_world, write_world
+from tests.trained import train_stage
+
+EXACT = {
+    "model": {"embedding": "point"},
+    "train": {"movie_dropout": 0.0, "rare_dropout": 0.0},
+}
+"""Nothing is drawn at random in a step, so that two processes must find the same numbers."""
+
+
+def curve() -> list[float]:
+    """Loss of both sides, epoch by epoch."""
+    return [row["loss"] for row in storage.read_json(storage.PLOTS / "train/loss.json")]
+
+
+def prepared(settings: Settings) -> Settings:
+    """Settings of a tiny world that lies prepared and split in the working directory."""
+    world = small_world(changed(settings, train={"epochs": 3}), epochs=3)
+    write_world(world)
+    return world.settings
+
+
+@pytest.mark.pipeline
+def test_two_processes_give_the_curve_and_the_model_of_one(settings, in_tmp):
+    settings = changed(prepared(settings), **EXACT)
+    train_stage(settings)
+    one, alone = curve(), load_file("models/model.safetensors")
+    said = train_stage(changed(settings, train={"devices": 2}))
+    assert said.count("trained 2 replicas for 3 epochs") == 1
+    assert said.count("epoch 1 of 3") == 1
+    assert len(one) == 6
+    # Rounding alone differs: sums are added in another order.
+    assert curve() == pytest.approx(one, rel=1e-5)
+    for name, value in load_file("models/model.safetensors").items():
+        assert torch.allclose(value, alone[name], atol=1e-4), name
+
+
+@pytest.mark.pipeline
+def test_with_noise_and_dropout_the_curve_is_the_same_but_for_luck(settings, in_tmp):
+    settings = prepared(settings)
+    train_stage(settings)
+    one = curve()
+    train_stage(changed(settings, train={"devices": 2, "strategy": "ddp"}))
+    assert curve() == pytest.approx(one, rel=0.02)
+    assert curve() != pytest.approx(one, rel=1e-6)
+
+
+@pytest.mark.pipeline
+def test_a_loss_that_is_not_a_number_ends_every_process(settings, in_tmp):
+    settings = changed(prepared(settings), train={"devices": 2, "lr": 1e30, "network_lr": 1e30})
+    said = train_stage(settings, status=1)
+    assert "in epoch 1 the loss is no longer a finite number" in said
+    assert not storage.MODEL.exists()
+
+
+def fitted(settings: Settings, record: bool = True, **train) -> list[dict[str, float]]:
+    """Errors of a run in this process."""
+    world = small_world(settings, **train)
+    sides = world.ratings("train"), world.ratings("validation")
+    return fit(world.network(), *sides, world.settings.train, 0, record=record)[0]
+
+
+def test_nodes_that_were_not_started_are_named_at_once(settings, in_tmp, monkeypatch):
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(InputError, match=r"train.num_nodes is 2, .*torchrun --nnodes=2"):
+        fitted(settings, num_nodes=2)
+
+
+def test_a_model_trained_on_the_side_stays_in_this_process(settings):
+    assert fitted(settings, record=False, devices=2) == fitted(settings, record=False)
+
+
+def test_lower_precision_learns_the_same(settings):
+    exact, mixed = (fitted(settings, False, precision=p) for p in ("32-true", "bf16-mixed"))
+    assert mixed != exact
+    assert mixed[-1]["validation/rmse"] == pytest.approx(exact[-1]["validation/rmse"], rel=0.02)
+
+
+def test_shares_cover_a_batch_once():
+    shares = [share_of(11, rank, 3) for rank in range(3)]
+    assert [(s.start, s.stop) for s in shares] == [(0, 3), (3, 7), (7, 11)]
