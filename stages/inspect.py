@@ -13,17 +13,15 @@ def main() -> None:
     from genre_embeddings.inspection.inspect import inspect
     from genre_embeddings.inspection.question import gather
     from genre_embeddings.inspection.report import write_report
-    from genre_embeddings.training.checkpoint import Scratch
 
-    with Scratch() as scratch:
-        answer = inspect(gather(settings, scratch))
-        plots = storage.PLOTS / "inspect"
-        for name in ("similarity", "evidence", "scatter", "nulls", "map"):
-            storage.write_rows(plots / f"{name}.json", getattr(answer, name))
-        heatmaps = plots / "heatmaps.png"
-        draw_heatmaps(answer.matrices, answer.labels, answer.order, answer.told, heatmaps)
-        write_report(answer, [heatmaps], storage.REPORT)
-        storage.write_metrics(storage.METRICS / "inspect.json", answer.metrics)
+    answer = inspect(gather(settings))
+    plots = storage.PLOTS / "inspect"
+    for name in ("similarity", "evidence", "scatter", "nulls", "map"):
+        storage.write_rows(plots / f"{name}.json", getattr(answer, name))
+    heatmaps = plots / "heatmaps.png"
+    draw_heatmaps(answer.matrices, answer.labels, answer.order, answer.told, heatmaps)
+    write_report(answer, [heatmaps], storage.REPORT)
+    storage.write_metrics(storage.METRICS / "inspect.json", answer.metrics)
     outcomes = ", ".join(f"{verdict.line}: {verdict.outcome}" for verdict in answer.verdicts)
     print(f"inspected the genres ({outcomes}) -> {storage.REPORT}")
 

@@ -11,22 +11,24 @@ def main() -> None:
     from genre_embeddings import storage
     from genre_embeddings.model.ratings import Ratings
     from genre_embeddings.model.serialization import (
+        Tables,
         build_network,
         genre_sets,
         save_model,
         use_threads,
     )
+    from genre_embeddings.training.ablations import train_ablations
     from genre_embeddings.training.checkpoint import Scratch
     from genre_embeddings.training.lightning import fit, is_first_process
 
     use_threads(settings.train.threads)
-    movies, users, genres = (
-        storage.read_table(storage.PREPARED / f"{name}.parquet")
-        for name in ("movies", "users", "genres")
+    tables = Tables(
+        *(storage.read_table(storage.PREPARED / f"{name}.parquet") for name in Tables._fields)
     )
+    meta = storage.read_meta()
     train, validation = (Ratings.of(storage.read_side(side)) for side in ("train", "validation"))
-    membership = genre_sets(movies, genres.height)
-    network = build_network(settings, train, membership, users.height, storage.read_meta())
+    sets = genre_sets(tables.movies, tables.genres.height)
+    network = build_network(settings, train, sets, tables.users.height, meta)
     with Scratch() as scratch:
         history, best = fit(
             network, train, validation, settings.train, settings.seed, scratch=scratch
@@ -34,6 +36,7 @@ def main() -> None:
         if not is_first_process():
             return
         save_model(network)
+        train_ablations(settings, train, validation, tables, meta, scratch)
     chosen = history[best.epoch - 1]
     print(
         f"trained {settings.train.replicas} replicas for {len(history)} epochs, best {best.epoch}: "

@@ -26,8 +26,13 @@ SIZES = (100_000, 1_000_000, 10_000_000, 25_000_000, 100_000_000)
 PER_USER, PER_MOVIE, FEWEST = 154, 423, 1000
 LIGHT = {
     "model": {"dim": 16, "hidden": [64, 32], "history": 0, "time": False},
-    "train": {"replicas": 1, "epochs": 1, "min_epochs": 1, "batch_size": 16_384},
-    "inspect": {"without_genres": False},
+    "train": {
+        "replicas": 1,
+        "epochs": 1,
+        "min_epochs": 1,
+        "batch_size": 16_384,
+        "without_genres": False,
+    },
 }
 
 

@@ -149,7 +149,9 @@ def question(kind: Kind, settings: Settings) -> Question:
     learnt, network = sides["train"], retrain(membership)
     return Question(
         network=network,
-        untrained=lambda: build(membership),
+        untrained=build(membership),
+        without_genres=retrain(None),
+        shuffled_genres=[],
         movies=tables.movies,
         genres=tables.genres,
         train=learnt,
@@ -161,7 +163,6 @@ def question(kind: Kind, settings: Settings) -> Question:
         truth=truth,
         settings=settings.inspect,
         seed=settings.seed,
-        retrain=retrain,
     )
 
 
@@ -172,8 +173,7 @@ def inspect_world(kind: Kind, seed: int) -> Row:
     asked = question(kind, settings_of(kind, seed))
     # A user knows no truth, so what counts is the answer without it.
     answer = inspect(replace(asked, truth=None))
-    once = asked.settings.model_copy(update={"without_genres": False})
-    informed = inspect(replace(asked, settings=once))
+    informed = inspect(replace(asked, without_genres=None))
     row: Row = {"kind": kind.name, "seed": seed, "ratings": kind.ratings}
     row |= {verdict.line: verdict.outcome for verdict in answer.verdicts}
     row["structure, truth known"] = informed.verdicts[0].outcome

@@ -7,7 +7,9 @@ from typing import Literal
 
 import numpy as np
 
-Stream = Literal["initial weights", "order of batches", "training noise", "prediction"]
+Stream = Literal[
+    "initial weights", "order of batches", "training noise", "shuffled genres", "prediction"
+]
 
 
 def seed_of(seed: int, stream: Stream, *parts: int) -> int:

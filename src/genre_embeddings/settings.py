@@ -145,6 +145,8 @@ class TrainSettings(Section):
     num_nodes: Annotated[int, Field(ge=1)]
     strategy: Literal["auto", "ddp"]
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    without_genres: bool
+    shuffled_genres: Annotated[int, Field(ge=0)]
 
     @model_validator(mode="after")
     def _epochs_are_ordered(self) -> TrainSettings:
@@ -168,8 +170,6 @@ class InspectSettings(Section):
     splits: Annotated[int, Field(ge=1)]
     permutations: Annotated[int, Field(ge=99)]
     bootstrap: Annotated[int, Field(ge=100)]
-    without_genres: bool
-    retrainings: Annotated[int, Field(ge=0)]
     neighbours: Annotated[int, Field(ge=1)]
     alpha: Annotated[float, Field(gt=0, lt=1)]
     min_ceiling_share: Fraction

@@ -29,6 +29,7 @@ TRUTH = Path("data/truth.json")
 GENOME = Path("data/genome.json")
 SPLIT = Path("data/split")
 MODEL = Path("models")
+ABLATIONS = Path("data/ablations")
 PREDICTIONS = Path("data/predictions")
 METRICS = Path("metrics")
 PLOTS = Path("plots")
@@ -70,6 +71,7 @@ _MAKER = {
     GENOME: "prepare",
     SPLIT: "split",
     MODEL: "train",
+    ABLATIONS: "train",
     PREDICTIONS: "evaluate",
 }
 

@@ -20,7 +20,7 @@ from genre_embeddings.settings import Settings
 from stages import prepare, split, train
 
 OWN = Path("own")
-STOPPING = {"replicas": 2, "epochs": 12, "min_epochs": 2, "patience": 1, "lr": 0.3}
+STOPPING = {"replicas": 2, "epochs": 30, "min_epochs": 2, "patience": 1, "lr": 0.3}
 
 
 def use(settings: Settings, **sections: dict) -> None:
@@ -46,11 +46,13 @@ def made(*names: str) -> dict[str, bytes]:
 
 def trained() -> dict[str, bytes]:
     """Train; all that it made."""
-    for name in ("models", "metrics", "plots"):
+    folders = ("models", "data/ablations", "metrics", "plots")
+    for name in folders:
         shutil.rmtree(name, ignore_errors=True)
     train.main()
-    found = made("models", "metrics", "plots")
+    found = made(*folders)
     assert {"models/model.safetensors", "metrics/train/metrics.json"} <= found.keys()
+    assert "data/ablations/without_genres/model.safetensors" in found
     return found
 
 
@@ -122,7 +124,7 @@ def test_no_test_rating_of_the_source_reaches_what_training_reads(in_tmp, settin
     def run() -> dict[str, bytes]:
         prepare.main()
         split.main()
-        return made("data") | trained()
+        return trained() | made("data")
 
     expected = run()
     ids = [pl.read_parquet(storage.PREPARED / f"{name}s.parquet") for name in ("user", "movie")]

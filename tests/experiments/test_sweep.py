@@ -22,7 +22,7 @@ SETTINGS = {
     "split": {"strategy": "random"},
     "model": {"dim": 16, "hidden": [8]},
     "train": {"lr": 0.01, "threads": 1},
-    "inspect": {"shrinkage": 5.0, "without_genres": True},
+    "inspect": {"shrinkage": 5.0, "bootstrap": 1000},
 }
 OF_STAGE = {
     "prepare": ("data", "planted"),
@@ -85,7 +85,7 @@ def cells(sweep, number=0):
 
 def test_a_line_in_ascending_order(experiment):
     experiment("d-8", 0.801, 0.89, model__dim=8)
-    experiment("d-2", 0.9, 0.5, model__dim=2, train__threads=2, inspect__without_genres=False)
+    experiment("d-2", 0.9, 0.5, model__dim=2, train__threads=2, inspect__bootstrap=100)
     found = collect()
     (line,) = found.lines
     assert list(line.runs) == [2, 8, 16]

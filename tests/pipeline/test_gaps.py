@@ -20,7 +20,6 @@ from genre_embeddings.inspection.inspect import inspect
 from genre_embeddings.inspection.question import gather
 from genre_embeddings.model.serialization import load_model, save_model, use_threads
 from genre_embeddings.settings import load_settings
-from genre_embeddings.training.checkpoint import Scratch
 from tests.conftest import ROOT, changed, source_of
 from tests.experiments.test_compare import A, as_experiment, repository, write
 from tests.small import rows_of, small_world, write_world
@@ -123,7 +122,7 @@ def test_ids_far_apart_find_their_place(settings):
 
 def test_the_tag_genome_is_shown_and_does_not_judge(settings, in_tmp):
     quick = {"draws": 0, "permutations": 99, "bootstrap": 100, "splits": 2, "users": 40}
-    quick |= {"without_genres": False, "evidence": "test", "min_pair_users": 3}
+    quick |= {"evidence": "test", "min_pair_users": 3}
     world = small_world(changed(settings, inspect=quick))
     write_world(world)
     names = world.tables.genres["name"].to_list()
@@ -132,7 +131,8 @@ def test_the_tag_genome_is_shown_and_does_not_judge(settings, in_tmp):
     storage.write_json(storage.TRUTH, None)
     storage.write_json(storage.GENOME, {"genres": names, "similarity": tagged})
     save_model(world.network())
-    asked = gather(world.settings, Scratch(in_tmp / "scratch"))
+    storage.write_json(storage.ABLATIONS / "ablations.json", [])
+    asked = gather(world.settings)
     assert asked.held_out.rating.size == asked.test.rating.size
     answer = inspect(asked)
     shown = [cell for cell in answer.evidence if cell["reference"] == "genome"]

@@ -88,6 +88,10 @@ def test_deps_are_what_the_stage_imports(stage: str) -> None:
     assert len(deps) == len(set(deps))
 
 
+def test_stage_inspect_cannot_train() -> None:
+    assert not [path for path in closure("inspect") if "/training/" in path]
+
+
 def test_stages_are_those_of_dvc_yaml() -> None:
     assert tuple(read_yaml(ROOT / "dvc.yaml")["stages"]) == STAGES
     files = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"}

@@ -1,23 +1,29 @@
-"""Brings together what the inspection is given: model, data, baseline, and how to train anew."""
+"""Reads what the inspection needs: the model, those to compare it with, data and baseline."""
 
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from genre_embeddings import storage
 from genre_embeddings.evaluation.bias import fit_bias
 from genre_embeddings.inspection.inspect import Question
-from genre_embeddings.model.network import Network
 from genre_embeddings.model.ratings import Ratings
-from genre_embeddings.model.serialization import build_network, genre_sets, load_whole, use_threads
+from genre_embeddings.model.serialization import (
+    build_network,
+    genre_sets,
+    load_model,
+    load_whole,
+    use_threads,
+)
 from genre_embeddings.settings import Settings
-from genre_embeddings.training.checkpoint import Scratch
-from genre_embeddings.training.lightning import fit
 
 
-def gather(settings: Settings, scratch: Scratch | None = None) -> Question:
-    """Read the stages' files into a question; models trained for it are kept in `scratch`."""
+def gather(settings: Settings) -> Question:
+    """Read the files of the stages before.
+
+    Raises:
+        InputError: a file is missing or damaged; the message names the stage that makes it.
+    """
     use_threads(settings.train.threads)
     (network, (_, movies, genres)), meta = load_whole(), storage.read_meta()
     sides = {name: storage.read_side(name) for name in storage.SIDES}
@@ -25,25 +31,14 @@ def gather(settings: Settings, scratch: Scratch | None = None) -> Question:
     held_out = test
     if settings.inspect.evidence == "held_out":
         held_out = storage.Side(*map(np.concatenate, zip(sides["validation"], test, strict=True)))
-    membership = genre_sets(movies, genres.height)
-
-    def build(sets: torch.Tensor | None, fitting: Ratings) -> Network:
-        chosen = settings
-        if sets is None:
-            model = settings.model.model_copy(update={"genres": False})
-            chosen = settings.model_copy(update={"model": model})
-        shown = membership if sets is None else sets
-        return build_network(chosen, fitting, shown, network.users, meta)
-
-    def retrain(sets: torch.Tensor | None) -> Network:
-        fitting, validation = Ratings.of(train), Ratings.of(sides["validation"])
-        other = build(sets, fitting)
-        fit(other, fitting, validation, settings.train, settings.seed, False, scratch)
-        return other.eval()
-
+    names = storage.read_json(storage.ABLATIONS / "ablations.json")
+    ablations = {name: load_model(storage.ABLATIONS / name) for name in names}
+    sets = genre_sets(movies, genres.height)
     return Question(
         network=network,
-        untrained=lambda: build(membership, Ratings.of(train)),
+        untrained=build_network(settings, Ratings.of(train), sets, network.users, meta),
+        without_genres=ablations.pop("without_genres", None),
+        shuffled_genres=list(ablations.values()),
         movies=movies,
         genres=genres,
         train=train,
@@ -53,6 +48,5 @@ def gather(settings: Settings, scratch: Scratch | None = None) -> Question:
         truth=storage.read_json(storage.TRUTH),
         settings=settings.inspect,
         seed=settings.seed,
-        retrain=retrain,
         genome=storage.read_json(storage.GENOME),
     )

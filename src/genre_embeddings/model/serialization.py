@@ -121,11 +121,21 @@ class Tables(NamedTuple):
     genres: pl.DataFrame
 
 
-def save_model(network: Network) -> None:
-    """Write the folder models/ with the tables of data/prepared/ beside the weights."""
+def save_model(
+    network: Network, folder: Path = storage.MODEL, movies: pl.DataFrame | None = None
+) -> None:
+    """Write a model folder: the weights, and beside them the tables of data/prepared/.
+
+    Args:
+        network: the trained network.
+        folder: where to write; a folder that is there already is replaced.
+        movies: the table of movies whose genres the network has; None takes the prepared one.
+    """
     columns: dict[str, list[Any]] = {}
     for name in Tables._fields:
         table = storage.read_table(storage.PREPARED / f"{name}.parquet")
+        if name == "movies" and movies is not None:
+            table = movies
         columns |= {key: table[key].to_list() for key in table.columns if f"{key}s" != name}
     written = json.dumps(columns, ensure_ascii=False, separators=(",", ":")).encode()
     about = {
@@ -137,11 +147,11 @@ def save_model(network: Network) -> None:
     }
     # Sorted names and a single metadata entry: safetensors keeps neither in order by itself.
     state = {name: value.cpu().contiguous() for name, value in sorted(network.state_dict().items())}
-    with storage.replacing_folder(storage.MODEL) as folder:
-        weights = folder / "model.safetensors"
+    with storage.replacing_folder(folder) as fresh:
+        weights = fresh / "model.safetensors"
         save_file(state, weights, {"model": json.dumps(about)})
         weights.chmod(0o644)  # safetensors makes it readable for its owner alone
-        (folder / "tables.json").write_bytes(written)
+        (fresh / "tables.json").write_bytes(written)
 
 
 def load_model(folder: Path = storage.MODEL) -> Network:

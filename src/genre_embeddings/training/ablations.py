@@ -1,0 +1,81 @@
+"""Models trained for comparison: one without genres, and some with shuffled genres.
+
+data/ablations/without_genres/      shows how much genres improve predictions
+data/ablations/shuffled_genres_1/   and so on: each movie has the genre set of a random movie, so
+                                    the model can learn the popularity of genres, and which occur
+                                    together, but not how people rate them
+data/ablations/ablations.json       the names of these folders
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import polars as pl
+
+from genre_embeddings import storage
+from genre_embeddings.model.ratings import Ratings
+from genre_embeddings.model.serialization import (
+    Tables,
+    build_network,
+    genre_sets,
+    save_model,
+)
+from genre_embeddings.seeds import seed_of
+from genre_embeddings.settings import Settings
+from genre_embeddings.training.checkpoint import Scratch
+from genre_embeddings.training.lightning import fit
+
+
+def train_ablations(
+    settings: Settings,
+    train: Ratings,
+    validation: Ratings,
+    tables: Tables,
+    meta: storage.Meta,
+    scratch: Scratch | None = None,
+) -> list[str]:
+    """Train the models that `train.without_genres` and `train.shuffled_genres` ask for.
+
+    All have the settings and the seed of the main model. They are written to data/ablations/,
+    which is replaced once all of them are trained.
+
+    Args:
+        settings: all settings.
+        train, validation: as for the main model.
+        tables: users, movies and genres, as prepared.
+        meta: the rating scale, and whether there are timestamps.
+        scratch: checkpoints for resuming an interrupted training.
+
+    Returns:
+        The names of the folders written.
+    """
+    names = []
+    if settings.in_effect(meta.has_time, tables.genres.height).genres:  # else nothing to compare
+        names += ["without_genres"] * settings.train.without_genres
+        names += [f"shuffled_genres_{n + 1}" for n in range(settings.train.shuffled_genres)]
+    with storage.replacing_folder(storage.ABLATIONS) as folder:
+        for number, name in enumerate(names):
+            said = (
+                f"training for comparison, {number + 1} of {len(names)}: {name.replace('_', ' ')}"
+            )
+            print(said, file=sys.stderr, flush=True)
+            movies, chosen = tables.movies, settings
+            if name == "without_genres":
+                model = settings.model.model_copy(update={"genres": False})
+                chosen = settings.model_copy(update={"model": model})
+            else:
+                movies = _shuffled(movies, seed_of(settings.seed, "shuffled genres", number))
+            sets = genre_sets(movies, tables.genres.height)
+            network = build_network(chosen, train, sets, tables.users.height, meta)
+            fit(network, train, validation, settings.train, settings.seed, False, scratch)
+            save_model(network, folder / name, movies)
+        storage.write_json(folder / "ablations.json", names)
+    return names
+
+
+def _shuffled(movies: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """The movies, each with the genre set of a random movie: a permutation of the sets."""
+    order = np.random.default_rng(seed).permutation(movies.height)
+    return movies.with_columns(movies["genres"].gather(order))
