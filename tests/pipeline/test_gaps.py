@@ -158,7 +158,7 @@ def test_a_model_without_history_and_time_is_kept_and_exported(settings, in_tmp)
     with torch.no_grad():
         before, after = (model(some.user, some.movie, some.time) for model in (network, again))
     assert torch.equal(before.timeless, after.timeless)
-    again.follow(world.ratings("train"))  # has nothing to follow
+    again.index_ratings(world.ratings("train"))  # there is no history to index
     assert movie_vectors(again).shape == (60, 2, 4)
 
 
