@@ -8,9 +8,10 @@ import torch
 from genre_embeddings import storage
 from genre_embeddings.evaluation.bias import fit_bias
 from genre_embeddings.inspection.inspect import Question
+from genre_embeddings.model.build import build_network, genre_sets
 from genre_embeddings.model.network import Network
 from genre_embeddings.model.ratings import Ratings
-from genre_embeddings.model.serialization import build_network, genre_sets, load_whole, use_threads
+from genre_embeddings.model.serialization import load_whole, use_threads
 from genre_embeddings.settings import Settings
 from genre_embeddings.training.checkpoint import Scratch
 from genre_embeddings.training.lightning import fit
