@@ -21,7 +21,7 @@ def main() -> None:
     use_threads(settings.train.threads)
     meta = storage.read_meta()
     network, (_, movies, genres) = load_whole()
-    network.follow(Ratings.of(storage.read_side("train")))
+    network.index_ratings(Ratings.of(storage.read_side("train")))
     sides = {}
     for name in storage.SIDES:
         side = storage.read_side(name)

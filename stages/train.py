@@ -9,14 +9,9 @@ def main() -> None:
     settings = load_settings()
 
     from genre_embeddings import storage
+    from genre_embeddings.model.build import build_network, genre_sets
     from genre_embeddings.model.ratings import Ratings
-    from genre_embeddings.model.serialization import (
-        Tables,
-        build_network,
-        genre_sets,
-        save_model,
-        use_threads,
-    )
+    from genre_embeddings.model.serialization import Tables, save_model, use_threads
     from genre_embeddings.training.ablations import train_ablations
     from genre_embeddings.training.checkpoint import Scratch
     from genre_embeddings.training.lightning import fit, is_first_process

@@ -34,9 +34,9 @@ from genre_embeddings.data.split import assign_sides, parts_of
 from genre_embeddings.data.tables import Tables, build_tables, truth_content
 from genre_embeddings.evaluation.bias import fit_bias
 from genre_embeddings.inspection.inspect import Question, inspect
+from genre_embeddings.model.build import build_network, genre_sets
 from genre_embeddings.model.network import Network
 from genre_embeddings.model.ratings import Ratings
-from genre_embeddings.model.serialization import build_network, genre_sets
 from genre_embeddings.settings import Settings, load_settings
 from genre_embeddings.training.lightning import fit
 

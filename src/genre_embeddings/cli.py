@@ -1,6 +1,6 @@
-"""The command line `./genres`: parses and prints; what it does stands in the library.
+"""The command line `./genres`: parses arguments and prints results of the library.
 
-Nothing heavy is imported before a command runs, so that help comes at once.
+Heavy modules are imported inside the commands, so that help appears at once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import click
 if TYPE_CHECKING:
     import polars as pl
 
-    from genre_embeddings.inference.using import Trained
+    from genre_embeddings.inference.trained import Trained
 
 TOP = click.IntRange(min=1)
 replica = click.option(
@@ -21,7 +21,7 @@ replica = click.option(
     type=int,
     default=0,
     show_default=True,
-    help="Whose vectors; replicas have bases of their own and cannot be averaged.",
+    help="Replica whose vectors to use; each has its own basis, so they cannot be averaged.",
 )
 
 
@@ -35,9 +35,9 @@ replica = click.option(
 )
 @click.pass_context
 def genres(context: click.Context, model: Path) -> None:
-    """Use a trained model, and compare what experiments learnt.
+    """Use a trained model, and compare experiments.
 
-    Users and movies go by the ids of the data. Run it in the project's top folder.
+    Users and movies are given by the ids of the data. Run it in the project's top folder.
     """
     context.obj = model
 
@@ -52,10 +52,10 @@ def genres(context: click.Context, model: Path) -> None:
     help="The page to write.",
 )
 def compare(revisions: tuple[str, ...], out: Path) -> None:
-    """Compare what revisions learnt about the genres.
+    """Compare the genre similarities that revisions learnt.
 
-    REV is an experiment's name, a branch, a tag, a commit, or `workspace`. The others are held
-    against the first.
+    REV is an experiment's name, a branch, a tag, a commit, or `workspace`. The others are
+    compared with the first.
     """
     from genre_embeddings.experiments import compare as comparison
 
@@ -85,8 +85,8 @@ def compare(revisions: tuple[str, ...], out: Path) -> None:
 def sweep(setting: str, where: tuple[str, ...], out: Path) -> None:
     """Chart quality against a setting, over all experiments.
 
-    SETTING is a key of params.yaml, such as train.lr, and model.dim if not given. Experiments
-    that differ in other settings make lines of their own.
+    SETTING is a key of params.yaml, such as train.lr; the default is model.dim. Experiments
+    that differ in other settings are drawn as separate lines.
     """
     from genre_embeddings.experiments import sweep as sweeps
 
@@ -105,7 +105,7 @@ def sweep(setting: str, where: tuple[str, ...], out: Path) -> None:
     type=click.Path(path_type=Path),
     default=Path("exports"),
     show_default=True,
-    help="The folder to write; it is replaced as a whole.",
+    help="The folder to write; an earlier export in it is replaced.",
 )
 @replica
 @click.pass_obj
@@ -127,14 +127,14 @@ def export(model: Path, out: Path, replica: int) -> None:
 )
 @click.pass_obj
 def predict(model: Path, file: Path, out: Path) -> None:
-    """Predict the rating of each user and movie of a csv file.
+    """Predict the rating of each pair of user and movie in a csv file.
 
-    FILE has a header with userId, movieId and, if known, timestamp. Unknown ids are answered
-    and marked in the columns known_user and known_movie.
+    FILE has a header with userId, movieId and, if known, timestamp. Unknown ids still get
+    predictions, flagged in the columns known_user and known_movie.
     """
-    from genre_embeddings.inference import using
+    from genre_embeddings.inference.predict import predict_file
 
-    counts = using.predict_file(_open(model), file, out)
+    counts = predict_file(_open(model), file, out)
     click.echo(
         f"predicted {counts.rows:,} rows, {counts.unknown_users:,} of unknown users and "
         f"{counts.unknown_movies:,} of unknown movies -> {out}"
@@ -144,34 +144,35 @@ def predict(model: Path, file: Path, out: Path) -> None:
 @genres.command()
 @click.argument("user_id")
 @click.option("--genre", help="Only movies of this genre.")
-@click.option("--top", type=TOP, default=10, show_default=True, help="Most movies listed.")
+@click.option("--top", type=TOP, default=10, show_default=True, help="Movies to list.")
 @click.pass_obj
 def recommend(model: Path, user_id: str, genre: str | None, top: int) -> None:
-    """List the movies that a user would like best, of those not rated in training."""
+    """List the movies that a user would like best, without those rated in training."""
     from genre_embeddings import storage
-    from genre_embeddings.inference import using
+    from genre_embeddings.inference import recommend as recommending
 
-    table, known = using.recommend(_open(model), user_id, storage.read_side("train"), genre, top)
+    train = storage.read_side("train")
+    table, known = recommending.recommend(_open(model), user_id, train, genre, top)
     if not known:
         click.echo(f"User {user_id} is not known: this is what users like on average.\n")
     if table.is_empty():
-        click.echo("There is no movie left to recommend.")
+        click.echo("There are no movies to recommend.")
         return
     _print(f"For user {user_id}" + (f", {genre}" if genre else ""), table)
 
 
 @genres.command()
 @click.argument("genre_or_movie_id")
-@click.option("--top", type=TOP, default=10, show_default=True, help="Most neighbours listed.")
+@click.option("--top", type=TOP, default=10, show_default=True, help="Neighbours to list.")
 @click.pass_obj
 def neighbours(model: Path, genre_or_movie_id: str, top: int) -> None:
-    """List what is most like a genre, or a movie, to the model's users."""
-    from genre_embeddings.inference import using
+    """List the genres most similar to a genre, or the movies most similar to a movie."""
+    from genre_embeddings.inference import neighbours as nearest
 
-    found = using.neighbours(_open(model), genre_or_movie_id, top)
+    found = nearest.neighbours(_open(model), genre_or_movie_id, top)
     _print(f"Most like {found.name}", found.table)
     if found.repeatable is False:
-        click.echo("The replicas do not agree on these: another seed would list others.")
+        click.echo("The replicas disagree on these neighbours: another seed would list others.")
 
 
 @genres.command()
@@ -179,14 +180,14 @@ def neighbours(model: Path, genre_or_movie_id: str, top: int) -> None:
 @click.argument("movie_id")
 @click.pass_obj
 def explain(model: Path, user_id: str, movie_id: str) -> None:
-    """Show a prediction by its parts: mean, user, each genre, movie."""
-    from genre_embeddings.inference import using
+    """Show a prediction as a sum of parts: mean, user, each genre, movie."""
+    from genre_embeddings.inference import explain as explaining
 
-    found = using.explain(_open(model), user_id, movie_id)
+    found = explaining.explain(_open(model), user_id, movie_id)
     if not found.known_user:
         click.echo(f"User {user_id} is not known: this is the mean over users.")
     if not found.known_movie:
-        click.echo(f"Movie {movie_id} is not known: this is a movie of which nothing is known.")
+        click.echo(f"Movie {movie_id} is not known: this is the prediction for any unknown movie.")
     _print(
         f"User {user_id}, movie {movie_id}: {found.prediction:.2f} stars "
         f"(standard deviation {found.deviation:.2f})",
@@ -199,17 +200,17 @@ def explain(model: Path, user_id: str, movie_id: str) -> None:
 @replica
 @click.pass_obj
 def embed(model: Path, names: str, replica: int) -> None:
-    """Print the vector of a new movie of these genres."""
-    from genre_embeddings.inference import using
+    """Print the vector of a new movie with these genres."""
+    from genre_embeddings.inference import embed as embedding
 
     listed = [name for name in names.split(",") if name.strip()]
-    _print(f"{names}, replica {replica}", using.embed(_open(model), listed, replica))
+    _print(f"{names}, replica {replica}", embedding.embed(_open(model), listed, replica))
 
 
 def _open(model: Path) -> Trained:
-    from genre_embeddings.inference import using
+    from genre_embeddings.inference.trained import open_model
 
-    return using.open_model(model)
+    return open_model(model)
 
 
 def _print(title: str, table: pl.DataFrame) -> None:
@@ -226,7 +227,7 @@ def _print(title: str, table: pl.DataFrame) -> None:
         fmt_str_lengths=60,
         float_precision=3,
     ):
-        # Titles may come from a stranger's model, and a terminal obeys what is not printable.
+        # Titles may come from a stranger's model: unprintable characters can control the terminal.
         title = "".join(c if c.isprintable() else "?" for c in title)
         table = table.with_columns(pl.col(pl.String).str.replace_all(r"\p{C}", "?"))
         click.echo(f"{title}\n{table}\n")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from genre_embeddings.model.network import Table
+from genre_embeddings.model.embedding import EmbeddingTable
 from genre_embeddings.training import lightning as training
 from genre_embeddings.training.lightning import RowAdamW, fit
 from tests.small import small_world
@@ -17,7 +17,7 @@ def run(world, **model):
 
 
 def test_a_gradient_of_rows_is_the_dense_one():
-    table = Table(5, 2, 2, True, torch.Generator().manual_seed(0), bias=0.3)
+    table = EmbeddingTable(5, 2, 2, True, torch.Generator().manual_seed(0), bias=0.3)
     rows, gradients = torch.tensor([3, 1, 3]), []
     for table.sparse in (False, True):
         table.zero_grad()

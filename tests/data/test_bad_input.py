@@ -14,7 +14,8 @@ from genre_embeddings import storage
 from genre_embeddings.errors import InputError
 from genre_embeddings.experiments.compare import read_revision
 from genre_embeddings.inference import export as exporting
-from genre_embeddings.inference import using
+from genre_embeddings.inference.predict import predict_file
+from genre_embeddings.inference.trained import open_model
 from genre_embeddings.model.serialization import load_model, save_model
 from tests.conftest import ROOT
 from tests.trained import train_project
@@ -74,7 +75,7 @@ def test_a_model_cut_short_from_another_version_or_not_there(project):
     for size in (0, 7, 8, 100, len(whole) // 2, len(whole) - 1):
         weights.write_bytes(whole[:size])
         with pytest.raises(InputError, match="is not a whole model file"):
-            using.open_model()
+            open_model()
     weights.write_bytes(whole.replace(b'\\"format\\": 2', b'\\"format\\": 1'))
     said = refused("predict", "pairs.csv", "--out", "old.csv", cwd=project)
     assert "has format 1; this version reads format 2. Train it anew with `dvc repro train`" in said
@@ -82,7 +83,7 @@ def test_a_model_cut_short_from_another_version_or_not_there(project):
     with pytest.raises(
         InputError, match=r"nowhere.model\.safetensors is not here: name the folder"
     ):
-        using.open_model(Path("nowhere"))
+        open_model(Path("nowhere"))
 
 
 @pytest.mark.parametrize(
@@ -91,41 +92,41 @@ def test_a_model_cut_short_from_another_version_or_not_there(project):
         (b"", "cannot be read as a csv file .empty CSV."),
         (b"\n\n", "row 1: the header '' has no userId or user_id"),
         (b"movieId\n1\n", "no userId or user_id"),
-        (b"userId;movieId\n1;2\n", "parted by commas"),
+        (b"userId;movieId\n1;2\n", "separated by commas"),
         (b"userId,movieId,userId\n1,2,3\n", "a column 'userId' twice"),
         (b"userId,movieId\n1.0,2\n", "row 2: userId is '1.0'; the model's user ids are whole"),
         (b"userId,movieId\n1,2\n1,2\x00\n", r"row 3: movieId is '2\\x00'"),
         (b"userId,movieId\n99999999999999999999,2\n", "row 2: userId is '9999"),
         (b"userId,movieId\n1\n", "row 2: movieId is empty"),
         (b'userId,movieId,note\n1,2,"a\n3,4,b\n', "cannot be read as a csv file"),
-        ("userId,movieId,note\n1,2,café\n".encode("latin-1"), "invalid utf-8 .*as UTF-8 text"),
-        ("userId,movieId\n1,2\n".encode("utf-16"), "as UTF-8 text"),
-        (np.random.default_rng(0).bytes(3000), "as UTF-8 text"),
+        ("userId,movieId,note\n1,2,café\n".encode("latin-1"), "invalid utf-8 .*be UTF-8 text"),
+        ("userId,movieId\n1,2\n".encode("utf-16"), "be UTF-8 text"),
+        (np.random.default_rng(0).bytes(3000), "be UTF-8 text"),
     ],
 )  # fmt: skip
 def test_a_file_to_predict_that_cannot_be_used(project, content, message):
     (project / "pairs.csv").write_bytes(content)
-    before, model = everything(project), using.open_model()
+    before, model = everything(project), open_model()
     with pytest.raises(InputError, match=f"^pairs.csv.*{message}") as raised:
-        using.predict_file(model, Path("pairs.csv"), Path("old.csv"))
+        predict_file(model, Path("pairs.csv"), Path("old.csv"))
     assert "\n" not in str(raised.value)
     assert everything(project) == before
 
 
 def test_places_that_cannot_be_written(project):
-    before, model = everything(project), using.open_model()
+    before, model = everything(project), open_model()
     pairs = Path("pairs.csv")
     for out, message in (
         ("models", "models is a folder, and a file is to be written"),
         ("old.csv/new.csv", "old.csv is no folder"),
     ):
         with pytest.raises(InputError, match=message):
-            using.predict_file(model, pairs, Path(out))
-    with pytest.raises(InputError, match="data is not a file: name a csv file"):
-        using.predict_file(model, Path("data"), Path("old.csv"))
-    with pytest.raises(InputError, match=r"old\.csv is a file: name a folder"):
+            predict_file(model, pairs, Path(out))
+    with pytest.raises(InputError, match="data is not a file: give a csv file"):
+        predict_file(model, Path("data"), Path("old.csv"))
+    with pytest.raises(InputError, match=r"old\.csv is a file: give a folder"):
         exporting.export(model, Path("old.csv"))
-    with pytest.raises(InputError, match=r"holds model\.safetensors, tables\.json, which"):
+    with pytest.raises(InputError, match=r"contains model\.safetensors, tables\.json, which"):
         exporting.export(model, Path("models"))
     os.mkfifo("pipe")
     with storage.replacing(Path("pipe")) as place:
@@ -177,7 +178,7 @@ def no_room(project, request) -> Iterator[Path]:
 
 
 def test_a_disk_that_is_full(no_room):
-    network, model = load_model(), using.open_model()
+    network, model = load_model(), open_model()
     Path("exports").mkdir()
     before = everything(no_room)
     large = np.arange(100_000)
@@ -188,7 +189,7 @@ def test_a_disk_that_is_full(no_room):
 
     for name, write in (
         ("models", lambda: save_model(network)),
-        ("old.csv", lambda: using.predict_file(model, Path("pairs.csv"), Path("old.csv"))),
+        ("old.csv", lambda: predict_file(model, Path("pairs.csv"), Path("old.csv"))),
         ("exports", lambda: exporting.export(model, Path("exports"))),
         ("data/split", column),
         (

@@ -2,8 +2,8 @@
 
 import torch
 
+from genre_embeddings.model.build import build_network
 from genre_embeddings.model.ratings import Ratings
-from genre_embeddings.model.serialization import build_network
 from genre_embeddings.training.lightning import fit
 from tests.small import World, small_world
 

@@ -7,7 +7,7 @@ import torch
 
 from genre_embeddings.errors import InputError
 from genre_embeddings.inference.export import export, movie_vectors
-from genre_embeddings.inference.using import open_model
+from genre_embeddings.inference.trained import open_model
 from tests.trained import train_project
 
 
@@ -79,12 +79,12 @@ def test_a_folder_of_other_files_is_left_alone(model, tmp_path):
     export(model, out)  # an earlier export is replaced, and by the same bytes
     assert {path.name: path.read_bytes() for path in out.iterdir()} == first
     (out / "thesis.txt").write_text("years of work")
-    with pytest.raises(InputError, match=r"holds thesis\.txt, which no export wrote"):
+    with pytest.raises(InputError, match=r"contains thesis\.txt, which no export wrote"):
         export(model, out)
     assert (out / "thesis.txt").read_text() == "years of work"
     with pytest.raises(InputError, match="is a file"):
         export(model, out / "thesis.txt")
-    with pytest.raises(InputError, match="replica 9 is not there"):
+    with pytest.raises(InputError, match="replica 9 does not exist"):
         export(model, tmp_path / "other", 9)
     assert not (tmp_path / "other").exists()
 

@@ -48,7 +48,7 @@ def test_what_is_saved_predicts_the_same(saved, world):
 
 def test_a_loaded_model_knows_its_training_ratings_again(saved, world):
     loaded = load_model()
-    loaded.follow(world.ratings("train"))
+    loaded.index_ratings(world.ratings("train"))
     first, second = ask(saved, world, "train", own=True), ask(loaded, world, "train", own=True)
     assert np.array_equal(first[0], second[0])
 

@@ -25,7 +25,11 @@ import torch
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
-from genre_embeddings.inference import using
+from genre_embeddings.inference.embed import embed
+from genre_embeddings.inference.explain import explain
+from genre_embeddings.inference.neighbours import neighbours
+from genre_embeddings.inference.predict import predict_pairs
+from genre_embeddings.inference.trained import open_model
 from genre_embeddings.model.serialization import save_model
 from tests.conftest import small_settings
 from tests.small import small_world, write_world
@@ -209,24 +213,24 @@ def outcome(folder: Path) -> str:
         AssertionError: an answer is no rating, or the refusal is not a line.
     """
     try:
-        model = using.open_model(folder)
+        model = open_model(folder)
         ids = [
             table[f"{kind}_id"] for kind, table in (("user", model.users), ("movie", model.movies))
         ]
         users, movies = (one[[0, 5, -1]] for one in ids)
-        found = using.predict_pairs(model, users, movies, np.array([0, 10**9, 32_503_680_000]))
+        found = predict_pairs(model, users, movies, np.array([0, 10**9, 32_503_680_000]))
         strange = pl.Series([1 << 40] * 3) if users.dtype == pl.Int64 else pl.Series(["?"] * 3)
-        found = pl.concat([found, using.predict_pairs(model, strange, movies)])
+        found = pl.concat([found, predict_pairs(model, strange, movies)])
         low, high = model.network.limits
         assert found["prediction"].is_between(low, high).all(), found
         assert found["deviation"].is_finite().all(), found
-        explained = using.explain(model, users[0], movies[0])
+        explained = explain(model, users[0], movies[0])
         assert explained.parts["stars"].is_finite().all(), explained
-        assert using.neighbours(model, movies[0]).table["similarity"].is_finite().all()
+        assert neighbours(model, movies[0]).table["similarity"].is_finite().all()
         if model.network.settings.genres:
             name = model.genres["name"][0]
-            assert using.neighbours(model, name).table["similarity"].is_finite().all()
-            assert using.embed(model, [name])["deviation"].is_finite().all()
+            assert neighbours(model, name).table["similarity"].is_finite().all()
+            assert embed(model, [name])["deviation"].is_finite().all()
     except InputError as error:
         said = str(error)
         assert "\n" not in said

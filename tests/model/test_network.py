@@ -4,9 +4,13 @@ import pytest
 import torch
 from torch import distributions
 
+from genre_embeddings.model import history as history_module
 from genre_embeddings.model import network as network_module
-from genre_embeddings.model.network import History, Network, Session, Table
+from genre_embeddings.model.embedding import EmbeddingTable
+from genre_embeddings.model.history import History
+from genre_embeddings.model.network import Network
 from genre_embeddings.model.ratings import Ratings
+from genre_embeddings.model.session import Session
 from tests.small import rows_of, small_world
 
 
@@ -55,7 +59,7 @@ def test_a_linear_point_model_is_the_sum_that_its_docstring_says(settings):
 
 
 def test_divergence_is_that_of_normal_distributions():
-    table = Table(3, 2, 2, True, torch.Generator().manual_seed(0), bias=0.3)
+    table = EmbeddingTable(3, 2, 2, True, torch.Generator().manual_seed(0), bias=0.3)
     with torch.no_grad():
         table.log_std += torch.randn(table.log_std.shape)
     posterior = distributions.Normal(table.mean, table.log_std.exp())
@@ -65,7 +69,7 @@ def test_divergence_is_that_of_normal_distributions():
 
 
 def test_samples_have_the_moments_of_the_posterior():
-    table = Table(2, 1, 1, True, torch.Generator().manual_seed(0))
+    table = EmbeddingTable(2, 1, 1, True, torch.Generator().manual_seed(0))
     with torch.no_grad():
         table.mean[:, 0, 0] = torch.tensor([1.0, -2.0])
         table.log_std[:] = torch.tensor([0.5, 2.0]).log()[:, None, None]
@@ -73,7 +77,7 @@ def test_samples_have_the_moments_of_the_posterior():
     drawn = table(torch.zeros(40_000, dtype=torch.long), generator)
     assert drawn.mean().item() == pytest.approx(1.0, abs=0.02)
     assert drawn.std().item() == pytest.approx(0.5, abs=0.02)
-    mixed = table.mix(torch.tensor([[0.6, 0.8]]).expand(40_000, 2), generator)
+    mixed = table.weighted_sum(torch.tensor([[0.6, 0.8]]).expand(40_000, 2), generator)
     assert mixed.mean().item() == pytest.approx(0.6 - 1.6, abs=0.05)
     assert mixed.std().item() == pytest.approx((0.3**2 + 1.6**2) ** 0.5, rel=0.03)
 
@@ -85,7 +89,7 @@ class TestHistory:
     times = torch.tensor([30, 10, 20, 5])
 
     def table(self):
-        table = Table(4, 1, 1, False, torch.Generator())
+        table = EmbeddingTable(4, 1, 1, False, torch.Generator())
         with torch.no_grad():
             table.mean[:, 0, 0] = torch.tensor([1.0, 10.0, 100.0, 1000.0])
         return table
@@ -109,7 +113,7 @@ class TestHistory:
 
     def test_large_histories_are_pooled_by_batch_to_the_same_sums(self, monkeypatch):
         whole = self.pooled(9, own=[0, 2], rows=(0, 0))
-        monkeypatch.setattr(network_module, "WHOLE_HISTORY", 0)
+        monkeypatch.setattr(history_module, "WHOLE_HISTORY", 0)
         assert self.pooled(9, own=[0, 2], rows=(0, 0)) == pytest.approx(whole)
         assert self.pooled(2) == pytest.approx([1010 / 2**0.5, 0.0, 10.0])
 
@@ -118,7 +122,7 @@ def test_gradients_through_pooled_histories_are_the_same_both_ways(world, monkey
     train = rows_of(world.ratings("train"), 64)
     gradients = []
     for whole in (2_000_000, 0):
-        monkeypatch.setattr(network_module, "WHOLE_HISTORY", whole)
+        monkeypatch.setattr(history_module, "WHOLE_HISTORY", whole)
         net = world.network(time=False)
         net(train.user, train.movie).rating.sum().backward()
         gradients.append(net.movie_seen.mean.grad)

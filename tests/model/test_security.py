@@ -125,12 +125,13 @@ def hook(event, arguments):
         print("EVENT", event, said, sep="\\t")
     if event in ("open", "import", "exec", "compile", "ctypes.dlopen") and folder in said:
         print("EVENT", event, said, sep="\\t")
-from genre_embeddings.inference import using
+from genre_embeddings.inference.explain import explain
+from genre_embeddings.inference.trained import open_model
 from pathlib import Path
 sys.path.insert(0, folder)  # as it is where the folder is also the working directory
 sys.addaudithook(hook)
-model = using.open_model(Path(folder))
-using.explain(model, 1, 1)
+model = open_model(Path(folder))
+explain(model, 1, 1)
 """
 
 

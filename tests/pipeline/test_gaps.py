@@ -14,8 +14,9 @@ from genre_embeddings.data.sources.planted import planted_world
 from genre_embeddings.data.tables import build_tables
 from genre_embeddings.errors import InputError
 from genre_embeddings.experiments.compare import compare
-from genre_embeddings.inference import using
+from genre_embeddings.inference.explain import explain
 from genre_embeddings.inference.export import movie_vectors
+from genre_embeddings.inference.trained import open_model
 from genre_embeddings.inspection.inspect import inspect
 from genre_embeddings.inspection.question import gather
 from genre_embeddings.model.serialization import load_model, save_model, use_threads
@@ -58,7 +59,7 @@ def test_nothing_left_to_recommend(tmp_path, monkeypatch):
     with storage.replacing_folder(storage.SPLIT) as folder:
         for column, values in zip(storage.RATINGS_SCHEMA, everything, strict=True):
             storage.write_column(folder / "train" / f"{column}.npy", values)
-    first = str(using.open_model().users["user_id"][0])
+    first = str(open_model().users["user_id"][0])
     said = CliRunner().invoke(command, ["recommend", first], catch_exceptions=False)
     assert said.stdout == "There is no movie left to recommend.\n"
 
@@ -158,7 +159,7 @@ def test_a_model_without_history_and_time_is_kept_and_exported(settings, in_tmp)
     with torch.no_grad():
         before, after = (model(some.user, some.movie, some.time) for model in (network, again))
     assert torch.equal(before.timeless, after.timeless)
-    again.follow(world.ratings("train"))  # has nothing to follow
+    again.index_ratings(world.ratings("train"))  # there is no history to index
     assert movie_vectors(again).shape == (60, 2, 4)
 
 
@@ -173,9 +174,9 @@ def test_no_number_of_threads_leaves_torchs_own():
 
 def test_explanation_says_what_the_scale_cuts_off(tmp_path, monkeypatch):
     monkeypatch.chdir(train_project(tmp_path))
-    model = using.open_model()
+    model = open_model()
     model.network.centre.data.fill_(9.0)
-    found = using.explain(model, "1", "5")
+    found = explain(model, "1", "5")
     parts = dict(found.parts.rows())
     assert parts["scale"] < 0
     assert found.prediction == pytest.approx(5.0)

@@ -1,4 +1,4 @@
-"""The pipeline as a person meets it: real `dvc repro`, real stages, on a world of 1,500 ratings."""
+"""The pipeline as users run it: real `dvc repro`, real stages, on a world of 1,500 ratings."""
 
 import ast
 import json
@@ -61,12 +61,13 @@ def imports_of(path: Path) -> Iterator[str]:
 
 
 def files_of(module: str) -> Iterator[Path]:
-    """The files of this project that importing a module runs: its own and its packages'."""
+    """The files of this project that importing a module needs: its own and its packages'."""
     parts = module.split(".")
     for end in range(1, len(parts) + 1):
         for top in (ROOT, ROOT / "src"):
             place = top.joinpath(*parts[:end])
             yield from (p for p in (place.with_suffix(".py"), place / "__init__.py") if p.is_file())
+            yield from place.glob("*.jinja")  # a package may render its templates
 
 
 def closure(stage: str) -> set[str]:
@@ -77,14 +78,26 @@ def closure(stage: str) -> set[str]:
         path = waiting.pop()
         if path not in found:
             found.add(path)
-            waiting += [file for name in imports_of(path) for file in files_of(name)]
+            names = imports_of(path) if path.suffix == ".py" else ()
+            waiting += [file for name in names for file in files_of(name)]
     return {str(path.relative_to(ROOT)) for path in found}
+
+
+def code_in(deps: list[str]) -> list[str]:
+    """The files of code that deps name; a folder stands for all modules and templates in it."""
+    files: list[Path] = []
+    for path in (ROOT / dep for dep in deps if dep.startswith(("src/", "stages/"))):
+        inside = [p for p in path.rglob("*") if p.suffix in (".py", ".jinja")]
+        files += inside if path.is_dir() else [path]
+    return [str(path.relative_to(ROOT)) for path in files]
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_deps_are_what_the_stage_imports(stage: str) -> None:
     deps = read_yaml(ROOT / "dvc.yaml")["stages"][stage]["deps"]
-    assert {path for path in deps if path.endswith(".py")} == closure(stage)
+    code = code_in(deps)
+    assert set(code) == closure(stage)
+    assert len(code) == len(set(code))
     assert len(deps) == len(set(deps))
 
 
@@ -113,7 +126,8 @@ def test_stage_imports_and_reads_only_what_is_declared(project: Project, stage: 
     assert project.results() == before
     own = {m for m in used["modules"] if m.split(".")[0] in ("genre_embeddings", "stages")}
     declared = read_yaml(project.folder / "dvc.yaml")["stages"][stage]
-    assert {str(f.relative_to(ROOT)) for m in own for f in files_of(m)} <= {*declared["deps"]}
+    imported = {str(file.relative_to(ROOT)) for module in own for file in files_of(module)}
+    assert imported <= set(code_in(declared["deps"]))
     heavy = {"torch", "polars"} & set(used["modules"])
     light = {"check": set(), "prepare": {"polars"}, "split": {"polars"}, "publish": {"polars"}}
     assert heavy == light.get(stage, {"torch", "polars"})

@@ -1,1 +1,1 @@
-"""Using a trained model: predict, recommend, neighbours, explain, export."""
+"""Using a trained model: predictions, recommendations, neighbours, explanations, exports."""

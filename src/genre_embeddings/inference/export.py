@@ -1,12 +1,12 @@
-"""The embeddings as files for other tools.
+"""Export of the embeddings to files for other tools.
 
 genres.parquet   genre, movies, ratings, vector (D,), deviation (D,) of the posterior
 movies.parquet   movie_id, title, genres, ratings (in training), vector (D,), genre_vector (D,)
-vectors.tsv, metadata.tsv   both in one space, for TensorBoard's Embedding Projector
+vectors.tsv, metadata.tsv   genres and movies, for TensorBoard's Embedding Projector
 
-A user's products with a movie are <u, m> + <u, g>: `vector` is m, what was learnt of the movie
-itself, and `genre_vector` is g, what its genres say. Their sum and the genres' vectors lie in one
-space, which is what the pair of tsv files shows.
+A prediction contains the products <u, m> + <u, g> of user and movie: `vector` is m, learnt for the
+movie itself, and `genre_vector` is g, from its genres. The sum m + g and the genres' vectors lie in
+the same space; the two tsv files hold these.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
-from genre_embeddings.inference.using import Trained, chosen_replica, finite
+from genre_embeddings.inference.trained import Trained, require_finite
 from genre_embeddings.model.network import Network
 
 NAMES = ("genres.parquet", "movies.parquet", "vectors.tsv", "metadata.tsv")
@@ -35,20 +35,20 @@ class Exported(NamedTuple):
 
 
 def export(model: Trained, out: Path, replica: int = 0) -> Exported:
-    """Write the embeddings of one replica into a folder, which is replaced as a whole.
+    """Write the embeddings of one replica to a folder, in place of an earlier export.
 
-    Replicas are not averaged: each has a basis of its own, in which its vectors mean something.
+    Replicas are not averaged, because each has its own basis.
 
     Args:
         model: the trained model.
-        out: the folder; if it is there, it may hold nothing but an earlier export.
-        replica: whose embeddings.
+        out: the folder; if it exists, it may contain only an earlier export.
+        replica: the number of the replica.
 
     Raises:
-        InputError: there is no such replica, or the folder holds other files.
+        InputError: the replica does not exist, or the folder contains other files.
     """
     _require_own_folder(out)
-    replica = chosen_replica(model.network, replica)
+    model.require_replica(replica)
     genres, movies = genre_table(model, replica), movie_table(model, replica)
     points = [genres["vector"].to_numpy()]
     points.append(movies["vector"].to_numpy() + movies["genre_vector"].to_numpy())
@@ -64,7 +64,7 @@ def export(model: Trained, out: Path, replica: int = 0) -> Exported:
 
 
 def genre_table(model: Trained, replica: int) -> pl.DataFrame:
-    """A row for each genre; none for a model that was not told the genres."""
+    """A row for each genre; no rows if the model was trained without genres."""
     dim = model.network.settings.dim
     mean = deviation = np.empty((0, dim), dtype=np.float32)
     table = model.genres.head(0)
@@ -96,9 +96,9 @@ def movie_table(model: Trained, replica: int) -> pl.DataFrame:
 
 @torch.no_grad()
 def movie_vectors(network: Network) -> torch.Tensor:
-    """Mean embedding of every movie apart from its genres, (M, R, D).
+    """Mean embedding of every movie without its genres, (M, R, D).
 
-    A movie without training ratings has that of the unknown movie.
+    A movie without training ratings has the embedding of the unknown movie.
     """
     movies = torch.arange(network.unknown)
     movies = torch.where(network.movie_counts[:-1] > 0, movies, network.unknown)
@@ -110,12 +110,12 @@ def movie_vectors(network: Network) -> torch.Tensor:
 
 def _vectors(values: np.ndarray) -> pl.Series:
     return pl.Series(
-        np.ascontiguousarray(finite(values)), dtype=pl.Array(pl.Float32, values.shape[1])
+        np.ascontiguousarray(require_finite(values)), dtype=pl.Array(pl.Float32, values.shape[1])
     )
 
 
 def _metadata(genres: pl.DataFrame, movies: pl.DataFrame) -> pl.DataFrame:
-    """A line for each vector, genres first; names must not hold what parts fields and lines."""
+    """A line for each vector, genres first; tabs and line breaks in names become spaces."""
     clean = pl.col("name").str.replace_all(r"[\t\r\n]+", " ")
     rows = [
         genres.select(
@@ -134,10 +134,10 @@ def _require_own_folder(out: Path) -> None:
     if not out.exists():
         return
     if not out.is_dir():
-        raise InputError(f"--out {out} is a file: name a folder.")
+        raise InputError(f"--out {out} is a file: give a folder.")
     others = sorted(path.name for path in out.iterdir() if path.name not in NAMES)
     if others:
         raise InputError(
-            f"--out {out} holds {', '.join(others[:3])}{', ...' if len(others) > 3 else ''}, which "
-            "no export wrote, and the folder is replaced as a whole: name another."
+            f"--out {out} contains {', '.join(others[:3])}{', ...' if len(others) > 3 else ''}, "
+            "which no export wrote and which would be deleted: choose another folder."
         )

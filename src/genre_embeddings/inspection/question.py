@@ -7,14 +7,9 @@ import numpy as np
 from genre_embeddings import storage
 from genre_embeddings.evaluation.bias import fit_bias
 from genre_embeddings.inspection.inspect import Question
+from genre_embeddings.model.build import build_network, genre_sets
 from genre_embeddings.model.ratings import Ratings
-from genre_embeddings.model.serialization import (
-    build_network,
-    genre_sets,
-    load_model,
-    load_whole,
-    use_threads,
-)
+from genre_embeddings.model.serialization import load_model, load_whole, use_threads
 from genre_embeddings.settings import Settings
 
 

@@ -39,7 +39,7 @@ def predict(
     device = next(network.parameters()).device
     generator = torch.Generator(device).manual_seed(seed_of(seed, "prediction"))
     mean, deviation = np.empty((2, len(user)), np.float32)
-    with network.holding(len(user)):
+    with network.cached_histories(len(user)):
         for rows in Slices(len(user), PREDICTION_BATCH):
             users, movies = (
                 torch.from_numpy(column[rows].astype(np.int64)).to(device)

@@ -1,11 +1,11 @@
-"""A trained model as a folder: weights, settings and id maps; building, saving, loading, asking.
+"""Saving and loading a trained model: a folder with weights, settings and id maps.
 
-models/model.safetensors  weights and what was learnt of the training ratings; its one metadata
-                          entry is a JSON string with the settings and a checksum of the tables
+models/model.safetensors  weights and indexed training ratings; its only metadata entry is a
+                          JSON string with the settings and a checksum of the tables
 models/tables.json        id maps and genre sets, as prepared
 
-The folder may come from a stranger: nothing in it is executed when it is loaded, no pickle and no
-Parquet (whose reader can be made to end the process), and all of it is checked.
+The folder may come from a stranger: loading executes nothing in it and checks everything. It holds
+no pickle, and no Parquet, whose reader a damaged file can crash.
 """
 
 from __future__ import annotations
@@ -28,16 +28,15 @@ from safetensors.torch import save_file
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
+from genre_embeddings.model.build import genre_sets
 from genre_embeddings.model.network import Network
-from genre_embeddings.model.ratings import Ratings
-from genre_embeddings.seeds import seed_of
-from genre_embeddings.settings import ModelSettings, Section, Settings
+from genre_embeddings.settings import ModelSettings, Section
 
 FORMAT = 2
 LARGEST_HEADER = 1 << 18
-"""Bytes of the weights' names, shapes and metadata; those of usual settings take 10,000."""
+"""Most bytes of the weights' names, shapes and metadata; usual settings need 10,000."""
 LARGEST_ROW = 10_000
-"""Bytes of tables.json that a user, a movie or a genre may take on average."""
+"""Most bytes of tables.json per user, movie or genre, on average."""
 
 
 def use_threads(threads: int) -> None:
@@ -49,29 +48,6 @@ def use_threads(threads: int) -> None:
     if threads != 1 and not torch.cuda.is_available():
         # Otherwise several threads add up gradients in the order in which they happen to be done.
         torch.use_deterministic_algorithms(True)
-
-
-def genre_sets(movies: pl.DataFrame, genres: int) -> torch.Tensor:
-    """Which genres each movie has, (M, G) float32 of 0 and 1."""
-    membership = np.zeros((movies.height, genres), dtype=np.float32)
-    pairs = movies.select("movie", "genres").explode("genres", empty_as_null=False).drop_nulls()
-    membership[pairs["movie"].to_numpy(), pairs["genres"].to_numpy()] = 1
-    return torch.from_numpy(membership)
-
-
-def build_network(
-    settings: Settings, train: Ratings, membership: torch.Tensor, users: int, meta: storage.Meta
-) -> Network:
-    """An untrained network for these training ratings, its weights drawn from the seed."""
-    return Network(
-        settings.in_effect(meta.has_time, membership.shape[1]),
-        settings.train.replicas,
-        train,
-        membership,
-        users,
-        (meta.min_rating, meta.max_rating),
-        torch.Generator().manual_seed(seed_of(settings.seed, "initial weights")),
-    )
 
 
 Stars = Annotated[float, Field(ge=-1e30, le=1e30)]  # within float32
@@ -93,7 +69,7 @@ class About(Section):
         return self
 
 
-# A list ends at its first error: a hostile one would make a report of gigabytes.
+# Validation stops at the first error of a list: a hostile list would give a report of gigabytes.
 Ids = Annotated[list[Annotated[int, Field(ge=-(2**63), lt=2**63)]], Field(fail_fast=True)]
 Texts = Annotated[list[str], Field(fail_fast=True)]
 Numbers = Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(fail_fast=True)]
@@ -102,7 +78,7 @@ Numbers = Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(fail_fast
 class Columns(Section):
     """tables.json: the columns of the tables of users, movies and genres, in their order."""
 
-    model_config = ConfigDict(extra="ignore")  # a million strange keys would be as many errors
+    model_config = ConfigDict(extra="ignore")  # a million unknown keys would be a million errors
 
     user_id: Ids | Texts
     movie_id: Ids | Texts
@@ -114,7 +90,7 @@ class Columns(Section):
 
 
 class Tables(NamedTuple):
-    """Ids and names of a network's indices, as the tables of data/prepared/ have them."""
+    """Ids and names of users, movies and genres, as in the tables of data/prepared/."""
 
     users: pl.DataFrame
     movies: pl.DataFrame
@@ -145,12 +121,12 @@ def save_model(
         "limits": network.limits,
         "tables": sha256(written).hexdigest(),
     }
-    # Sorted names and a single metadata entry: safetensors keeps neither in order by itself.
+    # Sorted names and one metadata entry: the order of several would differ between runs.
     state = {name: value.cpu().contiguous() for name, value in sorted(network.state_dict().items())}
     with storage.replacing_folder(folder) as fresh:
         weights = fresh / "model.safetensors"
         save_file(state, weights, {"model": json.dumps(about)})
-        weights.chmod(0o644)  # safetensors makes it readable for its owner alone
+        weights.chmod(0o644)  # safetensors makes it readable by its owner only
         (fresh / "tables.json").write_bytes(written)
 
 
@@ -164,7 +140,7 @@ def load_model(folder: Path = storage.MODEL) -> Network:
 
 
 def load_whole(folder: Path = storage.MODEL) -> tuple[Network, Tables]:
-    """The network of a model folder and its tables; memory is taken in proportion to the files.
+    """The network of a model folder, and its tables; memory use is in proportion to file sizes.
 
     Raises:
         InputError: a file is missing, cut short, from another version or inconsistent.
@@ -223,7 +199,7 @@ def _read_weights(path: Path) -> tuple[str, dict[str, torch.Tensor]]:
 
 
 def _tables(columns: Columns, network: Network) -> Tables:
-    """The tables, if they are of the network's sizes and genres, and no id comes twice."""
+    """The tables, after a check of sizes, of genres and that every id is unique."""
     genres = network.genre_share.shape[1]
     tables = []
     for index, size, schema in (
@@ -247,7 +223,7 @@ def _tables(columns: Columns, network: Network) -> Tables:
 
 
 def _short(error: Exception) -> str:
-    """What was wrong, in a line that does nothing to a terminal."""
+    """The error message in one line, without characters that control a terminal."""
     said = str(error)
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_context=False)[0]

@@ -15,13 +15,9 @@ import numpy as np
 import polars as pl
 
 from genre_embeddings import storage
+from genre_embeddings.model.build import build_network, genre_sets
 from genre_embeddings.model.ratings import Ratings
-from genre_embeddings.model.serialization import (
-    Tables,
-    build_network,
-    genre_sets,
-    save_model,
-)
+from genre_embeddings.model.serialization import Tables, save_model
 from genre_embeddings.seeds import seed_of
 from genre_embeddings.settings import Settings
 from genre_embeddings.training.checkpoint import Scratch

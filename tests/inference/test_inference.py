@@ -12,8 +12,12 @@ import torch
 from genre_embeddings import storage
 from genre_embeddings.data.tables import build_tables
 from genre_embeddings.errors import InputError
-from genre_embeddings.inference import using
-from genre_embeddings.inference.using import Trained, open_model
+from genre_embeddings.inference.embed import embed
+from genre_embeddings.inference.explain import ORDERS, _orders, explain
+from genre_embeddings.inference.neighbours import neighbours
+from genre_embeddings.inference.predict import ADDED, AnyUser, predict_file, predict_pairs
+from genre_embeddings.inference.recommend import recommend
+from genre_embeddings.inference.trained import Trained, open_model
 from genre_embeddings.model.predict import POSTERIOR_DRAWS, predict
 from tests.conftest import source_of
 from tests.small import World
@@ -55,12 +59,12 @@ def test_a_file_is_predicted_as_the_network_predicts(model, tmp_path):
         f'note,movieId,userId,timestamp\n"a, b",7,3,900000000\nc,{NOTHING},4,900000001\n'
         f"d,7,{NOBODY},900000002\n\ne,9,3,900000003\n",
     )
-    counts = using.predict_file(model, source, tmp_path / "out.csv", rows=2)
+    counts = predict_file(model, source, tmp_path / "out.csv", rows=2)
     assert counts == (4, 1, 1)
     with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as lines:
         rows = list(csv.DictReader(lines))
     assert [row["note"] for row in rows] == ["a, b", "c", "d", "e"]
-    assert list(rows[0]) == ["note", "movieId", "userId", "timestamp", *using.ADDED]
+    assert list(rows[0]) == ["note", "movieId", "userId", "timestamp", *ADDED]
     assert [row["known_user"] for row in rows] == ["true", "true", "false", "true"]
     assert [row["known_movie"] for row in rows] == ["true", "false", "true", "true"]
     unknown = model.network.unknown
@@ -83,7 +87,7 @@ def test_parts_of_a_file_do_not_change_its_predictions(model, tmp_path):
     source = write(tmp_path / "pairs.csv", f"user_id,movie_id\n{pairs}")
     frames = []
     for rows in (7, 1000):
-        using.predict_file(model, source, tmp_path / "out.csv", rows)
+        predict_file(model, source, tmp_path / "out.csv", rows)
         frames.append(pl.read_csv(tmp_path / "out.csv"))
     left_out = ["deviation"]  # drawn for each part anew
     assert frames[0].drop(left_out).equals(frames[1].drop(left_out))
@@ -92,7 +96,7 @@ def test_parts_of_a_file_do_not_change_its_predictions(model, tmp_path):
 
 def test_an_unknown_user_is_the_mixture_of_the_known(model):
     movie = np.array([5, 5, model.network.unknown])
-    anybody = using.AnyUser(model.network)
+    anybody = AnyUser(model.network)
     mean, deviation = anybody.predict(movie)
     assert np.array_equal(anybody.predict(movie), (mean, deviation))  # from what it kept
     everyone = np.arange(model.network.users)  # 80 of them: all are asked
@@ -123,31 +127,31 @@ def test_an_unknown_user_is_the_mixture_of_the_known(model):
 def test_a_file_that_cannot_be_used_leaves_the_old_answer(model, tmp_path, text, message):
     out = write(tmp_path / "out.csv", "old")
     with pytest.raises(InputError, match=message):
-        using.predict_file(model, write(tmp_path / "pairs.csv", text), out)
+        predict_file(model, write(tmp_path / "pairs.csv", text), out)
     assert out.read_text(encoding="utf-8") == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "pairs.csv"]
 
 
 def test_a_file_is_not_written_over_itself(model, tmp_path):
     source = write(tmp_path / "pairs.csv", "userId,movieId\n1,2\n")
-    with pytest.raises(InputError, match="is the file that is read"):
-        using.predict_file(model, source, source)
+    with pytest.raises(InputError, match="is the input file"):
+        predict_file(model, source, source)
     with pytest.raises(InputError, match="is not a file"):
-        using.predict_file(model, tmp_path / "none.csv", tmp_path / "out.csv")
+        predict_file(model, tmp_path / "none.csv", tmp_path / "out.csv")
 
 
 def test_ids_may_be_text(named, tmp_path):
     source = write(tmp_path / "pairs.csv", "userId,movieId\nann,7\nann, 007 \nann,07\neve,dune\n")
-    assert using.predict_file(named, source, tmp_path / "out.csv") == (4, 1, 1)
+    assert predict_file(named, source, tmp_path / "out.csv") == (4, 1, 1)
     known = pl.read_csv(tmp_path / "out.csv").select("known_user", "known_movie").rows()
     assert known == [(True, True), (True, True), (True, False), (False, True)]
-    assert using.explain(named, "ann", "007").known_movie
+    assert explain(named, "ann", "007").known_movie
 
 
 def test_what_is_recommended(model):
     train = storage.read_side("train")
     user = model.users["user_id"][10]
-    table, known = using.recommend(model, user, train, top=100)
+    table, known = recommend(model, user, train, top=100)
     assert known
     seen = set(train.movie[train.user == 10].tolist())
     expected = [movie for movie in range(model.network.unknown) if movie not in seen]
@@ -161,22 +165,22 @@ def test_what_is_recommended(model):
 
 def test_recommendations_of_a_genre_and_for_anybody(model):
     train, name = storage.read_side("train"), model.genres["name"][2]
-    table, _ = using.recommend(model, "1", train, genre=name.upper(), top=3)
+    table, _ = recommend(model, "1", train, genre=name.upper(), top=3)
     assert table.height == 3
     assert all(name in genres.split("|") for genres in table["genres"])
-    table, known = using.recommend(model, NOBODY, train, top=1000)
+    table, known = recommend(model, NOBODY, train, top=1000)
     assert not known
     assert table.height == model.network.unknown
     assert table["prediction"].is_sorted(descending=True)
     with pytest.raises(InputError, match=r"genre 'Actoin' is not known .did you mean 'Action'"):
-        using.recommend(model, 1, train, genre="Actoin")
+        recommend(model, 1, train, genre="Actoin")
     with pytest.raises(InputError, match="user id 'x': the model's user ids are whole numbers"):
-        using.recommend(model, "x", train)
+        recommend(model, "x", train)
 
 
 def test_neighbours_of_a_genre(model):
     names = model.genres["name"].to_list()
-    found = using.neighbours(model, names[1].lower(), top=2)
+    found = neighbours(model, names[1].lower(), top=2)
     assert found.name == names[1]
     assert found.table.height == 2
     assert names[1] not in found.table["genre"]
@@ -196,7 +200,7 @@ def test_neighbours_of_a_genre(model):
 
 
 def test_neighbours_of_a_movie(model):
-    found = using.neighbours(model, "7", top=1000)
+    found = neighbours(model, "7", top=1000)
     index = model.movies.filter(pl.col("movie_id") == 7)["movie"].item()
     assert found.name == model.movies["title"][index]
     assert found.repeatable is None
@@ -220,22 +224,22 @@ def test_neighbours_of_a_movie(model):
     expected = np.corrcoef(answers)[0, 1]
     assert found.table["similarity"][0] == pytest.approx(expected, abs=1e-4)
     with pytest.raises(InputError, match=r"'Dramma' is neither a genre .*did you mean 'Drama'"):
-        using.neighbours(model, "Dramma")
+        neighbours(model, "Dramma")
     with pytest.raises(InputError, match="is neither a genre nor the id"):
-        using.neighbours(model, NOTHING)
+        neighbours(model, NOTHING)
 
 
 def test_parts_add_up_to_the_prediction(model):
     several = model.movies.filter(pl.col("genres").list.len() == 3)
     movie = several["movie_id"][0]
-    found = using.explain(model, 5, movie)
+    found = explain(model, 5, movie)
     names = [model.genres["name"][k] for k in several["genres"][0]]
     genres = [f"genre {name}" for name in names]
     assert found.parts["part"].to_list()[:6] == ["mean", "user", *genres, "movie"]
     assert found.parts["stars"].sum() == pytest.approx(found.prediction, abs=1e-5)
     pair = pl.Series([5]), pl.Series([movie])
     assert found.prediction == pytest.approx(
-        using.predict_pairs(model, *pair)["prediction"].item(), abs=1e-5
+        predict_pairs(model, *pair)["prediction"].item(), abs=1e-5
     )
     # Each genre's part by hand: its mean gain over the six orders.
     user = model.users.filter(pl.col("user_id") == 5)["user"].item()
@@ -257,7 +261,7 @@ def test_parts_add_up_to_the_prediction(model):
 
 
 def test_unknown_ids_have_no_part(model):
-    found = using.explain(model, NOBODY, NOTHING)
+    found = explain(model, NOBODY, NOTHING)
     assert not found.known_user
     assert not found.known_movie
     parts = dict(found.parts.iter_rows())
@@ -266,34 +270,34 @@ def test_unknown_ids_have_no_part(model):
 
 
 def test_orders_of_genres():
-    assert using._orders(0).shape == (1, 0)
-    assert sorted(map(tuple, using._orders(3).tolist())) == sorted(permutations(range(3)))
-    many = using._orders(9)
-    assert many.shape == (using.ORDERS, 9)
+    assert _orders(0).shape == (1, 0)
+    assert sorted(map(tuple, _orders(3).tolist())) == sorted(permutations(range(3)))
+    many = _orders(9)
+    assert many.shape == (ORDERS, 9)
     assert (np.sort(many, axis=1) == np.arange(9)).all()
 
 
 def test_the_vector_of_a_new_movie_is_that_of_a_movie_of_these_genres(model):
     movie = model.movies.filter(pl.col("genres").list.len() == 2).row(0, named=True)
     names = [model.genres["name"][k] for k in movie["genres"]]
-    found = using.embed(model, names[::-1], replica=1)
+    found = embed(model, names[::-1], replica=1)
     mean, deviation = (part[:, 1] for part in model.network.genre_posterior())
     share = model.network.genre_share[movie["movie"]]
     assert found["value"].to_numpy() == pytest.approx((share @ mean).numpy(), abs=1e-6)
     spread = (share**2 @ deviation**2).sqrt().numpy()
     assert found["deviation"].to_numpy() == pytest.approx(spread, abs=1e-6)
-    with pytest.raises(InputError, match="replica 2 is not there; allowed: 0 to 1"):
-        using.embed(model, names, replica=2)
-    with pytest.raises(InputError, match="no genre is named"):
-        using.embed(model, [])
+    with pytest.raises(InputError, match="replica 2 does not exist; allowed: 0 to 1"):
+        embed(model, names, replica=2)
+    with pytest.raises(InputError, match="no genre is given"):
+        embed(model, [])
 
 
 def test_a_model_without_genres(tmp_path, monkeypatch):
     monkeypatch.chdir(train_project(tmp_path, genres=False))
     model = open_model()
     with pytest.raises(InputError, match="trained without genres"):
-        using.embed(model, ["Drama"])
-    found = using.explain(model, 1, 1)
+        embed(model, ["Drama"])
+    found = explain(model, 1, 1)
     assert not any(part.startswith("genre") for part in found.parts["part"])
     assert found.parts["stars"].sum() == pytest.approx(found.prediction, abs=1e-5)
-    assert using.neighbours(model, 1, top=3).table.height == 3
+    assert neighbours(model, 1, top=3).table.height == 3

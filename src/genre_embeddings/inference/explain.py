@@ -1,0 +1,110 @@
+"""Explanations: a prediction as a sum of parts for the user, each genre and the movie."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import torch
+
+from genre_embeddings.inference.predict import AVERAGED, AnyUser
+from genre_embeddings.inference.trained import (
+    Trained,
+    predict_indices,
+    predict_unclipped,
+    spaced_users,
+)
+
+ORDERS = 120
+"""Maximum number of orders of a movie's genres: all orders for up to five genres."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One prediction as a sum of parts.
+
+    Attributes:
+        parts: part (mean, user, each genre, movie, scale) and stars; the stars add up to the
+            prediction.
+        prediction: predicted rating, in stars.
+        deviation: standard deviation of the rating, in stars.
+        known_user: whether the model knows the user.
+        known_movie: whether the model knows the movie.
+    """
+
+    parts: pl.DataFrame
+    prediction: float
+    deviation: float
+    known_user: bool
+    known_movie: bool
+
+
+def explain(model: Trained, user_id: int | str, movie_id: int | str) -> Explanation:
+    """One prediction as a sum of parts.
+
+    Let r(v, m, S) be the prediction for user v and movie m if its genres were S:
+
+        mean   mean over users v of r(v, unknown, none)
+        user   r(u, unknown, none) - mean
+        genre  r(u, unknown, S + k) - r(u, unknown, S), averaged over the orders of the genres
+               (Shapley 1953): all orders for up to five genres, else 120 random ones
+        movie  r(u, m, genres of m) - r(u, unknown, genres of m)
+        scale  the change by clipping the sum to the scale of ratings
+
+    The part of an unknown user is zero, and the other parts are means over users.
+    """
+    network = model.network
+    user, movie = model.find_one("user", user_id), model.find_one("movie", movie_id)
+    anybody = spaced_users(network, AVERAGED)
+    users = anybody if user < 0 else np.array([user])
+    own = [] if movie < 0 else model.movies["genres"][movie].to_list()
+    if not network.settings.genres:
+        own = []
+    index = network.unknown if movie < 0 else movie
+
+    def rated(asked: np.ndarray, which: int, sets: np.ndarray) -> np.ndarray:
+        """Mean prediction over users for each set of genres, (sets,)."""
+        shown = torch.from_numpy(sets.astype(np.float32)).repeat_interleave(len(asked), 0)
+        everyone = np.tile(asked, len(sets))
+        answers = predict_unclipped(network, everyone, np.full(len(everyone), which), shown)
+        return answers.reshape(len(sets), -1).mean(1)
+
+    none = np.zeros((1, network.genre_share.shape[1]))
+    mean = rated(anybody, network.unknown, none)[0]
+    parts = {"mean": mean, "user": rated(users, network.unknown, none)[0] - mean}
+    orders = _orders(len(own))  # (orders, genres)
+    ranks = np.argsort(orders, axis=1)
+    steps = np.zeros((len(orders), len(own) + 1, none.size))
+    for size in range(1, len(own) + 1):
+        steps[:, size, own] = ranks < size
+    sets, back = np.unique(steps.reshape(-1, none.size), axis=0, return_inverse=True)
+    gains = np.diff(rated(users, network.unknown, sets)[back].reshape(len(orders), -1), axis=1)
+    shares = np.take_along_axis(gains, ranks, axis=1).mean(0)  # (genres,)
+    names = model.genres["name"].to_list()
+    parts |= {f"genre {names[k]}": share for k, share in zip(own, shares, strict=True)}
+    whole = none.copy()
+    whole[0, own] = 1
+    full = rated(users, index, whole)[0]
+    parts["movie"] = full - rated(users, network.unknown, whole)[0]
+
+    if user < 0:
+        prediction, deviation = AnyUser(network).predict(np.array([index]))[:, 0].tolist()
+    else:
+        prediction, deviation = predict_indices(network, users, np.array([index]))[:, 0].tolist()
+    if abs(prediction - full) > 1e-4:
+        parts["scale"] = prediction - full
+    table = pl.DataFrame({"part": list(parts), "stars": [float(v) for v in parts.values()]})
+    return Explanation(table, prediction, deviation, user >= 0, movie >= 0)
+
+
+def _orders(count: int) -> np.ndarray:
+    """All orders of `count` items, or ORDERS random ones if there are more, (orders, count)."""
+    if math.factorial(count) > ORDERS:
+        start = np.tile(np.arange(count), (ORDERS, 1))
+        return np.random.default_rng(0).permuted(start, axis=1)
+    orders = np.zeros((1, 0), dtype=np.int64)
+    for size in range(count):  # insert the new item at each place
+        orders = np.concatenate([np.insert(orders, at, size, axis=1) for at in range(size + 1)])
+    return orders

@@ -1,0 +1,115 @@
+"""Nearest neighbours of a genre or a movie.
+
+Letters: N users asked, G genres, R replicas.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import numpy as np
+import polars as pl
+import torch
+
+from genre_embeddings.errors import InputError
+from genre_embeddings.inference.trained import Trained, require_finite, spaced_users
+
+USERS_FOR_GENRES, USERS_FOR_MOVIES = 500, 100
+"""How many users' responses are correlated; fewer for movies, as there are many movies."""
+BLOCK = 4_096
+"""Movies that are compared at once."""
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The genres or movies most similar to a genre or a movie, most similar first.
+
+    Attributes:
+        name: the genre, or the movie's title.
+        table: genre, or movie_id, title and genres; similarity; and for genres its lowest and
+            highest value among the replicas.
+        repeatable: whether the replicas agree on a genre's neighbours; None if there is only one
+            replica, and for movies.
+    """
+
+    name: str
+    table: pl.DataFrame
+    repeatable: bool | None = None
+
+
+def neighbours(model: Trained, what: int | str, top: int = 10) -> Neighbours:
+    """The neighbours of a genre (given by name) or of a movie (given by id).
+
+    Similarity is the correlation, over users, of the model's responses, as in stage inspect: the
+    prediction for the genre or movie minus the prediction for the unknown movie without genres.
+    Movies without training ratings are left out: their predictions depend on their genres only.
+    """
+    names = {name.casefold(): name for name in model.genres["name"]}
+    if str(what).strip().casefold() in names and model.network.settings.genres:
+        return _genre_neighbours(model, model.genre(str(what)), top)
+    ids = model.parse("movie", pl.Series([str(what)]))
+    movie = -1 if ids.null_count() else int(model.find("movie", ids)[0])
+    if movie < 0:
+        close = get_close_matches(str(what).casefold(), names, n=1)
+        hint = f" (did you mean {names[close[0]]!r}?)" if close else ""
+        raise InputError(
+            f"{str(what)!r} is neither a genre nor the id of a known movie{hint}; "
+            f"genres: {', '.join(names.values())}; {model.allowed('movie')}."
+        )
+    return _movie_neighbours(model, movie, top)
+
+
+def _genre_neighbours(model: Trained, genre: int, top: int) -> Neighbours:
+    # Imported here: scipy.stats is slow to import, and the other commands do not need it.
+    from genre_embeddings.inspection.inspect import ask
+    from genre_embeddings.inspection.similarity import (
+        nearest_genres,
+        replica_similarities,
+        replica_stability,
+        response_similarity,
+    )
+
+    users = spaced_users(model.network, USERS_FOR_GENRES)
+    responses = require_finite(ask(model.network, users))  # (R, N, G)
+    similarity = response_similarity(responses)
+    replicas = replica_similarities(responses)
+    stability = replica_stability(replicas)
+    names = model.genres["name"].to_list()
+    found = nearest_genres(similarity, top)[genre]
+    spread = np.stack([replica.values[genre] for replica in replicas])  # (R, G)
+    table = pl.DataFrame(
+        {
+            "genre": [names[k] for k in found],
+            "similarity": similarity.values[genre, found],
+            "lowest": spread[:, found].min(0),
+            "highest": spread[:, found].max(0),
+        }
+    )
+    repeatable = None if stability.spearman is None else bool(stability.stable[genre])
+    return Neighbours(names[genre], table, repeatable)
+
+
+def _movie_neighbours(model: Trained, movie: int, top: int) -> Neighbours:
+    network = model.network
+    users = torch.from_numpy(spaced_users(network, USERS_FOR_MOVIES))
+    rated = network.movie_counts[:-1].numpy() > 0
+    rated[movie] = False
+    others = np.flatnonzero(rated)
+
+    def responses(movies: np.ndarray) -> np.ndarray:
+        asked = torch.from_numpy(np.append(movies, network.unknown))
+        rating = network.grid(users, asked).double().mean(0)  # (N, movies + 1)
+        found = require_finite(rating.numpy())
+        centred = found[:, :-1] - found[:, -1:]
+        return centred - centred.mean(0)
+
+    own = responses(np.array([movie]))[:, 0]
+    similarity = np.empty(len(others))
+    for start in range(0, len(others), BLOCK):
+        other = responses(others[start : start + BLOCK])
+        norm = np.linalg.norm(other, axis=0) * np.linalg.norm(own)
+        similarity[start : start + BLOCK] = own @ other / np.maximum(norm, 1e-12)
+    best = np.argsort(-similarity, kind="stable")[:top]
+    table = model.described(others[best]).with_columns(similarity=pl.Series(similarity[best]))
+    return Neighbours(model.movies["title"][movie], table)

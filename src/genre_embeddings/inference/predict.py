@@ -1,0 +1,238 @@
+"""Predictions by the data's own ids, for pairs or for a csv file.
+
+Unknown ids still get predictions, flagged as unknown: an unknown movie is the network's unknown
+movie, and an unknown user is an average over known ones (`AnyUser`).
+
+Letters: B rows, N users asked, R replicas.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import torch
+
+from genre_embeddings import storage
+from genre_embeddings.errors import InputError
+from genre_embeddings.inference.trained import (
+    Kind,
+    Trained,
+    predict_indices,
+    require_finite,
+    spaced_users,
+)
+from genre_embeddings.model.network import Network
+
+AVERAGED = 200
+"""How many known users are averaged to predict for an unknown user."""
+POSTERIOR_USERS = 20
+"""How many of these users get posterior samples."""
+ROWS = 100_000
+"""Rows of a file that are predicted at once."""
+BLOCK = 4_096
+"""Movies that are predicted at once for all averaged users."""
+ADDED = ("prediction", "deviation", "known_user", "known_movie")
+"""Columns that a prediction adds."""
+
+_LATEST = 32_503_680_000  # seconds: the year 3000; larger numbers are likely milliseconds
+_ROW = "(row)"
+_COLUMNS = {"user": ("userId", "user_id"), "movie": ("movieId", "movie_id")}
+
+
+class Counts(NamedTuple):
+    """How many rows were predicted, and how many of them had an unknown user or movie."""
+
+    rows: int
+    unknown_users: int
+    unknown_movies: int
+
+
+class AnyUser:
+    """Predictions for an unknown user; each movie is predicted once.
+
+    An unknown user may be anybody, so the prediction is the mixture of those for evenly spaced
+    known users:
+
+        mean = mean over users of mean_u,  deviation^2 = mean of deviation_u^2 + variance of mean_u.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.users = spaced_users(network, AVERAGED)  # (N,)
+        self.known = np.full((2, network.unknown + 1), np.nan, dtype=np.float32)
+
+    def predict(self, movies: np.ndarray) -> np.ndarray:
+        """Predictions and deviations for dense movie indices, (2, B) float32."""
+        missing = np.unique(movies)
+        missing = missing[np.isnan(self.known[0, missing])]
+        for start in range(0, len(missing), BLOCK):
+            block = missing[start : start + BLOCK]
+            rated = self.network.grid(*map(torch.from_numpy, (self.users, block)))  # (R, N, B)
+            each = require_finite(rated.double().numpy())
+            mean, replicas = each.mean(0).clip(*self.network.limits), each.var(0)  # (N, B)
+            # The posterior is a small part of the deviation, so fewer users are enough for it.
+            some = slice(None, None, math.ceil(len(self.users) / POSTERIOR_USERS))
+            drawn = self.users[some]
+            asked = np.tile(drawn, len(block)), np.repeat(block, len(drawn))
+            deviation = predict_indices(self.network, *asked, draws=1)[1].reshape(len(block), -1)
+            rest = np.square(deviation, dtype=np.float64).mean(1) - replicas[some].mean(0)
+            variance = np.maximum(rest, 0) + replicas.mean(0) + mean.var(0)
+            self.known[:, block] = mean.mean(0), np.sqrt(variance)
+        return self.known[:, movies]
+
+
+def predict_pairs(
+    model: Trained,
+    user_ids: pl.Series,
+    movie_ids: pl.Series,
+    times: np.ndarray | None = None,
+    any_user: AnyUser | None = None,
+) -> pl.DataFrame:
+    """Predictions for pairs of ids; unknown ids get predictions too, and are flagged.
+
+    Args:
+        model: the trained model.
+        user_ids: (n,), with the type of the data's ids.
+        movie_ids: (n,), likewise.
+        times: seconds since 1970, (n,), or None if unknown.
+        any_user: predictions for unknown users so far, to reuse them.
+
+    Returns:
+        prediction and deviation (stars, Float32), known_user and known_movie (Boolean), (n,) rows.
+    """
+    user, movie = model.find("user", user_ids), model.find("movie", movie_ids)
+    known_user, known_movie = user >= 0, movie >= 0
+    movie = np.where(known_movie, movie, model.network.unknown)
+    answers = np.empty((2, len(user)), dtype=np.float32)
+    if known_user.any():
+        answers[:, known_user] = predict_indices(
+            model.network,
+            user[known_user],
+            movie[known_user],
+            None if times is None else times[known_user],
+        )
+    if not known_user.all():
+        any_user = any_user or AnyUser(model.network)
+        answers[:, ~known_user] = any_user.predict(movie[~known_user])
+    return pl.DataFrame(dict(zip(ADDED, (*answers, known_user, known_movie), strict=True)))
+
+
+def predict_file(model: Trained, source: Path, out: Path, rows: int = ROWS) -> Counts:
+    """Predict each row of a csv file; write its columns and four more to another csv file.
+
+    The file is processed in parts, so it may be larger than memory.
+
+    Args:
+        model: the trained model.
+        source: a csv file with a header: userId or user_id, movieId or movie_id, and optionally
+            timestamp (seconds since 1970); other columns are copied.
+        out: the csv file to write, with the rows in the same order, without blank ones.
+        rows: number of rows in a part.
+
+    Raises:
+        InputError: the file or a column is missing, or a row has an invalid value.
+    """
+    columns = _prediction_columns(source)
+    if out.exists() and out.samefile(source):
+        raise InputError(f"--out {out} is the input file: choose another.")
+    any_user, counts = AnyUser(model.network), Counts(0, 0, 0)
+    scan = pl.scan_csv(source, infer_schema=False).with_row_index(_ROW, offset=2)
+    filled = scan.filter(~pl.all_horizontal(pl.exclude(_ROW).is_null()))
+    with storage.replacing(out) as temporary, temporary.open("wb") as written:
+        try:
+            for chunk in filled.collect_batches(chunk_size=rows, maintain_order=True):
+                if chunk.is_empty():
+                    continue
+                found = _predict_chunk(model, chunk, columns, source, any_user)
+                whole = pl.concat([chunk.drop(_ROW), found], how="horizontal")
+                whole.write_csv(written, include_header=counts.rows == 0, float_precision=4)
+                counts = Counts(
+                    counts.rows + chunk.height,
+                    counts.unknown_users + int((~found["known_user"]).sum()),
+                    counts.unknown_movies + int((~found["known_movie"]).sum()),
+                )
+        except pl.exceptions.PolarsError as error:
+            raise _unreadable(source, error) from None
+        if counts.rows == 0:
+            raise InputError(f"{source} has no rows below its header.")
+    return counts
+
+
+def _unreadable(source: Path, error: Exception) -> InputError:
+    """The error for a file that is not valid csv."""
+    reason = str(error).partition("\n")[0]
+    return InputError(
+        f"{source} cannot be read as a csv file ({reason}): it must be UTF-8 text, with "
+        "column names in row 1 and fields separated by commas."
+    )
+
+
+def _prediction_columns(source: Path) -> dict[str, str | None]:
+    """The names in this file of the columns user, movie and, if there is one, timestamp."""
+    if not source.is_file():
+        raise InputError(f"{source} is not a file: give a csv file with user and movie ids.")
+    try:
+        # The header is read as a row, because polars renames duplicate columns.
+        first = pl.scan_csv(source, has_header=False, infer_schema=False, n_rows=1).collect()
+    except pl.exceptions.PolarsError as error:
+        raise _unreadable(source, error) from None
+    present = [name or "" for name in first.row(0)]
+    columns: dict[str, str | None] = {"timestamp": None}
+    if "timestamp" in present:
+        columns["timestamp"] = "timestamp"
+    for kind, names in _COLUMNS.items():
+        chosen = [name for name in names if name in present]
+        if len(chosen) != 1:
+            what = "both " + " and ".join(names) if chosen else f"no {' or '.join(names)}"
+            header = ",".join(present)[:80]
+            raise InputError(
+                f"{source}, row 1: the header {header!r} has {what}; it needs the columns userId "
+                "and movieId (or user_id and movie_id), each once, and optionally timestamp, "
+                "separated by commas."
+            )
+        columns[kind] = chosen[0]
+    twice = next((name for at, name in enumerate(present) if name in present[:at]), None)
+    if twice is not None:
+        raise InputError(
+            f"{source}, row 1: the header has a column {twice!r} twice: rename or remove one."
+        )
+    taken = [name for name in (*ADDED, _ROW) if name in present]
+    if taken:
+        raise InputError(
+            f"{source}, row 1: the file has a column {taken[0]!r} already, which the prediction "
+            "adds: rename or remove it."
+        )
+    return columns
+
+
+def _predict_chunk(
+    model: Trained,
+    chunk: pl.DataFrame,
+    columns: dict[str, str | None],
+    source: Path,
+    any_user: AnyUser,
+) -> pl.DataFrame:
+    """Predictions for the rows of one part, whose values are checked first."""
+
+    def refuse(bad: pl.Series, name: str | None, allowed: str) -> None:
+        if bad.any():
+            row, value = chunk.filter(bad).select(_ROW, str(name)).row(0)
+            shown = "empty" if value is None else repr(value)
+            raise InputError(f"{source}, row {row}: {name} is {shown}; {allowed}.")
+
+    kinds: tuple[Kind, Kind] = ("user", "movie")
+    ids = {}
+    for kind in kinds:
+        ids[kind] = model.parse(kind, chunk[str(columns[kind])])
+        refuse(ids[kind].is_null(), columns[kind], model.allowed(kind))
+    times = None
+    if columns["timestamp"] is not None:
+        seconds = chunk["timestamp"].str.strip_chars().cast(pl.Int64, strict=False)
+        bad = ~seconds.is_between(0, _LATEST).fill_null(value=False)
+        refuse(bad, "timestamp", f"allowed: whole seconds since 1970, 0 to {_LATEST}")
+        times = seconds.to_numpy()
+    return predict_pairs(model, ids["user"], ids["movie"], times, any_user)

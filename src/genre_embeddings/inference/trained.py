@@ -1,0 +1,158 @@
+"""A trained model with the tables that translate between the data's ids and its indices.
+
+Letters: B rows, G genres.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+import torch
+
+from genre_embeddings import storage
+from genre_embeddings.errors import InputError
+from genre_embeddings.model.network import Network
+from genre_embeddings.model.predict import POSTERIOR_DRAWS, predict
+from genre_embeddings.model.serialization import load_whole
+
+BATCH = 16_384
+"""Rows in one pass through the network."""
+
+Kind = Literal["user", "movie"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network, with the ids and names of its users, movies and genres."""
+
+    network: Network
+    users: pl.DataFrame
+    movies: pl.DataFrame
+    genres: pl.DataFrame
+
+    def find(self, kind: Kind, ids: pl.Series) -> np.ndarray:
+        """Dense indices of ids, (n,) int64; -1 for ids that the model does not know."""
+        table = self.users if kind == "user" else self.movies
+        found = ids.alias(f"{kind}_id").to_frame().join(
+            table.select(f"{kind}_id", kind), on=f"{kind}_id", how="left", maintain_order="left"
+        )  # fmt: skip
+        return found[kind].cast(pl.Int64).fill_null(-1).to_numpy()
+
+    def parse(self, kind: Kind, text: pl.Series) -> pl.Series:
+        """Ids from text, with the type of the data's ids; null where the text cannot be an id."""
+        dtype = (self.users if kind == "user" else self.movies).schema[f"{kind}_id"]
+        trimmed = text.cast(pl.String).str.strip_chars()
+        if dtype == pl.String:
+            return trimmed.to_frame("id").select(pl.col("id").replace("", None)).to_series()
+        return trimmed.cast(dtype, strict=False)
+
+    def find_one(self, kind: Kind, value: int | str) -> int:
+        """The dense index of one id; -1 if the model does not know it."""
+        ids = self.parse(kind, pl.Series([str(value)]))
+        if ids.null_count():
+            raise InputError(f"{kind} id {str(value)!r}: {self.allowed(kind)}.")
+        return int(self.find(kind, ids)[0])
+
+    def genre(self, name: str) -> int:
+        """The index of a genre by its name; upper and lower case are the same."""
+        self.require_genres()
+        names = self.genres["name"].to_list()
+        folded = [known.casefold() for known in names]
+        wanted = name.strip().casefold()
+        if wanted in folded:
+            return names.index(name) if name in names else folded.index(wanted)
+        close = get_close_matches(wanted, folded, n=1)
+        hint = f" (did you mean {names[folded.index(close[0])]!r}?)" if close else ""
+        raise InputError(f"genre {name.strip()!r} is not known{hint}; allowed: {', '.join(names)}.")
+
+    def require_genres(self) -> None:
+        """Raise an error if the model was trained without genres."""
+        if not self.network.settings.genres:
+            raise InputError(
+                "The model was trained without genres (model.genres is false, or the data have "
+                "none): set model.genres to true in params.yaml and run `dvc repro`."
+            )
+
+    def require_replica(self, replica: int) -> None:
+        """Raise an error if the model has no replica of this number."""
+        if not 0 <= replica < self.network.replicas:
+            raise InputError(
+                f"replica {replica} does not exist; allowed: 0 to {self.network.replicas - 1} "
+                "(train.replicas of the model)."
+            )
+
+    def described(self, movies: np.ndarray) -> pl.DataFrame:
+        """movie_id, title and genres (joined by pipes) of movies, in the order of the indices."""
+        rows = self.movies[movies.tolist()]
+        names = self.genres["name"].to_list()
+        joined = ["|".join(names[k] for k in listed) for listed in rows["genres"].to_list()]
+        return rows.select("movie_id", "title", genres=pl.Series(joined, dtype=pl.String))
+
+    def allowed(self, kind: Kind) -> str:
+        """What the model's ids look like, for error messages."""
+        table = self.users if kind == "user" else self.movies
+        ids = table[f"{kind}_id"]
+        what = "text" if ids.dtype == pl.String else "whole numbers"
+        return f"the model's {kind} ids are {what}, such as {', '.join(map(str, ids.head(3)))}"
+
+
+def open_model(folder: Path = storage.MODEL) -> Trained:
+    """Load the trained model of a folder, with its tables.
+
+    Raises:
+        InputError: a file is missing, cut short, from another version or inconsistent.
+    """
+    network, tables = load_whole(folder)
+    return Trained(network, *tables)
+
+
+def require_finite(values: np.ndarray) -> np.ndarray:
+    """The values, if all are finite; extreme weights can lead to infinity or NaN."""
+    if not np.isfinite(values).all():
+        raise InputError(
+            "The model's weights are so large that a result is infinite or not a number: run "
+            "`dvc checkout`, or train the model again with `dvc repro train`."
+        )
+    return values
+
+
+def predict_indices(
+    network: Network,
+    users: np.ndarray,
+    movies: np.ndarray,
+    times: np.ndarray | None = None,
+    draws: int = POSTERIOR_DRAWS,
+) -> np.ndarray:
+    """Predictions and their standard deviations for dense indices, (2, B) float32."""
+    return require_finite(np.stack(predict(network, users, movies, times, draws=draws)))
+
+
+@torch.no_grad()
+def predict_unclipped(
+    network: Network, users: np.ndarray, movies: np.ndarray, genres: torch.Tensor | None = None
+) -> np.ndarray:
+    """Mean over replicas, not clipped to the scale, (B,).
+
+    Args:
+        network: the trained network.
+        users: dense indices, (B,).
+        movies: dense indices, (B,).
+        genres: (B, G) genres to use instead of the movies' own, 0 or 1.
+    """
+    rated = []
+    for part in torch.arange(len(users)).split(BATCH):
+        rows = part.numpy()
+        user, movie = torch.from_numpy(users[rows]), torch.from_numpy(movies[rows])
+        shown = None if genres is None else genres[part]
+        rated.append(network(user, movie, genres=shown).rating.double().mean(0))
+    return require_finite(torch.cat(rated).numpy()) if rated else np.empty(0)
+
+
+def spaced_users(network: Network, most: int) -> np.ndarray:
+    """Evenly spaced users of the model, at most `most`, (N,) int64."""
+    return np.unique(np.linspace(0, network.users - 1, min(most, network.users)).astype(np.int64))
