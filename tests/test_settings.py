@@ -3,10 +3,11 @@
 import re
 
 import pytest
+from dvc.utils.serialize import loads_yaml
 from pydantic import BaseModel
 
 from genre_embeddings.errors import InputError
-from genre_embeddings.settings import Settings, load_settings, parse_settings
+from genre_embeddings.settings import Settings, load_settings, load_yaml, parse_settings
 from tests.conftest import ROOT, changed
 
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -84,11 +85,40 @@ def test_numbers_are_read_as_dvc_reads_them():
     assert parse_settings(replaced("lr", "1e-3")).train.lr == 0.001
 
 
+WORDS = """
+1e-3 -1E5 +.5 1. 1_000 -7 010 0o17 0x1f 0b11 1:30 0.1.2 .inf -.Inf .5e+3 e5 . + 08 1e 0o9
+on off yes no y true False TRUE tRue ~ null Null '' 'a' planted 32-true [1,2e1]
+"""
+
+
+@pytest.mark.parametrize("text", WORDS.split())
+def test_values_are_read_as_dvc_reads_them(text):
+    found, dvc = load_yaml(f"key: {text}"), loads_yaml(f"key: {text}")
+    assert repr(found) == repr(dvc)
+
+
+def test_a_merged_mapping_may_be_overridden_and_merged_again():
+    text = "x: &x {k: 1}\na: {b: &b {<<: *x, k: 2}}\nc: {<<: *b, k: 3}\nd: {<<: *b}\n"
+    found = load_yaml(text)
+    assert found == {"x": {"k": 1}, "a": {"b": {"k": 2}}, "c": {"k": 3}, "d": {"k": 2}}
+
+
+@pytest.mark.parametrize("word", ["on", "off", "yes", "no"])
+def test_a_word_of_yaml_1_1_is_no_truth_value(word):
+    message = f"model.cross is '{word}'; allowed: true or false"
+    with pytest.raises(InputError, match=message):
+        parse_settings(replaced("cross", word))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("seed: [", "not valid YAML"),
-        ("seed: 1\nseed: 2\n", "not valid YAML"),
+        ("seed: 1\nseed: 2\n", "not valid YAML: the key 'seed' stands twice\n.*line 2"),
+        ("data: {path: a, path: b}", "the key 'path' stands twice"),
+        ("seed: !!python/name:os.system", "not valid YAML"),
+        (f"seed: {'9' * 5000}", "not valid YAML"),
+        ("[" * 5000, "not valid YAML"),
         ("", "must hold the sections"),
         ("- 1\n", "must hold the sections"),
     ],

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -20,8 +21,6 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import ErrorDetails
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from genre_embeddings.errors import InputError
 
@@ -246,11 +245,7 @@ def load_settings(path: Path | str = "params.yaml") -> Settings:
 
 def parse_settings(text: str, name: str = "params.yaml") -> Settings:
     """Settings from YAML text; `name` stands for the file in error messages."""
-    try:
-        # YAML 1.2, as DVC reads it: 1e-3 is a number, and a key that stands twice is an error.
-        content = YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, RecursionError) as error:
-        raise InputError(f"{name} is not valid YAML: {error}") from None
+    content = load_yaml(text, name)
     if not isinstance(content, dict):
         raise InputError(f"{name} must hold the sections {', '.join(Settings.model_fields)}.")
     try:
@@ -261,6 +256,61 @@ def parse_settings(text: str, name: str = "params.yaml") -> Settings:
             f"{name} holds settings that cannot be used:\n{findings}\n"
             f"Change them in {name}, or with `dvc exp run -S section.key=value`."
         ) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads plain scalars by YAML 1.2, as DVC does, and refuses a key that stands twice.
+
+    PyYAML follows YAML 1.1: it reads `1e-3` as text, `off` as false, `010` as 8, `1:30` as 90.
+    """
+
+    yaml_implicit_resolvers: dict[str, list[Any]] = {}  # noqa: RUF012
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    problem = f"the key {key.value!r} stands twice"
+                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+                seen.add((key.tag, key.value))
+        return node
+
+
+def _whole_number(loader: _Loader, node: yaml.ScalarNode) -> int:
+    text = loader.construct_scalar(node)
+    return int(text, 0 if text.lstrip("+-")[1:2] in ("b", "o", "x") else 10)
+
+
+for _tag, _pattern, _starts in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(?:[0-9][0-9_]*|0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+)", "+-0123456789"),
+    (
+        "float",
+        r"[-+]?(?:(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF))"
+        r"|\.(?:nan|NaN|NAN)",
+        "+-.0123456789",
+    ),
+    ("merge", r"<<", "<"),
+):
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), _starts
+    )
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
+
+
+def load_yaml(text: str, name: str = "the text") -> Any:
+    """Content of YAML text, read as DVC reads it; `name` stands for the text in error messages.
+
+    Raises:
+        InputError: the text is not valid YAML, or a key stands twice in it.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise InputError(f"{name} is not valid YAML: {error}") from None
 
 
 _ALLOWED = {
