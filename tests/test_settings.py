@@ -1,4 +1,4 @@
-"""params.yaml: every key documented, every bad value named with what is allowed."""
+"""params.yaml: every key described as in the code, every bad value named with what is allowed."""
 
 import re
 
@@ -19,20 +19,28 @@ def replaced(key: str, value: str) -> str:
     return text
 
 
-def test_every_key_has_a_comment_that_says_what_it_means():
-    for line in TEXT.splitlines():
-        if re.match(r"^\s*\w+: \S", line):
-            assert re.search(r" # .{10,}", line), line
-
-
-def test_file_and_classes_hold_the_same_keys_in_the_same_order():
-    keys = re.findall(r"^(\w+):", TEXT, flags=re.M)
-    assert keys == list(Settings.model_fields)
-    for section, field in Settings.model_fields.items():
+def described():
+    """Lines that params.yaml must hold in this order, as the classes describe them."""
+    lines = []
+    for name, field in Settings.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            block = re.search(rf"^{section}:\n((?:  .*\n?)+)", TEXT, flags=re.M)
-            found = re.findall(r"^  (\w+):", block.group(1), flags=re.M)
-            assert found == list(field.annotation.model_fields)
+            section = field.annotation
+            lines += [f"# {section.__doc__.removesuffix('.')}", f"{name}:"]
+            lines += [line("  ", key, one) for key, one in section.model_fields.items()]
+        else:
+            lines.append(line("", name, field))
+    return lines
+
+
+def line(indent, key, field):
+    assert field.description, key
+    return f"{indent}{key}: VALUE # {' '.join(field.description.split())}"
+
+
+def test_file_and_classes_hold_the_same_keys_and_descriptions_in_the_same_order():
+    found = re.sub(r"^( *\w+): .*? # ", r"\1: VALUE # ", TEXT, flags=re.M)
+    _, *found = re.split(r"\n\n", found)  # without the introduction
+    assert [line for block in found for line in block.splitlines()] == described()
 
 
 def test_settings_are_frozen():
@@ -73,7 +81,9 @@ def test_a_bad_value_is_named_with_what_is_allowed(key, value, message):
 
 
 def test_all_findings_come_in_one_message():
-    text = TEXT.replace("  dim:", "  dims:").replace("seed: 0 # split", "seed: -1 # split")
+    text = TEXT.replace("  dim:", "  dims:").replace(
+        "seed: 0 # Seed of all", "seed: -1 # Seed of all"
+    )
     with pytest.raises(InputError) as caught:
         parse_settings(text)
     assert "model.dims is not a setting; did you mean model.dim?" in str(caught.value)
