@@ -3,8 +3,11 @@
 import ast
 import re
 import subprocess
+import sys
 import tomllib
+from fnmatch import fnmatch
 
+from genre_embeddings import cli
 from tests.conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -50,3 +53,34 @@ def test_make_installs_the_extras_for_tests_only():
     assert steps.index("p['dependencies']") < steps.index("p['optional-dependencies']")
     assert steps.count("-c constraints.txt") == 2
     assert steps.index("touch none/.ready") < steps.index("touch none/.ready-test")
+
+
+def test_every_package_and_file_of_the_library_is_installed():
+    """By the rules of pyproject.toml; a wheel that is built needs setuptools, thus the network."""
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    patterns = setuptools["setuptools"]["package-data"]["*"]
+    library = ROOT / "src/genre_embeddings"
+    files = [path for path in library.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    assert {path.name for path in files} >= {"card.md.jinja", "py.typed"}
+    for path in files:
+        assert (path.parent / "__init__.py").is_file()
+        assert path.suffix == ".py" or any(fnmatch(path.name, one) for one in patterns), path
+
+
+def test_the_version_stands_once(tmp_path, monkeypatch):
+    """The command of a checkout tells its own, and an installed one that of its metadata."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "genres", "--version"],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == f"genres {PROJECT['version']}\n"
+    about = tmp_path / "genre_embeddings-9.8.7.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Name: genre-embeddings\nVersion: 9.8.7\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(cli, "__file__", str(tmp_path / "lib/genre_embeddings/cli.py"))
+    assert cli.version() == "9.8.7"
+
+
+def test_the_installed_command_is_there():
+    assert PROJECT["scripts"] == {"genres": f"{cli.__name__}:{cli.main.__name__}"}
