@@ -84,3 +84,10 @@ def test_the_version_stands_once(tmp_path, monkeypatch):
 
 def test_the_installed_command_is_there():
     assert PROJECT["scripts"] == {"genres": f"{cli.__name__}:{cli.main.__name__}"}
+
+
+def test_uv_installs_the_same_torch_and_not_the_project():
+    uv = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["uv"]
+    assert uv["package"] is False
+    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert set(uv["constraint-dependencies"]) <= set(pins)
