@@ -1,6 +1,7 @@
 """What is installed: few dependencies, each for a reason, and extras only for who asks."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -91,3 +92,10 @@ def test_uv_installs_the_same_torch_and_not_the_project():
     assert uv["package"] is False
     pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     assert set(uv["constraint-dependencies"]) <= set(pins)
+
+
+def test_the_container_has_the_oldest_python_and_sets_up_the_environment():
+    container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text(encoding="utf-8"))
+    assert PROJECT["requires-python"] == f">={container['image'].rpartition(':')[2]}"
+    target = container["postCreateCommand"].removeprefix("make ")
+    assert f"\n{target}: " in (ROOT / "Makefile").read_text(encoding="utf-8")
