@@ -391,7 +391,7 @@ def load_yaml(text: str, name: str = "the text") -> Any:
         InputError: the text is not valid YAML, or a key stands twice in it.
     """
     try:
-        return yaml.load(text, _Loader)
+        return _Loader(text).get_single_data()
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise InputError(f"{name} is not valid YAML: {error}") from None
 

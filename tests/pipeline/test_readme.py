@@ -25,8 +25,8 @@ def test_the_tree_names_all_that_lies_at_the_top():
     named = {line.split()[0].rstrip("/") for line in block.strip().splitlines()}
     top = {path.split("/")[0] for path in tracked()}
     quiet = {
-        ".ci", ".dvc", ".dvcignore", ".gitignore", ".github", "CHANGELOG.md", "LICENSE", "Makefile",
-        "README.md", "constraints.txt", "pyproject.toml",
+        ".ci", ".devcontainer", ".dvc", ".dvcignore", ".gitignore", ".github", "CHANGELOG.md",
+        "LICENSE", "Makefile", "README.md", "constraints.txt", "pyproject.toml",
     }  # fmt: skip
     assert named == top - quiet
 
