@@ -18,29 +18,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 def run(main: Callable[[], None]) -> None:
     """Run a stage; what a user can mend ends in one message and exit status 1, no traceback."""
-    from genre_embeddings.errors import InputError
+    from genre_embeddings.errors import messages
 
     if "DVC_ROOT" in os.environ:
         threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
     # Ended from outside it fails, and takes its temporary files away on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        main()
+        with messages():
+            main()
     except ModuleNotFoundError as error:
         sys.exit(
             f"error: {sys.executable} has no module {error.name!r}. DVC takes the python that is "
             "first on PATH: activate the environment with `source .venv/bin/activate`, or set it "
             "up with `make install`."
         )
-    except InputError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
-    except OSError as error:
-        if error.filename is None and error.errno is None:
-            raise
-        where = error.filename or "a file"
-        sys.exit(f"error: {where}: {error.strerror}. Nothing was replaced; mend it and run again.")
 
 
 def _end_with(parent: int) -> None:

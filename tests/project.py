@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dvc.utils.serialize import modify_yaml
 from filelock import FileLock
-from ruamel.yaml import YAML
+
+from genre_embeddings.settings import load_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("check", "prepare", "split", "train", "evaluate", "inspect", "publish")
@@ -36,7 +38,7 @@ MOST_SECONDS = 300
 
 def read_yaml(path: Path) -> Any:
     """Content of a YAML file."""
-    return YAML(typ="safe", pure=True).load(path)
+    return load_yaml(path.read_text(encoding="utf-8"), str(path))
 
 
 @dataclass(frozen=True)
@@ -82,11 +84,9 @@ class Project:
 
     def change(self, changes: dict[str, dict[str, Any]]) -> None:
         """Change settings in params.yaml, by section and key."""
-        yaml, path = YAML(), self.folder / "params.yaml"
-        content = yaml.load(path)
-        for section, values in changes.items():
-            content[section].update(values)
-        yaml.dump(content, path)
+        with modify_yaml(self.folder / "params.yaml") as content:  # keeps the comments
+            for section, values in changes.items():
+                content[section].update(values)
 
     def copy(self, folder: Path) -> "Project":
         """The project as it stands, its outputs and its DVC cache included."""

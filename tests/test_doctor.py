@@ -257,9 +257,7 @@ def test_environment(project, tmp_path, monkeypatch):
         make_wheel(tmp_path, version)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", tmp_path.as_uri())
-    (project.folder / "pyproject.toml").write_text(
-        '[project]\ndependencies = ["tiny>=1"]\noptional-dependencies.dev = []\n'
-    )
+    (project.folder / "pyproject.toml").write_text('[project]\ndependencies = ["tiny>=1"]\n')
     (project.folder / "constraints.txt").write_text("tiny==1.0\n")
     (lacking,) = doctor.environment()
     assert lacking.broken

@@ -1,12 +1,13 @@
-"""params.yaml: every key documented, every bad value named with what is allowed."""
+"""params.yaml: every key described as in the code, every bad value named with what is allowed."""
 
 import re
 
 import pytest
+from dvc.utils.serialize import loads_yaml
 from pydantic import BaseModel
 
 from genre_embeddings.errors import InputError
-from genre_embeddings.settings import Settings, load_settings, parse_settings
+from genre_embeddings.settings import Settings, load_settings, load_yaml, parse_settings
 from tests.conftest import ROOT, changed
 
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -18,20 +19,28 @@ def replaced(key: str, value: str) -> str:
     return text
 
 
-def test_every_key_has_a_comment_that_says_what_it_means():
-    for line in TEXT.splitlines():
-        if re.match(r"^\s*\w+: \S", line):
-            assert re.search(r" # .{10,}", line), line
-
-
-def test_file_and_classes_hold_the_same_keys_in_the_same_order():
-    keys = re.findall(r"^(\w+):", TEXT, flags=re.M)
-    assert keys == list(Settings.model_fields)
-    for section, field in Settings.model_fields.items():
+def described():
+    """Lines that params.yaml must hold in this order, as the classes describe them."""
+    lines = []
+    for name, field in Settings.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            block = re.search(rf"^{section}:\n((?:  .*\n?)+)", TEXT, flags=re.M)
-            found = re.findall(r"^  (\w+):", block.group(1), flags=re.M)
-            assert found == list(field.annotation.model_fields)
+            section = field.annotation
+            lines += [f"# {section.__doc__.removesuffix('.')}", f"{name}:"]
+            lines += [line("  ", key, one) for key, one in section.model_fields.items()]
+        else:
+            lines.append(line("", name, field))
+    return lines
+
+
+def line(indent, key, field):
+    assert field.description, key
+    return f"{indent}{key}: VALUE # {' '.join(field.description.split())}"
+
+
+def test_file_and_classes_hold_the_same_keys_and_descriptions_in_the_same_order():
+    found = re.sub(r"^( *\w+): .*? # ", r"\1: VALUE # ", TEXT, flags=re.M)
+    _, *found = re.split(r"\n\n", found)  # without the introduction
+    assert [line for block in found for line in block.splitlines()] == described()
 
 
 def test_settings_are_frozen():
@@ -72,7 +81,9 @@ def test_a_bad_value_is_named_with_what_is_allowed(key, value, message):
 
 
 def test_all_findings_come_in_one_message():
-    text = TEXT.replace("  dim:", "  dims:").replace("seed: 0 # split", "seed: -1 # split")
+    text = TEXT.replace("  dim:", "  dims:").replace(
+        "seed: 0 # Seed of all", "seed: -1 # Seed of all"
+    )
     with pytest.raises(InputError) as caught:
         parse_settings(text)
     assert "model.dims is not a setting; did you mean model.dim?" in str(caught.value)
@@ -84,11 +95,40 @@ def test_numbers_are_read_as_dvc_reads_them():
     assert parse_settings(replaced("lr", "1e-3")).train.lr == 0.001
 
 
+WORDS = """
+1e-3 -1E5 +.5 1. 1_000 -7 010 0o17 0x1f 0b11 1:30 0.1.2 .inf -.Inf .5e+3 e5 . + 08 1e 0o9
+on off yes no y true False TRUE tRue ~ null Null '' 'a' planted 32-true [1,2e1]
+"""
+
+
+@pytest.mark.parametrize("text", WORDS.split())
+def test_values_are_read_as_dvc_reads_them(text):
+    found, dvc = load_yaml(f"key: {text}"), loads_yaml(f"key: {text}")
+    assert repr(found) == repr(dvc)
+
+
+def test_a_merged_mapping_may_be_overridden_and_merged_again():
+    text = "x: &x {k: 1}\na: {b: &b {<<: *x, k: 2}}\nc: {<<: *b, k: 3}\nd: {<<: *b}\n"
+    found = load_yaml(text)
+    assert found == {"x": {"k": 1}, "a": {"b": {"k": 2}}, "c": {"k": 3}, "d": {"k": 2}}
+
+
+@pytest.mark.parametrize("word", ["on", "off", "yes", "no"])
+def test_a_word_of_yaml_1_1_is_no_truth_value(word):
+    message = f"model.cross is '{word}'; allowed: true or false"
+    with pytest.raises(InputError, match=message):
+        parse_settings(replaced("cross", word))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("seed: [", "not valid YAML"),
-        ("seed: 1\nseed: 2\n", "not valid YAML"),
+        ("seed: 1\nseed: 2\n", "not valid YAML: the key 'seed' stands twice\n.*line 2"),
+        ("data: {path: a, path: b}", "the key 'path' stands twice"),
+        ("seed: !!python/name:os.system", "not valid YAML"),
+        (f"seed: {'9' * 5000}", "not valid YAML"),
+        ("[" * 5000, "not valid YAML"),
         ("", "must hold the sections"),
         ("- 1\n", "must hold the sections"),
     ],

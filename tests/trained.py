@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
+import yaml
 
 from genre_embeddings.model.serialization import save_model
 from genre_embeddings.settings import Settings
@@ -30,7 +30,7 @@ def train_project(folder: Path, **model) -> Path:
 
 def start_training(settings: Settings) -> subprocess.Popen[str]:
     """Start stage train in the working directory, in a process group of its own."""
-    YAML().dump(settings.model_dump(mode="json"), Path("params.yaml"))
+    Path("params.yaml").write_text(yaml.safe_dump(settings.model_dump(mode="json")))
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "COV"))}
     return subprocess.Popen(
         [sys.executable, "-m", "stages.train"],

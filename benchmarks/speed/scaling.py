@@ -17,9 +17,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from ruamel.yaml import YAML
+import yaml
 
 from benchmarks.measuring import ROOT, Row, report
+from genre_embeddings.settings import load_yaml
 
 STAGES = ("prepare", "split", "train", "evaluate", "inspect")
 SIZES = (100_000, 1_000_000, 10_000_000, 25_000_000, 100_000_000)
@@ -38,13 +39,12 @@ LIGHT = {
 
 def write_params(folder: Path, ratings: int) -> None:
     """The committed settings, on a world of so many ratings."""
-    content = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
+    content = load_yaml((ROOT / "params.yaml").read_text(encoding="utf-8"))
     users, movies = (max(FEWEST, ratings // per) for per in (PER_USER, PER_MOVIE))
     content["planted"] |= {"users": users, "movies": movies, "ratings": ratings}
     for section, keys in LIGHT.items():
         content[section] |= keys
-    with (folder / "params.yaml").open("w") as file:
-        YAML().dump(content, file)
+    (folder / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
 
 
 def measured(folder: Path, *command: str) -> tuple[float, float, float]:

@@ -1,14 +1,21 @@
-"""The command line `./genres`: parses arguments and prints results of the library.
+"""The command line: `./genres` in a checkout, `genres` where the package is installed.
 
-Heavy modules are imported inside the commands, so that help appears at once.
+It parses and prints; the library does the work. Nothing heavy is imported before a command
+runs, so that help comes at once.
 """
 
 from __future__ import annotations
 
+import os
+import sys
+import tomllib
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from genre_embeddings.errors import messages
 
 if TYPE_CHECKING:
     import polars as pl
@@ -25,6 +32,28 @@ replica = click.option(
 )
 
 
+def version() -> str:
+    """The version in `pyproject.toml`: of this checkout, or of the installed package."""
+    project = Path(__file__).resolve().parents[2] / "pyproject.toml"
+    if project.is_file():  # a checkout, whatever is installed besides
+        return tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"]
+    return metadata.version("genre-embeddings")
+
+
+def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(f"genres {version()}")
+        context.exit()
+
+
+def main() -> None:
+    """Run `genres`; what a user can correct ends in one message, without a traceback."""
+    # OpenMP threads that spin while they wait take cores from other processes.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    with messages():
+        sys.exit(genres())
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--model",
@@ -32,6 +61,14 @@ replica = click.option(
     default=Path("models"),
     show_default=True,
     help="Folder of the trained model.",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Show the version and exit.",
 )
 @click.pass_context
 def genres(context: click.Context, model: Path) -> None:

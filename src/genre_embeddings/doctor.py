@@ -144,7 +144,7 @@ def sources() -> Iterator[Finding]:
         names = [
             name
             for name in listed.out.split("\0")
-            if name and not re.search(r"__pycache__|\.pyc$|~$|\.sw.$", name)
+            if name and not re.search(r"__pycache__|\.egg-info/|\.pyc$|~$|\.sw.$", name)
         ]
         if names and listed.well:
             kind = "ignored by" if ignored else "not known to"

@@ -1,4 +1,9 @@
-"""The one exception that a user is meant to read."""
+"""The one exception that a user is meant to read, and how a program ends with its message."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class InputError(Exception):
@@ -7,3 +12,19 @@ class InputError(Exception):
     The message names the place (file, row or `section.key`), the value found, what is allowed
     and what to do about it. Stages print it without a traceback and exit with status 1.
     """
+
+
+@contextmanager
+def messages() -> Iterator[None]:
+    """End the program with one message and status 1 where the user can correct the cause."""
+    try:
+        yield
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            raise
+        where = error.filename or "a file"
+        sys.exit(f"error: {where}: {error.strerror}. Nothing was replaced; mend it and run again.")

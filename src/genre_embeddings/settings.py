@@ -1,7 +1,7 @@
 """Typed settings: `params.yaml`, section by section, checked before any work begins.
 
-Every key's meaning, unit and range stands twice on purpose: as a comment in `params.yaml`, where
-it is changed, and here, where it is enforced. `tests/test_settings.py` holds the two together.
+Each field has a description with its meaning, unit and range. The comments in `params.yaml` repeat
+the descriptions, and `tests/test_settings.py` checks that the two are equal.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -20,8 +21,6 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import ErrorDetails
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from genre_embeddings.errors import InputError
 
@@ -43,20 +42,36 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 class Section(BaseModel):
     """A frozen section of `params.yaml` that rejects keys it does not know and odd types."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
 
 
 class DataSettings(Section):
-    """Where the ratings come from and which of them are kept (stage prepare)."""
+    """Stage prepare: read ratings, movies and genres, and choose which ratings to keep."""
 
     source: SOURCES
+    """Data set: planted, folder, ml-latest-small, ml-100k, ml-1m, ml-10m, ml-20m, ml-25m or
+    ml-32m"""
     path: Annotated[str, Field(min_length=1)]
+    """Folder that contains the archive or your own files, or the path of the archive itself"""
     min_rating: float
+    """Lowest rating of the scale, in stars; only source folder uses it"""
     max_rating: float
+    """Highest rating of the scale, in stars; only source folder uses it"""
     top_movies: Annotated[int, Field(ge=0)]
+    """Number of most-rated movies to keep; 0 keeps all"""
     min_ratings_per_user: Annotated[int, Field(ge=0)]
+    """Drop users with fewer ratings than this; 0 keeps all users"""
     min_ratings_per_movie: Annotated[int, Field(ge=0)]
+    """Drop movies with fewer ratings than this; 0 keeps all movies"""
     missing_movies: Literal["error", "drop", "keep"]
+    """If a rated movie is not in the movie list: error, drop (its ratings) or keep (without
+    genres)"""
 
     @model_validator(mode="after")
     def _scale_is_ordered(self) -> DataSettings:
@@ -69,15 +84,22 @@ class DataSettings(Section):
 
 
 class PlantedSettings(Section):
-    """Size and shape of the planted world (stage prepare, source `planted`)."""
+    """Stage prepare: generate the planted world, synthetic ratings with known genre positions."""
 
     seed: Annotated[int, Field(ge=0)]
+    """Seed of the planted world, 0 or more; the top-level seed does not change the data"""
     users: Annotated[int, Field(ge=2)]
+    """Number of users, 2 or more"""
     movies: Annotated[int, Field(ge=2)]
+    """Number of movies, 2 or more"""
     genres: Annotated[int, Field(ge=2, le=200)]
+    """Number of genres, 2 to 200; the first 18 have MovieLens names"""
     ratings: Annotated[int, Field(ge=10)]
+    """Number of ratings, 10 or more, at most half of users x movies"""
     genre_effect: Annotated[float, Field(ge=0)]
+    """Strength of genres in a user's taste, as a factor, 0 (no effect) or more"""
     noise: Annotated[float, Field(ge=0)]
+    """Standard deviation of a rating around the user's taste, in stars, 0 or more"""
 
     @model_validator(mode="after")
     def _pairs_suffice(self) -> PlantedSettings:
@@ -90,12 +112,17 @@ class PlantedSettings(Section):
 
 
 class SplitSettings(Section):
-    """How ratings are divided into train, validation and test (stage split)."""
+    """Stage split: split ratings into train, validation and test."""
 
     strategy: Literal["random", "temporal", "cold_movies"]
+    """How to split: random (by rating), temporal (newest ratings are the test) or cold_movies (by
+    movie)"""
     train: Fraction
+    """Fraction of ratings for training, above 0; the three fractions add up to 1"""
     validation: Fraction
+    """Fraction of ratings for validation, above 0"""
     test: Fraction
+    """Fraction of ratings for testing, above 0"""
 
     @model_validator(mode="after")
     def _fractions_add_up(self) -> SplitSettings:
@@ -114,39 +141,71 @@ class SplitSettings(Section):
 
 
 class ModelSettings(Section):
-    """The network (stage train)."""
+    """Stage train: define the network."""
 
     dim: Annotated[int, Field(ge=1, le=4096)]
+    """Size of the user, movie and genre embeddings, 1 to 4096"""
     hidden: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)]
+    """Units of each hidden layer, each 1 or more; [] makes one linear layer"""
     cross: bool
+    """Whether the network reads the products user x movie and user x genre"""
     genres: bool
+    """Whether the network reads the genres of a movie"""
     embedding: Literal["variational", "point"]
+    """Embedding type: variational (a normal distribution per entry) or point (a number per
+    entry)"""
     history: Annotated[int, Field(ge=0, le=1_000_000)]
+    """Maximum number of a user's movies, and of a movie's users, that the network reads, 0 to
+    1000000; 0 disables history"""
     time: bool
+    """Whether to model the day of a rating; disabled automatically when there are no timestamps or
+    the split is temporal"""
     squash: bool
+    """Whether a sigmoid limits predictions to the rating scale"""
 
 
 class TrainSettings(Section):
-    """How the network is fitted (stage train)."""
+    """Stage train: fit the network."""
 
     replicas: Annotated[int, Field(ge=1, le=64)]
+    """Number of models to train at once and to average, 1 to 64"""
     epochs: Annotated[int, Field(ge=1, le=100_000)]
+    """Maximum number of epochs, 1 to 100000"""
     min_epochs: Annotated[int, Field(ge=1)]
+    """Number of epochs before early stopping can stop training, 1 to epochs"""
     patience: Annotated[int, Field(ge=1)]
+    """Number of epochs without a better validation error after which training stops, 1 or more"""
     batch_size: Annotated[int, Field(ge=1)]
+    """Number of ratings in each training step, 1 or more"""
     lr: Annotated[float, Field(gt=0)]
+    """Learning rate of the embeddings (Adam), above 0"""
     network_lr: Annotated[float, Field(gt=0)]
+    """Learning rate of the dense network (Adam), above 0"""
     weight_decay: Annotated[float, Field(ge=0)]
+    """Weight decay of the embeddings (AdamW), 0 or more; only embedding point uses it"""
     kl_weight: Annotated[float, Field(ge=0)]
+    """Weight of the KL divergence from the prior, 0 or more; only embedding variational uses it"""
     movie_dropout: Annotated[float, Field(ge=0, lt=1)]
+    """Probability of replacing a movie id with the unknown movie, 0 to below 1; the network then
+    learns more from genres"""
     rare_dropout: Annotated[float, Field(ge=0)]
+    """Number of further replacements per movie and epoch, on average, 0 or more; rare movies are
+    replaced relatively more often"""
     threads: Annotated[int, Field(ge=0)]
+    """Number of CPU threads, 0 for all cores; another number can change the last digits"""
     devices: Annotated[int, Field(ge=1)]
+    """Number of processes on each machine, 1 or more; each uses its own GPU where there are GPUs"""
     num_nodes: Annotated[int, Field(ge=1)]
+    """Number of machines, 1 or more; docs/guide/scaling.md explains how to start them with torchrun"""
     strategy: Literal["auto", "ddp"]
+    """Lightning strategy: auto, or ddp (each process has the whole model and part of each batch)"""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    """Floating-point precision of training: 32-true, bf16-mixed or 16-mixed (GPU only)"""
     without_genres: bool
+    """Whether to train a second model without genres too, which measures what genres add"""
     shuffled_genres: Annotated[int, Field(ge=0)]
+    """Number of further models to train with genre sets shuffled across movies, 0 or more; 20 allow
+    p-values down to 0.05"""
 
     @model_validator(mode="after")
     def _epochs_are_ordered(self) -> TrainSettings:
@@ -159,30 +218,52 @@ class TrainSettings(Section):
 
 
 class InspectSettings(Section):
-    """How the genre embeddings are questioned (stage inspect)."""
+    """Stage inspect: test whether the learnt genre similarity matches independent evidence."""
 
     evidence: Literal["held_out", "test"]
+    """Ratings that measure taste: held_out (validation and test) or test"""
     users: Annotated[int, Field(ge=3)]
+    """Maximum number of users whose response to each genre is computed, 3 or more"""
     draws: Annotated[int, Field(ge=0)]
+    """Number of posterior samples for the interval of each cell, 0 (replicas only) or more"""
     min_movies: Annotated[int, Field(ge=1)]
+    """Minimum number of movies of a genre, 1 or more; genres with fewer are excluded"""
     min_pair_users: Annotated[int, Field(ge=3)]
+    """Minimum number of users with an affinity to both genres of a pair, 3 or more; other pairs are
+    masked"""
     shrinkage: Annotated[float, Field(ge=0)]
+    """Number of ratings of a genre at which a user's affinity is shrunk by half, 0 or more"""
     splits: Annotated[int, Field(ge=1)]
+    """Number of random half splits of the users that estimate the noise ceiling, 1 or more"""
     permutations: Annotated[int, Field(ge=99)]
+    """Number of permutations of the genre labels, 99 or more; the smallest p-value is 1 / (n +
+    1)"""
     bootstrap: Annotated[int, Field(ge=100)]
+    """Number of bootstrap resamples of users for each interval, 100 or more"""
     neighbours: Annotated[int, Field(ge=1)]
+    """Number of nearest genres to list for each genre, 1 or more"""
     alpha: Annotated[float, Field(gt=0, lt=1)]
+    """Significance level of the tests, above 0 and below 1"""
     min_ceiling_share: Fraction
+    """Minimum fraction of the noise ceiling that counts as learnt, 0 to 1; the planted truth
+    reaches 0.83 to 0.88"""
     min_stability: Fraction
+    """Minimum mean Spearman correlation between replicas that counts as repeatable, 0 to 1"""
     min_overlap: Fraction
+    """Minimum neighbour overlap, from 0 (chance) to 1 (full); genres below it get no neighbours"""
     min_gain: Annotated[float, Field(ge=0)]
+    """Minimum improvement of RMSE that counts as larger than the difference between seeds, in
+    stars, 0 or more"""
 
 
 class TrackingSettings(Section):
-    """Where the run is logged besides (stage publish)."""
+    """Stage publish: log the run to an MLflow server; the pipeline works without one."""
 
     mlflow_uri: str
+    """Address of an MLflow tracking server, such as http://127.0.0.1:5000; empty disables
+    logging"""
     mlflow_experiment: Annotated[str, Field(min_length=1, max_length=500)]
+    """Name of the experiment on the MLflow server, 1 to 500 characters"""
 
     @field_validator("mlflow_uri")
     @classmethod
@@ -203,6 +284,7 @@ class Settings(Section):
     """The whole of `params.yaml`."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)]
+    """Seed of all random draws outside the planted world, a whole number from 0 to 2147483647"""
     data: DataSettings
     planted: PlantedSettings
     split: SplitSettings
@@ -246,11 +328,7 @@ def load_settings(path: Path | str = "params.yaml") -> Settings:
 
 def parse_settings(text: str, name: str = "params.yaml") -> Settings:
     """Settings from YAML text; `name` stands for the file in error messages."""
-    try:
-        # YAML 1.2, as DVC reads it: 1e-3 is a number, and a key that stands twice is an error.
-        content = YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, RecursionError) as error:
-        raise InputError(f"{name} is not valid YAML: {error}") from None
+    content = load_yaml(text, name)
     if not isinstance(content, dict):
         raise InputError(f"{name} must hold the sections {', '.join(Settings.model_fields)}.")
     try:
@@ -261,6 +339,61 @@ def parse_settings(text: str, name: str = "params.yaml") -> Settings:
             f"{name} holds settings that cannot be used:\n{findings}\n"
             f"Change them in {name}, or with `dvc exp run -S section.key=value`."
         ) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads plain scalars by YAML 1.2, as DVC does, and refuses a key that stands twice.
+
+    PyYAML follows YAML 1.1: it reads `1e-3` as text, `off` as false, `010` as 8, `1:30` as 90.
+    """
+
+    yaml_implicit_resolvers: dict[str, list[Any]] = {}  # noqa: RUF012
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    problem = f"the key {key.value!r} stands twice"
+                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+                seen.add((key.tag, key.value))
+        return node
+
+
+def _whole_number(loader: _Loader, node: yaml.ScalarNode) -> int:
+    text = loader.construct_scalar(node)
+    return int(text, 0 if text.lstrip("+-")[1:2] in ("b", "o", "x") else 10)
+
+
+for _tag, _pattern, _starts in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(?:[0-9][0-9_]*|0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+)", "+-0123456789"),
+    (
+        "float",
+        r"[-+]?(?:(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF))"
+        r"|\.(?:nan|NaN|NAN)",
+        "+-.0123456789",
+    ),
+    ("merge", r"<<", "<"),
+):
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), _starts
+    )
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
+
+
+def load_yaml(text: str, name: str = "the text") -> Any:
+    """Content of YAML text, read as DVC reads it; `name` stands for the text in error messages.
+
+    Raises:
+        InputError: the text is not valid YAML, or a key stands twice in it.
+    """
+    try:
+        return _Loader(text).get_single_data()
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise InputError(f"{name} is not valid YAML: {error}") from None
 
 
 _ALLOWED = {

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from ruamel.yaml import YAML
+import yaml
 
 from genre_embeddings import storage
 from genre_embeddings.data.sources.planted import planted_world
@@ -30,8 +30,7 @@ def use(settings: Settings, **sections: dict) -> None:
     content["model"] |= {"dim": 4, "hidden": [8]}
     for section, values in sections.items():
         content[section] |= values
-    with Path("params.yaml").open("w") as file:
-        YAML().dump(content, file)
+    Path("params.yaml").write_text(yaml.safe_dump(content))
 
 
 def made(*names: str) -> dict[str, bytes]:

@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 from matplotlib import image
-from ruamel.yaml import YAML
 
 from genre_embeddings.cli import genres
 from genre_embeddings.errors import InputError
@@ -53,7 +53,7 @@ def write(changes, rmse, truth, *, inspected=True):
     stages["train"]["outs"] = [model]
     stages["evaluate"]["deps"] = [model]
     stages["inspect"]["deps"] = [model if inspected else model | {"md5": "another"}]
-    YAML().dump({"schema": "2.0", "stages": stages}, Path("dvc.lock"))
+    Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
     Path("metrics").mkdir(exist_ok=True)
     test = {"rmse": rmse, "rmse_low": rmse - 0.01, "rmse_high": rmse + 0.01}
     evaluation = {"test": test, "error": {"validation": {"rmse": rmse - 0.1}}}

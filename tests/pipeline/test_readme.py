@@ -4,9 +4,9 @@ import re
 import subprocess
 
 import pytest
-from ruamel.yaml import YAML
 
 from tests.conftest import ROOT
+from tests.project import read_yaml
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 README = PAGES[0].read_text(encoding="utf-8")
@@ -25,8 +25,8 @@ def test_the_tree_names_all_that_lies_at_the_top():
     named = {line.split()[0].rstrip("/") for line in block.strip().splitlines()}
     top = {path.split("/")[0] for path in tracked()}
     quiet = {
-        ".ci", ".dvc", ".dvcignore", ".gitignore", ".github", "CHANGELOG.md", "LICENSE", "Makefile",
-        "README.md", "constraints.txt", "pyproject.toml",
+        ".ci", ".devcontainer", ".dvc", ".dvcignore", ".gitignore", ".github", "CHANGELOG.md",
+        "LICENSE", "Makefile", "README.md", "constraints.txt", "pyproject.toml",
     }  # fmt: skip
     assert named == top - quiet
 
@@ -41,7 +41,7 @@ def test_links_and_pictures_lead_somewhere(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_settings_commands_and_targets_exist(page):
     text = page.read_text(encoding="utf-8")
-    params = YAML(typ="safe").load(ROOT / "params.yaml")
+    params = read_yaml(ROOT / "params.yaml")
     for section, key in re.findall(r"-S '?(\w+)\.(\w+)=", text):
         assert key in params[section], f"{section}.{key}"
     for module in re.findall(r"python -m (benchmarks[\w.]*|stages\.[a-z]+)", text):

@@ -11,12 +11,11 @@ from typing import Any
 import polars as pl
 import pytest
 from click.testing import CliRunner
-from ruamel.yaml import YAML
 
 from genre_embeddings.cli import genres
 from genre_embeddings.errors import InputError
 from genre_embeddings.publish.card import CARD, write_card
-from genre_embeddings.settings import Settings, load_settings
+from genre_embeddings.settings import Settings, load_settings, load_yaml
 from tests.conftest import changed
 from tests.project import Project
 
@@ -37,7 +36,7 @@ def written(settings: Settings) -> str:
 
 def front(card: Path = CARD) -> Any:
     """The YAML on top."""
-    return YAML(typ="safe", pure=True).load(card.read_text(encoding="utf-8").split("---\n")[1])
+    return load_yaml(card.read_text(encoding="utf-8").split("---\n")[1])
 
 
 def block(language: str = "") -> str:
@@ -73,7 +72,7 @@ def test_the_run_s_card_holds_its_numbers(base: Project) -> None:
 def test_the_card_names_its_settings_and_no_place_on_this_machine(project: Project) -> None:
     settings = load_settings()
     text = written(changed(settings, data={"path": "/home/ann/books"}))
-    kept = YAML(typ="safe", pure=True).load(block("yaml"))
+    kept = load_yaml(block("yaml"))
     assert kept["model"] == settings.model.model_dump(mode="json")
     assert "tracking" not in kept
     assert "/home/ann" not in text

@@ -19,14 +19,13 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from benchmarks.quality.peers import environment, folds, pipeline, report
 from benchmarks.quality.peers.peers import LINEAR, OURS, PEERS, Own, Peer, Settings
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
 from genre_embeddings.evaluation.metrics import UserSums, user_sums
+from genre_embeddings.settings import load_yaml
 
 MODELS: dict[str, Peer | Own] = {model.name: model for model in (*PEERS, LINEAR, OURS)}
 WORKER = Path(__file__).with_name("worker.py")
@@ -124,8 +123,8 @@ def overrides(args: argparse.Namespace) -> Settings:
         if not equals:
             raise InputError(f"-S {setting} is not KEY=VALUE, such as -S data.top_movies=50.")
         try:
-            found[key] = YAML(typ="safe", pure=True).load(value)
-        except YAMLError:
+            found[key] = load_yaml(value)
+        except InputError:
             raise InputError(f"-S {setting}: {value!r} is not a value as YAML writes it.") from None
     return found
 

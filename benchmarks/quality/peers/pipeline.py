@@ -8,15 +8,14 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
+import yaml
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
-from genre_embeddings.settings import parse_settings
+from genre_embeddings.settings import load_yaml, parse_settings
 
 ROOT = Path(__file__).resolve().parents[3]
 MEASURED = Path(__file__).with_name("measured.py")
@@ -36,8 +35,7 @@ def parameters(overrides: Mapping[str, Any]) -> str:
     Raises:
         InputError: a key does not exist, or a value is not allowed.
     """
-    yaml = YAML()
-    content = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    content = load_yaml((ROOT / "params.yaml").read_text(encoding="utf-8"))
     for name, value in overrides.items():
         *section, key = name.split(".")
         place = content
@@ -46,10 +44,9 @@ def parameters(overrides: Mapping[str, Any]) -> str:
         if not isinstance(place, dict) or key not in place:
             raise InputError(f"{name} is not a setting: params.yaml lists them all.")
         place[key] = value
-    out = StringIO()
-    yaml.dump(content, out)
-    parse_settings(out.getvalue(), "params.yaml")
-    return out.getvalue()
+    text = yaml.safe_dump(content, sort_keys=False)
+    parse_settings(text, "params.yaml")
+    return text
 
 
 def checkout(folder: Path, params: str, data: Path | None = None) -> Path:

@@ -22,12 +22,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
 from genre_embeddings.inspection.similarity import spearman
+from genre_embeddings.settings import load_yaml
 
 WORKSPACE = "workspace"
 SIMILARITY = storage.PLOTS / "inspect" / "similarity.json"
@@ -298,14 +297,13 @@ def read_yaml(name: str, commit: str | None, path: Path) -> Any:
     Raises:
         InputError: it is not YAML.
     """
-    text = read_text(commit, path)
+    content = load_yaml(read_text(commit, path) or "", f"{name}: {path}")
     try:
-        content = YAML(typ="safe", pure=True).load(text or "")
         if content is not None and not isinstance(content, dict):
-            raise YAMLError("it holds no settings by name")
+            raise TypeError("it holds no settings by name")
         json.dumps(content, default=str)  # refuses what an alias puts into itself
         return content
-    except (YAMLError, RecursionError, TypeError, ValueError) as error:
+    except (RecursionError, TypeError, ValueError) as error:
         raise InputError(f"{name}: {path} is not valid YAML: {error}") from None
 
 

@@ -26,8 +26,6 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
@@ -40,6 +38,7 @@ from genre_embeddings.experiments.compare import (
     read_json,
     read_yaml,
 )
+from genre_embeddings.settings import load_yaml
 
 MEASURES = {
     "test RMSE (stars)": ("evaluate", EVALUATION, "test.rmse"),
@@ -457,8 +456,8 @@ def _conditions(where: Sequence[str]) -> dict[str, Any]:
     for condition in where:
         key, equals, text = condition.partition("=")
         try:
-            wanted[key] = YAML(typ="safe", pure=True).load(text)
-        except YAMLError:
+            wanted[key] = load_yaml(text)
+        except InputError:
             equals = ""
         if not equals:
             raise InputError(f"{condition!r} is no condition; allowed: section.key=value.")
