@@ -118,8 +118,8 @@ def page(source: str, seeds: list[int], runs: dict[str, list[dict[str, Any]]]) -
     yield ""
     yield f"![Ratings and predictions, seed {seeds[0]}](../images/{source}-histogram.png)"
     yield ""
-    yield "[Other people's libraries on the same splits](../prediction.md);"
-    yield "[how the settings were chosen](../choosing.md)."
+    yield "[Comparison with other libraries on the same splits](../method/prediction.md);"
+    yield "[how the settings were chosen](../method/choosing.md)."
 
 
 def _words(seeds: list[int]) -> str:

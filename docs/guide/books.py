@@ -1,4 +1,4 @@
-"""Makes up readers, books and ratings for docs/own-data.md: python docs/books.py READERS FOLDER
+"""Makes up readers, books and ratings for docs/guide/own-data.md: python docs/guide/books.py READERS FOLDER
 
 Every genre has a place on three axes of taste, and readers like what lies their way. The same
 number of readers gives the same files.
