@@ -61,8 +61,8 @@ def page(source: str, seeds: list[int], runs: dict[str, list[dict[str, Any]]]) -
     yield (
         f"{counts['ratings']:,} ratings by {counts['users']:,} users of {counts['movies']:,} "
         f"movies in {counts['genres']} genres. Each seed draws its own split (70 % train, 20 % "
-        "validation, 10 % test) and its own weights. Everything is fitted on train; validation "
-        "chooses the epoch; test is only measured."
+        "validation, 10 % test) and its own weights. Models are fitted on train, and validation "
+        "chooses the epoch; test is used only for the results."
     )
     yield ""
     yield "## Errors on test"

@@ -1,7 +1,7 @@
 """How the default settings were chosen: `python -m benchmarks.quality.sweep [--path ARCHIVE]`.
 
 Changes one setting at a time, over several data sets, each as a DVC experiment in a clone of the
-project, and writes docs/method/choosing.md from the validation errors alone. Two replicas are trained
+project, and writes the validation errors into docs/method/choosing.md. Two replicas are trained,
 unless their number is what changes, to halve the time.
 """
 

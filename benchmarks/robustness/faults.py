@@ -454,7 +454,9 @@ def main() -> None:
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=[*KINDS])
     parser.add_argument("--queued", type=int, default=10, help="experiments queued; 0 leaves out")
-    parser.add_argument("--doc", action="store_true", help="write the table in docs/results/robustness.md")
+    parser.add_argument(
+        "--doc", action="store_true", help="write the table in docs/results/robustness.md"
+    )
     options = parser.parse_args()
     # Where the shell started us in the background, all that we start would ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)

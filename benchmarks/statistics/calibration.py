@@ -292,10 +292,10 @@ def page(found: dict[str, list[Row]], worlds: int, seconds: float) -> Iterator[s
     )
     planted = sum(map(len, found.values()))
     yield f"Command: `python -m benchmarks.statistics.calibration --worlds {worlds}`. It took"
-    yield f"{seconds / 60:.0f} minutes on one core for {planted} planted worlds. To save time, these"
-    yield f"settings differ from the defaults: {changes}."
-    yield f"A world of {RATINGS:,} ratings has 150 users and 100 movies and is trained in batches of"
-    yield "128; all three grow with the square root of the number of ratings."
+    yield f"{seconds / 60:.0f} minutes on one core for {planted} planted worlds. To save time,"
+    yield f"these settings differ from the defaults: {changes}."
+    yield f"A world of {RATINGS:,} ratings has 150 users and 100 movies and is trained in batches"
+    yield "of 128; all three grow with the square root of the number of ratings."
     yield ""
     yield "## Worlds without genre structure"
     yield ""

@@ -343,17 +343,17 @@ def similarity_rows(worlds: int) -> Iterator[Row]:
 
 def page(worlds: int) -> Iterator[str]:
     """The generated part of docs/method/statistics.md."""
-    yield f"Command: `python -m benchmarks.statistics.simulation --worlds {worlds} --doc`. Each row"
-    yield f"uses {worlds:,} simulated worlds unless stated otherwise. If a method is exact, simulation"
-    yield "error keeps its row in these ranges 19 times in 20:"
+    yield f"Command: `python -m benchmarks.statistics.simulation --worlds {worlds} --doc`. Each row uses"
+    yield f"{worlds:,} simulated worlds unless stated otherwise. If a method is exact, simulation error"
+    yield "keeps its row in these ranges 19 times in 20:"
     yield f"{luck(0.95, worlds)} for a nominal 95 %, {luck(0.05, worlds)} for 5 %,"
     yield f"{luck(0.01, worlds)} for 1 %, {luck(0.1, worlds)} for 10 %."
     yield ""
     yield "## Coverage of error intervals over users"
     yield ""
-    yield "Users have from one to some hundreds of ratings, 9 on average, and differ in how well the"
-    yield "model predicts them. The true value is the error over infinitely many users. *Plain"
-    yield "percentiles* is the unmodified bootstrap; below 100 users the pipeline widens the interval."
+    yield "Users have from one to some hundreds of ratings, 9 on average, and differ in how well"
+    yield "the model predicts them. The true value is the error over infinitely many users. *Plain"
+    yield "percentiles* is the unmodified bootstrap; below 100 users the pipeline widens it."
     yield ""
     yield table(list(error_rows(worlds)))
     yield ""
@@ -376,16 +376,16 @@ def page(worlds: int) -> Iterator[str]:
     few = max(2, worlds // 20)
     yield "## The noise ceiling"
     yield ""
-    yield "From two *halves* of the users the pipeline estimates a *reliability* and a *ceiling*. The"
-    yield "table puts each estimate beside the quantity that it estimates: the agreement of two halves"
-    yield "of new users, of equally many new users, and of 10,000 users, almost without noise."
-    yield f"Values are Spearman's rho, mean of {few} worlds; ± is the standard deviation between worlds."
+    yield "From two *halves* of the users the pipeline estimates a *reliability* and a *ceiling*."
+    yield "Each stands beside the quantity that it estimates: the agreement of two halves of new"
+    yield "users, of equally many new users, and of 10,000 users, almost without noise. Values are"
+    yield f"Spearman's rho, mean of {few} worlds; ± is the standard deviation between worlds."
     yield ""
     yield table(list(ceiling_rows(few)))
     yield ""
     yield "## Intervals of learnt similarities"
     yield ""
-    yield "The simulated posterior is correct, seeds add variation of their own, and users are a sample."
+    yield "The simulated posterior is correct, seeds add variation, and users are a sample."
     yield ""
     yield table(list(similarity_rows(worlds)))
 

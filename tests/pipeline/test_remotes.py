@@ -1,4 +1,4 @@
-"""docs/guide/remotes.md followed by two people, over a folder and over a server that speaks like S3."""
+"""The steps of docs/guide/remotes.md for two people, with a folder and an S3-like server."""
 
 import shlex
 from collections.abc import Iterator
