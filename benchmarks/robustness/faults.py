@@ -443,7 +443,7 @@ def page_of(tried: dict[tuple[str, str], list[Result]], others: dict[str, str], 
 
 def _share(results: list[Result]) -> str:
     whole = sum(not result.wrong for result in results)
-    return f"{whole} of {len(results)}" if results else "-"
+    return f"{whole}/{len(results)}" if results else "-"
 
 
 def main() -> None:

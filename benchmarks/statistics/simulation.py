@@ -343,9 +343,9 @@ def similarity_rows(worlds: int) -> Iterator[Row]:
 
 def page(worlds: int) -> Iterator[str]:
     """The generated part of docs/method/statistics.md."""
-    yield f"Command: `python -m benchmarks.statistics.simulation --worlds {worlds} --doc`. Each row uses"
-    yield f"{worlds:,} simulated worlds unless stated otherwise. If a method is exact, simulation error"
-    yield "keeps its row in these ranges 19 times in 20:"
+    yield f"Command: `python -m benchmarks.statistics.simulation --worlds {worlds} --doc`. Each"
+    yield f"row uses {worlds:,} simulated worlds unless stated otherwise. If a method is exact,"
+    yield "simulation error keeps its row in these ranges 19 times in 20:"
     yield f"{luck(0.95, worlds)} for a nominal 95 %, {luck(0.05, worlds)} for 5 %,"
     yield f"{luck(0.01, worlds)} for 1 %, {luck(0.1, worlds)} for 10 %."
     yield ""
