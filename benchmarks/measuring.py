@@ -1,4 +1,4 @@
-"""What the measurements of speed share: tables, files, machine, and made-up ratings of a shape."""
+"""Helpers shared by the benchmarks: tables, pages, the machine, and synthetic ratings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks/results"
-PAGE, NOTES = ROOT / "docs/speed.md", ROOT / "docs/speed.notes.md"
+PAGE = ROOT / "docs/results/speed.md"
 
 Row = dict[str, Any]
 
@@ -44,6 +44,16 @@ def table(rows: list[Row]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def replace_generated(page: Path, name: str, text: str) -> None:
+    """Replace what a page holds between the comments `begin NAME` and `end NAME`."""
+    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+    head, opened, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, closed, tail = rest.partition(end)
+    if not (opened and closed):
+        raise ValueError(f"{page} has no {begin} followed by {end}")
+    page.write_text(f"{head}{begin}\n\n{text.strip()}\n\n{end}{tail}", encoding="utf-8")
+
+
 def report(name: str, title: str, notes: str, rows: list[Row], doc: bool) -> None:
     """Print a measurement, save it under benchmarks/results/, and put it on the page if asked."""
     RESULTS.mkdir(parents=True, exist_ok=True)
@@ -58,7 +68,7 @@ def report(name: str, title: str, notes: str, rows: list[Row], doc: bool) -> Non
             f"{table(part['rows'])}\n"
             for part in parts
         )
-        PAGE.write_text("\n".join([NOTES.read_text(), *sections]))
+        replace_generated(PAGE, "speed", "\n".join(sections))
         print(f"wrote {PAGE.relative_to(ROOT)}")
 
 

@@ -1,6 +1,6 @@
 """Licences of all pinned packages, from their own metadata: `python -m tests.licences`.
 
-It prints the table of docs/security.md, which tests/model/test_security.py holds against this.
+It prints the table of docs/guide/security.md; tests/model/test_security.py compares the two.
 """
 
 from importlib.metadata import PackageNotFoundError, metadata

@@ -61,8 +61,8 @@ def page(source: str, seeds: list[int], runs: dict[str, list[dict[str, Any]]]) -
     yield (
         f"{counts['ratings']:,} ratings by {counts['users']:,} users of {counts['movies']:,} "
         f"movies in {counts['genres']} genres. Each seed draws its own split (70 % train, 20 % "
-        "validation, 10 % test) and its own weights. Everything is fitted on train; validation "
-        "chooses the epoch; test is only measured."
+        "validation, 10 % test) and its own weights. Models are fitted on train, and validation "
+        "chooses the epoch; test is used only for the results."
     )
     yield ""
     yield "## Errors on test"
@@ -118,8 +118,8 @@ def page(source: str, seeds: list[int], runs: dict[str, list[dict[str, Any]]]) -
     yield ""
     yield f"![Ratings and predictions, seed {seeds[0]}](../images/{source}-histogram.png)"
     yield ""
-    yield "[Other people's libraries on the same splits](../prediction.md);"
-    yield "[how the settings were chosen](../choosing.md)."
+    yield "[Comparison with other libraries on the same splits](../method/prediction.md);"
+    yield "[how the settings were chosen](../method/choosing.md)."
 
 
 def _words(seeds: list[int]) -> str:

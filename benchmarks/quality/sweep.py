@@ -1,7 +1,7 @@
 """How the default settings were chosen: `python -m benchmarks.quality.sweep [--path ARCHIVE]`.
 
 Changes one setting at a time, over several data sets, each as a DVC experiment in a clone of the
-project, and writes docs/choosing.md from the validation errors alone. Two replicas are trained
+project, and writes the validation errors into docs/method/choosing.md. Two replicas are trained,
 unless their number is what changes, to halve the time.
 """
 
@@ -17,7 +17,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from benchmarks.measuring import ROOT, replace_generated
+
+PAGE = ROOT / "docs/method/choosing.md"
 REPLICAS = "train.replicas=2"
 CHANGES = (
     "model.dim=8",
@@ -76,20 +78,8 @@ def table(found: dict[str, dict[str, float]], titles: list[str]) -> list[str]:
 
 
 def write_page(found: dict[str, dict[str, float]], titles: list[str]) -> None:
-    """Write docs/choosing.md, after each change anew: a sweep takes long."""
-    page = [
-        "# How the defaults were chosen",
-        "",
-        "Made by `python -m benchmarks.quality.sweep`, a set of DVC experiments: one setting at a",
-        "time is changed from the defaults in `params.yaml`, with two replicas (but where their",
-        "number is what changes), seed 0. Shown is the mean squared error on **validation**;",
-        "no test rating was looked at. Differences under about 0.002 are what another seed does.",
-        "",
-        *table(found, titles),
-        "",
-        (ROOT / "docs/choosing.notes.md").read_text(encoding="utf-8").rstrip(),
-    ]
-    (ROOT / "docs/choosing.md").write_text("\n".join(page) + "\n", encoding="utf-8")
+    """Update docs/method/choosing.md after each change, because a sweep takes long."""
+    replace_generated(PAGE, "sweep", "\n".join(table(found, titles)))
 
 
 def main() -> None:
@@ -118,7 +108,7 @@ def main() -> None:
                 )
             found[change] = row
             write_page(found, list(sets))
-    print("wrote docs/choosing.md")
+    print("wrote docs/method/choosing.md")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ In throw-away copies of the project, whose world is small, each stage is killed,
 memory or permission, and then `dvc repro` runs without the fault. It survived if every output has
 the bytes of a run without faults, no other file is left, and every object in DVC's cache holds
 what its name says. Afterwards two `dvc repro` work in one project at once, and ten experiments are
-queued at once. `--doc` writes the table in docs/robustness.md.
+queued at once. `--doc` writes the table in docs/results/robustness.md.
 
 Where a fault strikes is drawn from the seed: signals at any time of the stage's life, kills at
 any of its file operations and at any of DVC's. So a kill between two renames is as likely as one
@@ -33,13 +33,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measuring import replace_generated
 from tests.project import ROOT, STAGES, Project, finish_queue, make_project, read_yaml
 
-PAGE = ROOT / "docs/robustness.md"
-BEGIN, END = (
-    "<!-- faults: written by python -m benchmarks.robustness.faults --doc -->",
-    "<!-- faults: end -->",
-)
+PAGE = ROOT / "docs/results/robustness.md"
 KINDS = {
     "signal to the stage": "KILL, TERM or INT at any time",
     "signal to DVC": "the same, while the stage works",
@@ -446,16 +443,7 @@ def page_of(tried: dict[tuple[str, str], list[Result]], others: dict[str, str], 
 
 def _share(results: list[Result]) -> str:
     whole = sum(not result.wrong for result in results)
-    return f"{whole} of {len(results)}" if results else "-"
-
-
-def write_page(text: str) -> None:
-    """Put the table between its marks in docs/robustness.md."""
-    content = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    if BEGIN not in content:
-        content = f"{content.rstrip()}\n\n## Faults\n\n{BEGIN}\n{END}\n".lstrip()
-    head, _, rest = content.partition(BEGIN)
-    PAGE.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    return f"{whole}/{len(results)}" if results else "-"
 
 
 def main() -> None:
@@ -466,7 +454,9 @@ def main() -> None:
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=[*KINDS])
     parser.add_argument("--queued", type=int, default=10, help="experiments queued; 0 leaves out")
-    parser.add_argument("--doc", action="store_true", help="write the table in docs/robustness.md")
+    parser.add_argument(
+        "--doc", action="store_true", help="write the table in docs/results/robustness.md"
+    )
     options = parser.parse_args()
     # Where the shell started us in the background, all that we start would ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -511,7 +501,7 @@ def main() -> None:
             text = page_of(tried, others, how)
             print(text, flush=True)
             if options.doc:
-                write_page(text)
+                replace_generated(PAGE, "faults", text)
 
         tell()
         if "train" in places:

@@ -34,14 +34,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.measuring import ROOT, replace_generated
 from genre_embeddings.data.sources import open_source
 from genre_embeddings.data.sources.genome import genome_content, tag_similarity
 from genre_embeddings.data.tables import Tables, build_tables
 from genre_embeddings.errors import InputError
 from genre_embeddings.settings import DataSettings, load_settings
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs/robustness.md"
+PAGE = ROOT / "docs/results/robustness.md"
 LIMIT = 20.0
 """Seconds after which an input counts as hanging."""
 SCALE = {"ml-100k": (1.0, 5.0), "ml-1m": (1.0, 5.0), "folder": (1.0, 10.0)}
@@ -907,26 +907,12 @@ def series(job: Job) -> tuple[int, list[str]]:
 
 
 def page(results: dict[tuple[str, str], tuple[int, int, int]]) -> str:
-    """Tables of (parsed, errors, failures) by layout and kind of damage."""
+    """Table of (parsed, errors, failures) by layout."""
     names = list(dict.fromkeys(name for name, _ in results))
-    kinds = list(dict.fromkeys(kind for _, kind in results))
     lines = ["| files | inputs | clean parses | clear errors | failures |", "|---|---|---|---|---|"]
     for name in names:
         lines.append(_sums(name, [cell for (n, _), cell in results.items() if n == name]))
     lines.append(_sums("all", list(results.values())))
-    lines += [
-        "",
-        "Clean parses + clear errors, by what was done to one of the files:",
-        "",
-    ]
-    lines += [f"| damage | {' | '.join(names)} |", "|---|" + "---|" * len(names)]
-    for kind in kinds:
-        shown = []
-        for name in names:
-            parsed, errors, failures = results.get((name, kind), (0, 0, 0))
-            failed = f" + **{failures}**" if failures else ""
-            shown.append(f"{parsed} + {errors}{failed}" if (name, kind) in results else "")
-        lines.append(f"| {kind} | {' | '.join(shown)} |")
     return "\n".join(lines)
 
 
@@ -942,7 +928,7 @@ def main() -> None:
     parser.add_argument("--ratings", type=int, default=14, help="rows of an undamaged file")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--layouts", nargs="+", default=[*LAYOUTS, *ARCHIVES])
-    parser.add_argument("--doc", action="store_true", help="write docs/robustness.md")
+    parser.add_argument("--doc", action="store_true", help="write docs/results/robustness.md")
     options = parser.parse_args()
     jobs: list[Job] = [
         (name, kind, options.inputs, options.ratings)
@@ -961,10 +947,7 @@ def main() -> None:
                 print(outcome, file=sys.stderr, flush=True)
     print(page(results))
     if options.doc:
-        text = PAGE.read_text(encoding="utf-8")
-        before, begin, rest = text.partition("<!-- fuzz -->\n")
-        _, end, after = rest.partition("<!-- end -->")
-        PAGE.write_text(f"{before}{begin}{page(results)}\n{end}{after}", encoding="utf-8")
+        replace_generated(PAGE, "fuzz", page(results))
     if any(failures for *_, failures in results.values()):
         sys.exit(1)
 

@@ -68,7 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
     parser.add_argument("--profile", action="store_true", help="print where the time goes")
-    parser.add_argument("--doc", action="store_true", help="write docs/speed.md")
+    parser.add_argument("--doc", action="store_true", help="write docs/results/speed.md")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     ways = {

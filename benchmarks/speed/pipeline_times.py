@@ -64,7 +64,7 @@ def timed_dvc(clone: Path, *arguments: str) -> tuple[float, dict[str, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--doc", action="store_true", help="write docs/speed.md")
+    parser.add_argument("--doc", action="store_true", help="write docs/results/speed.md")
     parser.add_argument("--imports-alone", action="store_true", help="leave DVC out")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="genre-embeddings-") as name:

@@ -71,7 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--ratings", type=int, nargs="+", default=SIZES, help="sizes of the world")
     parser.add_argument("--stages", nargs="+", default=STAGES, choices=STAGES)
-    parser.add_argument("--doc", action="store_true", help="write docs/speed.md")
+    parser.add_argument("--doc", action="store_true", help="write docs/results/speed.md")
     options = parser.parse_args()
     rows: list[Row] = []
     before: dict[str, tuple[int, float]] = {}

@@ -309,7 +309,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
     parser.add_argument("--steps", type=int, default=20, help="steps timed at ML-25M's shape")
     parser.add_argument("--shape", choices=["notebook", "default", "ml-25m"], help="one alone")
-    parser.add_argument("--doc", action="store_true", help="write docs/speed.md")
+    parser.add_argument("--doc", action="store_true", help="write docs/results/speed.md")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     warnings.filterwarnings("ignore")

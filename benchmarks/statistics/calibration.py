@@ -1,7 +1,7 @@
 """How often the inspection errs: `python -m benchmarks.statistics.calibration [--worlds 100]`.
 
 Plants many small worlds of which it is known what there is to be found, trains and inspects each
-as the pipeline would, counts the verdicts, and writes docs/calibration.md with its picture.
+as the pipeline would, counts the verdicts, and writes docs/method/calibration.md with its picture.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from scipy.stats import binomtest
 
+from benchmarks.measuring import ROOT, replace_generated
 from genre_embeddings import storage
 from genre_embeddings.data.sources.planted import planted_world
 from genre_embeddings.data.split import assign_sides, parts_of
@@ -43,8 +44,7 @@ from genre_embeddings.training.lightning import fit
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGE, PICTURE = "docs/calibration.md", "docs/images/calibration-power.png"
+PAGE, PICTURE = "docs/method/calibration.md", "docs/images/calibration-power.png"
 LINES = ("structure", "stability", "value")
 OUTCOMES = ("pass", "fail", "inconclusive")
 Row = dict[str, Any]
@@ -205,19 +205,24 @@ def _mean(values: Sequence[float]) -> str:
 
 
 def null_table(found: dict[str, list[Row]]) -> Iterator[str]:
-    """Outcomes of every line in worlds that hold nothing."""
-    yield "| worlds | line | pass | fail | inconclusive | false passes (95 % interval) |"
-    yield "|---|---|---|---|---|---|"
+    """Outcomes in worlds without genre structure, with the rate of false passes below."""
+    shown = (*LINES, "structure, truth known")
+    yield f"| pass / fail / inconclusive | {' | '.join(shown)} | all three pass |"
+    yield "|---|" + "---|" * (len(shown) + 1)
     everything = [row for kind in NULL for row in found[kind.name]]
     for name, rows in [(kind.name, found[kind.name]) for kind in NULL] + [("all", everything)]:
-        for line in (*LINES, "structure, truth known"):
-            counts = [sum(row[line] == outcome for row in rows) for outcome in OUTCOMES]
-            cells = " | ".join(map(str, counts))
-            rate = "-" if line == "stability" else false_rate(counts[0], len(rows))
-            yield f"| {name} | {line} | {cells} | {rate} |"
+        counts = {
+            line: [sum(row[line] == outcome for row in rows) for outcome in OUTCOMES]
+            for line in shown
+        }
+        cells = " | ".join("/".join(map(str, counts[line])) for line in shown)
         together = sum(map(passed, rows))
-        rate = false_rate(together, len(rows))
-        yield f"| {name} | all three lines | {together} | - | - | {rate} |"
+        yield f"| {name} | {cells} | {together} |"
+    rates = " | ".join(
+        "-" if line == "stability" else false_rate(counts[line][0], len(everything))
+        for line in shown
+    )
+    yield f"| false passes (95 % interval) | {rates} | {false_rate(together, len(everything))} |"
 
 
 def power_table(found: dict[str, list[Row]]) -> Iterator[str]:
@@ -284,42 +289,30 @@ def draw(found: dict[str, list[Row]], path: Path) -> None:
 
 
 def page(found: dict[str, list[Row]], worlds: int, seconds: float) -> Iterator[str]:
-    """The lines of docs/calibration.md."""
+    """The generated part of docs/method/calibration.md."""
     changes = ", ".join(
         f"`{section}.{key}` {list(value) if isinstance(value, tuple) else value}"
         for section, part in SMALL.items()
         for key, value in part.items()
     )
-    yield "# How often the inspection errs"
-    yield ""
-    yield f"Made by `python -m benchmarks.statistics.calibration --worlds {worlds}`:"
     planted = sum(map(len, found.values()))
-    yield f"{planted} planted worlds, {seconds / 60:.0f} minutes of one core."
+    yield f"Command: `python -m benchmarks.statistics.calibration --worlds {worlds}`. It took"
+    yield f"{seconds / 60:.0f} minutes on one core for {planted} planted worlds. To save time,"
+    yield f"these settings differ from the defaults: {changes}."
+    yield f"A world of {RATINGS:,} ratings has 150 users and 100 movies and is trained in batches"
+    yield "of 128; all three grow with the square root of the number of ratings."
     yield ""
-    yield "How often does the inspection say *pass* where there is nothing, and how much data does"
-    yield "it take to pass where there is something? Here it judges worlds of which it is known"
-    yield "what there is to be found. Each is planted, split, trained, trained without genres and"
-    yield "inspected as in the pipeline, with the thresholds of `params.yaml`. To be quick, these"
-    yield f"differ: {changes}."
-    yield f"{RATINGS:,} ratings are of 150 users and 100 movies in batches of 128, and all three"
-    yield "grow with the root of the ratings."
-    yield ""
-    yield "*Truth known* adds the planted similarity to the evidence. Real data have none, so all"
-    yield "else is judged without it."
-    yield ""
-    yield "## Where there is nothing to find"
+    yield "## Worlds without genre structure"
     yield ""
     yield from null_table(found)
     yield ""
-    yield "Stability has no false pass: an answer about nothing can be repeatable."
+    yield "Stability has no false passes: replicas can agree even where genres have no effect."
     yield ""
-    yield "## Where there is something to find"
+    yield "## Worlds with genre structure"
     yield ""
     yield from power_table(found)
     yield ""
-    yield f"![Passes and agreement by ratings]({Path(PICTURE).relative_to('docs')})"
-    yield ""
-    yield (ROOT / "docs/calibration.notes.md").read_text(encoding="utf-8").rstrip()
+    yield f"![Passes and agreement by ratings](../{Path(PICTURE).relative_to('docs')})"
 
 
 def gather(worlds: int, jobs: int, kept: Path | None) -> dict[str, list[Row]]:
@@ -367,9 +360,8 @@ def main() -> None:
     found = gather(options.worlds, options.jobs, options.rows)
     seconds = sum(row["seconds"] for rows in found.values() for row in rows)
     draw(found, ROOT / PICTURE)
-    (ROOT / PAGE).write_text(
-        "\n".join(page(found, options.worlds, seconds)) + "\n", encoding="utf-8"
-    )
+    text = "\n".join(page(found, options.worlds, seconds))
+    replace_generated(ROOT / PAGE, "calibration", text)
     print(f"wrote {PAGE} and {PICTURE}")
 
 

@@ -2,7 +2,7 @@
 
 Draws many worlds of which the truth is known, and counts how often intervals cover it, how often
 p-values are small where there is nothing, and how near a noise ceiling comes to what can be
-reached. --doc writes docs/statistics.md.
+reached. --doc writes docs/method/statistics.md.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 import numpy as np
 from scipy.stats import kstest, norm
 
-from benchmarks.measuring import ROOT, Row, table
+from benchmarks.measuring import ROOT, Row, replace_generated, table
 from genre_embeddings.evaluation.metrics import (
     Interval,
     bootstrap_over_users,
@@ -40,7 +40,7 @@ from genre_embeddings.inspection.references import (
 )
 from genre_embeddings.inspection.similarity import Similarity, response_uncertainty, spearman
 
-PAGE, NOTES = "docs/statistics.md", "docs/statistics.notes.md"
+PAGE = "docs/method/statistics.md"
 LEVEL = 0.95
 DRAWS = 1000
 ALPHAS = (0.01, 0.05, 0.1)
@@ -124,7 +124,7 @@ def movie_rows(worlds: int) -> Iterator[Row]:
         truths = expected_mse() + np.array([np.mean(movies**2), MOVIE_SPREAD**2])
         hits += [covers(found, float(truth)) for truth in np.sqrt(truths)]
     for asked, hit in zip(("other users", "other users and other movies"), hits, strict=True):
-        yield {"what would have been shown by": asked, "RMSE": percent(int(hit), worlds)}
+        yield {"target of the interval": asked, "RMSE": percent(int(hit), worlds)}
 
 
 def random_similarity(genres: int, rng: np.random.Generator) -> np.ndarray:
@@ -330,70 +330,64 @@ def similarity_rows(worlds: int) -> Iterator[Row]:
             hits += covers(similarity_interval(doubts, truth, rng), np.tanh(truth))
             told += not covers(similarity_interval(doubts, 0.0, rng), 0.0)
         yield {
-            "what is not sure": doubts.name,
+            "source of uncertainty": doubts.name,
             "replicas": doubts.replicas,
             "draws": doubts.draws,
             "users": doubts.users,
             "spread of z by posterior": f"{doubts.posterior:g}",
             "by seed": f"{doubts.seeds:g}",
             "covered": percent(hits, worlds),
-            "told from 0 where it is 0": percent(told, worlds),
+            "excludes 0 where it is 0": percent(told, worlds),
         }
 
 
 def page(worlds: int) -> Iterator[str]:
-    """The lines of docs/statistics.md."""
-    yield "# Statistics, checked"
+    """The generated part of docs/method/statistics.md."""
+    yield f"Command: `python -m benchmarks.statistics.simulation --worlds {worlds} --doc`. Each"
+    yield f"row uses {worlds:,} simulated worlds unless stated otherwise. If a method is exact,"
+    yield "simulation error keeps its row in these ranges 19 times in 20:"
+    yield f"{luck(0.95, worlds)} for a nominal 95 %, {luck(0.05, worlds)} for 5 %,"
+    yield f"{luck(0.01, worlds)} for 1 %, {luck(0.1, worlds)} for 10 %."
     yield ""
-    yield f"Made by `python -m benchmarks.statistics.simulation --worlds {worlds} --doc`."
+    yield "## Coverage of error intervals over users"
     yield ""
-    yield "An interval of 95 % should cover the truth in 95 of 100 worlds, and a p-value below 0.05"
-    yield "should turn up in 5 of 100 worlds that hold nothing. Here worlds are drawn of which the"
-    yield f"truth is known, {worlds:,} for a row unless said otherwise. What is right then shows"
-    yield f"{luck(0.95, worlds)} where 95 % are due, {luck(0.05, worlds)} for 5 %,"
-    yield f"{luck(0.01, worlds)} for 1 % and {luck(0.1, worlds)} for 10 %, 19 times in 20."
-    yield ""
-    yield "## Intervals of errors, over users"
-    yield ""
-    yield "Users rate one movie to some hundreds, 9 on average, and differ in how well they are"
-    yield "predicted. The truth is what infinitely many users would show. *Plain percentiles* are"
-    yield "the bootstrap as it is; of fewer than 100 users the pipeline moves their ends out."
+    yield "Users have from one to some hundreds of ratings, 9 on average, and differ in how well"
+    yield "the model predicts them. The true value is the error over infinitely many users. *Plain"
+    yield "percentiles* is the unmodified bootstrap; below 100 users the pipeline widens it."
     yield ""
     yield table(list(error_rows(worlds)))
     yield ""
-    yield "The interval knows other users and no other movies. Where the model errs by movies too"
-    yield f"(by {MOVIE_SPREAD} stars, {MOVIES} movies, 300 users), it covers:"
+    yield "The interval covers variation between users, not between movies. If errors also vary by"
+    yield f"movie (by {MOVIE_SPREAD} stars; {MOVIES} movies, 300 users), coverage is:"
     yield ""
     yield table(list(movie_rows(worlds)))
     yield ""
     yield "## P-values of agreement"
     yield ""
-    yield "The *largest gap* is that between the shares of p-values up to any point and the point"
-    yield f"itself; of uniform ones it exceeds {1.358 / np.sqrt(worlds):.3f} once in 20 times."
+    yield "The *largest gap* is the Kolmogorov-Smirnov distance from uniform p-values; for uniform"
+    yield f"ones it exceeds {1.358 / np.sqrt(worlds):.3f} once in 20 times."
     yield ""
     yield table(list(null_rows(worlds)))
     yield ""
-    yield f"Holm's adjustment, {10 * worlds:,} worlds of independent or correlated references:"
+    yield f"Holm's adjustment, {10 * worlds:,} worlds with independent or correlated references:"
     yield ""
     yield table(list(holm_rows(worlds)))
     yield ""
     few = max(2, worlds // 20)
     yield "## The noise ceiling"
     yield ""
-    yield "*Halves* of the users promise a *reliability* and a *ceiling*. Beside each stands what"
-    yield "it is to foresee: two halves of fresh users, the taste of as many fresh users, and the"
-    yield "taste of 10,000 users, which is nearly without noise. Spearman's rho, mean of"
-    yield f"{few} worlds; ± is the standard deviation between worlds."
+    yield "From two *halves* of the users the pipeline estimates a *reliability* and a *ceiling*."
+    yield "Each stands beside the quantity that it estimates: the agreement of two halves of new"
+    yield "users, of equally many new users, and of 10,000 users, almost without noise. Values are"
+    yield f"Spearman's rho, mean of {few} worlds; ± is the standard deviation between worlds."
     yield ""
     yield table(list(ceiling_rows(few)))
     yield ""
     yield "## Intervals of learnt similarities"
     yield ""
-    yield "A posterior that is right, seeds that add luck of their own, and users who are a sample."
+    yield "The simulated posterior is correct, seeds add variation, and users are a sample."
     yield ""
     yield table(list(similarity_rows(worlds)))
-    yield ""
-    yield (ROOT / NOTES).read_text(encoding="utf-8").rstrip()
 
 
 def main() -> None:
@@ -404,7 +398,7 @@ def main() -> None:
     text = "\n".join(page(options.worlds)) + "\n"
     print(text)
     if options.doc:
-        (ROOT / PAGE).write_text(text, encoding="utf-8")
+        replace_generated(ROOT / PAGE, "simulation", text)
         print(f"wrote {PAGE}")
 
 

@@ -196,7 +196,8 @@ class TrainSettings(Section):
     devices: Annotated[int, Field(ge=1)]
     """Number of processes on each machine, 1 or more; each uses its own GPU where there are GPUs"""
     num_nodes: Annotated[int, Field(ge=1)]
-    """Number of machines, 1 or more; docs/guide/scaling.md explains how to start them with torchrun"""
+    """Number of machines, 1 or more; docs/guide/scaling.md explains how to start them with
+    torchrun"""
     strategy: Literal["auto", "ddp"]
     """Lightning strategy: auto, or ddp (each process has the whole model and part of each batch)"""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]

@@ -1,7 +1,7 @@
 """Damaged files and strange ones: every row is accounted for, or one clear error says why not.
 
 The judge and its plain reader are those of benchmarks/robustness/fuzz.py, whose long run fills
-docs/robustness.md; here is a short one, the same each time.
+docs/results/robustness.md; here is a short one, the same each time.
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""The tutorial docs/own-data.md: its commands run, and say what it shows."""
+"""The tutorial docs/guide/own-data.md: its commands run, and say what it shows."""
 
 import shutil
 from pathlib import Path
@@ -14,7 +14,7 @@ def test_the_tutorial_does_what_it_shows(tmp_path: Path) -> None:
     project = make_project(tmp_path / "project")
     shutil.copy(ROOT / "params.yaml", project.folder)
     project.commit()
-    follow(project, steps((ROOT / "docs/own-data.md").read_text(encoding="utf-8")))
+    follow(project, steps((ROOT / "docs/guide/own-data.md").read_text(encoding="utf-8")))
     made = project.dvc("exp", "list", "--name-only", "--all-commits").split()
     assert sorted(made) == ["few", "many"]
     assert project.git("ls-files", "data/books*").split() == ["data/books.dvc"]

@@ -243,7 +243,7 @@ def test_the_picture(experiment, tmp_path):
 
 @pytest.mark.pipeline
 def test_the_search_of_the_documentation(base, tmp_path):
-    page = (ROOT / "docs/sweeps.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/guide/sweeps.md").read_text(encoding="utf-8")
     project = base.copy(tmp_path / "project")
     script = re.search(r'^(python -c "\nimport random\n.*?^" > search\.sh)$', page, re.M | re.S)[1]
     project.run("bash", "-c", script)

@@ -1,6 +1,6 @@
 """Model folders from strangers: each opens and predicts on the scale, or is refused in one line.
 
-`PYTHONPATH=src python -m tests.test_model_fuzz 20000` tries as many and prints what became of them.
+`PYTHONPATH=src python -m tests.model.test_model_fuzz 20000` tries that many and prints a summary.
 """
 
 import json

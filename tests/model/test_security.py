@@ -1,4 +1,4 @@
-"""What docs/security.md promises of the code, the repository and the packages."""
+"""What docs/guide/security.md promises of the code, the repository and the packages."""
 
 import ast
 import json
@@ -194,8 +194,8 @@ def test_licences_are_allowed_and_listed():
             continue
         parts = re.sub("[()]", "", licence).split(" AND ")
         assert all(set(part.split(" OR ")) & ALLOWED for part in parts), (name, licence)
-    said = (ROOT / "docs/security.md").read_text(encoding="utf-8")
-    assert table() in said, "`python -m tests.licences` prints the table for docs/security.md"
+    said = (ROOT / "docs/guide/security.md").read_text(encoding="utf-8")
+    assert table() in said, "`python -m tests.licences` prints the table for docs/guide/security.md"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What docs/robustness.md says of the same bytes on one and on two threads."""
+"""What docs/results/robustness.md says of the same bytes on one and on two threads."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What DVC's extension for VS Code asks for and watches, without the editor: docs/editor.md."""
+"""What DVC's extension for VS Code reads, without the editor: docs/guide/editor.md."""
 
 import json
 import os

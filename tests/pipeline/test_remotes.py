@@ -1,4 +1,4 @@
-"""docs/remotes.md followed by two people, over a folder and over a server that speaks like S3."""
+"""The steps of docs/guide/remotes.md for two people, with a folder and an S3-like server."""
 
 import shlex
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from tests.project import ROOT, Project
 from tests.tutorial import Step, follow, section, steps
 
 pytestmark = pytest.mark.pipeline
-PAGE = ROOT / "docs/remotes.md"
+PAGE = ROOT / "docs/guide/remotes.md"
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from tests.project import Project, stages_run
 
 pytestmark = pytest.mark.pipeline
 
-PAGE = (ROOT / "docs/tracking.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/guide/tracking.md").read_text(encoding="utf-8")
 DOCUMENTED = "http://127.0.0.1:5000"
 MOST_SECONDS = 240
 

@@ -431,7 +431,7 @@ def _trainer(settings: TrainSettings, record: bool, callbacks: list[Any]) -> lig
         raise InputError(
             f"train.num_nodes is {nodes}, but the stage was not started on {nodes} machines: run "
             f"`torchrun --nnodes={nodes} --nproc-per-node={devices} ... -m stages.train` on each "
-            "(docs/scaling.md), or set train.num_nodes to 1 in params.yaml."
+            "(docs/guide/scaling.md), or set train.num_nodes to 1 in params.yaml."
         )
     try:
         return lightning.Trainer(

@@ -1,6 +1,8 @@
-"""Makes up readers, books and ratings for docs/own-data.md: python docs/books.py READERS FOLDER
+"""Generate readers, books and ratings for docs/guide/own-data.md.
 
-Every genre has a place on three axes of taste, and readers like what lies their way. The same
+    python docs/guide/books.py READERS FOLDER
+
+Each genre has a position on three axes of taste; readers like genres near their own taste. The same
 number of readers gives the same files.
 """
 
