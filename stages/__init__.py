@@ -15,6 +15,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
+PATIENCE = 3.0
+"""Seconds that a stage has to end by itself after its DVC was killed."""
+
 
 def run(main: Callable[[], None]) -> None:
     """Run a stage; what a user can mend ends in one message and exit status 1, no traceback."""
@@ -50,4 +53,7 @@ def _end_with(parent: int) -> None:
         dvc = started.ppid()
         while started.ppid() == dvc:
             time.sleep(0.1)
-    os._exit(1)
+    # The main thread ends as it does on SIGTERM, which takes its temporary files away.
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(PATIENCE)
+    os._exit(1)  # it is stuck in a library: no output may be written from here on

@@ -16,9 +16,9 @@ def main() -> None:
     from genre_embeddings.figures import draw_histogram
     from genre_embeddings.model.predict import POSTERIOR_DRAWS, predict
     from genre_embeddings.model.ratings import Ratings
-    from genre_embeddings.model.serialization import load_whole, use_threads
+    from genre_embeddings.model.serialization import configure_torch, load_whole
 
-    use_threads(settings.train.threads)
+    configure_torch(settings.train.threads)
     meta = storage.read_meta()
     network, (_, movies, genres) = load_whole()
     network.index_ratings(Ratings.of(storage.read_side("train")))

@@ -11,12 +11,12 @@ def main() -> None:
     from genre_embeddings import storage
     from genre_embeddings.model.build import build_network, genre_sets
     from genre_embeddings.model.ratings import Ratings
-    from genre_embeddings.model.serialization import Tables, save_model, use_threads
+    from genre_embeddings.model.serialization import Tables, configure_torch, save_model
     from genre_embeddings.training.ablations import train_ablations
     from genre_embeddings.training.checkpoint import Scratch
     from genre_embeddings.training.lightning import fit, is_first_process
 
-    use_threads(settings.train.threads)
+    configure_torch(settings.train.threads)
     tables = Tables(
         *(storage.read_table(storage.PREPARED / f"{name}.parquet") for name in Tables._fields)
     )

@@ -66,7 +66,7 @@ def test_errors_end_in_one_line(project, tmp_path):
     assert err.count("\n") == 1
     status, _, err = call("compare", "workspace", cwd=tmp_path)
     assert status == 1
-    assert err.startswith("error: 1 revision is named")
+    assert err.startswith("error: Revisions named: 1;")
     status, _, err = call("recommend", cwd=tmp_path)
     assert status == 2
     assert "Missing argument 'USER_ID'" in err

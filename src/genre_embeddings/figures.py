@@ -103,7 +103,7 @@ def draw_heatmaps(
         matrices: similarities by title, (G, G), NaN where unknown; `told` belongs to the first.
         labels: genre names with counts, length G.
         order: genre indices in the order of drawing.
-        told: (G, G) whether a cell of the first is told from zero; others get a dot.
+        told: (G, G) whether the interval of a cell of the first excludes zero; others get a dot.
         path: the PNG.
     """
     if not matrices:

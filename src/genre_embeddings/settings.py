@@ -103,7 +103,7 @@ class PlantedSettings(Section):
 
     @model_validator(mode="after")
     def _pairs_suffice(self) -> PlantedSettings:
-        if self.ratings > self.users * self.movies // 2:
+        if self.ratings > self.users * (self.movies // 2):
             raise ValueError(
                 f"ratings {self.ratings}: at most half of the {self.users} x {self.movies} "
                 "pairs of users and movies can carry a rating"

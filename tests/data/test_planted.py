@@ -3,9 +3,11 @@
 import numpy as np
 import polars as pl
 import pytest
+from pydantic import ValidationError
 
 from genre_embeddings.data.sources.planted import BY_FREQUENCY, FAMILIES, planted_world
 from genre_embeddings.data.tables import build_tables, truth_content
+from genre_embeddings.settings import PlantedSettings
 
 
 def test_the_seed_draws_the_world(settings):
@@ -79,6 +81,18 @@ def test_truth_follows_the_genre_table(settings):
     truth = truth_content(tables.genres, world.truth)
     assert truth["genres"] == tables.genres["name"].to_list()
     assert np.diag(truth["similarity"]) == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize(("users", "movies"), [(51, 101), (4, 7), (5, 5), (7, 4)])
+def test_as_many_ratings_as_the_settings_allow(settings, users, movies):
+    most = users * (movies // 2)
+    sizes = {"users": users, "movies": movies, "genres": 2, "ratings": most}
+    checked = PlantedSettings.model_validate(settings.planted.model_dump() | sizes)
+    assert planted_world(checked).ratings.collect().height == most
+    with pytest.raises(ValidationError, match="at most half"):
+        PlantedSettings.model_validate(
+            settings.planted.model_dump() | sizes | {"ratings": most + 1}
+        )
 
 
 def test_users_who_rate_half_of_all_movies(settings):

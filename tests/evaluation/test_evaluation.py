@@ -298,6 +298,8 @@ def test_support_of_more_than_ten_thousand_ratings():
         ((1.0, 5.0), np.arange(2, 11) / 2),
         ((1.0, 10.0), np.arange(1, 11)),
         ((0.0, 90.0), np.arange(10) * 10),
+        ((1.0, 7.0), np.arange(2, 15) / 2),
+        ((-10.0, 10.0), np.arange(-10, 11)),
     ],
 )
 def test_histogram_has_a_bin_for_each_rating(scale, centres):

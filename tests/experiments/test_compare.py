@@ -163,7 +163,7 @@ def test_names_of_experiments(repository):
 
 
 def test_what_cannot_be_compared(repository, in_tmp):
-    with pytest.raises(InputError, match="1 revision is named"):
+    with pytest.raises(InputError, match="Revisions named: 1;"):
         compare(["main"])
     with pytest.raises(InputError, match="'main' is named twice"):
         compare(["main", "workspace", "main"])

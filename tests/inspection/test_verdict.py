@@ -3,6 +3,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from genre_embeddings.evaluation.metrics import Interval
 from genre_embeddings.inspection.references import Agreement, agreement
@@ -38,7 +40,7 @@ def finite(verdict) -> bool:
         ([taste(0.8)], "pass", "89% of its ceiling 0.90"),
         ([taste(0.73)], "pass", "81% of its ceiling"),
         ([taste(0.4)], "inconclusive", "in part"),
-        ([taste(0.1, p_value=0.2)], "fail", "do not lie"),
+        ([taste(0.1, p_value=0.2)], "fail", "does not match"),
         ([taste(0.8, rivals={"untrained": 0.1})], "pass", "above the 0.10 of untrained"),
         ([taste(0.8, rivals={"untrained": 0.1, "shuffled": 0.85})], "fail", "not above the 0.85"),
         ([taste(0.1, p_value=0.2, ceiling=0.18)], "inconclusive", "chance reaches 0.15"),
@@ -53,7 +55,7 @@ def finite(verdict) -> bool:
         ([taste(0.8), Reference("truth", agreed(0.9))], "pass", "Against truth, rho is 0.90"),
         ([taste(0.8), Reference("truth", agreed(0.1, 0.3))], "inconclusive", "disagree"),
         ([taste(0.8), Reference("truth", agreed(0.5))], "inconclusive", "in part"),
-        ([taste(0.05, 0.4), Reference("truth", agreed(0.1, 0.3))], "fail", "do not lie"),
+        ([taste(0.05, 0.4), Reference("truth", agreed(0.1, 0.3))], "fail", "does not match"),
         # A reference that cannot judge is told, and leaves the others to judge.
         ([taste(0.1, 0.4, 0.1), Reference("truth", agreed(0.9))], "pass", "taste cannot judge"),
     ],
@@ -177,19 +179,22 @@ LIMIT = "Less than 0.003 proves nothing: another seed does as much."
     [
         (
             [taste(0.8, rivals={"untrained": 0.1, "shuffled": 0.2}), Reference("truth", agreed(1))],
-            "The genres lie as the evidence says. Against taste, rho is 0.80 (p = 0.0002 after "
+            "The learnt genre similarity matches the evidence. "
+            "Against taste, rho is 0.80 (p = 0.0002 after "
             "Holm), 89% of its ceiling 0.90 and above the 0.20 of shuffled. Against truth, rho is "
             "1.00 (p = 0.0002 after Holm), 100% of its ceiling 1.00.",
         ),
         (
             [taste(0.1, 0.2), Reference("truth", agreed(0.8), None)],
-            "The genres do not lie as the evidence says. Against taste, rho is 0.10 (p = 0.2000 "
+            "The learnt genre similarity does not match the evidence. "
+            "Against taste, rho is 0.10 (p = 0.2000 "
             "after Holm), 11% of its ceiling 0.90. truth cannot judge: its noise ceiling could "
             "not be measured.",
         ),
         (
             [taste(0.3)],
-            "The genres lie in part as the evidence says, short of 80%. Against taste, rho is 0.30 "
+            "The learnt genre similarity matches the evidence in part, below 80% of the ceiling. "
+            "Against taste, rho is 0.30 "
             "(p = 0.0001 after Holm), 33% of its ceiling 0.90.",
         ),
         (
@@ -237,8 +242,31 @@ def test_structure_passes_on_the_very_thresholds():
     assert stricter.reason.endswith("with 18 genres p cannot fall below 0.050.")
     assert structure_verdict([edge], min_ceiling_share=0.81).outcome == "inconclusive"
     assert structure_verdict([taste(0.8, ceiling=0.15)], min_ceiling_share=1.0).reason == (
-        f"{CANNOT}a good model would reach rho = 0.15 under the noise, and chance reaches 0.15."
+        f"{CANNOT}a good model would reach rho = 0.12 under the noise, and chance reaches 0.15."
     )
+
+
+@given(
+    rho=st.floats(-1, 1),
+    p_value=st.floats(0, 1) | st.none(),
+    ceiling=st.floats(0, 1) | st.none(),
+    shares=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+)
+def test_a_more_lenient_threshold_never_loses_a_pass(rho, p_value, ceiling, shares):
+    lenient, strict = sorted(shares)
+    reference = taste(rho, p_value=p_value, ceiling=ceiling)
+    if structure_verdict([reference], min_ceiling_share=strict).outcome == "pass":
+        assert structure_verdict([reference], min_ceiling_share=lenient).outcome == "pass"
+
+
+def test_a_threshold_of_zero_still_lets_evidence_judge():
+    assert structure_verdict([taste(0.4)], min_ceiling_share=0.0).outcome == "pass"
+
+
+def test_a_missing_p_value_is_not_significant():
+    found = structure_verdict([taste(0.8, p_value=None)])
+    assert found.outcome == "inconclusive"
+    assert "cannot judge" in found.reason
 
 
 def test_numbers_behind_structure():

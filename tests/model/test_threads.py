@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from genre_embeddings.model.serialization import use_threads
+from genre_embeddings.model.serialization import configure_torch
 from genre_embeddings.training.lightning import fit
 from tests.small import small_world
 
@@ -13,7 +13,7 @@ def threads(monkeypatch):
     """Sets the number of threads for a test."""
     before = torch.get_num_threads()
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    yield use_threads
+    yield configure_torch
     torch.set_num_threads(before)
     torch.use_deterministic_algorithms(False)
 

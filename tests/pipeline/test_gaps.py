@@ -19,7 +19,7 @@ from genre_embeddings.inference.export import movie_vectors
 from genre_embeddings.inference.trained import open_model
 from genre_embeddings.inspection.inspect import inspect
 from genre_embeddings.inspection.question import gather
-from genre_embeddings.model.serialization import load_model, save_model, use_threads
+from genre_embeddings.model.serialization import configure_torch, load_model, save_model
 from genre_embeddings.settings import load_settings
 from tests.conftest import ROOT, changed, source_of
 from tests.experiments.test_compare import A, as_experiment, repository, write
@@ -166,7 +166,7 @@ def test_a_model_without_history_and_time_is_kept_and_exported(settings, in_tmp)
 def test_no_number_of_threads_leaves_torchs_own():
     before = torch.get_num_threads()
     try:
-        use_threads(0)
+        configure_torch(0)
         assert torch.get_num_threads() == before
     finally:
         torch.use_deterministic_algorithms(False)

@@ -145,10 +145,10 @@ def _against_baselines(
 
 
 def _histogram(test: Predicted, scale: tuple[float, float]) -> Rows:
-    """How often each rating was given, and predicted, in bins of a tenth of the scale."""
+    """How often each rating was given, and predicted, in bins of one width."""
     low, high = scale
-    width = (high - low) / 9 if high - low != 4 else 0.5
-    edges = np.arange(low - width / 2, high + width, width)
+    width = _bin_width(test.rating, scale)
+    edges = low + width * (np.arange(round((high - low) / width) + 2) - 0.5)
     rows = []
     for kind, values in (("actual", test.rating), ("predicted", test.mean)):
         counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
@@ -157,6 +157,28 @@ def _histogram(test: Predicted, scale: tuple[float, float]) -> Rows:
             for centre, count in zip((edges[:-1] + edges[1:]) / 2, counts, strict=True)
         ]
     return rows
+
+
+def _bin_width(rating: np.ndarray, scale: tuple[float, float]) -> float:
+    """Width of the histogram's bins, such that no bin collects more rating steps than another.
+
+    The step is the largest of which all given ratings are a multiple, counted from the low end,
+    and at most a star on a scale of up to 40 stars. There are about ten bins, more on a scale with
+    more steps, and at most 41.
+    """
+    low, high = scale
+    points = np.append(rating, high) - low
+    if high - low <= 40:
+        points = np.append(points, 1.0)
+    hundredths = np.unique(np.round(points * 100)).astype(np.int64)
+    step = int(np.gcd.reduce(hundredths)) / 100
+    steps = round((high - low) / step) if step > 0 else 0
+    if step <= 0 or abs(steps * step - (high - low)) > 1e-6:
+        return (high - low) / 9
+    if steps < 9:
+        return step / round(9 / steps)
+    together = next(n for n in range(1, steps + 1) if steps % n == 0 and steps // n <= 40)
+    return together * step
 
 
 def _reliability(test: Predicted, bins: int = 20) -> Rows:

@@ -155,7 +155,7 @@ def compare(names: Sequence[str]) -> Comparison:
     """
     if len(names) < 2:
         raise InputError(
-            f"{len(names)} revision is named; a comparison needs two or more: experiments "
+            f"Revisions named: {len(names)}; a comparison needs two or more: experiments "
             f"(`dvc exp list`), branches, commits, or {WORKSPACE}."
         )
     twice = next((name for name in names if names.count(name) > 1), None)

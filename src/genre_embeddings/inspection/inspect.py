@@ -71,7 +71,7 @@ class Question:
         shuffled_genres: models trained with the genre sets of other movies.
         movies, genres: canonical tables.
         train: training ratings.
-        held_out: ratings that trained nothing, the evidence of taste.
+        held_out: ratings on which no model trained, the evidence of taste.
         test: ratings that chose nothing either, on which errors are measured.
         baseline: user + movie bias fitted on train.
         truth: what is planted, where the world is planted.

@@ -9,7 +9,7 @@ from genre_embeddings.evaluation.bias import fit_bias
 from genre_embeddings.inspection.inspect import Question
 from genre_embeddings.model.build import build_network, genre_sets
 from genre_embeddings.model.ratings import Ratings
-from genre_embeddings.model.serialization import load_model, load_whole, use_threads
+from genre_embeddings.model.serialization import configure_torch, load_model, load_whole
 from genre_embeddings.settings import Settings
 
 
@@ -19,7 +19,7 @@ def gather(settings: Settings) -> Question:
     Raises:
         InputError: a file is missing or damaged; the message names the stage that makes it.
     """
-    use_threads(settings.train.threads)
+    configure_torch(settings.train.threads)
     (network, (_, movies, genres)), meta = load_whole(), storage.read_meta()
     sides = {name: storage.read_side(name) for name in storage.SIDES}
     train, test = sides["train"], sides["test"]

@@ -1,9 +1,9 @@
 """What the model did not choose: references for the genres, and how to compare with them.
 
-*Taste* comes from test ratings, which the model never saw; the *catalogue* from the movies' genre
-sets, which it did see and which is therefore no independent witness. A learnt similarity is
-compared with a reference by Spearman's rho over pairs of genres, against the noise ceiling of the
-reference and against chance.
+*Taste* comes from held-out ratings, on which the model did not train; the *catalogue* comes from
+the genre sets of the movies, which the model reads: it is not independent evidence. A
+learnt similarity is compared with a reference by Spearman's rho over pairs of genres, against the
+noise ceiling of the reference and against chance.
 
 Letters: U users, M movies, G genres, B blocks of users, P pairs of genres.
 """

@@ -11,7 +11,7 @@ from genre_embeddings.inspection.verdict import Verdict
 from genre_embeddings.storage import replacing
 
 QUESTIONS = {
-    "structure": "Do the genres lie to each other as independent evidence says?",
+    "structure": "Does the learnt genre similarity match independent evidence?",
     "stability": "Would another seed have learnt the same?",
     "value": "Do the genres make better predictions?",
 }
@@ -29,8 +29,8 @@ img { max-width: 100% } details { margin: .5rem 0 } .note { color: #555 }
 """
 
 PANELS = {
-    "learnt": "by the model's answers; a dot marks a cell that is not told from zero.",
-    "taste": "by ratings that trained nothing.",
+    "learnt": "by the model's answers; a dot marks a cell whose interval includes zero.",
+    "taste": "by held-out ratings, on which the model did not train.",
     "catalogue": "by shared movies, which the model sees, so it proves nothing.",
     "genome": "by the tags of movies that have one of the two genres.",
     "truth": "as planted.",

@@ -154,7 +154,7 @@ def response_uncertainty(
     those of the draws scatter around zero. A similarity outside its interval says just that.
 
     Each cell is judged by itself: among G(G - 1) / 2 cells without any similarity, a share of
-    1 - level is told from zero by chance.
+    1 - level has an interval without zero by chance.
 
     Args:
         replicas: mean responses of each replica, (R, N, G).

@@ -17,6 +17,9 @@ from genre_embeddings.inspection.similarity import Stability
 Line = Literal["structure", "stability", "value"]
 Outcome = Literal["pass", "fail", "inconclusive"]
 
+GOOD_MODEL = 0.8
+"""Share of the noise ceiling that a good model reaches; decides whether evidence has power."""
+
 _ADVICE: dict[Line, str] = {
     "structure": "Try more ratings, a smaller model.dim, a larger train.movie_dropout, and look "
     "at the null models: an agreement that they share is the catalogue's or popularity's.",
@@ -81,16 +84,21 @@ def unanswerable(reason: str) -> list[Verdict]:
 def structure_verdict(
     references: Sequence[Reference], alpha: float = 0.05, min_ceiling_share: float = 0.8
 ) -> Verdict:
-    """Do the genres lie to each other as the evidence says?
+    """Does the learnt genre similarity match the evidence?
 
-    A reference can judge if its halves, of users and of movies, agree better than chance, so that
-    there is something in it to be found that is the genres' and not just these movies'; if a good
-    model, at `min_ceiling_share` of the ceiling, would be told from chance;
-    and if its p-value could fall to alpha at all. Of those that can judge,
+    A reference can judge if
+
+    - its halves, of users and of movies, agree better than chance: then it measures genres and not
+      only these users or these movies;
+    - a good model, at 0.8 of the noise ceiling, would agree better than chance. This does not
+      depend on `min_ceiling_share`: a more lenient threshold does not make evidence weaker;
+    - its p-value could fall to alpha.
+
+    Of those that can judge,
 
     - pass: every one agrees: Holm's p <= alpha, above all rivals, and rho at least
       `min_ceiling_share` of the ceiling;
-    - fail: none is told from chance and from all rivals;
+    - fail: none is significantly better than chance and than all rivals;
     - inconclusive: none can judge, they disagree, or the agreement is real but falls short.
 
     Args:
@@ -103,8 +111,7 @@ def structure_verdict(
         numbers.update(_reference_numbers(reference))
     independent = [reference for reference in references if reference.independent]
     obstacles = {
-        reference.name: _obstacle(reference, alpha, min_ceiling_share, len(independent))
-        for reference in independent
+        reference.name: _obstacle(reference, alpha, len(independent)) for reference in independent
     }
     judges = [reference for reference in independent if not obstacles[reference.name]]
     silent = [f"{name} cannot judge: {why}." for name, why in obstacles.items() if why]
@@ -112,7 +119,8 @@ def structure_verdict(
         reason = " ".join(silent) or "There is no independent evidence to compare with."
         return Verdict("structure", "inconclusive", reason, numbers, _ADVICE["structure"])
 
-    adjusted = holm([float(judge.agreement.p_value or 0) for judge in judges])
+    p_values = [judge.agreement.p_value for judge in judges]
+    adjusted = holm([1.0 if p is None else p for p in p_values])
     sentences, real, good = [], [], []
     for judge, p_value in zip(judges, adjusted, strict=True):
         numbers[f"{judge.name}.p_holm"] = p_value
@@ -132,12 +140,15 @@ def structure_verdict(
 
     outcome: Outcome
     if all(good):
-        outcome, opening = "pass", "The genres lie as the evidence says."
+        outcome, opening = "pass", "The learnt genre similarity matches the evidence."
     elif not any(real):
-        outcome, opening = "fail", "The genres do not lie as the evidence says."
+        outcome, opening = "fail", "The learnt genre similarity does not match the evidence."
     elif all(real):
         outcome = "inconclusive"
-        opening = f"The genres lie in part as the evidence says, short of {min_ceiling_share:.0%}."
+        opening = (
+            "The learnt genre similarity matches the evidence in part, below "
+            f"{min_ceiling_share:.0%} of the ceiling."
+        )
     else:
         outcome, opening = "inconclusive", "The pieces of evidence disagree."
     reason = " ".join([opening, *sentences, *silent])
@@ -231,12 +242,10 @@ def value_verdict(gains: Mapping[str, Interval | None], min_gain: float = 0.003)
     return Verdict("value", outcome, reason, numbers, _advice("value", outcome))
 
 
-def _obstacle(
-    reference: Reference, alpha: float, min_ceiling_share: float, independent: int
-) -> str:
+def _obstacle(reference: Reference, alpha: float, independent: int) -> str:
     """Why a reference cannot judge; empty if it can."""
     result = reference.agreement
-    if result.spearman is None or result.null_95 is None:
+    if result.spearman is None or result.p_value is None or result.null_95 is None:
         return result.reason or "no shuffled orders were drawn"
     if reference.ceiling is None:
         return "its noise ceiling could not be measured"
@@ -252,7 +261,7 @@ def _obstacle(
             f"two halves of its movies agree at rho = {reference.movie_halves:.2f}, and chance "
             f"reaches {result.null_95:.2f}: what it shows may be these movies' and not the genres'"
         )
-    good = min_ceiling_share * reference.ceiling
+    good = GOOD_MODEL * reference.ceiling
     if good <= result.null_95:
         return (
             f"a good model would reach rho = {good:.2f} under the noise, and chance reaches "

@@ -39,14 +39,19 @@ LARGEST_ROW = 10_000
 """Most bytes of tables.json per user, movie or genre, on average."""
 
 
-def use_threads(threads: int) -> None:
-    """Compute on this many CPU threads; 0 leaves torch's own choice, one a core."""
+def configure_torch(threads: int) -> None:
+    """Set torch's CPU threads for the whole process, and its determinism where threads need it.
+
+    Args:
+        threads: number of CPU threads; 0 keeps torch's own choice, one a core. With any number but
+            1, torch uses deterministic algorithms only, so that a seed gives the same bytes again.
+    """
     if threads:
         torch.set_num_threads(threads)
         # Without it, Lightning divides the cores among the processes that it starts.
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     if threads != 1 and not torch.cuda.is_available():
-        # Otherwise several threads add up gradients in the order in which they happen to be done.
+        # Otherwise threads add up gradients in the order in which they happen to finish.
         torch.use_deterministic_algorithms(True)
 
 
