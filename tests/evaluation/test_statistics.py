@@ -333,4 +333,4 @@ def test_the_simulation_counts_what_it_says():
     assert next(simulation.ceiling_rows(1))["users"] == 100
     sure = next(simulation.similarity_rows(40))
     assert float(sure["covered"].rstrip("%")) > 80
-    assert float(sure["told from 0 where it is 0"].rstrip("%")) < 20
+    assert float(sure["excludes 0 where it is 0"].rstrip("%")) < 20

@@ -64,7 +64,10 @@ def test_counts(tmp_path):
     found = {kind.name: [row(kind, 0, "pass"), row(kind, 1, "fail")] for kind in kinds}
     assert [passed(world) for world in found[NULL[0].name]] == [True, False]
     lines = list(calibration.null_table(found))
-    assert lines[2].startswith(f"| {NULL[0].name} | structure | 1 | 1 | 0 | 1 of 2 (")
+    assert lines[2] == f"| {NULL[0].name} | 1/1/0 | 1/1/0 | 1/1/0 | 1/1/0 | 1 |"
+    worlds = 2 * len(NULL)
+    assert lines[-2].startswith(f"| all | {len(NULL)}/{len(NULL)}/0 |")
+    assert f"{len(NULL)} of {worlds} (" in lines[-1]
     power = list(calibration.power_table(found))
     assert len(power) == 2 + len(POWER)
     assert power[2].endswith("| 50% | 50% | 50% | 50% | 50% | 0.40 | 0.50 | 0.80 | - |")

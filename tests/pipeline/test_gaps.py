@@ -61,7 +61,7 @@ def test_nothing_left_to_recommend(tmp_path, monkeypatch):
             storage.write_column(folder / "train" / f"{column}.npy", values)
     first = str(open_model().users["user_id"][0])
     said = CliRunner().invoke(command, ["recommend", first], catch_exceptions=False)
-    assert said.stdout == "There is no movie left to recommend.\n"
+    assert said.stdout == "There are no movies to recommend.\n"
 
 
 @pytest.mark.parametrize(
