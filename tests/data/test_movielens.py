@@ -257,7 +257,9 @@ def test_with_neither_network_nor_archive_there_are_three_ways_out() -> None:
         with pytest.raises(InputError) as error:
             opened("ml-25m", "data/raw", url)
     message = str(error.value)
-    assert message.startswith(f"{url}ml-25m.zip cannot be downloaded: no connection to the server.")
+    assert message.startswith(f"{url}ml-25m.zip cannot be downloaded to ")
+    assert "no connection to the server" in message
+    assert "\n" not in message
     for way in ("data/raw/", "data.path", "data.source to planted"):
         assert way in message
 

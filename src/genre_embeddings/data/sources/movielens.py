@@ -75,7 +75,7 @@ def open_release(data: DataSettings, base_url: str = BASE_URL) -> Iterator[Sourc
         InputError: the release cannot be had, or holds something that cannot be used.
     """
     name, release = data.source, RELEASES[data.source]
-    place = _drop_in(name, data.path) or _fetch(name, base_url)
+    place = _drop_in(name, data.path) or fetch(f"{base_url}{name}.zip", release.md5)
     with open_files(place, [release.layout], [GENOME]) as (layout, files):
         tables = read_tables(layout, files, release.scale, release=True)
         ratings, dropped = tables.ratings, {}
@@ -125,16 +125,3 @@ def _drop_in(name: str, path: str) -> Path | None:
     if Path(path).suffix == ".zip":
         raise InputError(f"data.path is {path!r}, and no file is there: correct data.path.")
     return None
-
-
-def _fetch(name: str, base_url: str) -> Path:
-    try:
-        return fetch(f"{base_url}{name}.zip", RELEASES[name].md5)
-    except InputError as error:
-        raise InputError(
-            f"{error}\n{name} can be had in three ways:\n"
-            f"  - get {name}.zip from https://grouplens.org/datasets/movielens/ "
-            "and drop it into data/raw/\n"
-            f"  - set data.path to where {name}.zip, or the folder unpacked from it, lies\n"
-            "  - do without it: set data.source to planted, the world that needs no files"
-        ) from None
