@@ -1,9 +1,9 @@
-"""Tables in text files that may be large: every line is checked, and a bad one is named.
+"""Read large text tables, check every line, and name the first bad one.
 
-Polars scans them. One streaming pass counts the lines and looks at their shape, a second looks at
-what the fields hold; where that is not right in every line, a look line by line finds the first
-that is wrong. A row is one line of UTF-8 text without control characters; blank lines are left
-alone, and so are a byte order mark and Windows line ends.
+Polars scans the file twice. The first pass counts the lines and checks their shape, the second
+checks what the fields hold and finds the first bad row. An error message then quotes that row from
+the file itself. A row is one line of UTF-8 text without control characters. Blank lines, a byte
+order mark and Windows line ends are allowed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ CONTROL = r"[\x00-\x08\x0a-\x1f\x7f]"
 # Text that Int64 holds without loss: "007" and "7" may be two different books.
 WHOLE = r"^ *(0|[1-9][0-9]{0,17})$"
 _NEGATIVE = r"^ *-[0-9]+ *$"
-_NUMBER = r"[ \t]*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?"
 _QUOTED = '"(?:[^"]|"")*"'
 _QUOTED_FIELD = f'(?:^|,)({_QUOTED}|[^",]*)'
 _QUOTED_ROW = f'^({_QUOTED}|[^",]*)(,({_QUOTED}|[^",]*))*$'
@@ -37,58 +36,52 @@ _QUOTED_ROW = f'^({_QUOTED}|[^",]*)(,({_QUOTED}|[^",]*))*$'
 
 @dataclass(frozen=True)
 class Rule:
-    """What a field may hold: for Polars, for a reader of one line, and in words.
+    """What a field may hold, for Polars and in words.
 
     Attributes:
-        dtype: as what Polars reads the field.
-        usable: whether Polars's value is allowed; null where it could read none.
-        allows: whether a text is; the same, or `Table.check` could not name the row.
+        dtype: the type as which Polars reads the field.
+        usable: whether Polars's value is allowed; null where Polars could not read one.
         meaning: what is allowed.
     """
 
     dtype: pl.DataType
     usable: Callable[[pl.Expr], pl.Expr]
-    allows: Callable[[str], bool]
     meaning: str
 
+    def allows(self, text: str) -> bool:
+        """Whether one value is allowed; the csv reader reads it as it reads a whole column."""
+        if not text:
+            return False
+        field = pl.read_csv(
+            f"field\n{text}".encode(),
+            separator="\x1f",  # a control character, which no field may hold
+            quote_char=None,
+            schema={"field": self.dtype},
+            ignore_errors=True,
+        )
+        return field.select(self.usable(pl.col("field"))).item() is True
 
-WHOLE_ID = Rule(
-    pl.String(),
-    lambda field: field.str.contains(WHOLE),
-    lambda text: re.match(WHOLE, text) is not None,
-    "a whole number of 0 or more",
-)
-# A byte order mark within text cannot be seen, and would make two ids of one.
+
+WHOLE_ID = Rule(pl.String(), lambda field: field.str.contains(WHOLE), "a whole number of 0 or more")
+# A byte order mark within text is invisible, and would make two ids of one.
 _NO_ID = f"{_NEGATIVE}|\ufeff"
 ANY_ID = Rule(
     pl.String(),
     lambda field: field.str.contains(r"\S") & ~field.str.contains(_NO_ID),
-    lambda text: bool(text.strip()) and not re.search(_NO_ID, text),
     "a whole number of 0 or more, or text that is not empty",
 )
 
 
 def number(low: float, high: float, source: str = "") -> Rule:
     """A number within two bounds, which come from `source`."""
-    return Rule(
-        pl.Float64(),
-        lambda field: field.is_between(low, high),
-        lambda text: re.fullmatch(_NUMBER, text) is not None and low <= float(text) <= high,
-        f"a number from {low:g} to {high:g}{source}",
-    )
+    meaning = f"a number from {low:g} to {high:g}{source}"
+    return Rule(pl.Float64(), lambda field: field.is_between(low, high), meaning)
 
 
 def whole_number(high: int, unit: str = "") -> Rule:
     """A whole number from 0."""
-    return Rule(
-        pl.Int64(),
-        lambda field: field.is_between(0, high),
-        # By float: int() refuses thousands of digits.
-        lambda text: (
-            re.fullmatch(r"[ \t]*[+-]?[0-9]+", text) is not None and 0 <= float(text) <= high
-        ),
-        f"a whole number from 0 to {high}{unit}",
-    )
+    meaning = f"a whole number from 0 to {high}{unit}"
+    return Rule(pl.Int64(), lambda field: field.is_between(0, high), meaning)
 
 
 @dataclass(frozen=True)
@@ -139,8 +132,10 @@ class Table:
                 count += 1
         return count
 
-    def scan(self, dtypes: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+    def scan(self, dtypes: Mapping[str, pl.DataType], lenient: bool = False) -> pl.LazyFrame:
         """All fields, as text where `dtypes` does not say otherwise; a blank line is all null.
+
+        If `lenient`, a value that is not of its type is null; otherwise it is an error.
 
         The column `row` counts the lines of the file from 1.
         """
@@ -154,6 +149,7 @@ class Table:
             schema={name: dtypes.get(name, pl.String()) for name in names},
             row_index_name="row",
             row_index_offset=self.skipped + 1,
+            ignore_errors=lenient,
             glob=False,
         )
 
@@ -170,23 +166,32 @@ class Table:
             InputError: there are no rows, or one cannot be used; it is named.
         """
         dtypes = {name: rule.dtype for name, rule in self.rules.items()}
+        usable = self._usable()
+        is_blank = pl.all_horizontal(pl.all().exclude("row").is_null())
         try:
-            filled, misshapen = self._count_lines()
+            filled, misshapen, empty = self._count_lines()
             if not filled:
                 raise InputError(f"{self.file.label} holds no {self.holds}.")
             if misshapen is not None:
                 raise self._first_bad_row(misshapen)
-            named = [value.alias(f"value {n}") for n, value in enumerate(also)]
-            counts = self.scan(dtypes).select(self._usable().sum(), *named)
-            usable, *values = counts.collect(engine="streaming").row(0)
+            counts = self.scan(dtypes, lenient=True).select(
+                usable.sum().alias("usable"),
+                pl.col("row").filter(~usable & ~is_blank).min().alias("first bad row"),
+                *(value.alias(f"value {n}") for n, value in enumerate(also)),
+            )
+            count, row, *values = counts.collect(engine="streaming").row(0)
         except pl.exceptions.PolarsError:
-            raise self._first_bad_row(self._suspect()) from None
-        if usable != filled:
-            raise self._first_bad_row(self._suspect())
+            raise self._first_bad_row(self._not_text()) from None
+        if count != filled:
+            bad = [line for line in (empty, row and row - 1) if line is not None]
+            raise self._first_bad_row(min(bad, default=0))
         return tuple(values)
 
-    def _count_lines(self) -> tuple[int, int | None]:
-        """Lines that are not blank, and the first of them out of shape, counted from 0."""
+    def _count_lines(self) -> tuple[int, int | None, int | None]:
+        """How many lines are not blank, the first misshapen row and the first empty row.
+
+        Lines are counted from 0. An empty row has separators, but nothing between them.
+        """
         number, line = pl.col("number"), pl.col("line")
         # Polars passes over a byte order mark before the first row that it reads.
         bare = line.str.strip_prefix("\ufeff")
@@ -202,27 +207,19 @@ class Table:
         misshapen |= line.str.contains(CONTROL)
         filled = (line.str.len_bytes() > 0) & (number >= self.skipped)
         lines = pl.scan_lines(self.file.path, row_index_name="number", glob=False)
-        counts = lines.select(filled.sum(), number.filter(filled & misshapen).min())
+        # Polars reads a row of empty fields as it reads a blank line: all null.
+        empty = line.str.strip_chars(f'{self.separator}"') == ""
+        counts = lines.select(
+            filled.sum(),
+            number.filter(filled & misshapen).min().alias("misshapen"),
+            number.filter(filled & empty).min().alias("empty"),
+        )
         return counts.collect(engine="streaming").row(0)
 
     def _usable(self) -> pl.Expr:
         """Whether all fields of a row hold what is allowed."""
         each = [rule.usable(pl.col(name)) for name, rule in self.rules.items()]
         return pl.all_horizontal(each).fill_null(value=False)
-
-    def _suspect(self) -> int:
-        """A line at or before the first bad row, counted from 0: what Polars alone can tell."""
-        numbers = [
-            pl.col(name).cast(rule.dtype, strict=False)
-            for name, rule in self.rules.items()
-            if rule.dtype != pl.String()
-        ]
-        rows = self.scan({}).with_columns(numbers)
-        try:
-            found = rows.select(pl.col("row").filter(~self._usable()).min())
-            return (found.collect(engine="streaming").item() or 1) - 1
-        except pl.exceptions.PolarsError:
-            return self._not_text()
 
     def _not_text(self) -> int:
         """The first line that is no UTF-8, counted from 0, or else 0."""
@@ -235,10 +232,7 @@ class Table:
         return 0
 
     def _first_bad_row(self, start: int) -> InputError:
-        """What is wrong with the first row that cannot be used, read line by line without Polars.
-
-        The search begins at line `start`, counted from 0.
-        """
+        """The error for the first row that cannot be used, at or after line `start` (from 0)."""
         start = max(start, self.skipped)
         with self.file.path.open("rb") as lines:
             for row, line in enumerate(islice(lines, start, None), start=start + 1):
