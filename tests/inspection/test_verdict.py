@@ -263,6 +263,13 @@ def test_a_threshold_of_zero_still_lets_evidence_judge():
     assert structure_verdict([taste(0.4)], min_ceiling_share=0.0).outcome == "pass"
 
 
+def test_a_ceiling_of_zero_cannot_judge():
+    below_chance = replace(agreed(0.8), null_95=-0.1)
+    found = structure_verdict([Reference("taste", below_chance, 0.0)])
+    assert found.outcome == "inconclusive"
+    assert "its noise ceiling is 0" in found.reason
+
+
 def test_a_missing_p_value_is_not_significant():
     found = structure_verdict([taste(0.8, p_value=None)])
     assert found.outcome == "inconclusive"

@@ -249,6 +249,8 @@ def _obstacle(reference: Reference, alpha: float, independent: int) -> str:
         return result.reason or "no shuffled orders were drawn"
     if reference.ceiling is None:
         return "its noise ceiling could not be measured"
+    if reference.ceiling <= 0:
+        return "its noise ceiling is 0: two measurements of it have nothing in common"
     if result.smallest_p * independent > alpha:
         return f"with {result.genres} genres p cannot fall below {result.smallest_p:.3f}"
     if reference.halves is not None and reference.halves <= result.null_95:

@@ -5,7 +5,7 @@
 - *item* (ml-100k): `u.data` parted by tabs, `u.item` by pipes with a 0/1 flag per genre of
   `u.genre`.
 
-Ratings may be many and are scanned (`rows.Table`). Movies are few and are read into memory. Each
+Ratings may be many and are scanned (`csv.Table`). Movies are few and are read into memory. Each
 row is one line, with as many fields as its layout says and no more: otherwise two rows that a lost
 line end has joined would pass for one.
 """
