@@ -14,6 +14,7 @@ def main() -> None:
     from genre_embeddings.model.serialization import Tables, configure_torch, save_model
     from genre_embeddings.training.ablations import train_ablations
     from genre_embeddings.training.checkpoint import Scratch
+    from genre_embeddings.training.gauge import fit_communality, refit_genres
     from genre_embeddings.training.lightning import fit, is_first_process
 
     configure_torch(settings.train.threads)
@@ -30,6 +31,8 @@ def main() -> None:
         )
         if not is_first_process():
             return
+        refit_genres(network, settings.train.rare_weight)
+        fit_communality(network, train)
         save_model(network)
         train_ablations(settings, train, validation, tables, meta, scratch)
     chosen = history[best.epoch - 1]

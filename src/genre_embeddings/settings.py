@@ -148,7 +148,7 @@ class ModelSettings(Section):
     hidden: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)]
     """Units of each hidden layer, each 1 or more; [] makes one linear layer"""
     cross: bool
-    """Whether the network reads the products user x movie and user x genre"""
+    """Whether the network reads the product of the user's and the movie's vector"""
     genres: bool
     """Whether the network reads the genres of a movie"""
     embedding: Literal["variational", "point"]
@@ -191,6 +191,9 @@ class TrainSettings(Section):
     rare_dropout: Annotated[float, Field(ge=0)]
     """Number of further replacements per movie and epoch, on average, 0 or more; rare movies are
     replaced relatively more often"""
+    rare_weight: Annotated[float, Field(ge=0, le=1)]
+    """Weight of rare movies in the genre embeddings, 0 to 1: a movie with n ratings weighs
+    n^-rare_weight; 0 is best for similarity, 1 for predictions of movies without ratings"""
     threads: Annotated[int, Field(ge=0)]
     """Number of CPU threads, 0 for all cores; another number can change the last digits"""
     devices: Annotated[int, Field(ge=1)]
@@ -222,20 +225,14 @@ class InspectSettings(Section):
     """Stage inspect: test whether the learnt genre similarity matches independent evidence."""
 
     evidence: Literal["held_out", "test"]
-    """Ratings that measure taste: held_out (validation and test) or test"""
-    users: Annotated[int, Field(ge=3)]
-    """Maximum number of users whose response to each genre is computed, 3 or more"""
+    """Ratings that measure users' genre slopes: held_out (validation and test) or test"""
     draws: Annotated[int, Field(ge=0)]
     """Number of posterior samples for the interval of each cell, 0 (replicas only) or more"""
     min_movies: Annotated[int, Field(ge=1)]
     """Minimum number of movies of a genre, 1 or more; genres with fewer are excluded"""
     min_pair_users: Annotated[int, Field(ge=3)]
-    """Minimum number of users with an affinity to both genres of a pair, 3 or more; other pairs are
+    """Minimum number of users who rated movies of both genres of a pair, 3 or more; other pairs are
     masked"""
-    shrinkage: Annotated[float, Field(ge=0)]
-    """Number of ratings of a genre at which a user's affinity is shrunk by half, 0 or more"""
-    splits: Annotated[int, Field(ge=1)]
-    """Number of random half splits of the users that estimate the noise ceiling, 1 or more"""
     permutations: Annotated[int, Field(ge=99)]
     """Number of permutations of the genre labels, 99 or more; the smallest p-value is 1 / (n +
     1)"""
@@ -246,8 +243,7 @@ class InspectSettings(Section):
     alpha: Annotated[float, Field(gt=0, lt=1)]
     """Significance level of the tests, above 0 and below 1"""
     min_ceiling_share: Fraction
-    """Minimum fraction of the noise ceiling that counts as learnt, 0 to 1; the planted truth
-    reaches 0.83 to 0.88"""
+    """Minimum fraction of the noise ceiling that counts as learnt, 0 to 1"""
     min_stability: Fraction
     """Minimum mean Spearman correlation between replicas that counts as repeatable, 0 to 1"""
     min_overlap: Fraction

@@ -14,8 +14,8 @@ from genre_embeddings.inference.trained import (
     Trained,
     predict_indices,
     predict_unclipped,
-    spaced_users,
 )
+from genre_embeddings.inspection.responses import spaced_users
 
 ORDERS = 120
 """Maximum number of orders of a movie's genres: all orders for up to five genres."""

@@ -13,10 +13,11 @@ import polars as pl
 import torch
 
 from genre_embeddings.errors import InputError
-from genre_embeddings.inference.trained import Trained, require_finite, spaced_users
+from genre_embeddings.inference.trained import Trained, require_finite
+from genre_embeddings.inspection.responses import spaced_users
 
-USERS_FOR_GENRES, USERS_FOR_MOVIES = 500, 100
-"""How many users' responses are correlated; fewer for movies, as there are many movies."""
+USERS_FOR_MOVIES = 100
+"""How many users' responses are correlated; fewer than for genres, as there are many movies."""
 BLOCK = 4_096
 """Movies that are compared at once."""
 
@@ -62,18 +63,20 @@ def neighbours(model: Trained, what: int | str, top: int = 10) -> Neighbours:
 
 def _genre_neighbours(model: Trained, genre: int, top: int) -> Neighbours:
     # Imported here: scipy.stats is slow to import, and the other commands do not need it.
-    from genre_embeddings.inspection.inspect import ask
+    from genre_embeddings.inspection.responses import ask
     from genre_embeddings.inspection.similarity import (
         nearest_genres,
         replica_similarities,
         replica_stability,
         response_similarity,
     )
+    from genre_embeddings.inspection.slopes import size_factor
 
-    users = spaced_users(model.network, USERS_FOR_GENRES)
+    factor = size_factor(model.network.communality.numpy())
+    users = spaced_users(model.network)
     responses = require_finite(ask(model.network, users))  # (R, N, G)
-    similarity = response_similarity(responses)
-    replicas = replica_similarities(responses)
+    similarity = response_similarity(responses).scaled(factor)
+    replicas = [replica.scaled(factor) for replica in replica_similarities(responses)]
     stability = replica_stability(replicas)
     names = model.genres["name"].to_list()
     found = nearest_genres(similarity, top)[genre]

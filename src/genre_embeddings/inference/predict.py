@@ -23,8 +23,8 @@ from genre_embeddings.inference.trained import (
     Trained,
     predict_indices,
     require_finite,
-    spaced_users,
 )
+from genre_embeddings.inspection.responses import spaced_users
 from genre_embeddings.model.network import Network
 
 AVERAGED = 200

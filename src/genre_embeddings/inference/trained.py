@@ -151,8 +151,3 @@ def predict_unclipped(
         shown = None if genres is None else genres[part]
         rated.append(network(user, movie, genres=shown).rating.double().mean(0))
     return require_finite(torch.cat(rated).numpy()) if rated else np.empty(0)
-
-
-def spaced_users(network: Network, most: int) -> np.ndarray:
-    """Evenly spaced users of the model, at most `most`, (N,) int64."""
-    return np.unique(np.linspace(0, network.users - 1, min(most, network.users)).astype(np.int64))

@@ -1,33 +1,30 @@
-"""Are the genre embeddings appropriate? The model is asked, and held against evidence.
+"""Are the genre embeddings appropriate? The model is asked, and compared with evidence.
 
-`similarity` reads what the model has learnt from its predictions, `references` measures the same
-from ratings on which it did not train, and `verdict` judges how well the two agree.
+`responses` asks the model, `slopes` and `references` measure the same from ratings on which it did
+not train, `agreement` compares the two, and `verdict` says what follows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 
-from genre_embeddings.evaluation import metrics
-from genre_embeddings.evaluation.bias import BiasModel
+from genre_embeddings.inspection.agreement import Agreement, agreement, difference
+from genre_embeddings.inspection.question import Question
 from genre_embeddings.inspection.references import (
-    Agreement,
-    agreement,
+    Evidence,
+    Residuals,
     catalogue_similarity,
-    movie_halves,
-    noise_ceiling,
-    taste_moments,
-    taste_similarity,
+    measure_evidence,
+    size_slope,
     usable_genres,
 )
+from genre_embeddings.inspection.responses import ask, ask_draws, project, spaced_users
 from genre_embeddings.inspection.similarity import (
     Similarity,
     Stability,
@@ -41,6 +38,8 @@ from genre_embeddings.inspection.similarity import (
     response_similarity,
     response_uncertainty,
 )
+from genre_embeddings.inspection.slopes import movie_design, size_factor
+from genre_embeddings.inspection.value import value
 from genre_embeddings.inspection.verdict import (
     Reference,
     Verdict,
@@ -49,58 +48,16 @@ from genre_embeddings.inspection.verdict import (
     unanswerable,
     value_verdict,
 )
-from genre_embeddings.model.network import Network
-from genre_embeddings.model.predict import predict
-from genre_embeddings.settings import InspectSettings
-from genre_embeddings.storage import Side
 
 Rows = list[dict[str, Any]]
-ASKED_AT_ONCE = 8192
-FEWEST_USERS = 20
-"""Users below which a bootstrap over users is too sure of itself: of one, it has no width."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """What the inspection is given.
-
-    Attributes:
-        network: the trained model.
-        untrained: a model with the same settings before training.
-        without_genres: a model trained without genres, if there is one.
-        shuffled_genres: models trained with the genre sets of other movies.
-        movies, genres: canonical tables.
-        train: training ratings.
-        held_out: ratings on which no model trained, the evidence of taste.
-        test: ratings that chose nothing either, on which errors are measured.
-        baseline: user + movie bias fitted on train.
-        truth: what is planted, where the world is planted.
-        settings: section `inspect`.
-        seed: draws users, permutations and bootstraps.
-        genome: similarity by the tag genome, where the data have one.
-    """
-
-    network: Network
-    untrained: Network
-    without_genres: Network | None
-    shuffled_genres: list[Network]
-    movies: pl.DataFrame
-    genres: pl.DataFrame
-    train: Side
-    held_out: Side
-    test: Side
-    baseline: BiasModel
-    truth: dict[str, Any] | None
-    settings: InspectSettings
-    seed: int
-    genome: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Answer:
     """What the inspection found: nested metrics, rows of each plot, and the verdicts.
 
-    `matrices` are what is drawn as heatmaps, by name, (G, G) with NaN where unknown.
+    `matrices` are what is drawn as heatmaps, by name, (G, G) with NaN where unknown;
+    `clear` says which cells of the learnt one have an interval without zero, (G, G) bool.
     """
 
     verdicts: list[Verdict]
@@ -108,7 +65,7 @@ class Answer:
     labels: list[str] = field(default_factory=list)
     order: list[int] = field(default_factory=list)
     matrices: dict[str, np.ndarray] = field(default_factory=dict)
-    told: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), dtype=bool))
+    clear: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), dtype=bool))
     similarity: Rows = field(default_factory=list)
     evidence: Rows = field(default_factory=list)
     scatter: Rows = field(default_factory=list)
@@ -136,20 +93,24 @@ def inspect(question: Question) -> Answer:
         return _unanswered(reason)
 
     rng = np.random.default_rng([q.seed, 3])
-    users = _sample_users(q.train, q.network.users, q.settings.users, rng)
+    users = spaced_users(q.network)
+    factor = size_factor(q.network.communality.numpy())
     responses = ask(q.network, users)  # (R, N, G)
-    learnt = response_similarity(responses).restrict(usable.mask)
-    draws = _posterior_responses(q.network, users, q.settings.draws, q.seed)
-    uncertainty = response_uncertainty(responses, draws)
+    learnt = response_similarity(responses).scaled(factor).restrict(usable.mask)
+    uncertainty = response_uncertainty(
+        responses, ask_draws(q.network, users, q.settings.draws, q.seed)
+    ).scaled(factor)
     replicas = [s.restrict(usable.mask) for s in replica_similarities(responses)]
     embeddings = q.network.genre_posterior()[0].permute(1, 0, 2).numpy()  # (R, G, D)
     stability = replica_stability(
         replicas, embeddings, q.settings.neighbours, q.settings.min_overlap
     )
-    references, matrices, nulls = _compare(q, learnt, table, users, usable.mask, rng)
+    measured = _measure(q, table, usable.mask, rng)
+    references, matrices, nulls = _compare(q, learnt, measured, table, users, usable.mask, rng)
     matrices = {"learnt": learnt, **matrices}
     matrices["cosine"] = centred_cosine(embeddings.transpose(1, 0, 2).reshape(len(names), -1))
-    gains, shuffled, costs = _value(q, table, names, rng)
+    _tell("what genres are worth on test ratings")
+    gains, shuffled, costs = value(q, table, names, rng)
     verdicts = [
         structure_verdict(references, q.settings.alpha, q.settings.min_ceiling_share),
         stability_verdict(stability, q.settings.min_stability),
@@ -157,23 +118,24 @@ def inspect(question: Question) -> Answer:
     ]
     order = cluster_order(learnt).tolist()
     labels = genre_labels(names, q.genres["ratings"].to_list())
-    told = uncertainty.told & learnt.known
+    clear = uncertainty.clear & learnt.known
     places = genre_map(learnt)
+    slope = size_slope(learnt, measured["moments"])
     return Answer(
         verdicts=verdicts,
-        metrics=_metrics(verdicts, references, stability, shuffled, told, usable.mask),
+        metrics=_metrics(verdicts, references, stability, shuffled, clear, usable.mask, slope),
         labels=labels,
         order=order,
         matrices={
             name: np.where(matrix.known, matrix.values, np.nan) for name, matrix in matrices.items()
         },
-        told=told,
+        clear=clear,
         similarity=[
             {
                 **cell,
                 "low": float(uncertainty.low[a, b]) if learnt.known[a, b] else None,
                 "high": float(uncertainty.high[a, b]) if learnt.known[a, b] else None,
-                "told": bool(told[a, b]) or a == b,
+                "told": bool(clear[a, b]) or a == b,
             }
             for cell, (b, a) in zip(
                 _cells(learnt, q.genres, order), product(order, order), strict=True
@@ -193,8 +155,12 @@ def inspect(question: Question) -> Answer:
         ],
         neighbours=_neighbours(learnt, stability, names, q.settings.neighbours),
         costs=costs,
-        remarks=list(usable.reasons),
+        remarks=[*usable.reasons, *(one.remark for one in measured.values() if one.remark)],
     )
+
+
+def _tell(what: str) -> None:
+    print(f"inspect: measuring {what}", file=sys.stderr, flush=True)
 
 
 def _unanswered(reason: str) -> Answer:
@@ -202,79 +168,39 @@ def _unanswered(reason: str) -> Answer:
     return Answer(verdicts, {"verdict": {v.line: v.outcome for v in verdicts}}, remarks=[reason])
 
 
-def _sample_users(train: Side, users: int, most: int, rng: np.random.Generator) -> np.ndarray:
-    """Users with training ratings, at most `most` of them, (N,) int64."""
-    known = np.flatnonzero(np.bincount(train.user, minlength=users))
-    return np.sort(rng.choice(known, min(most, known.size), replace=False))
-
-
-@torch.no_grad()
-def ask(network: Network, users: np.ndarray) -> np.ndarray:
-    """Responses to each genre, (R, N, G) float64.
-
-    What the model predicts for the unknown movie of genre k, less what it predicts for the unknown
-    movie of no genre, for each of N users and each replica.
-    """
-    genres = network.genre_share.shape[1]
-    cards = torch.cat([torch.zeros(1, genres), torch.eye(genres)])  # (G+1, G)
-    asked = torch.from_numpy(users).repeat_interleave(genres + 1)  # (N*(G+1),)
-    rated = []
-    for part in torch.arange(len(asked)).split(ASKED_AT_ONCE):
-        movies = torch.full((len(part),), network.unknown)
-        shown = cards[part % (genres + 1)]
-        rated.append(network(asked[part], movies, genres=shown).timeless)
-    answers = torch.cat(rated, 1).view(network.replicas, len(users), genres + 1).double()
-    return (answers[..., 1:] - answers[..., :1]).numpy()
-
-
-@contextmanager
-def _genre_draw(network: Network, noise: torch.Tensor) -> Iterator[None]:
-    """The network with its genre embeddings moved `noise` standard deviations from their means."""
-    kept = network.genre.mean.detach().clone()
-    try:
-        network.genre.mean.data += noise * network.genre.log_std.detach().exp()
-        yield
-    finally:
-        network.genre.mean.data = kept
-
-
-def _posterior_responses(
-    network: Network, users: np.ndarray, draws: int, seed: int
-) -> np.ndarray | None:
-    """Responses under draws of the genre embeddings, (R, S, N, G); None for point embeddings."""
-    if draws == 0 or not network.genre.variational:
-        return None
-    generator = torch.Generator().manual_seed(seed)
-    sampled = []
-    for _ in range(draws):
-        noise = torch.randn(network.genre.mean.shape, generator=generator)
-        with _genre_draw(network, noise):
-            sampled.append(ask(network, users))
-    return np.stack(sampled, 1)
+def _measure(
+    q: Question, table: np.ndarray, usable: np.ndarray, rng: np.random.Generator
+) -> dict[str, Evidence]:
+    """Evidence and rival by both estimators; genres that are not usable are unknown."""
+    design = movie_design(table[:, usable].astype(np.float64))
+    held_out, train = (
+        Residuals(side.user, side.movie, side.rating - q.baseline.predict(side.user, side.movie))
+        for side in (q.held_out, q.train)
+    )
+    found = {}
+    for name in ("likelihood", "moments"):
+        _tell(f"genre similarity in held-out ratings by {name}")
+        found[name] = measure_evidence(
+            name, held_out, train, design, q.random_split, q.settings.min_pair_users, rng
+        ).widened(usable)
+    return found
 
 
 def _compare(
     q: Question,
     learnt: Similarity,
+    measured: dict[str, Evidence],
     table: np.ndarray,
     users: np.ndarray,
     usable: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[list[Reference], dict[str, Similarity], Rows]:
-    """The learnt similarity against each reference, with its nulls."""
-    residual = q.held_out.rating - q.baseline.predict(q.held_out.user, q.held_out.movie)
-    heard = (q.held_out.user, q.held_out.movie, residual, table, q.settings.shrinkage)
-    moments = taste_moments(*heard, rng)
-    ceiling = noise_ceiling(moments, q.settings.min_pair_users, q.settings.splits, rng)
-    over_movies = movie_halves(
-        *heard, q.settings.min_pair_users, np.random.default_rng([q.seed, 4])
-    )
-    # Where either halves cannot be compared, nobody knows what could be reached.
-    reached = ceiling.ceiling if over_movies is not None else None
-    found = {
-        "taste": taste_similarity(moments, q.settings.min_pair_users).restrict(usable),
-        "catalogue": catalogue_similarity(table).restrict(usable),
-    }
+    """The learnt similarity compared with each reference, and with what chance reaches."""
+    rival = measured["likelihood"].rival
+    factor = size_factor(q.network.communality.numpy())
+    whole = response_similarity(project(q.network, users)).scaled(factor).restrict(usable)
+    found = {name: one.similarity for name, one in measured.items()}
+    found["catalogue"] = catalogue_similarity(table).restrict(usable)
     if q.truth is not None:
         planted = np.asarray(q.truth["similarity"])
         found["truth"] = Similarity(planted, np.ones(planted.shape, dtype=bool)).restrict(usable)
@@ -286,29 +212,42 @@ def _compare(
     shuffled = [
         response_similarity(ask(network, users)).restrict(usable) for network in q.shuffled_genres
     ]
+
+    def rho(similarity: Similarity, reference: Similarity) -> float | None:
+        return agreement(similarity, reference, 1, rng).spearman
+
     references, nulls = [], []
     for name, similarity in found.items():
         agreed = agreement(learnt, similarity, q.settings.permutations, rng)
-        rivals = {"untrained": agreement(untrained, similarity, 1, rng).spearman or 0.0}
+        chance = {"untrained": rho(untrained, similarity) or 0.0}
         nulls += _null_rows(name, "labels permuted", agreed.null, agreed)
         if shuffled:
-            rhos = np.array([agreement(s, similarity, 1, rng).spearman or 0.0 for s in shuffled])
-            rivals["models with shuffled genres, 95 %"] = float(np.quantile(rhos, 0.95))
+            rhos = np.array([rho(s, similarity) or 0.0 for s in shuffled])
+            chance["models with shuffled genres, 95 %"] = float(np.quantile(rhos, 0.95))
             nulls += _null_rows(name, "trained on shuffled genres", rhos, agreed)
+        one = measured.get(name)
+        other = rival if one is None else one.rival
+        gap = None
+        if one is not None:
+            draws = q.settings.bootstrap
+            gap = difference(learnt, other, similarity, one.influence, draws, rng)
         references.append(
             Reference(
                 name,
                 agreed,
-                ceiling=reached if name == "taste" else 1.0,
-                halves=ceiling.halves if name == "taste" else None,
-                movie_halves=over_movies if name == "taste" else None,
-                # The model sees the catalogue; tags tell content, and how far taste follows it is
-                # not known. Both are shown and not judged.
-                independent=name not in ("catalogue", "genome"),
-                rivals=rivals,
+                ceiling=one.ceiling if one else 1.0,
+                replicated=one.replicated if one else None,
+                movie_halves=one.movie_halves if one else None,
+                # Moments are too noisy to judge by; the model sees the catalogue; tags tell
+                # content, and how far taste follows it is not known. These are only shown.
+                independent=name in ("likelihood", "truth"),
+                nulls=chance,
+                whole=rho(whole, similarity),
+                rival=None if name == "catalogue" else rho(other, similarity),
+                gap=gap,
             )
         )
-    return references, found, nulls
+    return references, {**found, "rival": rival, "model": whole}, nulls
 
 
 def _null_rows(reference: str, null: str, rhos: np.ndarray, agreed: Agreement) -> Rows:
@@ -328,107 +267,38 @@ def _null_rows(reference: str, null: str, rhos: np.ndarray, agreed: Agreement) -
     ]
 
 
-def _value(
-    q: Question, table: np.ndarray, names: list[str], rng: np.random.Generator
-) -> tuple[dict[str, metrics.Interval | None], dict[str, float], Rows]:
-    """What the genres are worth on test: against a model without them, shuffled, one by one."""
-    test = q.test
-    count = np.bincount(q.train.movie, minlength=q.network.unknown)[test.movie]
-    groups = {"warm movies": count > 0, "cold movies": count == 0}
-    sets = torch.from_numpy(table.astype(np.float32))
-
-    def errors(network: Network, membership: torch.Tensor | None, rows: np.ndarray) -> np.ndarray:
-        mean, _ = predict(
-            network,
-            test.user[rows],
-            test.movie[rows],
-            test.timestamp[rows],
-            membership=membership,
-        )
-        return mean - test.rating[rows]
-
-    everything = np.arange(test.user.size)
-    full = errors(q.network, None, everything)
-    gains: dict[str, metrics.Interval | None] = {}
-    if q.without_genres is not None:
-        bare = errors(q.without_genres, None, everything)
-        for name, chosen in groups.items():
-            enough = np.unique(test.user[chosen]).size >= FEWEST_USERS
-            gains[name] = (
-                _gain(test.user[chosen], bare[chosen], full[chosen], q, rng) if enough else None
-            )
-    shuffled = errors(q.network, sets[torch.from_numpy(rng.permutation(len(table)))], everything)
-    worth = {
-        f"{name.split()[0]}_rmse_rise_if_shuffled": float(
-            np.sqrt(np.mean(shuffled[chosen] ** 2)) - np.sqrt(np.mean(full[chosen] ** 2))
-        )
-        for name, chosen in groups.items()
-        if chosen.any()
-    }
-    costs = []
-    for genre, name in enumerate(names):
-        rows = np.flatnonzero(table[test.movie, genre])
-        if rows.size == 0:
-            continue
-        without = sets.clone()
-        without[:, genre] = 0
-        gain = _gain(test.user[rows], errors(q.network, without, rows), full[rows], q, rng)
-        if gain is not None:
-            costs.append(
-                {
-                    "genre": name,
-                    "ratings": rows.size,
-                    "rmse_rise": gain.estimate,
-                    "low": gain.low,
-                    "high": gain.high,
-                }
-            )
-    return gains, worth, costs
-
-
-def _gain(
-    user: np.ndarray, without: np.ndarray, full: np.ndarray, q: Question, rng: np.random.Generator
-) -> metrics.Interval | None:
-    """By how much the RMSE is larger without; None where there is no rating to judge."""
-    if user.size == 0:
-        return None
-    users = q.network.users
-    return metrics.paired_difference(
-        metrics.user_sums(user, without, users),
-        metrics.user_sums(user, full, users),
-        q.settings.bootstrap,
-        rng,
-        error="rmse",
-    )
-
-
 def _metrics(
     verdicts: list[Verdict],
     references: list[Reference],
     stability: Stability,
     shuffled: dict[str, float],
-    told: np.ndarray,
+    clear: np.ndarray,
     usable: np.ndarray,
+    slope: float | None,
 ) -> dict[str, Any]:
     content: dict[str, Any] = {"verdict": {v.line: v.outcome for v in verdicts}}
     content["genres_compared"] = int(usable.sum())
-    off = ~np.eye(len(told), dtype=bool)
+    off = ~np.eye(len(clear), dtype=bool)
     pairs = int((off & usable[:, None] & usable).sum())
-    content["share_of_pairs_told_from_zero"] = float(told[off].sum() / pairs) if pairs else 0.0
+    content["share_of_pairs_not_zero"] = float(clear[off].sum() / pairs) if pairs else 0.0
+    content["size_slope"] = slope
     content["agreement"] = {}
     for reference in references:
-        agreed = reference.agreement
-        content["agreement"][reference.name] = {
+        agreed, gap = reference.agreement, reference.gap
+        row = {
             "spearman": agreed.spearman,
             "p_value": agreed.p_value,
             "null_95": agreed.null_95,
-            **(
-                {"ceiling": reference.ceiling, "movie_halves": reference.movie_halves}
-                if reference.halves is not None
-                else {}
-            ),
-            **{key.replace(" ", "_"): value for key, value in reference.rivals.items()},
+            "whole_model": reference.whole,
+            "rival": reference.rival,
+            **{key.replace(" ", "_"): value for key, value in reference.nulls.items()},
         }
+        if reference.replicated is not None:
+            row |= {"ceiling": reference.ceiling, "movie_halves": reference.movie_halves}
+        if gap is not None:
+            row |= {"above_rival": gap.estimate, "above_rival_low": gap.low}
+            row |= {"above_rival_high": gap.high}
+        content["agreement"][reference.name] = row
     content["stability"] = {
         "spearman": stability.spearman,
         "cka": stability.cka,
@@ -464,7 +334,7 @@ def _scatter(matrices: dict[str, Similarity], names: list[str]) -> Rows:
     learnt = matrices["learnt"]
     rows = []
     for name, reference in matrices.items():
-        if name in ("learnt", "cosine"):
+        if name in ("learnt", "cosine", "rival", "model"):
             continue
         for a, b in zip(*np.triu_indices(len(names), 1), strict=True):
             if learnt.known[a, b] and reference.known[a, b]:

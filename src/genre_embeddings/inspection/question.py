@@ -2,15 +2,58 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
+import polars as pl
 
 from genre_embeddings import storage
-from genre_embeddings.evaluation.bias import fit_bias
-from genre_embeddings.inspection.inspect import Question
+from genre_embeddings.evaluation.bias import BiasModel, fit_bias
 from genre_embeddings.model.build import build_network, genre_sets
+from genre_embeddings.model.network import Network
 from genre_embeddings.model.ratings import Ratings
 from genre_embeddings.model.serialization import configure_torch, load_model, load_whole
-from genre_embeddings.settings import Settings
+from genre_embeddings.settings import InspectSettings, Settings
+from genre_embeddings.storage import Side
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the inspection is given.
+
+    Attributes:
+        network: the trained model.
+        untrained: a model with the same settings before training.
+        without_genres: a model trained without genres, if there is one.
+        shuffled_genres: models trained with the genre sets of other movies.
+        movies, genres: canonical tables.
+        train: training ratings.
+        held_out: ratings on which no model trained, the evidence.
+        test: ratings that chose nothing either, on which errors are measured.
+        baseline: user + movie bias fitted on train.
+        truth: what is planted, where the world is planted.
+        settings: section `inspect`.
+        random_split: whether the sides of the split are alike.
+        seed: draws permutations and bootstraps.
+        genome: similarity by the tag genome, where the data have one.
+    """
+
+    network: Network
+    untrained: Network
+    without_genres: Network | None
+    shuffled_genres: list[Network]
+    movies: pl.DataFrame
+    genres: pl.DataFrame
+    train: Side
+    held_out: Side
+    test: Side
+    baseline: BiasModel
+    truth: dict[str, Any] | None
+    settings: InspectSettings
+    random_split: bool
+    seed: int
+    genome: dict[str, Any] | None = None
 
 
 def gather(settings: Settings) -> Question:
@@ -42,6 +85,7 @@ def gather(settings: Settings) -> Question:
         baseline=fit_bias(train.user, train.movie, train.rating, network.users, network.unknown),
         truth=storage.read_json(storage.TRUTH),
         settings=settings.inspect,
+        random_split=settings.split.strategy == "random",
         seed=settings.seed,
         genome=storage.read_json(storage.GENOME),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 from pathlib import Path
+from typing import Any
 
 from genre_embeddings.inspection.inspect import Answer
 from genre_embeddings.inspection.verdict import Verdict
@@ -30,7 +31,10 @@ img { max-width: 100% } details { margin: .5rem 0 } .note { color: #555 }
 
 PANELS = {
     "learnt": "by the model's answers; a dot marks a cell whose interval includes zero.",
-    "taste": "by held-out ratings, on which the model did not train.",
+    "model": "by the whole model's predictions for known movies.",
+    "likelihood": "by users' genre slopes in held-out ratings, on which the model did not train.",
+    "moments": "the same by another estimator, unbiased and noisier.",
+    "rival": "by a mixed model fitted to the training ratings, without a network.",
     "catalogue": "by shared movies, which the model sees, so it proves nothing.",
     "genome": "by the tags of movies that have one of the two genres.",
     "truth": "as planted.",
@@ -112,15 +116,20 @@ def _neighbours(answer: Answer) -> str:
     )
 
 
+def _interval(row: dict[str, Any]) -> str:
+    """The interval in a cell; empty where too few users stand behind it."""
+    return "" if row["low"] is None else f"{row['low']:+.4f} to {row['high']:+.4f}"
+
+
 def _costs(answer: Answer) -> str:
     rows = "".join(
         f"<tr><td>{html.escape(row['genre'])}</td><td class='number'>{row['ratings']:,}</td>"
         f"<td class='number'>{row['rmse_rise']:+.4f}</td>"
-        f"<td class='number'>{row['low']:+.4f} to {row['high']:+.4f}</td></tr>"
+        f"<td class='number'>{_interval(row)}</td></tr>"
         for row in answer.costs
     )
     return (
         "<h2>What leaving out one genre costs</h2><p class='note'>Rise of the test RMSE, in stars, "
-        "on the genre's movies when this model is not told the genre.</p><table><tr><th>genre</th>"
+        "on the genre's movies when this model does not see the genre.</p><table><tr><th>genre</th>"
         f"<th>test ratings</th><th>RMSE rise</th><th>95 % interval</th></tr>{rows}</table>"
     )

@@ -43,6 +43,10 @@ class Similarity:
         """(G,) bool: the genres that take part."""
         return np.diagonal(self.known).copy()
 
+    def scaled(self, factor: np.ndarray) -> Similarity:
+        """The same, with each cell times a factor, (G, G), 1 on the diagonal."""
+        return Similarity(self.values * factor, self.known)
+
     def restrict(self, genres: np.ndarray) -> Similarity:
         """The same, with the genres outside the (G,) bool mask unknown."""
         return _masked(self.values, self.known & genres[:, None] & genres)
@@ -56,15 +60,22 @@ class Uncertainty:
         centre: mean over the draws and replicas (by Fisher's z), float64.
         low: lower end of the interval, float64.
         high: upper end of the interval, float64.
-        told: whether the interval leaves out zero, bool.
-        reason: why nothing could be told; empty if something could.
+        clear: whether the interval leaves out zero, bool.
+        reason: why there are no intervals; empty if there are.
     """
 
     centre: np.ndarray
     low: np.ndarray
     high: np.ndarray
-    told: np.ndarray
+    clear: np.ndarray
     reason: str = ""
+
+    def scaled(self, factor: np.ndarray) -> Uncertainty:
+        """The same intervals for similarities times a factor, (G, G), 1 on the diagonal."""
+        if self.reason:
+            return self
+        ends = (self.centre * factor, self.low * factor, self.high * factor)
+        return Uncertainty(*ends, self.clear)
 
 
 @dataclass(frozen=True)
@@ -200,8 +211,8 @@ def response_uncertainty(
     high = np.where(known, np.tanh(centre + margin), 1.0)
     np.fill_diagonal(low, np.where(np.diagonal(known), 1.0, -1.0))
     np.fill_diagonal(high, 1.0)
-    told = known & ((low > 0) | (high < 0))
-    return Uncertainty(_masked(np.tanh(centre), known).values, low, high, told)
+    clear = known & ((low > 0) | (high < 0))
+    return Uncertainty(_masked(np.tanh(centre), known).values, low, high, clear)
 
 
 def centred_cosine(embeddings: np.ndarray) -> Similarity:
@@ -335,7 +346,7 @@ def replica_stability(
     for one, other in combinations(shared, 2):
         pairs = np.triu(one.known & other.known, 1)
         rhos.append(spearman(one.values[pairs], other.values[pairs]))
-    told = [rho for rho in rhos if rho is not None]
+    found = [rho for rho in rhos if rho is not None]
 
     nearest = max(1, min(neighbours, (total - 1) // 2))
     chosen = np.zeros((count, size, size), dtype=int)
@@ -351,7 +362,7 @@ def replica_stability(
     cka, cka_chance = _mean_cka(embeddings, genres) if embeddings is not None else (None, None)
     return Stability(
         replicas=count,
-        spearman=float(np.mean(told)) if told else None,
+        spearman=float(np.mean(found)) if found else None,
         cka=cka,
         cka_chance=cka_chance,
         overlap=float(by_genre[genres].mean()),
@@ -359,7 +370,7 @@ def replica_stability(
         neighbours=nearest,
         by_genre=by_genre,
         stable=stable,
-        reason="" if told else "the similarities of the replicas do not vary",
+        reason="" if found else "the similarities of the replicas do not vary",
     )
 
 

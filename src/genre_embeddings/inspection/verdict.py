@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from genre_embeddings.evaluation.metrics import Interval
-from genre_embeddings.inspection.references import Agreement, holm
+from genre_embeddings.inspection.agreement import Agreement, holm
 from genre_embeddings.inspection.similarity import Stability
 
 Line = Literal["structure", "stability", "value"]
@@ -21,12 +21,9 @@ GOOD_MODEL = 0.8
 """Share of the noise ceiling that a good model reaches; decides whether evidence has power."""
 
 _ADVICE: dict[Line, str] = {
-    "structure": "Try more ratings, a smaller model.dim, a larger train.movie_dropout, and look "
-    "at the null models: an agreement that they share is the catalogue's or popularity's.",
-    "stability": "Try more train.replicas, more epochs or a smaller model.dim; genres with few "
-    "ratings stay unstable whatever is done.",
-    "value": "Genres help where movies have few ratings: look at cold movies, raise "
-    "train.movie_dropout, or leave the genres out (model.genres: false).",
+    "stability": "Try more train.replicas or more ratings; genres with few ratings stay unstable.",
+    "value": "Genres help where movies have few ratings: look at cold movies, or leave the genres "
+    "out (model.genres: false).",
 }
 
 
@@ -51,28 +48,34 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Reference:
-    """A learnt similarity against one piece of evidence.
+    """A learnt similarity compared with a reference.
 
     Attributes:
-        name: what it was compared with, as in `taste`.
-        agreement: from `evidence.agreement`.
+        name: the reference, as in `likelihood`.
+        agreement: of the genre embeddings alone with it.
         ceiling: the rho that the best of models could reach, 0 to 1; 1 for a reference without
             noise, None where it could not be measured.
-        halves: rho between two halves of the users, on which the ceiling rests; None for a
-            reference without noise.
+        replicated: rho between two measurements of it from different ratings, on which the
+            ceiling rests; None for a reference without noise.
         movie_halves: the same between two halves of the movies.
-        independent: whether the model did not see it; what it saw is shown and not judged.
-        rivals: rho that models which learnt nothing reach against the same reference, such as the
+        independent: whether it can judge; others are only shown.
+        nulls: rho that models which learnt nothing reach against the same reference, such as the
             untrained one or the 95 % point of the retrained ones; rho has to exceed them all.
+        whole: rho of the model as a whole, by its predictions for known movies.
+        rival: rho of a mixed model fitted to the training ratings.
+        gap: rho of the genre embeddings less that of the mixed model, with an interval.
     """
 
     name: str
     agreement: Agreement
     ceiling: float | None = 1.0
-    halves: float | None = None
+    replicated: float | None = None
     movie_halves: float | None = None
     independent: bool = True
-    rivals: Mapping[str, float] = field(default_factory=dict)
+    nulls: Mapping[str, float] = field(default_factory=dict)
+    whole: float | None = None
+    rival: float | None = None
+    gap: Interval | None = None
 
 
 def unanswerable(reason: str) -> list[Verdict]:
@@ -88,17 +91,17 @@ def structure_verdict(
 
     A reference can judge if
 
-    - its halves, of users and of movies, agree better than chance: then it measures genres and not
-      only these users or these movies;
+    - two measurements of it, and its halves of movies, agree better than chance: then it measures
+      genres and not only noise or these movies;
     - a good model, at 0.8 of the noise ceiling, would agree better than chance. This does not
       depend on `min_ceiling_share`: a more lenient threshold does not make evidence weaker;
     - its p-value could fall to alpha.
 
     Of those that can judge,
 
-    - pass: every one agrees: Holm's p <= alpha, above all rivals, and rho at least
+    - pass: every one agrees: Holm's p <= alpha, above all nulls, and rho at least
       `min_ceiling_share` of the ceiling;
-    - fail: none is significantly better than chance and than all rivals;
+    - fail: none is significantly better than chance and than all nulls;
     - inconclusive: none can judge, they disagree, or the agreement is real but falls short.
 
     Args:
@@ -113,30 +116,31 @@ def structure_verdict(
     obstacles = {
         reference.name: _obstacle(reference, alpha, len(independent)) for reference in independent
     }
-    judges = [reference for reference in independent if not obstacles[reference.name]]
-    silent = [f"{name} cannot judge: {why}." for name, why in obstacles.items() if why]
-    if not judges:
-        reason = " ".join(silent) or "There is no independent evidence to compare with."
-        return Verdict("structure", "inconclusive", reason, numbers, _ADVICE["structure"])
+    able = [reference for reference in independent if not obstacles[reference.name]]
+    unable = [f"{name} cannot judge: {why}." for name, why in obstacles.items() if why]
+    if not able:
+        reason = " ".join(unable) or "There is no independent evidence to compare with."
+        advice = _more_ratings(independent)
+        return Verdict("structure", "inconclusive", reason, numbers, advice)
 
-    p_values = [judge.agreement.p_value for judge in judges]
+    p_values = [reference.agreement.p_value for reference in able]
     adjusted = holm([1.0 if p is None else p for p in p_values])
     sentences, real, good = [], [], []
-    for judge, p_value in zip(judges, adjusted, strict=True):
-        numbers[f"{judge.name}.p_holm"] = p_value
-        rho, ceiling = float(judge.agreement.spearman or 0), float(judge.ceiling or 0)
-        rival = max(judge.rivals, key=lambda name: judge.rivals[name], default=None)
-        beaten = rival is None or rho > judge.rivals[rival]
-        real.append(p_value <= alpha and beaten)
+    for reference, p_value in zip(able, adjusted, strict=True):
+        numbers[f"{reference.name}.p_holm"] = p_value
+        rho, ceiling = float(reference.agreement.spearman or 0), float(reference.ceiling or 0)
+        null = max(reference.nulls, key=lambda name: reference.nulls[name], default=None)
+        above = null is None or rho > reference.nulls[null]
+        real.append(p_value <= alpha and above)
         good.append(real[-1] and rho >= min_ceiling_share * ceiling)
         sentence = (
-            f"Against {judge.name}, rho is {rho:.2f} (p = {p_value:.4f} after Holm), "
+            f"Against {reference.name}, rho is {rho:.2f} (p = {p_value:.4f} after Holm), "
             f"{rho / ceiling:.0%} of its ceiling {ceiling:.2f}"
         )
-        if rival is not None:
-            verb = "above" if beaten else "not above"
-            sentence += f" and {verb} the {judge.rivals[rival]:.2f} of {rival}"
-        sentences.append(sentence + ".")
+        if null is not None:
+            verb = "above" if above else "not above"
+            sentence += f" and {verb} the {reference.nulls[null]:.2f} of {null}"
+        sentences.append(sentence + "." + _others(reference))
 
     outcome: Outcome
     if all(good):
@@ -151,8 +155,62 @@ def structure_verdict(
         )
     else:
         outcome, opening = "inconclusive", "The pieces of evidence disagree."
-    reason = " ".join([opening, *sentences, *silent])
-    return Verdict("structure", outcome, reason, numbers, _advice("structure", outcome))
+    reason = " ".join([opening, *sentences, *unable])
+    advice = "" if outcome == "pass" else _structure_advice(able, min_ceiling_share)
+    return Verdict("structure", outcome, reason, numbers, advice)
+
+
+def _others(reference: Reference) -> str:
+    """What the model as a whole and the mixed model know, in a sentence."""
+    said = []
+    if reference.whole is not None:
+        said.append(f"the model as a whole reaches {reference.whole:.2f}")
+    if reference.rival is not None:
+        rival = f"a mixed model fitted to the training ratings {reference.rival:.2f}"
+        if reference.gap is not None:
+            gap = reference.gap
+            rival += (
+                f" (difference {gap.estimate:+.2f}, {gap.level:.0%} interval {gap.low:+.2f} to "
+                f"{gap.high:+.2f})"
+            )
+        said.append(rival)
+    text = ", ".join(said)
+    return f" {text[0].upper()}{text[1:]}." if text else ""
+
+
+def _more_ratings(references: Sequence[Reference]) -> str:
+    """What twice as many ratings would do to the ceiling, by Spearman-Brown."""
+    for reference in references:
+        rho = reference.replicated
+        if rho is not None:
+            after = 2 * rho / (1 + rho) if rho > 0 else 0.0
+            return (
+                f"The evidence has a ceiling of {max(rho, 0.0) ** 0.5:.2f}; with twice as many "
+                f"ratings it would be about {after**0.5:.2f}."
+            )
+    return "Only more users who rated movies of several genres can give such evidence."
+
+
+def _structure_advice(able: Sequence[Reference], min_ceiling_share: float) -> str:
+    """The reason why the genre embeddings fall short, where the numbers show one."""
+    for reference in able:
+        rho, ceiling = float(reference.agreement.spearman or 0), float(reference.ceiling or 0)
+        enough = min_ceiling_share * ceiling
+        if rho >= enough:
+            continue
+        if reference.whole is not None and reference.whole >= max(enough, rho + 0.05):
+            return (
+                f"The model knows more about genres ({reference.whole:.2f}) than its genre "
+                f"embeddings hold ({rho:.2f}): the movies' own vectors speak for the genres. "
+                "Lower train.rare_weight."
+            )
+        if reference.rival is not None and reference.rival >= max(enough, rho + 0.05):
+            return (
+                f"The training ratings hold more about genres ({reference.rival:.2f}) than the "
+                f"model learnt ({rho:.2f}): users' tastes for genres are less alike than the "
+                "model's common factors. Use the mixed model's similarity where order matters."
+            )
+    return _more_ratings(able)
 
 
 def stability_verdict(stability: Stability, min_stability: float = 0.8) -> Verdict:
@@ -253,9 +311,9 @@ def _obstacle(reference: Reference, alpha: float, independent: int) -> str:
         return "its noise ceiling is 0: two measurements of it have nothing in common"
     if result.smallest_p * independent > alpha:
         return f"with {result.genres} genres p cannot fall below {result.smallest_p:.3f}"
-    if reference.halves is not None and reference.halves <= result.null_95:
+    if reference.replicated is not None and reference.replicated <= result.null_95:
         return (
-            f"two halves of its users agree at rho = {reference.halves:.2f}, and chance reaches "
+            f"two measurements of it agree at rho = {reference.replicated:.2f}, and chance reaches "
             f"{result.null_95:.2f}: too few ratings, or nothing in them"
         )
     if reference.movie_halves is not None and reference.movie_halves <= result.null_95:
@@ -283,12 +341,14 @@ def _reference_numbers(reference: Reference) -> dict[str, float | None]:
     }
     if reference.independent:
         numbers[f"{name}.ceiling"] = reference.ceiling
-    if reference.halves is not None:
-        numbers[f"{name}.halves"] = reference.halves
-    if reference.movie_halves is not None:
-        numbers[f"{name}.movie_halves"] = reference.movie_halves
-    for rival, rho in reference.rivals.items():
-        numbers[f"{name}.{rival}"] = rho
+    for key in ("replicated", "movie_halves", "whole", "rival"):
+        if getattr(reference, key) is not None:
+            numbers[f"{name}.{key}"] = getattr(reference, key)
+    if reference.gap is not None:
+        for key in ("estimate", "low", "high"):
+            numbers[f"{name}.above_rival.{key}"] = getattr(reference.gap, key)
+    for null, rho in reference.nulls.items():
+        numbers[f"{name}.{null}"] = rho
     return numbers
 
 

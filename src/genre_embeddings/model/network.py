@@ -98,15 +98,20 @@ class Network(nn.Module):
     u = U[user] + sum_{j rated by user} Y[j] / sqrt(n_user) + sum_k share_k(user) F[k]
     m = M[movie] + sum_{v who rated movie} Z[v] / sqrt(n_movie)
     g = sum_{k in genres(movie)} E[k] / sqrt(|genres(movie)|)
-    timeless = c + bias(u) + bias(m) + bias(g) + <u, m> + <u, g> + NN([u, m, g, u*m, u*g, f])
+    v = m + g
+    timeless = c + bias(u) + bias(v) + <u, v> + NN([u, v, u*v, f])
     rating = timeless + sum_s a_s f_s(user, time)
 
     on a scale of width 4.5, to which ratings on another scale are rescaled.
 
     Row M of the movie table is the unknown movie: it has no history, so its prediction depends on
     its genres only. `own` is the position of a training rating, in the order by user, then time.
+
+    Only v enters, so moving a vector from the movies of a genre to the genre changes no prediction
+    for a known movie. `training.gauge` uses that freedom once the network is trained.
     """
 
+    communality: Tensor
     genre_share: Tensor
     genres_seen: Tensor
     user_counts: Tensor
@@ -169,6 +174,7 @@ class Network(nn.Module):
         for user, movie in zip(*parts, strict=True):
             seen.index_add_(0, user, weights[movie])
         counts = torch.bincount(train.user, minlength=users)  # (U,)
+        self.register_buffer("communality", torch.ones(genres))  # (G,), see training.gauge
         self.register_buffer("genre_share", weights)
         self.register_buffer("genres_seen", seen / counts.clamp(min=1)[:, None].sqrt())
         self.register_buffer("user_counts", counts.float())
@@ -246,8 +252,7 @@ class Network(nn.Module):
     @staticmethod
     def _input_size(settings: ModelSettings) -> int:
         """Number of inputs of the dense network."""
-        pieces = 2 + settings.genres + settings.cross * (1 + settings.genres)
-        return pieces * settings.dim + (len(SCALES) if settings.time else 0)
+        return (2 + settings.cross) * settings.dim + (len(SCALES) if settings.time else 0)
 
     def index_ratings(self, train: Ratings) -> None:
         """Index the training ratings; a loaded network needs this before `own` can be used."""
@@ -283,15 +288,15 @@ class Network(nn.Module):
         if s.history:
             u = u + self.user_history(self.movie_seen, users, own, generator)  # (B, R, D)
             m = m + self.movie_history(self.user_seen, movies, own, generator)  # (B, R, D)
-        parts = [u, m]
         if s.genres:
             g = self.genre.weighted_sum(share, generator)  # (B, R, D+1)
             u = u + self.genre_seen.weighted_sum(self.genres_seen[users], generator)  # (B, R, D)
-            bias, parts = bias + g[..., -1], [u, m, g[..., :-1]]
+            bias, m = bias + g[..., -1], m + g[..., :-1]
+        parts = [u, m]
         if s.cross:
-            products = [u * part for part in parts[1:]]  # (B, R, D) each
-            bias = bias + torch.stack([product.sum(-1) for product in products]).sum(0)  # (B, R)
-            parts += products
+            product = u * m  # (B, R, D)
+            bias = bias + product.sum(-1)  # (B, R)
+            parts.append(product)
         near = None
         if self.session is not None:
             if times is None:
@@ -347,19 +352,17 @@ class Network(nn.Module):
         if s.genres:
             g = self.genre.weighted_sum(share, None)  # (B, R, D+1)
             u = u + self.genre_seen.weighted_sum(self.genres_seen[users], None)
-            rating, m = rating + g[..., -1].T[:, None], torch.cat([m, g[..., :-1]], -1)
-        u, m = u.transpose(0, 1), m.transpose(0, 1)  # (R, N, D), (R, B, P) where P is D or 2D
-        end = s.dim + m.shape[2]
+            rating, m = rating + g[..., -1].T[:, None], m + g[..., :-1]
+        u, m = u.transpose(0, 1), m.transpose(0, 1)  # (R, N, D), (R, B, D)
         weights, *deeper = self.dense.weights
         of_user = u @ weights[:, : s.dim] + self.dense.biases[0]  # (R, N, H)
         room = self.replicas * max(weights.shape[2], *s.hidden, 1)
-        for n in Slices(len(users), max(1, GRID // (room * m.shape[2]))):
-            mixed = weights[:, None, s.dim : end]  # (R, 1, P, H)
+        for n in Slices(len(users), max(1, GRID // (room * s.dim))):
+            mixed = weights[:, None, s.dim : 2 * s.dim]  # (R, 1, D, H)
             if s.cross:
-                factors = u[:, n].repeat(1, 1, m.shape[2] // s.dim)  # (R, n, P)
-                rating[:, n] += factors @ m.transpose(1, 2)
-                products = weights[:, None, end : end + m.shape[2]]
-                mixed = mixed + factors[..., None] * products  # (R, n, P, H)
+                rating[:, n] += u[:, n] @ m.transpose(1, 2)
+                products = weights[:, None, 2 * s.dim : 3 * s.dim]
+                mixed = mixed + u[:, n, :, None] * products  # (R, n, D, H)
             for b in Slices(len(movies), max(1, GRID // (room * (n.stop - n.start)))):
                 x = m[:, None, b] @ mixed + of_user[:, n, None]  # (R, n, b, H)
                 part, x = rating[:, n, b], x.flatten(1, 2)

@@ -1,0 +1,195 @@
+"""Agreement of two similarities of genres, and tests of it.
+
+Letters: P pairs of genres, G genres, U users, B resamples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.special import ndtri
+from scipy.stats import rankdata
+
+from genre_embeddings.evaluation.metrics import Interval
+from genre_embeddings.inspection.similarity import Similarity, spearman
+
+_CELLS = 4_000_000  # most cells of a working array: 32 MB of float64
+_GROUPS = 2_000  # most groups of users that are resampled
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far a learnt similarity and a reference rank the pairs of genres alike.
+
+    Attributes:
+        spearman: Spearman's rho over the pairs.
+        p_value: share of orders of the genres that agree as well, one-sided, with the +1 rule.
+        smallest_p: the least that p_value could have been.
+        null_95: 95 % point of rho over the shuffled orders.
+        genres: genres compared.
+        pairs: pairs compared.
+        null: rho of each shuffled order, (permutations,) float64; empty if there is none.
+        reason: why the numbers are None; empty if they are not.
+    """
+
+    spearman: float | None
+    p_value: float | None
+    smallest_p: float
+    null_95: float | None
+    genres: int
+    pairs: int
+    null: np.ndarray = field(repr=False)
+    reason: str = ""
+
+
+def agreement(
+    learnt: Similarity,
+    reference: Similarity,
+    permutations: int,
+    generator: np.random.Generator,
+) -> Agreement:
+    """Spearman's rho over pairs of genres, against shuffled genre labels (Mantel 1967).
+
+    Pairs share genres and so are not independent; what is exchangeable under "the learnt
+    similarity knows nothing of the reference" are the genres. Rows and columns of the learnt
+    similarity are shuffled jointly, while the reference and its mask stay, so that every shuffle
+    is judged on the same pairs.
+
+    Args:
+        learnt: unknown in whole genres only; these are left out.
+        reference: any pair may be unknown and is left out.
+        permutations: number of shuffles; 9,999 gives p-values down to 0.0001. They take 0.1 s
+            for 18 genres, and 0.2 s where pairs are masked and every shuffle is ranked anew.
+        generator: draws the shuffles.
+
+    Raises:
+        ValueError: the learnt similarity lacks single pairs; pass it as the reference.
+    """
+    genres = np.flatnonzero(
+        learnt.genres & (reference.known & ~np.eye(len(reference.known), dtype=bool)).any(axis=1)
+    )
+    cells = np.ix_(genres, genres)
+    if not learnt.known[cells].all():
+        raise ValueError("agreement: the learnt similarity lacks pairs; pass it as the reference")
+    count = len(genres)
+    rows, columns = np.nonzero(np.triu(reference.known[cells], 1))  # (P,) both
+    values, target = learnt.values[cells], reference.values[cells][rows, columns]
+    # With as many orders as permutations or fewer, no p-value gets below one in all orders.
+    smallest = max(1 / (permutations + 1), 1 / math.factorial(min(count, 20)))
+    observed = spearman(values[rows, columns], target)
+    if observed is None:
+        reason = (
+            f"{count} genres and {len(rows)} pairs can be compared; it takes at least 3 of each"
+            if len(rows) < 3
+            else "the pairs do not differ, in the learnt similarity or in the reference"
+        )
+        return Agreement(None, None, smallest, None, count, len(rows), np.empty(0), reason)
+
+    complete = len(rows) == count * (count - 1) // 2
+    if complete:  # a shuffle moves the ranks about without changing them
+        ranked = np.zeros_like(values)
+        ranked[rows, columns] = rankdata(values[rows, columns])
+        values = ranked + ranked.T
+    target = _standardised(rankdata(target))
+    chunks = []
+    for orders in _shuffles(count, permutations, max(1, _CELLS // len(rows)), generator):
+        shuffled = values[orders[:, rows], orders[:, columns]]  # (chunk, P)
+        if not complete:
+            shuffled = rankdata(shuffled, axis=1)
+        chunks.append(_standardised(shuffled) @ target)
+    null = np.concatenate(chunks) if chunks else np.empty(0)
+    return Agreement(
+        spearman=observed,
+        p_value=upper_p_value(observed, null),
+        smallest_p=smallest,
+        null_95=float(np.quantile(null, 0.95, method="higher")) if len(null) else None,
+        genres=count,
+        pairs=len(rows),
+        null=null,
+    )
+
+
+def difference(
+    first: Similarity,
+    second: Similarity,
+    reference: Similarity,
+    influence: np.ndarray,
+    resamples: int,
+    generator: np.random.Generator,
+    level: float = 0.95,
+) -> Interval | None:
+    """How much better the first similarity agrees with a reference than the second does.
+
+    The interval is a bootstrap over the users behind the reference; both similarities stay as
+    they are. A resample moves the reference by the influence of the users who are drawn more or
+    less than once (infinitesimal jackknife: Efron and Tibshirani 1993, chapter 22).
+
+    Args:
+        first, second: the similarities.
+        reference: what both are compared with.
+        influence: of each user on each cell of the reference, (U, G, G).
+        resamples: B.
+        generator: groups and draws the users.
+        level: nominal coverage.
+
+    Returns:
+        The difference of the two Spearman correlations, estimate ± z times its standard deviation
+        over the resamples; None where fewer than 3 pairs can be compared.
+    """
+    known = np.triu(first.known & second.known & reference.known, 1)
+    rhos = [spearman(one.values[known], reference.values[known]) for one in (first, second)]
+    if rhos[0] is None or rhos[1] is None:
+        return None
+    moves = influence[:, known]  # (U, P)
+    if len(moves) > _GROUPS:
+        starts = np.arange(_GROUPS) * len(moves) // _GROUPS
+        moves = np.add.reduceat(moves[generator.permutation(len(moves))], starts)
+    groups = len(moves)
+    times = generator.multinomial(groups, np.full(groups, 1 / groups), size=resamples)
+    drawn = reference.values[known] + (times - 1.0) @ moves  # (B, P)
+    ranks = _standardised(rankdata(drawn, axis=1))
+    one, other = (_standardised(rankdata(s.values[known])) for s in (first, second))
+    spread = float(ndtri((1 + level) / 2)) * float(np.std(ranks @ (one - other), ddof=1))
+    estimate = rhos[0] - rhos[1]
+    return Interval(estimate, estimate - spread, estimate + spread, level)
+
+
+def upper_p_value(observed: float, null: np.ndarray) -> float:
+    """Share of null values that reach the observed one, which counts among them (+1 rule).
+
+    Never 0 (Phipson & Smyth 2010). For label shuffles and for retrained models alike.
+    """
+    return (1 + int((null >= observed - 1e-12).sum())) / (1 + len(null))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted for being several (Holm 1979), in the order given.
+
+    The i-th smallest of m is multiplied by m - i + 1; none falls below a smaller one's, none
+    exceeds 1. Rejecting those up to alpha keeps the chance of any false rejection at most alpha.
+    """
+    p = np.asarray(p_values)
+    order = np.argsort(p)
+    raised = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(raised, 1)
+    return [float(value) for value in adjusted]
+
+
+def _shuffles(
+    count: int, permutations: int, chunk: int, generator: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """Random orders of `count` genres, at most `chunk` at a time: (chunk, G) each."""
+    for start in range(0, permutations, chunk):
+        orders = np.tile(np.arange(count), (min(chunk, permutations - start), 1))
+        yield generator.permuted(orders, axis=1)
+
+
+def _standardised(ranks: np.ndarray) -> np.ndarray:
+    """Rows (…, P) centred and of length 1; a constant row becomes 0."""
+    centred = ranks - ranks.mean(axis=-1, keepdims=True)
+    norm = np.sqrt((centred**2).sum(axis=-1, keepdims=True))
+    return centred / np.where(norm > 0, norm, 1)

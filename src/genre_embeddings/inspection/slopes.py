@@ -1,0 +1,375 @@
+"""A linear mixed model of users' genre slopes: how alike users' tastes for two genres are.
+
+    y_ui = a_u · x_i + ε,   a_u ~ N(μ, Σ),   ε ~ N(0, noise²)
+
+y_ui is what user u's rating of movie i has beyond the user's and the movie's bias, and
+x_i = [share of each genre of i (1 / √(number of its genres)), 1]. The similarity of two genres is
+the correlation of their slopes under Σ (random slopes: Laird and Ware, "Random-effects models for
+longitudinal data", 1982). Σ is estimated in two ways:
+
+- `moments`: least squares of y_ui y_uj on x_i' Σ x_j over all pairs i ≠ j of ratings of one user
+  (Haseman and Elston 1972). It is unbiased whatever the distribution of slopes and noise and
+  however many ratings users have, but noisy, and Σ may have negative variances.
+- `likelihood`: maximum likelihood by the parameter-expanded EM algorithm (Liu, Rubin and Wu 1998).
+  It is far less noisy, but takes the noise for independent. Taste for single movies breaks that,
+  so the result depends on how many ratings a user has: compare only estimates from about as many.
+
+Letters: n ratings, U users, M movies, G genres, K = G + 1 columns of x, P = K (K + 1) / 2 entries
+of a symmetric K x K matrix, B resamples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+
+from genre_embeddings.inspection.similarity import Similarity
+
+MOST_USERS = 10_000
+"""Users from which the likelihood is computed; more are sampled, for seconds at millions."""
+MOST_STEPS = 40
+TOLERANCE = 0.01
+"""EM stops once no correlation moves further than this in a step."""
+GROUPS = 2_000
+MOST_CELLS = 50_000_000
+"""Users times P from which the moments are computed; more users are sampled: 400 MB an array."""
+AT_ONCE = 2_000
+"""Users whose K x K matrices are held at once."""
+
+
+@dataclass(frozen=True)
+class UserSums:
+    """Sums of each user's ratings, from which both estimates are made.
+
+    Attributes:
+        counts: (U, M) sparse, 1 where the user rated the movie.
+        residuals: (U, M) sparse, y of these ratings.
+        design: x of each movie, (M, K).
+        products: x x' of each movie, packed, (M, P).
+        first: Σ x y, (U, K).
+        second: Σ x x', packed, (U, P).
+    """
+
+    counts: csr_array
+    residuals: csr_array
+    design: np.ndarray
+    products: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+
+    @property
+    def users(self) -> int:
+        """U."""
+        return len(self.first)
+
+    @cached_property
+    def rated(self) -> np.ndarray:
+        """(G, G) how many users rated movies of both genres."""
+        seen = (self.counts @ (self.design[:, :-1] != 0)) > 0
+        return seen.T.astype(np.float64) @ seen
+
+    def part(self, users: np.ndarray) -> UserSums:
+        """The sums of some of the users."""
+        rows = (self.counts[users], self.residuals[users])
+        return UserSums(*rows, self.design, self.products, self.first[users], self.second[users])
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """An estimate of Σ.
+
+    Attributes:
+        covariance: Σ, (K, K); the last row and column belong to the constant.
+        influence: of each of at most 2,000 groups of users on Σ, packed, (U, P): Σ without the
+            group is about covariance - influence[u]. Groups are as independent as users.
+        remark: what a reader has to know about the estimate; empty if nothing.
+    """
+
+    covariance: np.ndarray
+    influence: np.ndarray
+    remark: str = ""
+
+    @property
+    def variances(self) -> np.ndarray:
+        """Variance of each genre's slope, (G,); by moments it may be negative."""
+        return np.diagonal(self.covariance)[:-1]
+
+    def correlations(self) -> np.ndarray:
+        """(G, G), NaN where a variance is not positive; by moments they may leave -1 to 1."""
+        return _correlations(self.covariance)
+
+    def correlation_influence(self) -> np.ndarray:
+        """Influence of each group of users on each correlation, (U, G, G), 0 where that is NaN.
+
+        dr_kl = dΣ_kl / √(Σ_kk Σ_ll) - r_kl / 2 (dΣ_kk / Σ_kk + dΣ_ll / Σ_ll).
+        """
+        genres = len(self.covariance) - 1
+        index = _packing(genres + 1)[2][:-1, :-1]
+        values = self.correlations()
+        known = np.isfinite(values)
+        variance = np.where(self.variances > 0, self.variances, 1.0)
+        change = self.influence[:, index]  # (U, G, G)
+        relative = np.diagonal(change, axis1=1, axis2=2) / variance / 2  # (U, G)
+        change = change / np.sqrt(variance[:, None] * variance)
+        change -= np.where(known, values, 0) * (relative[:, :, None] + relative[:, None])
+        return np.where(known, change, 0)
+
+
+def movie_design(membership: np.ndarray) -> np.ndarray:
+    """x of each movie, (M, G + 1), from which genres it has, (M, G) of 0 and 1."""
+    shares = membership / np.sqrt(np.maximum(membership.sum(axis=1, keepdims=True), 1))
+    return np.hstack([shares, np.ones((len(shares), 1))])
+
+
+def sum_up(
+    user: np.ndarray, movie: np.ndarray, residual: np.ndarray, design: np.ndarray
+) -> UserSums:
+    """Sum the ratings of each user.
+
+    Args:
+        user, movie: dense indices of the ratings, (n,).
+        residual: rating less the user's and the movie's bias, (n,), in rating units.
+        design: from `movie_design`, (M, K).
+    """
+    users, row = np.unique(user, return_inverse=True)
+    shape = (len(users), len(design))
+    counts = csr_array((np.ones(len(row)), (row, movie)), shape=shape)
+    residuals = csr_array((residual, (row, movie)), shape=shape)
+    first, second, _ = _packing(design.shape[1])
+    products = design[:, first] * design[:, second]
+    return UserSums(counts, residuals, design, products, residuals @ design, counts @ products)
+
+
+def moments(sums: UserSums) -> Slopes:
+    """Σ by moments.
+
+    With C = Σ_i x_i x_i' and S = Σ_i x_i y_i of a user, the normal equations are
+    Σ_u (C Σ C - Σ_i x_i x_i' (x_i' Σ x_i)) = Σ_u (S S' - Σ_i y_i² x_i x_i').
+    """
+    rows, columns, index = _packing(sums.design.shape[1])
+    if sums.users * len(rows) > MOST_CELLS:
+        sums = sums.part(_spread(sums.users, MOST_CELLS // len(rows)))
+    double = np.where(rows == columns, 1.0, 2.0)
+    twice = sums.residuals.copy()
+    twice.data **= 2
+    matrix = _curvature(sums.second.T @ sums.second, rows, columns, index)
+    weights = np.asarray(sums.counts.sum(axis=0))
+    matrix -= (sums.products * weights[:, None]).T @ sums.products * double
+    target = sums.first[:, rows] * sums.first[:, columns] - twice @ sums.products  # (U, P)
+    inverse = np.linalg.pinv(matrix, rcond=1e-10)
+    found = inverse @ target.sum(axis=0)
+    covariance = found[index]
+    # x' Σ x of each movie, and C Σ C of each user
+    own = ((sums.design @ covariance) * sums.design).sum(axis=1)
+    fitted = _sandwich(sums.second, covariance, index) - sums.counts @ (
+        sums.products * own[:, None]
+    )
+    negative = int((np.diagonal(covariance)[:-1] <= 0).sum())
+    remark = (
+        f"By moments, {negative} genres have no positive variance of users' slopes: too few "
+        "ratings to measure them, or users do not differ in them."
+        if negative
+        else ""
+    )
+    return Slopes(covariance, _grouped(target - fitted) @ inverse.T, remark)
+
+
+def likelihood(sums: UserSums) -> Slopes:
+    """Σ by maximum likelihood; of more than 10,000 users by as many, evenly spaced.
+
+    A step of EM computes each user's posterior N(m, V) of the slopes and takes their moments for
+    Σ and μ. Parameter expansion then regresses y on x' A m, and moves to A Σ A' and A μ, which
+    takes tens of steps instead of hundreds.
+    """
+    if sums.users > MOST_USERS:
+        sums = sums.part(_spread(sums.users, MOST_USERS))
+    size = sums.design.shape[1]
+    index = _packing(size)[2]
+    ratings = sums.counts.nnz
+    squares = float((sums.residuals.data**2).sum())
+    variance = squares / max(ratings, 1)
+    mean, covariance, noise = np.zeros(size), np.eye(size) * 0.1 * variance, variance
+    before, remark = _correlations(covariance), ""
+    floor = 1e-6 * variance * np.eye(size)
+    if variance <= 0 or sums.users < 2:
+        return Slopes(
+            np.zeros((size, size)), np.zeros((1, len(sums.products[0]))), "no rating varies"
+        )
+    for _ in range(MOST_STEPS):
+        mean, covariance, noise = _step(sums, mean, covariance, noise, squares, index)
+        covariance, noise = covariance + floor, max(noise, 1e-6 * variance)
+        now = _correlations(covariance)
+        moved, before = float(np.abs(now - before).max(initial=0)), now
+        if moved <= TOLERANCE:
+            break
+    else:
+        remark = (
+            f"The likelihood did not converge in {MOST_STEPS} steps; correlations still move by "
+            f"{moved:.2f}."
+        )
+    return Slopes(covariance, _likelihood_influence(sums, mean, covariance, noise), remark)
+
+
+def _step(
+    sums: UserSums,
+    mean: np.ndarray,
+    covariance: np.ndarray,
+    noise: float,
+    squares: float,
+    index: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """One step of parameter-expanded EM: new μ, Σ and noise²."""
+    size = len(mean)
+    rows, columns, _ = _packing(size)
+    precision = np.linalg.inv(covariance)
+    total, outer = np.zeros(size), np.zeros((size, size))
+    cross = np.zeros((len(rows), len(rows)))  # Σ_u E[a a'] ⊗ C
+    target = np.zeros((size, size))  # Σ_u S m'
+    for start in range(0, sums.users, AT_ONCE):
+        first, second = sums.first[start : start + AT_ONCE], sums.second[start : start + AT_ONCE]
+        inner = torch.from_numpy(second[:, index] / noise + precision)
+        posterior = torch.cholesky_inverse(torch.linalg.cholesky(inner)).numpy()  # V, (u, K, K)
+        means = np.einsum("uab,ub->ua", posterior, first / noise + precision @ mean)
+        moment = posterior + means[:, :, None] * means[:, None]
+        cross += moment[:, rows, columns].T @ second
+        target += first.T @ means
+        total, outer = total + means.sum(axis=0), outer + moment.sum(axis=0)
+    mean = total / sums.users
+    covariance = outer / sums.users - np.outer(mean, mean)
+    # Regress y on x' A m: Σ_u C A E[a a'] = Σ_u S m'
+    i, j = np.divmod(np.arange(size**2), size)
+    system = cross[index[j[:, None], j], index[i[:, None], i]]
+    system[np.diag_indices_from(system)] += 1e-9 * max(np.trace(system) / size**2, 1e-12)
+    expansion = np.linalg.solve(system, target.ravel()).reshape(size, size)
+    noise = (squares - float((expansion * target).sum())) / sums.counts.nnz
+    covariance = expansion @ covariance @ expansion.T
+    return expansion @ mean, (covariance + covariance.T) / 2, noise
+
+
+def _likelihood_influence(
+    sums: UserSums, mean: np.ndarray, covariance: np.ndarray, noise: float
+) -> np.ndarray:
+    """Influence of each user on Σ, (U, P), by one step of Fisher scoring from the optimum.
+
+    With P = (x Σ x' + noise²)⁻¹ over a user's ratings, A = x' P x and q = x' P (y - x μ), the
+    score is (q q' - A) / 2 and the expected information Σ_u A ⊗ A / 2.
+    """
+    rows, columns, index = _packing(len(mean))
+    precision = np.linalg.inv(covariance)
+    scores, weights = np.empty_like(sums.second), np.empty_like(sums.second)
+    for start in range(0, sums.users, AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        full = sums.second[part][:, index] / noise  # (u, K, K)
+        inner = torch.from_numpy(full + precision)
+        posterior = torch.cholesky_inverse(torch.linalg.cholesky(inner)).numpy()
+        shrunk = np.eye(len(mean)) - full @ posterior
+        information = shrunk @ full
+        gradient = sums.first[part] / noise - full @ mean
+        gradient = np.einsum("uab,ub->ua", shrunk, gradient)
+        weights[part] = information[:, rows, columns]
+        scores[part] = gradient[:, rows] * gradient[:, columns] - weights[part]
+    scores -= scores.mean(axis=0)
+    matrix = _curvature(weights.T @ weights, rows, columns, index)
+    return _grouped(scores) @ np.linalg.pinv(matrix, rcond=1e-10).T
+
+
+def evidence(slopes: Slopes, sums: UserSums, min_pair_users: int) -> Similarity:
+    """The similarity of genres: correlations of slopes that rest on enough users.
+
+    Args:
+        slopes: an estimate from these sums.
+        sums: sums of the ratings.
+        min_pair_users: users who rated both genres, below which a pair is unknown.
+    """
+    values = slopes.correlations()
+    known = np.isfinite(values) & (sums.rated >= min_pair_users)
+    genres = np.diagonal(known) & (known.sum(axis=1) > 1)
+    known &= genres[:, None] & genres
+    values = np.where(known, values, 0.0)
+    np.fill_diagonal(values, genres.astype(np.float64))
+    return Similarity(values, known)
+
+
+def communality(learnt: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """Share of the variance of each genre's slopes that a learnt covariance explains, (G,).
+
+    Correlations of a model's responses are too large: the responses are posterior means of a few
+    common factors, and leave out what is specific to a genre and what ratings left open. So the
+    covariance of slopes is taken as that of factor analysis, c C + diag(ψ), where C is that of
+    the responses. c is the least-squares slope of the measured covariances of pairs of genres on
+    C, and ψ_k ≥ 0 what is then missing in the measured variance. The correlation of two genres is
+    that of the responses times √(h_k h_l), with the communality h_k = c C_kk / (c C_kk + ψ_k).
+
+    Args:
+        learnt: C, covariance over users of the responses, (G, G).
+        measured: covariance of slopes measured on training ratings by moments, (G, G).
+    """
+    upper = np.triu_indices(len(learnt), 1)
+    squares = float((learnt[upper] ** 2).sum())
+    scale = float((learnt[upper] * measured[upper]).sum()) / squares if squares > 0 else 1.0
+    # Without any agreement the order of the pairs is all that is left to show.
+    explained = max(scale, 1e-3) * np.diagonal(learnt)
+    whole = np.maximum(np.diagonal(measured), explained)
+    return np.where(explained > 0, explained / np.where(whole > 0, whole, 1.0), 1.0)
+
+
+def size_factor(shares: np.ndarray) -> np.ndarray:
+    """√(h_k h_l), by which the correlation of two genres' responses is scaled; 1 of a genre itself.
+
+    Args:
+        shares: communality h of each genre, (G,).
+    """
+    factor = np.sqrt(np.outer(shares, shares)).astype(np.float64)
+    np.fill_diagonal(factor, 1.0)
+    return factor
+
+
+def _correlations(covariance: np.ndarray) -> np.ndarray:
+    """Correlations of the genres' slopes, (G, G), NaN where a variance is not positive."""
+    inner = covariance[:-1, :-1]
+    variance = np.diagonal(inner)
+    scale = np.sqrt(np.where(variance > 0, variance, np.nan))
+    return inner / scale[:, None] / scale
+
+
+def _packing(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row and column of each packed entry, (P,) both, and where each cell is packed, (K, K)."""
+    rows, columns = np.triu_indices(size)
+    index = np.zeros((size, size), dtype=np.int64)
+    index[rows, columns] = index[columns, rows] = np.arange(len(rows))
+    return rows, columns, index
+
+
+def _curvature(
+    gram: np.ndarray, rows: np.ndarray, columns: np.ndarray, index: np.ndarray
+) -> np.ndarray:
+    """The map Σ -> Σ_u C_u Σ C_u on packed matrices, (P, P), from Σ_u of packed C_u C_u'."""
+    straight = gram[index[rows[:, None], rows], index[columns[:, None], columns]]
+    crossed = gram[index[rows[:, None], columns], index[columns[:, None], rows]]
+    return np.where(rows == columns, straight, straight + crossed)
+
+
+def _spread(users: int, most: int) -> np.ndarray:
+    """Evenly spaced users, at most `most`."""
+    return np.unique(np.linspace(0, users - 1, most).astype(np.int64))
+
+
+def _grouped(values: np.ndarray) -> np.ndarray:
+    """Sums over at most 2,000 groups of users, (U, P)."""
+    if len(values) <= GROUPS:
+        return values
+    return np.add.reduceat(values, np.arange(GROUPS) * len(values) // GROUPS)
+
+
+def _sandwich(packed: np.ndarray, covariance: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """C Σ C of each user, packed, (U, P)."""
+    rows, columns, _ = _packing(len(covariance))
+    found = np.empty_like(packed)
+    for start in range(0, len(packed), AT_ONCE):
+        full = packed[start : start + AT_ONCE][:, index]
+        found[start : start + AT_ONCE] = (full @ covariance @ full)[:, rows, columns]
+    return found
