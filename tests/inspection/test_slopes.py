@@ -1,0 +1,214 @@
+"""The mixed model of users' genre slopes, by moments and by likelihood."""
+
+import itertools
+
+import numpy as np
+import pytest
+from numpy.random import default_rng as rng
+from scipy.stats import spearmanr
+
+from genre_embeddings.inspection import slopes as module
+from genre_embeddings.inspection.slopes import (
+    communality,
+    evidence,
+    likelihood,
+    moments,
+    movie_design,
+    size_factor,
+    sum_up,
+)
+
+
+def world(seed, users, genres=5, movies=60, ratings=12, noise=1.0):
+    """Ratings by users whose slopes have a known covariance, and that covariance."""
+    draw = rng(seed)
+    factor = draw.normal(size=(genres + 1, 2)) * 0.5
+    covariance = factor @ factor.T + 0.2 * np.eye(genres + 1)
+    membership = draw.random((movies, genres)) < 0.35
+    membership[np.arange(movies), draw.integers(genres, size=movies)] = True
+    design = movie_design(membership.astype(float))
+    user = np.repeat(np.arange(users), ratings)
+    movie = np.concatenate([draw.choice(movies, ratings, replace=False) for _ in range(users)])
+    tastes = draw.multivariate_normal(np.zeros(genres + 1), covariance, users)
+    residual = (tastes[user] * design[movie]).sum(axis=1) + noise * draw.normal(size=user.size)
+    return (user, movie, residual, design), covariance
+
+
+def test_moments_are_least_squares_over_pairs_of_ratings_of_one_user():
+    (user, movie, residual, design), _ = world(0, 40, genres=3)
+    rows, columns = np.triu_indices(4)
+    left, right = [], []
+    for one in range(40):
+        for i, j in itertools.permutations(np.flatnonzero(user == one), 2):
+            x, z = design[movie[i]], design[movie[j]]
+            both = np.outer(x, z) + np.outer(z, x)
+            left.append(np.where(rows == columns, both[rows, columns] / 2, both[rows, columns]))
+            right.append(residual[i] * residual[j])
+    expected = np.linalg.lstsq(np.array(left), np.array(right), rcond=None)[0]
+    found = moments(sum_up(user, movie, residual, design)).covariance
+    assert found[rows, columns] == pytest.approx(expected, abs=1e-8)
+
+
+@pytest.mark.parametrize(("genres", "ratings"), [(5, 4), (18, 30)])
+def test_moments_are_unbiased_whatever_the_density(genres, ratings):
+    """The mean over worlds lies at the truth, in size as well as order."""
+    errors = []
+    for seed in range(24):
+        given, covariance = world(seed, 300, genres, ratings=ratings)
+        errors.append(moments(sum_up(*given)).covariance - covariance)
+    mean = np.mean(errors, axis=0)[:-1, :-1]
+    standard = np.std(errors, axis=0, ddof=1)[:-1, :-1] / np.sqrt(len(errors))
+    assert (np.abs(mean / standard) < 4.5).all()
+    assert np.mean(np.abs(mean / standard) < 2) > 0.85
+
+
+def test_the_likelihood_is_nearer_to_the_truth_than_moments():
+    upper, errors = np.triu_indices(8, 1), []
+    for seed in range(5):
+        given, covariance = world(seed, 1500, genres=8, ratings=20)
+        inner = covariance[:-1, :-1]
+        truth = inner / np.sqrt(np.outer(np.diagonal(inner), np.diagonal(inner)))
+        sums = sum_up(*given)
+        errors.append(
+            [
+                spearmanr(fit(sums).correlations()[upper], truth[upper])[0]
+                for fit in (moments, likelihood)
+            ]
+        )
+    by_moments, by_likelihood = np.mean(errors, axis=0)
+    assert by_likelihood > max(by_moments, 0.8)
+
+
+@pytest.mark.parametrize("fit", [moments, likelihood])
+def test_influence_is_what_leaving_a_user_out_changes(fit, monkeypatch):
+    monkeypatch.setattr(module, "TOLERANCE", 1e-4)
+    monkeypatch.setattr(module, "MOST_STEPS", 400)
+    given, _ = world(3, 800, genres=3, ratings=20)
+    sums = sum_up(*given)
+    whole = fit(sums)
+    influence = whole.correlation_influence()
+    rows, columns = np.triu_indices(3, 1)
+    changes = []
+    for one in range(0, 800, 40):
+        rest = fit(sums.part(np.flatnonzero(np.arange(800) != one)))
+        changes.append((whole.correlations() - rest.correlations())[rows, columns])
+    found = influence[::40][:, rows, columns]
+    assert np.corrcoef(np.ravel(changes), found.ravel())[0, 1] > 0.95
+    assert np.std(changes) / np.std(found) == pytest.approx(1, abs=0.2)
+
+
+@pytest.mark.parametrize("fit", [moments, likelihood])
+def test_intervals_cover_the_truth(fit):
+    hits = []
+    for seed in range(8):
+        given, covariance = world(seed, 500, genres=4, ratings=20)
+        inner = covariance[:-1, :-1]
+        truth = inner / np.sqrt(np.outer(np.diagonal(inner), np.diagonal(inner)))
+        found = fit(sum_up(*given))
+        error = np.sqrt((found.correlation_influence() ** 2).sum(axis=0))
+        upper = np.triu_indices(4, 1)
+        hits.append((np.abs(found.correlations() - truth) < 1.96 * error)[upper])
+    assert 0.8 < np.mean(hits) <= 1
+
+
+def test_groups_of_users_have_the_influence_of_their_users(monkeypatch):
+    given, _ = world(4, 90)
+    sums = sum_up(*given)
+    one_by_one = moments(sums).influence
+    monkeypatch.setattr(module, "GROUPS", 30)
+    grouped = moments(sums).influence
+    assert grouped.shape[0] == 30
+    assert grouped == pytest.approx(one_by_one.reshape(30, 3, -1).sum(axis=1))
+
+
+def test_users_in_small_parts_give_the_same(monkeypatch):
+    given, _ = world(5, 90)
+    whole = [fit(sum_up(*given)) for fit in (moments, likelihood)]
+    monkeypatch.setattr(module, "AT_ONCE", 7)
+    for fit, before in zip((moments, likelihood), whole, strict=True):
+        after = fit(sum_up(*given))
+        assert after.covariance == pytest.approx(before.covariance)
+        assert after.influence == pytest.approx(before.influence)
+
+
+def test_many_users_are_sampled(monkeypatch):
+    given, _ = world(6, 200)
+    sums = sum_up(*given)
+    monkeypatch.setattr(module, "MOST_USERS", 50)
+    monkeypatch.setattr(module, "MOST_CELLS", 50 * 21)
+    assert len(likelihood(sums).influence) == len(moments(sums).influence) == 50
+
+
+def test_a_negative_variance_is_unknown_and_said():
+    given, _ = world(7, 12, genres=4, ratings=3, noise=3.0)
+    sums = sum_up(*given)
+    found = moments(sums)
+    negative = found.variances <= 0
+    assert negative.any()
+    assert f"{negative.sum()} genres have no positive variance" in found.remark
+    similarity = evidence(found, sums, 3)
+    assert not similarity.known[negative].any()
+    assert np.isfinite(similarity.values).all()
+    assert np.isfinite(found.correlation_influence()).all()
+
+
+def test_a_fit_that_does_not_converge_says_so(monkeypatch):
+    given, _ = world(8, 60)
+    assert likelihood(sum_up(*given)).remark == ""
+    monkeypatch.setattr(module, "MOST_STEPS", 1)
+    assert "did not converge in 1 steps" in likelihood(sum_up(*given)).remark
+
+
+def test_pairs_need_users_who_rated_both_genres():
+    design = movie_design(np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]], dtype=float))
+    user, movie = np.array([0, 0, 1, 1, 2, 2, 3, 3]), np.array([0, 1, 3, 0, 3, 1, 0, 2])
+    sums = sum_up(user, movie, rng(0).normal(size=8), design)
+    assert sums.rated.tolist() == [[4, 3, 1], [3, 3, 0], [1, 0, 1]]
+    found = evidence(likelihood(sums), sums, 3)
+    assert found.known.tolist() == [[True, True, False], [True, True, False], [False] * 3]
+
+
+@pytest.mark.parametrize(
+    "case", ["nothing varies", "one user", "one rating each", "one genre a movie", "half by one"]
+)
+def test_odd_ratings_have_finite_answers(case):
+    (user, movie, residual, design), _ = world(9, 40)
+    if case == "nothing varies":
+        residual = np.zeros_like(residual)
+    if case == "one user":
+        user, movie, residual = user[:12], movie[:12], residual[:12]
+    if case == "one rating each":
+        user, movie, residual = user[::12], movie[::12], residual[::12]
+    if case == "one genre a movie":
+        design = movie_design(np.eye(5)[np.arange(60) % 5])
+    if case == "half by one":
+        movie = np.concatenate([movie, np.tile(np.arange(60), 8)])
+        residual = np.concatenate([residual, rng(1).normal(size=480)])
+        user = np.concatenate([user, np.full(480, 40)])
+    sums = sum_up(user, movie, residual, design)
+    for fit in (moments, likelihood):
+        found = fit(sums)
+        assert np.isfinite(found.covariance).all()
+        assert np.isfinite(found.correlation_influence()).all()
+        assert np.isfinite(evidence(found, sums, 3).values).all()
+
+
+def test_communality_brings_similarities_to_their_size():
+    """Responses that keep a third of the variance of common factors, and none of specific ones."""
+    draw = rng(10)
+    factor = draw.normal(size=(12, 3))
+    specific = draw.uniform(0.5, 4, 12)
+    learnt = factor @ factor.T / 3
+    measured = factor @ factor.T + np.diag(specific)
+    shares = communality(learnt, measured)
+    assert shares == pytest.approx(1 - specific / np.diagonal(measured))
+    scale = np.sqrt(np.diagonal(learnt))
+    sized = learnt / np.outer(scale, scale) * size_factor(shares)
+    scale = np.sqrt(np.diagonal(measured))
+    assert sized == pytest.approx(measured / np.outer(scale, scale))
+
+
+@pytest.mark.parametrize("measured", [-np.eye(3), np.zeros((3, 3)), np.full((3, 3), 5.0)])
+def test_communality_is_between_0_and_1_whatever_is_measured(measured):
+    shares = communality(np.array([[1.0, 0.5, 0], [0.5, 2, 0.1], [0, 0.1, 0]]), measured)
+    assert ((shares >= 0) & (shares <= 1)).all()
