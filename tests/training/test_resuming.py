@@ -157,8 +157,8 @@ def test_one_process_goes_on_with_the_same_weights(world, monkeypatch, capsys):
     assert all(torch.equal(value, again[name]) for name, value in whole.items())
 
 
-def test_large_tables_go_on_too(world, monkeypatch):
-    monkeypatch.setattr(training, "LARGE_TABLE", 1)
+def test_tables_with_sparse_gradients_go_on_too(world, monkeypatch):
+    monkeypatch.setattr(training, "SPARSE_PAYS", 0)
     whole, curves = fitted(world)
     cut(world, monkeypatch, 2)
     again, history = fitted(world)

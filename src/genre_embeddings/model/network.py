@@ -207,7 +207,7 @@ class Network(nn.Module):
         network = cls(settings, replicas, train, membership, users, limits, generator)
         for name, own in network.state_dict(keep_vars=True).items():
             module, _, leaf = name.rpartition(".")
-            if leaf in ("entries", "back_entries", "times", "residuals"):
+            if leaf in ("entries", "times", "residuals"):
                 # One entry per training rating; this network was built without any.
                 own = own.new_empty(len(state[name]), *own.shape[1:])
                 setattr(network.get_submodule(module), leaf, own)

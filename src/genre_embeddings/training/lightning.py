@@ -23,9 +23,11 @@ from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, distributed
+from torch.optim.adamw import adamw
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
+from genre_embeddings.model.embedding import EmbeddingTable
 from genre_embeddings.model.network import Network
 from genre_embeddings.model.ratings import Ratings, ShuffledPositions, Slices, share_of
 from genre_embeddings.seeds import seed_of
@@ -37,8 +39,10 @@ PRIOR_LR = 0.003
 EVALUATION_BATCH = 16_384
 MEASURED = 1_000_000
 """Training ratings that are measured after an epoch, about so many; all where they have times."""
-LARGE_TABLE = 100_000
-"""Rows of a table of users or movies from which on a step moves its batch's rows alone."""
+SPARSE_PAYS = 10
+"""A table has sparse gradients if it has at least this many times the rows that a batch names. One
+table's part of a step, forward to optimiser, at 4, 8, 16 and 64 times: dense 4.8, 9.9, 8.7, 41 ms,
+sparse 6.2, 6.7, 6.6, 8.6 ms (batches of 1,024 on one busy core)."""
 CURVES = storage.PLOTS / "train"
 LIVE = storage.METRICS / "train"
 
@@ -47,10 +51,11 @@ logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 
 
 class RowAdamW(torch.optim.AdamW):
-    """AdamW that moves only the rows named by the gradient, where that is sparse.
+    """AdamW that, for a sparse gradient, updates only the rows that it names.
 
-    The other rows keep their values and moments until their turn comes, as in torch's SparseAdam;
-    so does the decay of weights. Where gradients are dense it is AdamW.
+    The other rows keep their values and moments until a batch names them, as in torch's SparseAdam.
+    That one has no weight decay, takes no dense gradients beside sparse ones, and is slower: 3.7 ms
+    instead of 2.5 ms for 1,024 of 157,481 rows, 40 ms instead of 22 ms for 13,000.
     """
 
     @torch.no_grad()
@@ -69,22 +74,23 @@ class RowAdamW(torch.optim.AdamW):
         return loss
 
     def _step_rows(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        """Apply AdamW to a copy of the rows, and write them back."""
         state = self.state[parameter]
         if not state:
-            state["step"] = 0
+            state["step"] = torch.zeros((), device=parameter.device)
             state["exp_avg"] = torch.zeros_like(parameter)
             state["exp_avg_sq"] = torch.zeros_like(parameter)
-        state["step"] = int(state["step"]) + 1  # a checkpoint makes a tensor of it
-        rows, values = gradient.indices()[0], gradient.values()  # (K,), (K, R, C)
-        beta, beta_sq = group["betas"]
-        mean = state["exp_avg"].index_select(0, rows).lerp_(values, 1 - beta)
-        square = state["exp_avg_sq"].index_select(0, rows).lerp_(values.square(), 1 - beta_sq)
-        state["exp_avg"].index_copy_(0, rows, mean)
-        state["exp_avg_sq"].index_copy_(0, rows, square)
-        scale = (square / (1 - beta_sq ** state["step"])).sqrt_().add_(group["eps"])
-        rate = group["lr"] / (1 - beta ** state["step"])
-        kept = parameter.index_select(0, rows).mul_(1 - group["lr"] * group["weight_decay"])
-        parameter.index_copy_(0, rows, kept.addcdiv_(mean, scale, value=-rate))
+        rows = gradient.indices()[0]  # (K,)
+        wholes = parameter, state["exp_avg"], state["exp_avg_sq"]
+        part, mean, square = parts = [whole.index_select(0, rows) for whole in wholes]
+        beta1, beta2 = group["betas"]
+        same = {name: group[name] for name in ("lr", "weight_decay", "eps", "amsgrad", "maximize")}
+        adamw(
+            [part], [gradient.values()], [mean], [square], [], [state["step"]],
+            beta1=beta1, beta2=beta2, fused=True, **same,
+        )  # fmt: skip
+        for whole, moved in zip(wholes, parts, strict=True):
+            whole.index_copy_(0, rows, moved)
 
 
 class Fitting(lightning.LightningModule):
@@ -239,10 +245,7 @@ class Fitting(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with a rate each for embeddings, network and prior; cosine schedule by step."""
-        # Neither DDP nor the scaling of gradients in float16 takes sparse ones.
-        if self.trainer.world_size == 1 and self.settings.precision != "16-mixed":
-            for table in (self.network.user, self.network.movie):
-                table.sparse = len(table.mean) >= LARGE_TABLE
+        self._choose_sparse_tables()
         groups: dict[str, list[torch.nn.Parameter]] = {"embedding": [], "prior": [], "network": []}
         for name, parameter in self.network.named_parameters():
             groups[self.network.kind_of(name)].append(parameter)
@@ -266,6 +269,23 @@ class Fitting(lightning.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+    def _choose_sparse_tables(self) -> None:
+        """Give large tables sparse gradients, so that a step updates only the rows of its batch."""
+        if self.trainer.world_size > 1 or self.settings.precision == "16-mixed":
+            return  # neither DDP nor the scaling of gradients in float16 takes sparse ones
+        network, size = self.network, self.settings.batch_size
+        # Tables, and at most how many of their rows a batch names
+        named: list[tuple[EmbeddingTable, float]] = [(network.user, size), (network.movie, size)]
+        if network.settings.history:
+            for history, counts, table in (
+                (network.user_history, network.user_counts, network.movie_seen),
+                (network.movie_history, network.movie_counts, network.user_seen),
+            ):
+                chance = (counts * size / self.sides["train"].count).clamp(max=1)
+                named.append((table, history.entries_of(chance)))
+        for table, rows in named:
+            table.sparse = len(table.mean) >= SPARSE_PAYS * rows
 
 
 def _learnt(module: torch.nn.Module) -> dict[str, Tensor]:
