@@ -91,10 +91,12 @@ def test_a_killed_training_ends_with_the_bytes_of_an_uninterrupted_one(settings_
     for epochs, how in ((2, signal.SIGTERM), (4, signal.SIGINT), (6, signal.SIGKILL)):
         said = interrupt(settings_here, epochs, how)
         assert "Traceback" not in said
+        resumes = "the same command resumes training after the last whole epoch"
+        assert said.count(resumes) == (how != signal.SIGKILL)
         assert not Path("models").exists()
     said = train_stage(settings_here)
     assert TAKEN_UP in said
-    assert "epoch 6 of" not in said
+    assert "\nepoch 6 of" not in said  # the main model; lines of the other begin with its name
     assert results() == whole
     rows = json.loads(whole["plots/train/loss.json"])
     assert [row["epoch"] for row in rows] == 2 * [*range(1, EPOCHS + 1)]

@@ -66,6 +66,11 @@ class Scratch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
+        stopped = kind is not None and issubclass(kind, (KeyboardInterrupt, SystemExit))
+        if stopped and os.environ.get("LOCAL_RANK", "0") == "0":
+            started = any(any(place.iterdir()) for place, _ in self.held)
+            again = "resumes training after the last whole epoch" if started else "starts it again"
+            print(f"training was interrupted: the same command {again}", file=sys.stderr)
         for place, lock in self.held:
             if kind is None:
                 shutil.rmtree(place, ignore_errors=True)

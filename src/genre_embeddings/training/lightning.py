@@ -6,10 +6,12 @@ and Hutter, 2017); early stopping on validation error with the best weights kept
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import os
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,14 @@ from typing import Any
 import pytorch_lightning as lightning
 import torch
 from dvclive import Live
-from pytorch_lightning.callbacks import TQDMProgressBar
+from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, distributed
 from torch.optim.adamw import adamw
+from tqdm import tqdm
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
@@ -196,6 +199,16 @@ class Fitting(lightning.LightningModule):
             known[mine] = self.network.session.residuals[rows][mine]
             self.network.session.residuals[rows] = self._total(known)
 
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Measure the epoch after its last batch, before the callbacks are told of its end.
+
+        Lightning's validation loop would be longer: all processes must exchange the residuals of
+        the training ratings before the first of them measures the validation ratings.
+        """
+        if self.trainer.is_last_batch:
+            rmse = self.finish_epoch()["validation/rmse"]
+            self.log("validation/rmse", rmse, on_step=False, on_epoch=True, batch_size=1)
+
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
         """Loss and RMSE of both sides after an epoch; renews the training ratings' residuals."""
@@ -297,50 +310,50 @@ def _learnt(module: torch.nn.Module) -> dict[str, Tensor]:
     }
 
 
-class BestWeights(lightning.Callback):
-    """Keeps the weights of the best validation error and stops when it no longer improves.
+class BestWeights(EarlyStopping):
+    """Early stopping that counts `patience` after `min_epochs`, and keeps the best epoch's weights.
 
-    Epochs count against `patience` only after `min_epochs`: Lightning's own EarlyStopping,
-    combined with its Trainer's min_epochs, remembers a stop that it was told of too early.
+    They are kept in memory, and in the one file of `Checkpoint`: a second file, as ModelCheckpoint
+    writes, could be from another epoch after a kill, and be missing where the disk is full.
     """
 
     def __init__(self, min_epochs: int, patience: int) -> None:
-        self.min_epochs, self.patience = min_epochs, patience
-        self.rmse, self.epoch, self.idle = math.inf, 0, 0
+        super().__init__("validation/rmse", patience=patience, check_on_train_epoch_end=True)
+        self.min_epochs, self.epoch = min_epochs, 0
         self.weights: dict[str, Tensor] = {}
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, fitting: Fitting) -> None:  # type: ignore[override]
-        """Measure the epoch and compare it with the best one; the other callbacks come after."""
-        latest = fitting.finish_epoch()
-        if latest["validation/rmse"] < self.rmse:
-            self.rmse, self.epoch, self.idle = latest["validation/rmse"], int(latest["epoch"]), 0
-            self.weights = {name: value.clone() for name, value in _learnt(fitting.network).items()}
-        elif latest["epoch"] > self.min_epochs:
-            self.idle += 1
-            trainer.should_stop = trainer.should_stop or self.idle >= self.patience
+    def on_train_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Stop at once if the training had stopped before it was resumed."""
+        trainer.should_stop = self.wait_count >= self.patience
 
-    def on_train_start(self, trainer: lightning.Trainer, fitting: Fitting) -> None:  # type: ignore[override]  # noqa: ARG002
-        """A training that was taken up again after its last epoch is over."""
-        trainer.should_stop = trainer.should_stop or self.idle >= self.patience
+    def on_train_epoch_end(self, trainer: lightning.Trainer, fitting: Fitting) -> None:  # type: ignore[override]
+        """Compare the epoch with the best one."""
+        super().on_train_epoch_end(trainer, fitting)
+        epoch = trainer.current_epoch + 1
+        if self.wait_count == 0:
+            self.epoch = epoch
+            self.weights = {name: value.clone() for name, value in _learnt(fitting.network).items()}
+        if epoch <= self.min_epochs:
+            self.wait_count, trainer.should_stop = 0, False
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint."""
-        return {name: getattr(self, name) for name in ("rmse", "epoch", "idle", "weights")}
+        return super().state_dict() | {"epoch": self.epoch, "weights": self.weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """From a checkpoint."""
-        self.rmse, self.epoch = state["rmse"], state["epoch"]
-        self.idle, self.weights = state["idle"], state["weights"]
+        super().load_state_dict(state)
+        self.epoch, self.weights = state["epoch"], state["weights"]
 
 
-class Checkpoint(lightning.Callback):
-    """Keeps what is needed to go on after every epoch."""
+class Checkpoint(lightning.callbacks.Checkpoint):
+    """Writes a checkpoint after every epoch; Lightning calls it after all other callbacks."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, fitting: Fitting) -> None:  # type: ignore[override]  # noqa: ARG002
-        """Write it; called after the epoch was measured and recorded."""
+    def on_train_epoch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Replace the checkpoint of the epoch before."""
         trainer.save_checkpoint(self.file)
 
 
@@ -365,7 +378,10 @@ class CheckpointFile(TorchCheckpointIO):
 
 
 class Recorder(lightning.Callback):
-    """Writes each epoch to dvclive and to the curves that `dvc plots` overlays."""
+    """Writes each epoch to dvclive and to the curves that `dvc plots` overlays.
+
+    DVCLiveLogger would not be shorter: the epochs before an interruption must be logged again.
+    """
 
     def __init__(self, best: BestWeights) -> None:
         self.best = best
@@ -412,26 +428,56 @@ class Recorder(lightning.Callback):
         storage.write_metrics(LIVE / "metrics.json", {"fit": {**content, **losses}})
 
 
-class Progress(TQDMProgressBar):
-    """A bar for each epoch's batches where somebody looks, a line an epoch in a log."""
+class Progress(lightning.Callback):
+    """One line that tells how far training is: rewritten on a terminal; in a log, a new one after
+    each epoch and each minute. The time left is an upper limit, as training can stop early.
+    """
 
-    def __init__(self, batches: int) -> None:
-        super().__init__(refresh_rate=max(1, batches // 20) if sys.stderr.isatty() else 0)
+    FORMAT = "{desc} ({percentage:.0f} %), at most {remaining} left{postfix}"
 
-    def get_metrics(self, trainer: lightning.Trainer, fitting: Fitting) -> dict[str, Any]:  # type: ignore[override]  # noqa: ARG002
-        """What stands at the end of the bar."""
-        if not fitting.history:
-            return {}
-        latest = fitting.history[-1]
-        return {f"{side} RMSE": f"{latest[f'{side}/rmse']:.4f}" for side in fitting.sides}
+    def __init__(self, name: str = "") -> None:
+        self.name = f"{name}: " if name else ""
+
+    def on_train_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Begin after the epochs before an interruption."""
+        self.terminal = sys.stderr.isatty()
+        epochs, batches = trainer.max_epochs or 0, trainer.num_training_batches
+        self.bar = tqdm(
+            total=epochs * batches,
+            initial=trainer.current_epoch * batches,
+            bar_format=self.FORMAT,
+            smoothing=0,  # the mean speed: measuring makes the ends of epochs slow
+            file=sys.stderr if self.terminal and trainer.is_global_zero else io.StringIO(),
+        )
+        self.printed = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Count epochs from one."""
+        epoch = f"{self.name}epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
+        self.bar.set_description_str(epoch, refresh=False)
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Count the batch."""
+        self.bar.update()
+        if time.monotonic() > self.printed + 60:
+            self._print(trainer)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, fitting: Fitting) -> None:  # type: ignore[override]
-        """Close the epoch's bar, or write its line."""
-        super().on_train_epoch_end(trainer, fitting)
-        if trainer.is_global_zero and not sys.stderr.isatty():
-            shown = ", ".join(f"{k} {v}" for k, v in self.get_metrics(trainer, fitting).items())
-            epoch = len(fitting.history)
-            print(f"epoch {epoch} of {trainer.max_epochs}: {shown}", file=sys.stderr, flush=True)
+        """Show the errors of the epoch."""
+        latest = fitting.history[-1]
+        errors = (f"{side} RMSE {latest[f'{side}/rmse']:.4f}" for side in fitting.sides)
+        self.bar.set_postfix_str(", ".join(errors))
+        self._print(trainer)
+
+    def teardown(self, *_: Any, **__: Any) -> None:
+        """End the line on the terminal, also if training failed or was interrupted."""
+        if hasattr(self, "bar"):
+            self.bar.close()
+
+    def _print(self, trainer: lightning.Trainer) -> None:
+        self.printed = time.monotonic()
+        if trainer.is_global_zero and not self.terminal:
+            print(self.bar, file=sys.stderr, flush=True)
 
 
 def is_first_process() -> bool:
@@ -466,9 +512,9 @@ def _trainer(settings: TrainSettings, record: bool, callbacks: list[Any]) -> lig
             reload_dataloaders_every_n_epochs=1,  # each epoch has an order of its own
             logger=False,
             callbacks=callbacks,
-            enable_checkpointing=False,
+            enable_checkpointing=any(isinstance(part, Checkpoint) for part in callbacks),
             enable_model_summary=False,
-            enable_progress_bar=record,
+            enable_progress_bar=False,
             inference_mode=False,
             default_root_dir=Path.cwd(),
         )
@@ -505,6 +551,7 @@ def fit(
     seed: int,
     record: bool = True,
     scratch: Scratch | None = None,
+    name: str = "",
 ) -> tuple[list[dict[str, float]], BestWeights]:
     """Fit the network in place and leave it with the weights of the best epoch.
 
@@ -517,6 +564,8 @@ def fit(
         record: train on all devices and machines of the settings, and write curves and metrics
             under metrics/train/ and plots/train/; without it, one device trains and writes none.
         scratch: where a checkpoint an epoch is kept; an interrupted training goes on from there.
+        name: of the model in the line that tells the progress; without a name, that line is
+            written only if `record` is set.
 
     Returns:
         The errors of each epoch, and which was the best.
@@ -528,7 +577,9 @@ def fit(
     callbacks: list[lightning.Callback] = [best]
     recorder = Recorder(best) if record else None
     if recorder:
-        callbacks += [recorder, Progress(math.ceil(train.count / settings.batch_size))]
+        callbacks.append(recorder)
+    if record or name:
+        callbacks.append(Progress(name))
     fitting = Fitting(network, train, validation, settings, seed)
     checkpoint = _claim(scratch, fitting, record) if scratch else None
     if checkpoint:
