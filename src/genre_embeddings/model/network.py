@@ -274,24 +274,13 @@ class Network(nn.Module):
             own: (B,) positions among the training ratings, if these are training ratings.
             generator: if given, embeddings are sampled; otherwise, their means are used.
         """
-        s = self.settings
-        if s.genres:
-            share = self.genre_share[movies] if genres is None else self.shares(genres)  # (B, G)
-        movies = torch.where(self.movie_counts[movies] > 0, movies, self.unknown)  # (B,)
-        u, m = self.user(users, generator), self.movie(movies, generator)  # (B, R, D+1)
-        bias, u, m = u[..., -1] + m[..., -1], u[..., :-1], m[..., :-1]  # (B, R), (B, R, D)
-        if s.history:
-            u = u + self.user_history(self.movie_seen, users, own, generator)  # (B, R, D)
-            m = m + self.movie_history(self.user_seen, movies, own, generator)  # (B, R, D)
-        parts = [u, m]
-        if s.genres:
-            g = self.genre.weighted_sum(share, generator)  # (B, R, D+1)
-            u = u + self.genre_seen.weighted_sum(self.genres_seen[users], generator)  # (B, R, D)
-            bias, parts = bias + g[..., -1], [u, m, g[..., :-1]]
-        if s.cross:
-            products = [u * part for part in parts[1:]]  # (B, R, D) each
+        u, bias, parts, movie_bias = self._vectors(users, movies, genres, own, generator)
+        bias = bias + movie_bias  # (B, R)
+        products = []
+        if self.settings.cross:
+            products = [u * part for part in parts]  # (B, R, D) each
             bias = bias + torch.stack([product.sum(-1) for product in products]).sum(0)  # (B, R)
-            parts += products
+        parts = [u, *parts, *products]
         near = None
         if self.session is not None:
             if times is None:
@@ -300,16 +289,46 @@ class Network(nn.Module):
                 near = self.session(users, times, own)  # (B, R, S)
             parts.append(near)
         x = torch.cat(parts, -1).transpose(0, 1)  # (R, B, inputs)
-        timeless = self.centre + bias.T + self.dense(x)  # (R, B)
-        if s.squash:
-            low, high = self.limits
-            timeless = low + (high - low) * timeless.sigmoid()
-        else:
-            timeless = timeless * self.star
+        timeless = self._on_scale(self.centre + bias.T + self.dense(x))  # (R, B)
         if near is None or self.session is None:
             return Output(timeless, timeless)
         shift = self.star * (near * self.session.amplitude).sum(-1).T  # (R, B)
         return Output(timeless + shift, timeless)
+
+    def _vectors(
+        self,
+        users: Tensor,
+        movies: Tensor,
+        genres: Tensor | None = None,
+        own: Tensor | None = None,
+        generator: Generator | None = None,
+    ) -> tuple[Tensor, Tensor, list[Tensor], Tensor]:
+        """Vectors and biases of users, and of movies: u (N, R, D), (N, R), [m, g], (B, R).
+
+        g is left out if genres are off; m and g have shape (B, R, D), and a movie's bias contains
+        that of its genres.
+        """
+        s = self.settings
+        if s.genres:
+            share = self.genre_share[movies] if genres is None else self.shares(genres)  # (B, G)
+        movies = torch.where(self.movie_counts[movies] > 0, movies, self.unknown)  # (B,)
+        u, m = self.user(users, generator), self.movie(movies, generator)  # (N or B, R, D+1)
+        bias, movie_bias, u, m = u[..., -1], m[..., -1], u[..., :-1], m[..., :-1]
+        if s.history:
+            u = u + self.user_history(self.movie_seen, users, own, generator)
+            m = m + self.movie_history(self.user_seen, movies, own, generator)
+        if not s.genres:
+            return u, bias, [m], movie_bias
+        g = self.genre.weighted_sum(share, generator)  # (B, R, D+1)
+        u = u + self.genre_seen.weighted_sum(self.genres_seen[users], generator)
+        return u, bias, [m, g[..., :-1]], movie_bias + g[..., -1]
+
+    def _on_scale(self, rating: Tensor) -> Tensor:
+        """Ratings on the scale of the data."""
+        if not self.settings.squash:
+            return rating * self.star
+        low, high = self.limits
+        return low + (high - low) * rating.sigmoid()
 
     @contextmanager
     def cached_histories(self, predictions: int) -> Iterator[None]:
@@ -336,20 +355,10 @@ class Network(nn.Module):
         and products with the user's vector become part of the weights: (u * m) W = m (diag(u) W).
         """
         s = self.settings
-        share = self.genre_share[movies]  # (B, G)
-        movies = torch.where(self.movie_counts[movies] > 0, movies, self.unknown)
-        u, m = self.user(users, None), self.movie(movies, None)  # (N, R, D+1), (B, R, D+1)
-        rating = self.centre[..., None] + u[..., -1].T[:, :, None] + m[..., -1].T[:, None]
-        u, m = u[..., :-1], m[..., :-1]
-        if s.history:
-            u = u + self.user_history(self.movie_seen, users, None, None)
-            m = m + self.movie_history(self.user_seen, movies, None, None)
-        if s.genres:
-            g = self.genre.weighted_sum(share, None)  # (B, R, D+1)
-            u = u + self.genre_seen.weighted_sum(self.genres_seen[users], None)
-            rating, m = rating + g[..., -1].T[:, None], torch.cat([m, g[..., :-1]], -1)
-        u, m = u.transpose(0, 1), m.transpose(0, 1)  # (R, N, D), (R, B, P) where P is D or 2D
-        end = s.dim + m.shape[2]
+        u, bias, parts, movie_bias = self._vectors(users, movies)
+        rating = self.centre[..., None] + bias.T[:, :, None] + movie_bias.T[:, None]  # (R, N, B)
+        u, m = u.transpose(0, 1), torch.cat(parts, -1).transpose(0, 1)  # (R, N, D), (R, B, P)
+        end = s.dim + m.shape[2]  # P is D, or 2D with genres
         weights, *deeper = self.dense.weights
         of_user = u @ weights[:, : s.dim] + self.dense.biases[0]  # (R, N, H)
         room = self.replicas * max(weights.shape[2], *s.hidden, 1)
@@ -366,12 +375,7 @@ class Network(nn.Module):
                 for weight, bias in zip(deeper, self.dense.biases[1:], strict=True):
                     x = torch.baddbmm(bias, functional.silu(x, inplace=True), weight)
                 part += x.view_as(part)
-        if s.squash:
-            low, high = self.limits
-            rating = low + (high - low) * rating.sigmoid()
-        else:
-            rating *= self.star
-        return rating
+        return self._on_scale(rating)
 
     @staticmethod
     def shares(genres: Tensor) -> Tensor:

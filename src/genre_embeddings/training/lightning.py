@@ -41,7 +41,7 @@ PRIOR_LR = 0.003
 """Learning rate of the prior scales and the noise level."""
 EVALUATION_BATCH = 16_384
 MEASURED = 1_000_000
-"""Training ratings that are measured after an epoch, about so many; all where they have times."""
+"""About how many training ratings are measured after an epoch; all of them if they have times."""
 SPARSE_PAYS = 10
 """A table has sparse gradients if it has at least this many times the rows that a batch names. One
 table's part of a step, forward to optimiser, at 4, 8, 16 and 64 times: dense 4.8, 9.9, 8.7, 41 ms,
@@ -49,7 +49,7 @@ sparse 6.2, 6.7, 6.6, 8.6 ms (batches of 1,024 on one busy core)."""
 CURVES = storage.PLOTS / "train"
 LIVE = storage.METRICS / "train"
 
-# Which accelerators were not found, tips, and that training stopped: a stage says what it made.
+# Silence Lightning's messages about accelerators, tips and the end of training.
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 
 
@@ -97,12 +97,12 @@ class RowAdamW(torch.optim.AdamW):
 
 
 class Fitting(lightning.LightningModule):
-    """Owns the loss and the optimiser of a network, and one epoch's errors.
+    """Loss, optimiser and errors of a network.
 
-    Both sides are measured alike, after each epoch, by the mean of the posterior and of the
-    replicas: `rmse` in stars, and `loss`, the negative log likelihood per rating.
+    After each epoch, the training and validation ratings are predicted by the mean of the posterior
+    and of the replicas: `rmse` is in stars, `loss` is the negative log likelihood per rating.
 
-    Of several processes each takes its share of every batch and of every measurement. All hold
+    Each of several processes computes its share of every batch and of every measurement. All have
     the same weights (Lightning averages the gradients), residuals and errors at any time.
     """
 
@@ -122,21 +122,20 @@ class Fitting(lightning.LightningModule):
         self.strict_loading = False  # of checkpoints, see on_save_checkpoint
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """What a checkpoint holds besides the weights."""
+        """Add the errors of all epochs; leave out tensors that training does not change."""
         checkpoint["history"] = self.history
-        # The other buffers never change, and are there again before it is loaded.
         checkpoint["state_dict"] = _learnt(self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the curves up again."""
+        """Restore the errors of all epochs."""
         self.history = checkpoint["history"]
 
     def on_fit_start(self) -> None:
-        """Bring all ratings to the device once."""
+        """Copy all ratings to the device once."""
         self.sides = {name: side.to(self.device) for name, side in self.sides.items()}
 
     def train_dataloader(self) -> ShuffledPositions:
-        """The positions of whole batches, the same in every process."""
+        """Positions of the ratings of each batch, the same in every process."""
         train = self.sides["train"]
         epoch = self.current_epoch
         batches = ShuffledPositions(train.count, self.settings.batch_size, self.seed, epoch)
@@ -149,7 +148,7 @@ class Fitting(lightning.LightningModule):
         return batches
 
     def on_train_epoch_start(self) -> None:
-        """Draw this epoch's noise from the seed, the epoch's number and the process's alone."""
+        """Seed this epoch's noise by the seed, the epoch and the process."""
         rank = [self.global_rank] if self.global_rank else []
         seed = seed_of(self.seed, "training noise", self.current_epoch, *rank)
         self.generator = torch.Generator(self.device).manual_seed(seed)
@@ -193,7 +192,7 @@ class Fitting(lightning.LightningModule):
 
     @torch.no_grad()
     def _exchange(self, rows: Tensor | slice, mine: slice) -> None:
-        """Tell all processes the residuals in `rows`, of which this one has renewed `mine`."""
+        """Send the residuals that this process changed (`mine` of `rows`) to all processes."""
         if self.network.session is not None and self.trainer.world_size > 1:
             known = torch.zeros_like(self.network.session.residuals[rows])
             known[mine] = self.network.session.residuals[rows][mine]
@@ -211,13 +210,13 @@ class Fitting(lightning.LightningModule):
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
-        """Loss and RMSE of both sides after an epoch; renews the training ratings' residuals."""
+        """Loss and RMSE of both sides after an epoch; updates the training ratings' residuals."""
         found = {}
         for name, side in self.sides.items():
             squared = torch.zeros((), dtype=torch.float64, device=self.device)
             count = torch.zeros_like(squared)
             mine = self._share(side.count)
-            # Without times there are no residuals to renew, and a part tells the error.
+            # Without times there are no residuals to update, and a sample is enough.
             sampled = name == "train" and self.network.session is None
             every = max(1, side.count // MEASURED) if sampled else 1
             slices = list(Slices(mine.stop, EVALUATION_BATCH, mine.start))[::every]
@@ -240,7 +239,7 @@ class Fitting(lightning.LightningModule):
         return found
 
     def finish_epoch(self) -> dict[str, float]:
-        """Measure both sides after an epoch and note the errors.
+        """Measure both sides after an epoch and append the errors to `history`.
 
         Raises:
             InputError: the loss is no longer a finite number.
@@ -257,13 +256,13 @@ class Fitting(lightning.LightningModule):
         return self.history[-1]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW with a rate each for embeddings, network and prior; cosine schedule by step."""
+        """AdamW with a learning rate for each kind of parameter, and a cosine schedule by step."""
         self._choose_sparse_tables()
         groups: dict[str, list[torch.nn.Parameter]] = {"embedding": [], "prior": [], "network": []}
         for name, parameter in self.network.named_parameters():
             groups[self.network.kind_of(name)].append(parameter)
         s = self.settings
-        # Variational embeddings have their prior in the place of weight decay.
+        # Variational embeddings have a prior instead of weight decay.
         decay = s.weight_decay if self.network.settings.embedding == "point" else 0.0
         optimizer = RowAdamW(
             [
@@ -358,13 +357,13 @@ class Checkpoint(lightning.callbacks.Checkpoint):
 
 
 class CheckpointFile(TorchCheckpointIO):
-    """Writes a checkpoint that a power cut cannot halve; a training can do without it.
+    """Writes a checkpoint whole or not at all; training continues if it cannot be written.
 
-    Lightning's own way composes the file in memory, and does not wait until it is on the disk.
+    Lightning's own writer builds the file in memory, and does not wait until it is on the disk.
     """
 
     def save_checkpoint(self, checkpoint: Any, path: Any, storage_options: Any = None) -> None:  # noqa: ARG002
-        """Write beside the place and move there."""
+        """Write a temporary file and rename it."""
         try:
             with storage.replacing(Path(path)) as fresh, fresh.open("wb") as file:
                 torch.save(checkpoint, file)
@@ -373,7 +372,7 @@ class CheckpointFile(TorchCheckpointIO):
         except (InputError, OSError, RuntimeError) as error:
             behind = error.__context__
             if isinstance(behind, (KeyboardInterrupt, SystemExit)):
-                raise behind from None  # torch closes the file, which is half written, and fails
+                raise behind from None  # torch fails to close the half-written file
             print(f"no checkpoint was written: {error}", file=sys.stderr, flush=True)
 
 
@@ -387,18 +386,18 @@ class Recorder(lightning.Callback):
         self.best = best
 
     def setup(self, trainer: lightning.Trainer, fitting: Fitting, stage: str) -> None:  # type: ignore[override]  # noqa: ARG002
-        """Begin anew, which takes the files of an earlier run away."""
+        """Start dvclive, which removes the files of an earlier run."""
         if trainer.is_global_zero:
             self.live = Live(dir=str(LIVE), dvcyaml=None, save_dvc_exp=False)
 
     def on_train_start(self, trainer: lightning.Trainer, fitting: Fitting) -> None:  # type: ignore[override]
-        """Write the epochs of a training that is taken up again."""
+        """Log the epochs before an interruption again."""
         if trainer.is_global_zero:
             for row in fitting.history:
                 self._log(row)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, fitting: Fitting) -> None:  # type: ignore[override]
-        """One point on every curve, by the first process; epochs count from 1."""
+        """Add one point to every curve, in the first process; epochs count from 1."""
         if not trainer.is_global_zero:
             return
         self._log(fitting.history[-1])
@@ -420,7 +419,7 @@ class Recorder(lightning.Callback):
         self.live.next_step()
 
     def finish(self, fitting: Fitting) -> None:
-        """Leave the best epoch's numbers as the summary; stage evaluate measures the errors."""
+        """Write the best epoch's losses as the summary; stage evaluate measures the errors."""
         best = fitting.history[self.best.epoch - 1]
         self.live.end()
         content = {"best_epoch": int(best["epoch"]), "epochs": len(fitting.history)}
@@ -481,7 +480,7 @@ class Progress(lightning.Callback):
 
 
 def is_first_process() -> bool:
-    """Whether this process writes the files: the only one, or the first of those that train."""
+    """Whether this process writes the files: the only one, or the first of several."""
     return not distributed.is_initialized() or distributed.get_rank() == 0
 
 
@@ -489,7 +488,7 @@ def _trainer(settings: TrainSettings, record: bool, callbacks: list[Any]) -> lig
     """Lightning's trainer on the devices and machines of the settings.
 
     Raises:
-        InputError: they are not there.
+        InputError: this machine does not have them.
     """
     devices, nodes = (settings.devices, settings.num_nodes) if record else (1, 1)
     several = devices * nodes > 1 or (record and settings.strategy == "ddp")
@@ -504,7 +503,7 @@ def _trainer(settings: TrainSettings, record: bool, callbacks: list[Any]) -> lig
             accelerator="auto",
             devices=devices,
             num_nodes=nodes,
-            # All buffers are the same in all processes already.
+            # Buffers are equal in all processes already.
             strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
             precision=settings.precision,
             plugins=[CheckpointFile()],
@@ -527,9 +526,9 @@ def _trainer(settings: TrainSettings, record: bool, callbacks: list[Any]) -> lig
 
 
 def _claim(scratch: Scratch, fitting: Fitting, record: bool) -> Path | None:
-    """The checkpoint's file, None where there can be none; it is there if this is a second try."""
+    """The checkpoint's file, which exists after an interruption, or None if there can be none."""
     several = record and fitting.settings.devices > 1
-    # Machines, and what torchrun starts, would have to agree on whether there is a checkpoint.
+    # Several machines, or processes of torchrun, would have to agree on whether one exists.
     if record and (fitting.settings.num_nodes > 1 or "TORCHELASTIC_RUN_ID" in os.environ):
         return None
     network, sides = fitting.network, fitting.sides.values()
@@ -539,7 +538,7 @@ def _claim(scratch: Scratch, fitting: Fitting, record: bool) -> Path | None:
     key = key_of((*parts, repr((network.limits, fitting.seed, record))), tensors)
     file = scratch.claim(key, share=several)
     if file and file.exists() and os.environ.get("LOCAL_RANK", "0") == "0":
-        print(f"taking up the training that was interrupted ({file})", file=sys.stderr)
+        print(f"resuming the interrupted training ({file})", file=sys.stderr)
     return file
 
 
@@ -553,25 +552,25 @@ def fit(
     scratch: Scratch | None = None,
     name: str = "",
 ) -> tuple[list[dict[str, float]], BestWeights]:
-    """Fit the network in place and leave it with the weights of the best epoch.
+    """Fit the network in place; it then has the weights of the best epoch.
 
     Args:
         network: built from the same training ratings.
         train: training ratings, by user, then time.
         validation: ratings that choose the epoch.
         settings: section `train`.
-        seed: order of the batches, noise, dropout.
+        seed: of the order of batches, noise and dropout.
         record: train on all devices and machines of the settings, and write curves and metrics
             under metrics/train/ and plots/train/; without it, one device trains and writes none.
-        scratch: where a checkpoint an epoch is kept; an interrupted training goes on from there.
+        scratch: writes a checkpoint after each epoch, from which an interrupted training resumes.
         name: of the model in the line that tells the progress; without a name, that line is
             written only if `record` is set.
 
     Returns:
-        The errors of each epoch, and which was the best.
+        The errors of each epoch, and the best epoch with its weights.
 
     Raises:
-        InputError: the loss became infinite or not a number, or the devices are not there.
+        InputError: the loss became infinite or not a number, or devices are missing.
     """
     best = BestWeights(settings.min_epochs, settings.patience)
     callbacks: list[lightning.Callback] = [best]
@@ -586,11 +585,11 @@ def fit(
         callbacks.append(Checkpoint(checkpoint))
     trainer = _trainer(settings, record, callbacks)
     with warnings.catch_warnings():
-        # Batches are slices of what is in memory: there is nothing for workers to fetch.
+        # Batches are in memory: workers would have nothing to do.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        # Lightning's own, about torch's trees.
+        # Lightning uses a deprecated class of torch.
         warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
-        # Its successor is missing from older versions of torch.
+        # Older versions of torch lack its successor.
         warnings.filterwarnings("ignore", message=".*broadcast_buffers. is deprecated")
         resumed = checkpoint if checkpoint and checkpoint.exists() else None
         trainer.fit(fitting, ckpt_path=resumed, weights_only=True)
