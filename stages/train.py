@@ -31,7 +31,7 @@ def main() -> None:
         )
         if not is_first_process():
             return
-        refit_genres(network, settings.train.rare_weight)
+        refit_genres(network)
         fit_communality(network, train)
         save_model(network)
         train_ablations(settings, train, validation, tables, meta, scratch)

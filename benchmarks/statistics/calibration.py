@@ -34,11 +34,13 @@ from genre_embeddings.data.sources.planted import planted_world
 from genre_embeddings.data.split import assign_sides, parts_of
 from genre_embeddings.data.tables import Tables, build_tables, truth_content
 from genre_embeddings.evaluation.bias import fit_bias
-from genre_embeddings.inspection.inspect import Question, inspect
+from genre_embeddings.inspection.inspect import inspect
+from genre_embeddings.inspection.question import Question
 from genre_embeddings.model.build import build_network, genre_sets
 from genre_embeddings.model.network import Network
 from genre_embeddings.model.ratings import Ratings
 from genre_embeddings.settings import Settings, load_settings
+from genre_embeddings.training.gauge import fit_communality, refit_genres
 from genre_embeddings.training.lightning import fit
 
 mpl.use("Agg")
@@ -46,6 +48,7 @@ from matplotlib import pyplot as plt
 
 PAGE, PICTURE = "docs/method/calibration.md", "docs/images/calibration-power.png"
 LINES = ("structure", "stability", "value")
+EVIDENCE, CEILING = (("structure", f"likelihood.{name}") for name in ("spearman", "ceiling"))
 OUTCOMES = ("pass", "fail", "inconclusive")
 Row = dict[str, Any]
 
@@ -53,7 +56,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "planted": {"genres": 10},
     "model": {"dim": 8, "hidden": (16,)},
     "train": {"replicas": 2, "epochs": 8},
-    "inspect": {"draws": 5, "permutations": 999, "splits": 10, "bootstrap": 300},
+    "inspect": {"draws": 5, "permutations": 999, "bootstrap": 300},
 }
 """What is changed from params.yaml so that a world takes seconds; thresholds are kept."""
 RATINGS = 5000
@@ -144,6 +147,8 @@ def question(kind: Kind, settings: Settings) -> Question:
     def retrain(sets: torch.Tensor | None) -> Network:
         network = build(sets)
         fit(network, train, validation, settings.train, settings.seed, record=False)
+        refit_genres(network)
+        fit_communality(network, train)
         return network.eval()
 
     learnt, network = sides["train"], retrain(membership)
@@ -162,6 +167,7 @@ def question(kind: Kind, settings: Settings) -> Question:
         baseline=fit_bias(learnt.user, learnt.movie, learnt.rating, network.users, network.unknown),
         truth=truth,
         settings=settings.inspect,
+        random_split=True,
         seed=settings.seed,
     )
 
@@ -229,7 +235,7 @@ def power_table(found: dict[str, list[Row]]) -> Iterator[str]:
     """How often the lines pass where there is something to find, and how well it is found."""
     yield (
         "| genre effect | ratings | worlds | structure | structure, truth known | stability "
-        "| value | all three | rho with truth | rho with taste | its ceiling | rho of replicas |"
+        "| value | all three | rho with truth | rho with evidence | its ceiling | rho of replicas |"
     )
     yield "|" + "---|" * 12
     for kind in POWER:
@@ -241,8 +247,8 @@ def power_table(found: dict[str, list[Row]]) -> Iterator[str]:
         shares.append(sum(map(passed, rows)) / len(rows))
         numbers = [
             [row["truth"] for row in rows if row["truth"] is not None],
-            _known(rows, "structure", "taste.spearman"),
-            _known(rows, "structure", "taste.ceiling"),
+            _known(rows, *EVIDENCE),
+            _known(rows, *CEILING),
             _known(rows, "stability", "spearman"),
         ]
         yield (
@@ -265,10 +271,18 @@ def draw(found: dict[str, list[Row]], path: Path) -> None:
             left.plot(ratings, shares, style, color=colour, label=f"{line}, effect {effect:g}")
         curves = {
             "truth": [[row["truth"] for row in found[kind.name]] for kind in kinds],
-            "taste": [_known(found[kind.name], "structure", "taste.spearman") for kind in kinds],
-            "ceiling": [_known(found[kind.name], "structure", "taste.ceiling") for kind in kinds],
+            "evidence": [
+                _known(found[kind.name], "structure", "likelihood.spearman") for kind in kinds
+            ],
+            "ceiling": [
+                _known(found[kind.name], "structure", "likelihood.ceiling") for kind in kinds
+            ],
         }
-        labels = {"truth": "with truth", "taste": "with taste", "ceiling": "ceiling of taste"}
+        labels = {
+            "truth": "with truth",
+            "evidence": "with evidence",
+            "ceiling": "ceiling of the evidence",
+        }
         for (name, values), colour in zip(
             curves.items(), ("#0072b2", "#d55e00", "#7f7f7f"), strict=True
         ):

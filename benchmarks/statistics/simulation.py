@@ -230,7 +230,9 @@ class SlopeWorld:
     def residuals(self, users: int, ratings: int, rng: np.random.Generator) -> Residuals:
         """Ratings with noise of 0.8 stars; slopes and noise have heavy tails (t, 5 degrees)."""
         movies, genres = self.membership.shape
-        user, movie = np.divmod(np.unique(rng.integers(users * movies, size=users * ratings)), movies)
+        user, movie = np.divmod(
+            np.unique(rng.integers(users * movies, size=users * ratings)), movies
+        )
         tails = np.sqrt(5 / rng.chisquare(5, users) * 0.6)[:, None]
         slopes = tails * (rng.normal(size=(users, genres)) @ np.linalg.cholesky(self.covariance).T)
         design = movie_design(self.membership)[:, :-1]
@@ -412,10 +414,10 @@ def page(worlds: int) -> Iterator[str]:
     few = max(2, worlds // 20)
     yield "## The noise ceiling"
     yield ""
-    yield "The pipeline estimates the ceiling of held-out evidence as the root of its agreement with"
-    yield "a replicate: a part of the training ratings of the same size. Beside it stands what the"
-    yield f"planted truth reaches. Spearman's rho, mean of {few} worlds of 12 genres; ± is the standard"
-    yield "deviation between worlds."
+    yield "The ceiling of held-out evidence is the root of its agreement with a replicate: a part"
+    yield "of the training ratings of the same size. Beside it stands what the planted truth"
+    yield f"reaches. Spearman's rho, mean of {few} worlds of 12 genres; ± is the standard deviation"
+    yield "between worlds."
     yield ""
     yield table(list(ceiling_rows(few)))
     yield ""

@@ -191,9 +191,6 @@ class TrainSettings(Section):
     rare_dropout: Annotated[float, Field(ge=0)]
     """Number of further replacements per movie and epoch, on average, 0 or more; rare movies are
     replaced relatively more often"""
-    rare_weight: Annotated[float, Field(ge=0, le=1)]
-    """Weight of rare movies in the genre embeddings, 0 to 1: a movie with n ratings weighs
-    n^-rare_weight; 0 is best for similarity, 1 for predictions of movies without ratings"""
     threads: Annotated[int, Field(ge=0)]
     """Number of CPU threads, 0 for all cores; another number can change the last digits"""
     devices: Annotated[int, Field(ge=1)]

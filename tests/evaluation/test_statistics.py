@@ -272,7 +272,7 @@ def test_uncertainty_is_welch_and_satterthwaite_cell_by_cell(replicas, draws):
         assert found.centre[k, other] == pytest.approx(np.tanh(centre))
         assert found.low[k, other] == pytest.approx(np.tanh(low))
         assert found.high[k, other] == pytest.approx(np.tanh(high))
-        assert found.told[k, other] == (low > 0 or high < 0)
+        assert found.clear[k, other] == (low > 0 or high < 0)
 
 
 def test_cka_is_that_of_features_and_its_chance_that_of_all_orders():

@@ -7,7 +7,6 @@ from numpy.random import default_rng as rng
 from scipy.stats import permutation_test, spearmanr
 
 from benchmarks.statistics.simulation import complete
-from genre_embeddings.inspection import agreement as module
 from genre_embeddings.inspection.agreement import agreement, difference, holm, upper_p_value
 from genre_embeddings.inspection.similarity import Similarity
 

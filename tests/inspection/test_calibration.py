@@ -18,7 +18,7 @@ from benchmarks.statistics.calibration import (
 def row(kind: Kind, seed: int, outcome: str) -> dict:
     """A world's numbers, all lines alike."""
     numbers = {
-        "structure": {"taste.spearman": 0.5, "taste.ceiling": 0.8},
+        "structure": {"likelihood.spearman": 0.5, "likelihood.ceiling": 0.8},
         "stability": {"spearman": None},
         "value": {},
     }

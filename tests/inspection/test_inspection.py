@@ -9,16 +9,20 @@ import torch
 from genre_embeddings import storage
 from genre_embeddings.data.sources.planted import planted_world
 from genre_embeddings.data.tables import truth_content
-from genre_embeddings.inspection.inspect import FEWEST_USERS, ask, inspect
+from genre_embeddings.inspection.inspect import inspect
 from genre_embeddings.inspection.question import gather
 from genre_embeddings.inspection.report import write_report
+from genre_embeddings.inspection.responses import ask, project
+from genre_embeddings.inspection.similarity import centred_cosine
+from genre_embeddings.inspection.value import FEWEST_USERS
 from genre_embeddings.model.serialization import Tables, save_model
 from genre_embeddings.training.ablations import train_ablations
+from genre_embeddings.training.gauge import fit_communality, refit_genres
 from genre_embeddings.training.lightning import fit
 from tests.conftest import changed
 from tests.small import small_world, write_world
 
-QUICK = {"draws": 2, "permutations": 199, "bootstrap": 100, "splits": 2, "users": 50}
+QUICK = {"draws": 2, "permutations": 199, "bootstrap": 100}
 
 
 def answered(settings, planted=None, model=None, truth=True, training=None):
@@ -34,6 +38,8 @@ def answered(settings, planted=None, model=None, truth=True, training=None):
     network = world.network(**(model or {}))
     sides = world.ratings("train"), world.ratings("validation")
     fit(network, *sides, settings.train, settings.seed, record=False)
+    refit_genres(network)
+    fit_communality(network, sides[0])
     save_model(network)
     train_ablations(
         settings,
@@ -118,34 +124,31 @@ def test_responses_are_differences_of_predictions(settings):
     card = torch.zeros(1, genres)
     bare = network(torch.tensor([5]), unknown, genres=card).rating
     card[0, 4] = 1
-    with_genre = network(torch.tensor([5]), unknown, genres=card).rating
+    with_genre = network(torch.tensor([5]), unknown, genres=card, typical=True).rating
     expected = (with_genre - bare).flatten().tolist()
     assert responses[:, 1, 4].tolist() == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_change_of_basis_that_keeps_predictions_keeps_responses_and_moves_cosines(settings):
-    """With a linear readout, (E, W) and (EA, W A^-T) are one and the same function."""
-    from genre_embeddings.inspection.similarity import centred_cosine, response_similarity
-
-    network = small_world(settings).network(hidden=(), cross=False)
+def test_a_change_of_basis_that_keeps_predictions_keeps_both_answers_and_moves_cosines(settings):
+    """With a linear readout, (u, v, W) and (u A^-T, v A, A^-1 W) are one and the same function."""
+    network = small_world(settings).network(hidden=(), history=0)
     users = np.arange(30)
+    cosine = centred_cosine(network.genre.mean[:, 0, :-1].detach().numpy() + 1).values
+    change = torch.randn(4, 4, generator=torch.Generator().manual_seed(1))
+    back = torch.linalg.inv(change)
     with torch.no_grad():
-        # Without products every user answers alike: give the user's vector a say in the genres.
-        network.genre.mean[:] = torch.randn(
-            network.genre.mean.shape, generator=torch.Generator().manual_seed(0)
-        )
-        before = ask(network, users)
-        cosine = centred_cosine(network.genre.mean[:, 0, :-1].numpy()).values
-        change = torch.randn(4, 4, generator=torch.Generator().manual_seed(1))
-        weights = network.dense.weights[0]
-        for replica in range(2):
-            genre = network.genre.mean[:, replica, :-1]
-            network.genre.mean[:, replica, :-1] = genre @ change
-            weights[replica, 8:12] = torch.linalg.inv(change) @ weights[replica, 8:12]
-    after = ask(network, users)
-    assert np.allclose(before, after, atol=1e-5)
-    assert not np.allclose(
-        cosine, centred_cosine(network.genre.mean[:, 0, :-1].detach().numpy()).values, atol=0.1
-    )
-    first, second = response_similarity(before), response_similarity(after)
-    assert np.array_equal(first.known, second.known)
+        weights = network.dense.weights[0]  # of u, v and u * v; the products have no say here
+        weights[:, 8:12] = 0
+        before = ask(network, users), project(network, users)
+        for table in (network.movie, network.genre):
+            table.mean[..., :4] = table.mean[..., :4] @ change
+        for table in (network.user, network.genre_seen):
+            table.mean[..., :4] = table.mean[..., :4] @ back.T
+        weights[:, 0:4] = change.T @ weights[:, 0:4]
+        weights[:, 4:8] = back @ weights[:, 4:8]
+    after = ask(network, users), project(network, users)
+    assert before[0].std() > 1e-3
+    for one, other in zip(before, after, strict=True):
+        assert np.allclose(one, other, atol=1e-4)
+    turned = centred_cosine(network.genre.mean[:, 0, :-1].detach().numpy() + 1).values
+    assert not np.allclose(cosine, turned, atol=0.1)

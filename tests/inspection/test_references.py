@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.random import default_rng as rng
 
+from benchmarks.statistics.simulation import complete
 from genre_embeddings.inspection import references as module
 from genre_embeddings.inspection.references import (
     Residuals,
@@ -14,7 +15,6 @@ from genre_embeddings.inspection.references import (
 )
 from genre_embeddings.inspection.similarity import spearman
 from genre_embeddings.inspection.slopes import movie_design
-from benchmarks.statistics.simulation import complete
 
 # Movies: 0 is of genre A, 1 of B, 2 of A and B, 3 of C, 4 of none, 5 of A.
 TABLE = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 1], [0, 0, 0], [1, 0, 0]], dtype=bool)
@@ -128,8 +128,6 @@ def test_the_slope_of_evidence_on_similarities_twice_too_large_is_a_half():
 
 def test_same_seed_same_numbers():
     *given, _ = rated(9, users=80)
-    first, second = (
-        measure_evidence("likelihood", *given, True, 20, rng(10)) for _ in range(2)
-    )
+    first, second = (measure_evidence("likelihood", *given, True, 20, rng(10)) for _ in range(2))
     assert np.array_equal(first.similarity.values, second.similarity.values)
     assert (first.ceiling, first.movie_halves) == (second.ceiling, second.movie_halves)

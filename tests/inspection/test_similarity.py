@@ -151,7 +151,7 @@ def test_uncertainty_of_users_alone_is_fishers():
     assert found.low[0, 1] == pytest.approx(np.tanh(np.arctanh(r) - 1.959964 / 10), abs=1e-5)
     assert found.high[0, 1] == pytest.approx(np.tanh(np.arctanh(r) + 1.959964 / 10), abs=1e-5)
     assert found.centre[0, 1] == pytest.approx(r)
-    assert found.told[0, 1]
+    assert found.clear[0, 1]
 
 
 def test_uncertainty_by_hand_from_two_replicas():
@@ -164,7 +164,7 @@ def test_uncertainty_by_hand_from_two_replicas():
     half = np.arctanh(found.high[0, 1]) - np.arctanh(found.centre[0, 1])
     assert 1 < freedom < 1.01
     assert half / np.sqrt(between + users) == pytest.approx(12.7, rel=0.02)
-    assert not found.told[0, 1]
+    assert not found.clear[0, 1]
 
 
 def test_a_wide_posterior_is_not_told_from_zero_although_its_mean_looks_sure():
@@ -179,7 +179,7 @@ def test_a_wide_posterior_is_not_told_from_zero_although_its_mean_looks_sure():
         point = np.stack([taste @ mean.T] * 2)
         found = response_uncertainty(point, responses)
         assert response_similarity(point).values[0, 1] == pytest.approx(1)
-        assert found.told[0, 1] == told
+        assert found.clear[0, 1] == told
         assert (found.low <= found.centre + 1e-12).all()
         assert (found.centre <= found.high + 1e-12).all()
 
@@ -189,15 +189,15 @@ def test_intervals_of_unrelated_genres_hold_zero_as_often_as_they_say():
     found = response_uncertainty(
         rng.normal(size=(1, 60, 60)), np.repeat(rng.normal(size=(1, 60, 60)), 2, axis=0)
     )
-    told = found.told[np.triu_indices(60, 1)].mean()
+    told = found.clear[np.triu_indices(60, 1)].mean()
     assert 0.03 < told < 0.07
 
 
 def test_nothing_is_told_by_one_replica_without_draws():
     found = response_uncertainty(np.random.default_rng(7).normal(size=(1, 50, 3)))
     assert found.reason == "one replica without posterior draws: nothing shows how sure it is"
-    assert found.told.dtype == bool
-    assert not found.told.any()
+    assert found.clear.dtype == bool
+    assert not found.clear.any()
     assert (found.low == -1).all()
     assert (found.high == 1).all()
     assert found.centre.tolist() == np.zeros((3, 3)).tolist()
@@ -229,7 +229,7 @@ def test_genres_that_are_opposites_have_an_interval():
     one = np.random.default_rng(11).normal(size=(3, 50, 1))
     found = response_uncertainty(np.concatenate([one, -one], axis=2))
     assert found.high[0, 1] < -0.999
-    assert found.told[0, 1]
+    assert found.clear[0, 1]
 
 
 def test_uncertainty_of_a_silent_genre_is_complete():
@@ -237,7 +237,7 @@ def test_uncertainty_of_a_silent_genre_is_complete():
     responses[:, :, 1] = 0.5
     found = response_uncertainty(responses)
     assert found.low[1].tolist() == [-1, -1, -1]
-    assert not found.told[1].any()
+    assert not found.clear[1].any()
     assert np.isfinite(found.low).all()
     assert np.isfinite(found.high).all()
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genre_embeddings.evaluation.metrics import Interval
-from genre_embeddings.inspection.references import Agreement, agreement
+from genre_embeddings.inspection.agreement import Agreement, agreement
 from genre_embeddings.inspection.similarity import Similarity, Stability, replica_stability
 from genre_embeddings.inspection.verdict import (
     Reference,
@@ -22,8 +22,8 @@ def agreed(rho, p_value=0.0001, smallest=0.0001, genres=18) -> Agreement:
     return Agreement(rho, p_value, smallest, 0.15, genres, genres * (genres - 1) // 2, np.empty(0))
 
 
-def taste(rho, p_value=0.0001, ceiling=0.9, **more) -> Reference:
-    return Reference("taste", agreed(rho, p_value), ceiling, **more)
+def seen(rho, p_value=0.0001, ceiling=0.9, **more) -> Reference:
+    return Reference("likelihood", agreed(rho, p_value), ceiling, **more)
 
 
 def gain(estimate, low, high) -> Interval:
@@ -37,27 +37,39 @@ def finite(verdict) -> bool:
 @pytest.mark.parametrize(
     ("references", "outcome", "says"),
     [
-        ([taste(0.8)], "pass", "89% of its ceiling 0.90"),
-        ([taste(0.73)], "pass", "81% of its ceiling"),
-        ([taste(0.4)], "inconclusive", "in part"),
-        ([taste(0.1, p_value=0.2)], "fail", "does not match"),
-        ([taste(0.8, rivals={"untrained": 0.1})], "pass", "above the 0.10 of untrained"),
-        ([taste(0.8, rivals={"untrained": 0.1, "shuffled": 0.85})], "fail", "not above the 0.85"),
-        ([taste(0.1, p_value=0.2, ceiling=0.18)], "inconclusive", "chance reaches 0.15"),
-        ([taste(0.3, ceiling=0.4, halves=0.1)], "inconclusive", "halves of its users agree at"),
-        ([taste(0.8, halves=0.6)], "pass", "89% of its ceiling"),
-        ([taste(0.8, halves=0.6, movie_halves=0.1)], "inconclusive", "halves of its movies agree"),
-        ([taste(0.8, halves=0.6, movie_halves=0.4)], "pass", "89% of its ceiling"),
-        ([taste(0.8, ceiling=0.0)], "inconclusive", "cannot judge"),
-        ([taste(0.8, ceiling=None)], "inconclusive", "ceiling could not be measured"),
+        ([seen(0.8)], "pass", "89% of its ceiling 0.90"),
+        ([seen(0.73)], "pass", "81% of its ceiling"),
+        ([seen(0.4)], "inconclusive", "in part"),
+        ([seen(0.1, p_value=0.2)], "fail", "does not match"),
+        ([seen(0.8, nulls={"untrained": 0.1})], "pass", "above the 0.10 of untrained"),
+        ([seen(0.8, nulls={"untrained": 0.1, "shuffled": 0.85})], "fail", "not above the 0.85"),
+        ([seen(0.1, p_value=0.2, ceiling=0.18)], "inconclusive", "chance reaches 0.15"),
+        (
+            [seen(0.3, ceiling=0.4, replicated=0.1)],
+            "inconclusive",
+            "two measurements of it agree at",
+        ),
+        ([seen(0.8, replicated=0.6)], "pass", "89% of its ceiling"),
+        (
+            [seen(0.8, replicated=0.6, movie_halves=0.1)],
+            "inconclusive",
+            "halves of its movies agree",
+        ),
+        ([seen(0.8, replicated=0.6, movie_halves=0.4)], "pass", "89% of its ceiling"),
+        ([seen(0.8, ceiling=0.0)], "inconclusive", "cannot judge"),
+        ([seen(0.8, ceiling=None)], "inconclusive", "ceiling could not be measured"),
         ([], "inconclusive", "no independent evidence"),
-        ([taste(0.8, independent=False)], "inconclusive", "no independent evidence"),
-        ([taste(0.8), Reference("truth", agreed(0.9))], "pass", "Against truth, rho is 0.90"),
-        ([taste(0.8), Reference("truth", agreed(0.1, 0.3))], "inconclusive", "disagree"),
-        ([taste(0.8), Reference("truth", agreed(0.5))], "inconclusive", "in part"),
-        ([taste(0.05, 0.4), Reference("truth", agreed(0.1, 0.3))], "fail", "does not match"),
+        ([seen(0.8, independent=False)], "inconclusive", "no independent evidence"),
+        ([seen(0.8), Reference("truth", agreed(0.9))], "pass", "Against truth, rho is 0.90"),
+        ([seen(0.8), Reference("truth", agreed(0.1, 0.3))], "inconclusive", "disagree"),
+        ([seen(0.8), Reference("truth", agreed(0.5))], "inconclusive", "in part"),
+        ([seen(0.05, 0.4), Reference("truth", agreed(0.1, 0.3))], "fail", "does not match"),
         # A reference that cannot judge is told, and leaves the others to judge.
-        ([taste(0.1, 0.4, 0.1), Reference("truth", agreed(0.9))], "pass", "taste cannot judge"),
+        (
+            [seen(0.1, 0.4, 0.1), Reference("truth", agreed(0.9))],
+            "pass",
+            "likelihood cannot judge",
+        ),
     ],
 )
 def test_structure(references, outcome, says):
@@ -70,16 +82,16 @@ def test_structure(references, outcome, says):
 
 
 def test_holm_is_applied():
-    pair = [taste(0.8, 0.04), Reference("truth", agreed(0.9, 0.04))]
+    pair = [seen(0.8, 0.04), Reference("truth", agreed(0.9, 0.04))]
     assert structure_verdict(pair[:1]).outcome == "pass"
     found = structure_verdict(pair)
     assert found.outcome == "fail"
-    assert found.numbers["taste.p_holm"] == pytest.approx(0.08)
+    assert found.numbers["likelihood.p_holm"] == pytest.approx(0.08)
 
 
 def test_what_the_model_saw_is_shown_but_does_not_count():
     found = structure_verdict(
-        [taste(0.1, 0.3), Reference("catalogue", agreed(0.9), None, independent=False)]
+        [seen(0.1, 0.3), Reference("catalogue", agreed(0.9), None, independent=False)]
     )
     assert found.outcome == "fail"
     assert found.numbers["catalogue.spearman"] == 0.9
@@ -170,7 +182,7 @@ STRUCTURE_ADVICE, STABILITY_ADVICE, VALUE_ADVICE = (
         value_verdict({}),
     )
 )
-CANNOT = "taste cannot judge: "
+CANNOT = "likelihood cannot judge: "
 LIMIT = "Less than 0.003 proves nothing: another seed does as much."
 
 
@@ -178,52 +190,59 @@ LIMIT = "Less than 0.003 proves nothing: another seed does as much."
     ("references", "reason"),
     [
         (
-            [taste(0.8, rivals={"untrained": 0.1, "shuffled": 0.2}), Reference("truth", agreed(1))],
+            [
+                seen(0.8, nulls={"untrained": 0.1, "shuffled": 0.2}),
+                Reference("truth", agreed(1)),
+            ],
             "The learnt genre similarity matches the evidence. "
-            "Against taste, rho is 0.80 (p = 0.0002 after "
+            "Against likelihood, rho is 0.80 (p = 0.0002 after "
             "Holm), 89% of its ceiling 0.90 and above the 0.20 of shuffled. Against truth, rho is "
             "1.00 (p = 0.0002 after Holm), 100% of its ceiling 1.00.",
         ),
         (
-            [taste(0.1, 0.2), Reference("truth", agreed(0.8), None)],
+            [seen(0.1, 0.2), Reference("truth", agreed(0.8), None)],
             "The learnt genre similarity does not match the evidence. "
-            "Against taste, rho is 0.10 (p = 0.2000 "
+            "Against likelihood, rho is 0.10 (p = 0.2000 "
             "after Holm), 11% of its ceiling 0.90. truth cannot judge: its noise ceiling could "
             "not be measured.",
         ),
         (
-            [taste(0.3)],
+            [seen(0.3)],
             "The learnt genre similarity matches the evidence in part, below 80% of the ceiling. "
-            "Against taste, rho is 0.30 "
+            "Against likelihood, rho is 0.30 "
             "(p = 0.0001 after Holm), 33% of its ceiling 0.90.",
         ),
         (
-            [taste(0.8, rivals={"untrained": 0.8}), Reference("truth", agreed(0.9))],
-            "The pieces of evidence disagree. Against taste, rho is 0.80 (p = 0.0002 after Holm), "
-            "89% of its ceiling 0.90 and not above the 0.80 of untrained. Against truth, rho is "
+            [seen(0.8, nulls={"untrained": 0.8}), Reference("truth", agreed(0.9))],
+            "The pieces of evidence disagree. Against likelihood, rho is 0.80 (p = 0.0002 after "
+            "Holm), 89% of its ceiling 0.90 and not above the 0.80 of untrained. Against truth, rho is "
             "0.90 (p = 0.0002 after Holm), 90% of its ceiling 1.00.",
         ),
         ([], "There is no independent evidence to compare with."),
         (
-            [taste(0.1, ceiling=None), Reference("truth", agreed(0.9, smallest=0.03))],
+            [seen(0.1, ceiling=None), Reference("truth", agreed(0.9, smallest=0.03))],
             f"{CANNOT}its noise ceiling could not be measured. "
             "truth cannot judge: with 18 genres p cannot fall below 0.030.",
         ),
         (
-            [Reference("taste", replace(agreed(0.8), null_95=None))],
+            [Reference("likelihood", replace(agreed(0.8), null_95=None))],
             f"{CANNOT}no shuffled orders were drawn.",
         ),
         (
-            [Reference("taste", replace(agreed(0.8), spearman=None, reason="nothing differs"))],
+            [
+                Reference(
+                    "likelihood", replace(agreed(0.8), spearman=None, reason="nothing differs")
+                )
+            ],
             f"{CANNOT}nothing differs.",
         ),
         (
-            [taste(0.8, halves=0.15)],
-            f"{CANNOT}two halves of its users agree at rho = 0.15, and chance reaches 0.15: too "
+            [seen(0.8, replicated=0.15)],
+            f"{CANNOT}two measurements of it agree at rho = 0.15, and chance reaches 0.15: too "
             "few ratings, or nothing in them.",
         ),
         (
-            [taste(0.8, movie_halves=0.15)],
+            [seen(0.8, movie_halves=0.15)],
             f"{CANNOT}two halves of its movies agree at rho = 0.15, and chance reaches 0.15: what "
             "it shows may be these movies' and not the genres'.",
         ),
@@ -236,12 +255,12 @@ def test_structure_says(references, reason):
 
 
 def test_structure_passes_on_the_very_thresholds():
-    edge = Reference("taste", agreed(0.4, p_value=0.05, smallest=0.05), 0.5)
+    edge = Reference("likelihood", agreed(0.4, p_value=0.05, smallest=0.05), 0.5)
     assert structure_verdict([edge]).outcome == "pass"
     stricter = structure_verdict([edge], alpha=0.04)
     assert stricter.reason.endswith("with 18 genres p cannot fall below 0.050.")
     assert structure_verdict([edge], min_ceiling_share=0.81).outcome == "inconclusive"
-    assert structure_verdict([taste(0.8, ceiling=0.15)], min_ceiling_share=1.0).reason == (
+    assert structure_verdict([seen(0.8, ceiling=0.15)], min_ceiling_share=1.0).reason == (
         f"{CANNOT}a good model would reach rho = 0.12 under the noise, and chance reaches 0.15."
     )
 
@@ -254,24 +273,24 @@ def test_structure_passes_on_the_very_thresholds():
 )
 def test_a_more_lenient_threshold_never_loses_a_pass(rho, p_value, ceiling, shares):
     lenient, strict = sorted(shares)
-    reference = taste(rho, p_value=p_value, ceiling=ceiling)
+    reference = seen(rho, p_value=p_value, ceiling=ceiling)
     if structure_verdict([reference], min_ceiling_share=strict).outcome == "pass":
         assert structure_verdict([reference], min_ceiling_share=lenient).outcome == "pass"
 
 
 def test_a_threshold_of_zero_still_lets_evidence_judge():
-    assert structure_verdict([taste(0.4)], min_ceiling_share=0.0).outcome == "pass"
+    assert structure_verdict([seen(0.4)], min_ceiling_share=0.0).outcome == "pass"
 
 
 def test_a_ceiling_of_zero_cannot_judge():
     below_chance = replace(agreed(0.8), null_95=-0.1)
-    found = structure_verdict([Reference("taste", below_chance, 0.0)])
+    found = structure_verdict([Reference("likelihood", below_chance, 0.0)])
     assert found.outcome == "inconclusive"
     assert "its noise ceiling is 0" in found.reason
 
 
 def test_a_missing_p_value_is_not_significant():
-    found = structure_verdict([taste(0.8, p_value=None)])
+    found = structure_verdict([seen(0.8, p_value=None)])
     assert found.outcome == "inconclusive"
     assert "cannot judge" in found.reason
 
@@ -279,7 +298,7 @@ def test_a_missing_p_value_is_not_significant():
 def test_numbers_behind_structure():
     numbers = structure_verdict(
         [
-            taste(0.8, halves=0.7, movie_halves=0.6, rivals={"untrained": 0.1}),
+            seen(0.8, replicated=0.7, movie_halves=0.6, nulls={"untrained": 0.1}),
             Reference("catalogue", agreed(0.5), None, independent=False),
         ],
         alpha=0.01,
@@ -288,15 +307,15 @@ def test_numbers_behind_structure():
     assert numbers == {
         "alpha": 0.01,
         "min_ceiling_share": 0.7,
-        "taste.spearman": 0.8,
-        "taste.p_value": 0.0001,
-        "taste.null_95": 0.15,
-        "taste.pairs": 153,
-        "taste.ceiling": 0.9,
-        "taste.halves": 0.7,
-        "taste.movie_halves": 0.6,
-        "taste.untrained": 0.1,
-        "taste.p_holm": 0.0001,
+        "likelihood.spearman": 0.8,
+        "likelihood.p_value": 0.0001,
+        "likelihood.null_95": 0.15,
+        "likelihood.pairs": 153,
+        "likelihood.ceiling": 0.9,
+        "likelihood.replicated": 0.7,
+        "likelihood.movie_halves": 0.6,
+        "likelihood.untrained": 0.1,
+        "likelihood.p_holm": 0.0001,
         "catalogue.spearman": 0.5,
         "catalogue.p_value": 0.0001,
         "catalogue.null_95": 0.15,

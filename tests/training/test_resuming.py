@@ -29,7 +29,7 @@ from tests.trained import start_training, train_stage
 EPOCHS = 60
 LONG = 200
 PLACE = Path(".dvc/tmp/training")
-TAKEN_UP = "taking up the training that was interrupted"
+RESUMED = "resuming the interrupted training"
 
 
 @pytest.fixture
@@ -91,10 +91,12 @@ def test_a_killed_training_ends_with_the_bytes_of_an_uninterrupted_one(settings_
     for epochs, how in ((2, signal.SIGTERM), (4, signal.SIGINT), (6, signal.SIGKILL)):
         said = interrupt(settings_here, epochs, how)
         assert "Traceback" not in said
+        resumes = "the same command resumes training after the last whole epoch"
+        assert said.count(resumes) == (how != signal.SIGKILL)
         assert not Path("models").exists()
     said = train_stage(settings_here)
-    assert TAKEN_UP in said
-    assert "epoch 6 of" not in said
+    assert RESUMED in said
+    assert "\nepoch 6 of" not in said  # the main model; lines of the other begin with its name
     assert results() == whole
     rows = json.loads(whole["plots/train/loss.json"])
     assert [row["epoch"] for row in rows] == 2 * [*range(1, EPOCHS + 1)]
@@ -109,7 +111,7 @@ def test_two_processes_go_on_together(settings_here):
     forget()
     interrupt(both, 3)
     said = train_stage(both)
-    assert said.count(TAKEN_UP) == 1
+    assert said.count(RESUMED) == 1
     assert results() == whole
 
 
@@ -152,13 +154,13 @@ def test_one_process_goes_on_with_the_same_weights(world, monkeypatch, capsys):
     for epochs in (1, 3):
         cut(world, monkeypatch, epochs)
     again, history = fitted(world)
-    assert capsys.readouterr().err.count(TAKEN_UP) == 2
+    assert capsys.readouterr().err.count(RESUMED) == 2
     assert history == curves
     assert all(torch.equal(value, again[name]) for name, value in whole.items())
 
 
-def test_large_tables_go_on_too(world, monkeypatch):
-    monkeypatch.setattr(training, "LARGE_TABLE", 1)
+def test_tables_with_sparse_gradients_go_on_too(world, monkeypatch):
+    monkeypatch.setattr(training, "SPARSE_PAYS", 0)
     whole, curves = fitted(world)
     cut(world, monkeypatch, 2)
     again, history = fitted(world)
@@ -199,7 +201,7 @@ def test_another_training_is_not_taken_up(world, monkeypatch, capsys, change):
     else:
         other = replace(world, settings=changed(world.settings, model={"genres": False}))
     fitted(other, **train)
-    assert TAKEN_UP not in capsys.readouterr().err
+    assert RESUMED not in capsys.readouterr().err
 
 
 def test_a_damaged_checkpoint_is_not_used(world, monkeypatch, capsys):
@@ -210,7 +212,7 @@ def test_a_damaged_checkpoint_is_not_used(world, monkeypatch, capsys):
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
     again, _ = fitted(world)
-    assert TAKEN_UP not in capsys.readouterr().err
+    assert RESUMED not in capsys.readouterr().err
     assert all(torch.equal(value, again[name]) for name, value in whole.items())
 
 
@@ -258,7 +260,7 @@ def test_when_dvc_is_killed_its_stage_ends_and_the_next_run_goes_on(base, tmp_pa
         done = epochs_done(killed.folder)
         assert done < LONG, "the stage went on without DVC"
     said = killed.dvc("repro")
-    assert TAKEN_UP in said
+    assert RESUMED in said
     assert killed.results() == whole.results()
 
 
@@ -271,7 +273,7 @@ def test_an_experiment_is_taken_up_in_a_copy_of_the_project(base, tmp_path):
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
     project.git("checkout", "--quiet", "--", ".")
-    assert TAKEN_UP in project.dvc("exp", "run", "--temp", *more)
+    assert RESUMED in project.dvc("exp", "run", "--temp", *more)
 
 
 def test_the_key_changes_with_every_part():

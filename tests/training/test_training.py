@@ -1,6 +1,9 @@
 """Training: it learns, stops when it should, keeps the best, and gives the same bytes again."""
 
+import re
+
 import pytest
+import pytorch_lightning as lightning
 import torch
 
 from genre_embeddings import storage
@@ -25,9 +28,9 @@ def fitted(world, record=False, **train):
 def test_it_learns(world):
     _, history, best = fitted(world, epochs=4)
     assert history[-1]["train/rmse"] < 0.9 * history[0]["train/rmse"] or best.epoch > 1
-    assert best.rmse == min(row["validation/rmse"] for row in history)
-    spread = world.ratings("validation").rating.std().item()
-    assert best.rmse < spread
+    lowest = min(row["validation/rmse"] for row in history)
+    assert history[best.epoch - 1]["validation/rmse"] == lowest
+    assert lowest < world.ratings("validation").rating.std().item()
 
 
 def test_the_same_seed_gives_the_same_weights(world):
@@ -43,36 +46,44 @@ def test_replicas_differ(world):
     assert not torch.allclose(mean[:, 0], mean[:, 1])
 
 
-class Scripted:
-    """A trainer and a module in one, whose validation errors are written beforehand."""
+class Scripted(lightning.LightningModule):
+    """A module with written validation errors; its weight is the number of the epoch."""
 
     def __init__(self, errors):
-        self.errors, self.history, self.should_stop = errors, [], False
-        self.network = torch.nn.Linear(1, 1)
+        super().__init__()
+        self.errors, self.network = errors, torch.nn.Linear(1, 1)
+        self.automatic_optimization = False
 
-    def finish_epoch(self):
-        epoch = len(self.history) + 1
-        torch.nn.init.constant_(self.network.weight, float(epoch))
-        self.history.append({"epoch": epoch, "validation/rmse": self.errors[epoch - 1]})
-        return self.history[-1]
+    def training_step(self, batch):  # noqa: ARG002
+        torch.nn.init.constant_(self.network.weight, self.current_epoch + 1)
+        error = self.errors[self.current_epoch]
+        self.log("validation/rmse", error, on_step=False, on_epoch=True, batch_size=1)
+
+    def configure_optimizers(self):
+        return None
 
     def run(self, best):
-        while not self.should_stop and len(self.history) < len(self.errors):
-            best.on_train_epoch_end(self, self)
-        return len(self.history)
+        trainer = lightning.Trainer(
+            accelerator="cpu", max_epochs=len(self.errors), callbacks=[best], logger=False,
+            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+        trainer.fit(self, [0])
+        return trainer.current_epoch
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_a_loss_that_worsens_early_and_recovers_is_not_stopped():
     best = BestWeights(min_epochs=4, patience=2)
-    script = Scripted([1.0, 1.2, 1.3, 1.4, 1.1, 0.8, 0.7])
-    assert script.run(best) == 7
-    assert (best.epoch, best.rmse) == (7, 0.7)
+    assert Scripted([1.0, 1.2, 1.3, 1.4, 1.1, 0.8, 0.7]).run(best) == 7
+    assert best.epoch == 7
+    assert best.best_score.item() == pytest.approx(0.7)
 
 
-def test_it_stops_when_patience_runs_out_and_keeps_the_best():
-    best = BestWeights(min_epochs=2, patience=2)
-    script = Scripted([1.0, 0.9, 1.1, 1.2, 0.1])
-    assert script.run(best) == 4
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("min_epochs", "epochs"), [(1, 4), (2, 4), (3, 5)])
+def test_it_stops_when_patience_runs_out_and_keeps_the_best(min_epochs, epochs):
+    best = BestWeights(min_epochs, patience=2)
+    assert Scripted([1.0, 0.9, 1.1, 1.2, 1.3, 0.1]).run(best) == epochs
     assert best.epoch == 2
     assert best.weights["weight"].item() == 2.0
 
@@ -101,6 +112,17 @@ def test_curves_count_epochs_from_one(world, in_tmp):
     table = (in_tmp / "metrics/train/plots/metrics/validation/rmse.tsv").read_text().splitlines()
     assert table[0].split("\t") == ["step", "rmse"]
     assert [line.split("\t")[0] for line in table[1:]] == ["1", "2"]
+
+
+def test_progress_counts_epochs_from_one_and_says_how_long_it_takes(world, capsys):
+    network, sides = world.network(), (world.ratings("train"), world.ratings("validation"))
+    fit(network, *sides, world.settings.train, 0, record=False, name="without genres")
+    first, last = capsys.readouterr().err.splitlines()
+    numbers = r"train RMSE \d\.\d{4}, validation RMSE \d\.\d{4}"
+    left = r"at most \d\d:\d\d left"
+    assert re.fullmatch(rf"without genres: epoch 1 of 2 \(50 %\), {left}, {numbers}", first)
+    assert re.fullmatch(rf"without genres: epoch 2 of 2 \(100 %\), {left}, {numbers}", last)
+    assert "at most 00:00 left" in last
 
 
 @pytest.mark.parametrize("model", [{"embedding": "point"}, {"genres": False}, {"time": False}])

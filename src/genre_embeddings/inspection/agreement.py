@@ -112,6 +112,12 @@ def agreement(
     )
 
 
+def correlation(one: Similarity, other: Similarity) -> float | None:
+    """Spearman's rho over the pairs known to both; None where fewer than 3 can be compared."""
+    known = np.triu(one.known & other.known, 1)
+    return spearman(one.values[known], other.values[known])
+
+
 def difference(
     first: Similarity,
     second: Similarity,
@@ -141,7 +147,7 @@ def difference(
     """
     known = np.triu(first.known & second.known & reference.known, 1)
     rhos = [spearman(one.values[known], reference.values[known]) for one in (first, second)]
-    if rhos[0] is None or rhos[1] is None:
+    if rhos[0] is None or rhos[1] is None or not influence[:, known].any():
         return None
     moves = influence[:, known]  # (U, P)
     if len(moves) > _GROUPS:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from genre_embeddings.inspection.agreement import Agreement, agreement, difference
+from genre_embeddings.inspection.agreement import Agreement, agreement, correlation, difference
 from genre_embeddings.inspection.question import Question
 from genre_embeddings.inspection.references import (
     Evidence,
@@ -213,16 +213,13 @@ def _compare(
         response_similarity(ask(network, users)).restrict(usable) for network in q.shuffled_genres
     ]
 
-    def rho(similarity: Similarity, reference: Similarity) -> float | None:
-        return agreement(similarity, reference, 1, rng).spearman
-
     references, nulls = [], []
     for name, similarity in found.items():
         agreed = agreement(learnt, similarity, q.settings.permutations, rng)
-        chance = {"untrained": rho(untrained, similarity) or 0.0}
+        chance = {"untrained": correlation(untrained, similarity) or 0.0}
         nulls += _null_rows(name, "labels permuted", agreed.null, agreed)
         if shuffled:
-            rhos = np.array([rho(s, similarity) or 0.0 for s in shuffled])
+            rhos = np.array([correlation(s, similarity) or 0.0 for s in shuffled])
             chance["models with shuffled genres, 95 %"] = float(np.quantile(rhos, 0.95))
             nulls += _null_rows(name, "trained on shuffled genres", rhos, agreed)
         one = measured.get(name)
@@ -242,8 +239,8 @@ def _compare(
                 # content, and how far taste follows it is not known. These are only shown.
                 independent=name in ("likelihood", "truth"),
                 nulls=chance,
-                whole=rho(whole, similarity),
-                rival=None if name == "catalogue" else rho(other, similarity),
+                whole=correlation(whole, similarity),
+                rival=None if name == "catalogue" else correlation(other, similarity),
                 gap=gap,
             )
         )

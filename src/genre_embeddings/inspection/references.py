@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from genre_embeddings.inspection.similarity import Similarity, spearman
+from genre_embeddings.inspection.agreement import correlation
+from genre_embeddings.inspection.similarity import Similarity
 from genre_embeddings.inspection.slopes import (
     Slopes,
     UserSums,
@@ -262,12 +263,8 @@ def _movie_halves(
 
 def _mean_agreement(pairs: Sequence[tuple[Similarity, ...]]) -> float | None:
     """Mean over pairs of similarities of their Spearman's rho; None where none can be compared."""
-    rhos = []
-    for one, other in pairs:
-        known = np.triu(one.known & other.known, 1)
-        rho = spearman(one.values[known], other.values[known])
-        if rho is not None:
-            rhos.append(rho)
+    found = [correlation(one, other) for one, other in pairs]
+    rhos = [rho for rho in found if rho is not None]
     return float(np.mean(rhos)) if rhos else None
 
 

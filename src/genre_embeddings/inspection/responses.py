@@ -36,8 +36,8 @@ def spaced_users(network: Network, most: int = USERS) -> np.ndarray:
 def ask(network: Network, users: np.ndarray) -> np.ndarray:
     """Responses to each genre, (R, N, G) float64.
 
-    What the model predicts for the unknown movie of genre k, less what it predicts for the unknown
-    movie of no genre, for each of N users and each replica.
+    What the model predicts for a typical unknown movie of genre k, less what it predicts for the
+    unknown movie of no genre, for each of N users and each replica.
     """
     genres = network.genre_share.shape[1]
     cards = torch.cat([torch.zeros(1, genres), torch.eye(genres)])  # (G+1, G)
@@ -46,7 +46,7 @@ def ask(network: Network, users: np.ndarray) -> np.ndarray:
     for part in torch.arange(len(asked)).split(ASKED_AT_ONCE):
         movies = torch.full((len(part),), network.unknown)
         shown = cards[part % (genres + 1)]
-        rated.append(network(asked[part], movies, genres=shown).timeless)
+        rated.append(network(asked[part], movies, genres=shown, typical=True).timeless)
     answers = torch.cat(rated, 1).view(network.replicas, len(users), genres + 1).double()
     return (answers[..., 1:] - answers[..., :1]).numpy()
 

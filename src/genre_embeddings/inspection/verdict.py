@@ -201,8 +201,7 @@ def _structure_advice(able: Sequence[Reference], min_ceiling_share: float) -> st
         if reference.whole is not None and reference.whole >= max(enough, rho + 0.05):
             return (
                 f"The model knows more about genres ({reference.whole:.2f}) than its genre "
-                f"embeddings hold ({rho:.2f}): the movies' own vectors speak for the genres. "
-                "Lower train.rare_weight."
+                f"embeddings hold ({rho:.2f}): the movies' own vectors speak for the genres."
             )
         if reference.rival is not None and reference.rival >= max(enough, rho + 0.05):
             return (

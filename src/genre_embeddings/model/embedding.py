@@ -90,13 +90,14 @@ class EmbeddingTable(nn.Module):
 
     def forward(self, rows: Tensor, generator: Generator | None) -> Tensor:
         """Rows of the table, (B, R, C): samples with a generator, means without one."""
-        mean = self._rows(self.mean, rows)  # (B, R, C)
+        mean = self.take("mean", rows)  # (B, R, C)
         if generator is None or not self.variational:
             return mean
-        return sample_normal(mean, self._rows(self.log_std, rows).exp(), generator)
+        return sample_normal(mean, self.take("log_std", rows).exp(), generator)
 
-    def _rows(self, whole: Tensor, rows: Tensor | slice) -> Tensor:
+    def take(self, name: str, rows: Tensor | slice) -> Tensor:
         """Rows of a parameter, (B, R, C); with a sparse gradient if `sparse` is set."""
+        whole = getattr(self, name)
         if isinstance(rows, slice) and self.sparse:
             rows = torch.arange(len(whole), device=whole.device)[rows]
         if isinstance(rows, slice):
@@ -119,9 +120,9 @@ class EmbeddingTable(nn.Module):
 
     def kl(self, rows: Tensor | slice) -> Tensor:
         """KL divergence of rows from the prior, (B, R); zero for point embeddings."""
-        mean = self._rows(self.mean, rows)  # (B, R, C)
+        mean = self.take("mean", rows)  # (B, R, C)
         if not self.variational:
             return mean.new_zeros(mean.shape[:2])
-        log_std = self._rows(self.log_std, rows)
+        log_std = self.take("log_std", rows)
         ratio = ((2 * log_std).exp() + mean**2) * (-2 * self.log_prior).exp()  # (B, R, C)
         return (self.log_prior - log_std + 0.5 * ratio - 0.5).sum(-1)

@@ -105,13 +105,19 @@ class Network(nn.Module):
     on a scale of width 4.5, to which ratings on another scale are rescaled.
 
     Row M of the movie table is the unknown movie: it has no history, so its prediction depends on
-    its genres only. `own` is the position of a training rating, in the order by user, then time.
+    its genres only, and `genre_rare` is added to their vectors. `own` is the position of a training
+    rating, in the order by user, then time.
 
     Only v enters, so moving a vector from the movies of a genre to the genre changes no prediction
     for a known movie. `training.gauge` uses that freedom once the network is trained.
+
+    Attributes:
+        communality: (G,) share of users' taste for a genre that its embedding explains.
+        genre_rare: (G, R, D+1) by how much rare movies of a genre differ from its other movies.
     """
 
     communality: Tensor
+    genre_rare: Tensor
     genre_share: Tensor
     genres_seen: Tensor
     user_counts: Tensor
@@ -151,6 +157,8 @@ class Network(nn.Module):
         self.user, self.movie = table(users, 0.3), table(movies + 1, 0.3)
         if settings.genres:
             self.genre, self.genre_seen = table(genres, 0.1), table(genres)
+            self.register_buffer("communality", torch.ones(genres))
+            self.register_buffer("genre_rare", torch.zeros(genres, replicas, dim + 1))
         if settings.history:
             self.movie_seen, self.user_seen = table(movies + 1), table(users)
             size, most = (users, movies + 1), settings.history
@@ -174,7 +182,6 @@ class Network(nn.Module):
         for user, movie in zip(*parts, strict=True):
             seen.index_add_(0, user, weights[movie])
         counts = torch.bincount(train.user, minlength=users)  # (U,)
-        self.register_buffer("communality", torch.ones(genres))  # (G,), see training.gauge
         self.register_buffer("genre_share", weights)
         self.register_buffer("genres_seen", seen / counts.clamp(min=1)[:, None].sqrt())
         self.register_buffer("user_counts", counts.float())
@@ -213,7 +220,7 @@ class Network(nn.Module):
         network = cls(settings, replicas, train, membership, users, limits, generator)
         for name, own in network.state_dict(keep_vars=True).items():
             module, _, leaf = name.rpartition(".")
-            if leaf in ("entries", "back_entries", "times", "residuals"):
+            if leaf in ("entries", "times", "residuals"):
                 # One entry per training rating; this network was built without any.
                 own = own.new_empty(len(state[name]), *own.shape[1:])
                 setattr(network.get_submodule(module), leaf, own)
@@ -247,6 +254,8 @@ class Network(nn.Module):
         sizes = (Network._input_size(settings), *settings.hidden, 1)
         for layer, (a, b) in enumerate(pairwise(sizes)):
             shapes[f"dense.weights.{layer}"] = (replicas, a, b)
+        if settings.genres:
+            shapes |= {"communality": (genres,), "genre_rare": (genres, replicas, dim + 1)}
         return shapes
 
     @staticmethod
@@ -268,6 +277,7 @@ class Network(nn.Module):
         genres: Tensor | None = None,
         own: Tensor | None = None,
         generator: Generator | None = None,
+        typical: bool = False,
     ) -> Output:
         """Predict a batch.
 
@@ -278,23 +288,12 @@ class Network(nn.Module):
             genres: (B, G) genres to use instead of the movies' own, 0 or 1.
             own: (B,) positions among the training ratings, if these are training ratings.
             generator: if given, embeddings are sampled; otherwise, their means are used.
+            typical: whether the unknown movie is as all movies of its genres, not as rare ones.
         """
-        s = self.settings
-        if s.genres:
-            share = self.genre_share[movies] if genres is None else self.shares(genres)  # (B, G)
-        movies = torch.where(self.movie_counts[movies] > 0, movies, self.unknown)  # (B,)
-        u, m = self.user(users, generator), self.movie(movies, generator)  # (B, R, D+1)
-        bias, u, m = u[..., -1] + m[..., -1], u[..., :-1], m[..., :-1]  # (B, R), (B, R, D)
-        if s.history:
-            u = u + self.user_history(self.movie_seen, users, own, generator)  # (B, R, D)
-            m = m + self.movie_history(self.user_seen, movies, own, generator)  # (B, R, D)
-        if s.genres:
-            g = self.genre.weighted_sum(share, generator)  # (B, R, D+1)
-            u = u + self.genre_seen.weighted_sum(self.genres_seen[users], generator)  # (B, R, D)
-            bias, m = bias + g[..., -1], m + g[..., :-1]
-        parts = [u, m]
-        if s.cross:
-            product = u * m  # (B, R, D)
+        u, bias, v, movie_bias = self._vectors(users, movies, genres, own, generator, typical)
+        bias, parts = bias + movie_bias, [u, v]  # (B, R), (B, R, D) each
+        if self.settings.cross:
+            product = u * v  # (B, R, D)
             bias = bias + product.sum(-1)  # (B, R)
             parts.append(product)
         near = None
@@ -305,16 +304,46 @@ class Network(nn.Module):
                 near = self.session(users, times, own)  # (B, R, S)
             parts.append(near)
         x = torch.cat(parts, -1).transpose(0, 1)  # (R, B, inputs)
-        timeless = self.centre + bias.T + self.dense(x)  # (R, B)
-        if s.squash:
-            low, high = self.limits
-            timeless = low + (high - low) * timeless.sigmoid()
-        else:
-            timeless = timeless * self.star
+        timeless = self._on_scale(self.centre + bias.T + self.dense(x))  # (R, B)
         if near is None or self.session is None:
             return Output(timeless, timeless)
         shift = self.star * (near * self.session.amplitude).sum(-1).T  # (R, B)
         return Output(timeless + shift, timeless)
+
+    def _vectors(
+        self,
+        users: Tensor,
+        movies: Tensor,
+        genres: Tensor | None = None,
+        own: Tensor | None = None,
+        generator: Generator | None = None,
+        typical: bool = False,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Vectors and biases of users, and of movies: u (N, R, D), (N, R), v (B, R, D), (B, R)."""
+        s = self.settings
+        if s.genres:
+            share = self.genre_share[movies] if genres is None else self.shares(genres)  # (B, G)
+        movies = torch.where(self.movie_counts[movies] > 0, movies, self.unknown)  # (B,)
+        u, m = self.user(users, generator), self.movie(movies, generator)  # (N or B, R, D+1)
+        bias, movie_bias, u, m = u[..., -1], m[..., -1], u[..., :-1], m[..., :-1]
+        if s.history:
+            u = u + self.user_history(self.movie_seen, users, own, generator)
+            m = m + self.movie_history(self.user_seen, movies, own, generator)
+        if not s.genres:
+            return u, bias, m, movie_bias
+        g = self.genre.weighted_sum(share, generator)  # (B, R, D+1)
+        if not typical:
+            rare = share * (movies == self.unknown)[:, None]  # (B, G)
+            g = g + torch.einsum("bk,krc->brc", rare, self.genre_rare)
+        u = u + self.genre_seen.weighted_sum(self.genres_seen[users], generator)
+        return u, bias, m + g[..., :-1], movie_bias + g[..., -1]
+
+    def _on_scale(self, rating: Tensor) -> Tensor:
+        """Ratings on the scale of the data."""
+        if not self.settings.squash:
+            return rating * self.star
+        low, high = self.limits
+        return low + (high - low) * rating.sigmoid()
 
     @contextmanager
     def cached_histories(self, predictions: int) -> Iterator[None]:
@@ -338,43 +367,28 @@ class Network(nn.Module):
         """Ratings of N users for each of B movies, (R, N, B); equal to `forward` without times.
 
         Terms of a user alone, or of a movie alone, are computed once instead of for every pair,
-        and products with the user's vector become part of the weights: (u * m) W = m (diag(u) W).
+        and products with the user's vector become part of the weights: (u * v) W = v (diag(u) W).
         """
         s = self.settings
-        share = self.genre_share[movies]  # (B, G)
-        movies = torch.where(self.movie_counts[movies] > 0, movies, self.unknown)
-        u, m = self.user(users, None), self.movie(movies, None)  # (N, R, D+1), (B, R, D+1)
-        rating = self.centre[..., None] + u[..., -1].T[:, :, None] + m[..., -1].T[:, None]
-        u, m = u[..., :-1], m[..., :-1]
-        if s.history:
-            u = u + self.user_history(self.movie_seen, users, None, None)
-            m = m + self.movie_history(self.user_seen, movies, None, None)
-        if s.genres:
-            g = self.genre.weighted_sum(share, None)  # (B, R, D+1)
-            u = u + self.genre_seen.weighted_sum(self.genres_seen[users], None)
-            rating, m = rating + g[..., -1].T[:, None], m + g[..., :-1]
-        u, m = u.transpose(0, 1), m.transpose(0, 1)  # (R, N, D), (R, B, D)
+        u, bias, v, movie_bias = self._vectors(users, movies)
+        rating = self.centre[..., None] + bias.T[:, :, None] + movie_bias.T[:, None]  # (R, N, B)
+        u, v = u.transpose(0, 1), v.transpose(0, 1)  # (R, N, D), (R, B, D)
         weights, *deeper = self.dense.weights
         of_user = u @ weights[:, : s.dim] + self.dense.biases[0]  # (R, N, H)
         room = self.replicas * max(weights.shape[2], *s.hidden, 1)
         for n in Slices(len(users), max(1, GRID // (room * s.dim))):
             mixed = weights[:, None, s.dim : 2 * s.dim]  # (R, 1, D, H)
             if s.cross:
-                rating[:, n] += u[:, n] @ m.transpose(1, 2)
+                rating[:, n] += u[:, n] @ v.transpose(1, 2)
                 products = weights[:, None, 2 * s.dim : 3 * s.dim]
                 mixed = mixed + u[:, n, :, None] * products  # (R, n, D, H)
             for b in Slices(len(movies), max(1, GRID // (room * (n.stop - n.start)))):
-                x = m[:, None, b] @ mixed + of_user[:, n, None]  # (R, n, b, H)
+                x = v[:, None, b] @ mixed + of_user[:, n, None]  # (R, n, b, H)
                 part, x = rating[:, n, b], x.flatten(1, 2)
                 for weight, bias in zip(deeper, self.dense.biases[1:], strict=True):
                     x = torch.baddbmm(bias, functional.silu(x, inplace=True), weight)
                 part += x.view_as(part)
-        if s.squash:
-            low, high = self.limits
-            rating = low + (high - low) * rating.sigmoid()
-        else:
-            rating *= self.star
-        return rating
+        return self._on_scale(rating)
 
     @staticmethod
     def shares(genres: Tensor) -> Tensor:

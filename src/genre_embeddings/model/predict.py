@@ -11,7 +11,7 @@ from genre_embeddings.seeds import seed_of
 
 PREDICTION_BATCH = 16_384
 POSTERIOR_DRAWS = 8
-"""Draws of the embeddings behind a prediction's standard deviation."""
+"""Posterior samples from which a prediction's standard deviation is estimated."""
 
 
 def predict(
@@ -29,12 +29,12 @@ def predict(
     Args:
         network: a trained network.
         user: dense user indices, (n,).
-        movie: dense movie indices, (n,); `network.unknown` stands for a movie that is not known.
-        time: seconds since 1970, (n,), or None where the time is not known.
-        seed: draws from the posterior.
-        own: these are the very training ratings, in order: none may see itself.
-        membership: (M, G) genre sets to use in place of the movies' own.
-        draws: posterior draws behind the standard deviation; 0 leaves the posterior's spread out.
+        movie: dense movie indices, (n,); `network.unknown` is the unknown movie.
+        time: seconds since 1970, (n,), or None if unknown.
+        seed: of the posterior samples.
+        own: whether these are the training ratings, in order; each is left out of its own inputs.
+        membership: (M, G) genres to use instead of the movies' own, 0 or 1.
+        draws: posterior samples for the standard deviation; 0 leaves the posterior's variance out.
     """
     device = next(network.parameters()).device
     generator = torch.Generator(device).manual_seed(seed_of(seed, "prediction"))

@@ -1,7 +1,7 @@
-"""Training ratings in memory, and batches of their positions in an order drawn for each epoch.
+"""Ratings in memory, and batches of their positions in random order.
 
-A `DataLoader` over a `TensorDataset` fetches and stacks rating by rating; here a batch is a slice
-of one permutation, and the ratings are gathered where they lie, on the GPU if there is one.
+A batch is a slice of one permutation, and its ratings are gathered on their device. A `DataLoader`
+over a `TensorDataset` would fetch and stack them one by one, which is slow.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class Ratings:
 class ShuffledPositions:
     """Batches of positions among N ratings, (B,) int64 each, in the order of one epoch.
 
-    The order depends on the seed and the epoch alone: a resumed training sees the batches that it
-    would have seen, and reading the order does not change it.
+    The order depends on the seed and the epoch only, so that a resumed training gets the batches
+    that it would have had without the interruption.
     """
 
     def __init__(self, count: int, batch_size: int, seed: int, epoch: int = 0) -> None:
@@ -92,5 +92,5 @@ class Slices:
 
 
 def share_of(count: int, rank: int, processes: int) -> slice:
-    """The part of `count` positions that falls to one of several processes, in order."""
+    """The positions, out of `count`, of one of several processes."""
     return slice(count * rank // processes, count * (rank + 1) // processes)

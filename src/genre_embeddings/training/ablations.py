@@ -9,8 +9,6 @@ data/ablations/ablations.json       the names of these folders
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import polars as pl
 
@@ -54,10 +52,7 @@ def train_ablations(
         names += [f"shuffled_genres_{n + 1}" for n in range(settings.train.shuffled_genres)]
     with storage.replacing_folder(storage.ABLATIONS) as folder:
         for number, name in enumerate(names):
-            said = (
-                f"training for comparison, {number + 1} of {len(names)}: {name.replace('_', ' ')}"
-            )
-            print(said, file=sys.stderr, flush=True)
+            said = f"model for comparison {number + 1} of {len(names)}, {name.replace('_', ' ')}"
             movies, chosen = tables.movies, settings
             if name == "without_genres":
                 model = settings.model.model_copy(update={"genres": False})
@@ -66,8 +61,8 @@ def train_ablations(
                 movies = _shuffled(movies, seed_of(settings.seed, "shuffled genres", number))
             sets = genre_sets(movies, tables.genres.height)
             network = build_network(chosen, train, sets, tables.users.height, meta)
-            fit(network, train, validation, settings.train, settings.seed, False, scratch)
-            refit_genres(network, settings.train.rare_weight)
+            fit(network, train, validation, settings.train, settings.seed, False, scratch, said)
+            refit_genres(network)
             save_model(network, folder / name, movies)
         storage.write_json(folder / "ablations.json", names)
     return names

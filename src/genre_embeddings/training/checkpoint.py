@@ -1,13 +1,12 @@
-"""Where an unfinished training waits to be taken up again: a checkpoint an epoch, keyed by all
-that decides its outcome.
+"""Checkpoints for resuming an interrupted training, one for each epoch.
 
-The key is a hash of what the training was given (settings, seed, the network as drawn, both sides'
-ratings), of this package's code and of the libraries' versions. So a training is only ever taken
-up by the same one, whichever copy of the project runs it, and the result has the same bytes as
-without the interruption.
+A checkpoint is found by a key: a hash of everything that decides the result. These are the
+settings, the seed, the untrained network, the training and validation ratings, this package's
+code and the versions of libraries. So only the same training resumes from it, in whichever copy of
+the project, and the result has the same bytes as without the interruption.
 
-The checkpoints lie under .dvc/tmp/ of the main checkout, which no experiment tracks. A declared
-output with `persist` would hand an old model over as a new experiment's.
+Checkpoints are under .dvc/tmp/ of the main checkout, which no experiment tracks. An output with
+`persist` would make DVC return an old model as the result of a new experiment.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 KEPT = 3
-"""Trainings of others that wait unfinished; older ones are removed."""
+"""How many unfinished trainings of other settings to keep; older ones are removed."""
 INHERITED = "GENRE_EMBEDDINGS_CHECKPOINT"
-"""Environment variable by which a process tells those that it starts where the checkpoint lies."""
+"""Environment variable that gives a process's children the path of the checkpoint."""
 
 
 def key_of(parts: Iterable[str], tensors: Iterable[Tensor]) -> str:
-    """A name for a training: 32 hexadecimal digits that change with anything it depends on."""
+    """Key of a training: 32 hexadecimal digits that change with everything it depends on."""
     found = blake2b(digest_size=16)
     for path in sorted(Path(__file__).parents[1].rglob("*.py")):
         found.update(path.name.encode() + path.read_bytes())
@@ -48,14 +47,14 @@ def key_of(parts: Iterable[str], tensors: Iterable[Tensor]) -> str:
 
 
 class Scratch:
-    """The unfinished trainings of one stage: `with Scratch() as scratch: fit(..., scratch)`.
+    """The checkpoints of one stage: `with Scratch() as scratch: fit(..., scratch)`.
 
-    They are removed when the stage is done, and stay when it fails or is killed. Two processes
-    that train the same at once do not share a checkpoint: the second keeps none.
+    They are removed when the stage succeeds, and stay when it fails or is killed. If two processes
+    run the same training at the same time, the second writes no checkpoints.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        """`folder` is .dvc/tmp/training of the main checkout if it is not given."""
+        """`folder` is .dvc/tmp/training of the main checkout by default."""
         root = Path(os.environ.get("DVC_ROOT", "."))
         self.folder = (folder or root / ".dvc/tmp/training").absolute()
         self.held: list[tuple[Path, FileLock]] = []
@@ -66,6 +65,11 @@ class Scratch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
+        stopped = kind is not None and issubclass(kind, (KeyboardInterrupt, SystemExit))
+        if stopped and os.environ.get("LOCAL_RANK", "0") == "0":
+            started = any(any(place.iterdir()) for place, _ in self.held)
+            again = "resumes training after the last whole epoch" if started else "starts it again"
+            print(f"training was interrupted: the same command {again}", file=sys.stderr)
         for place, lock in self.held:
             if kind is None:
                 shutil.rmtree(place, ignore_errors=True)
@@ -73,14 +77,14 @@ class Scratch:
         self.held.clear()
 
     def claim(self, key: str, share: bool = False) -> Path | None:
-        """The file for a training's checkpoint, there already if it was interrupted.
+        """The file for a training's checkpoint; it exists if that training was interrupted.
 
         Args:
             key: from `key_of`.
-            share: tell the processes that this one starts; those get the same file.
+            share: whether processes that this one starts use the same file.
 
         Returns:
-            The path; None where the folder cannot be written or another process has the key.
+            The path; None if the folder cannot be written, or another process has the key.
         """
         if share and INHERITED in os.environ:
             return Path(found) if (found := os.environ[INHERITED]) else None
@@ -105,7 +109,7 @@ class Scratch:
         return place
 
     def _clean(self) -> None:
-        """Remove older unfinished trainings of others, if nobody is at work on them."""
+        """Remove the oldest checkpoints of other trainings, unless a process is using them."""
         mine = {place for place, _ in self.held}
         others = [place for place in self.folder.iterdir() if place.is_dir() and place not in mine]
         others.sort(key=lambda place: place.stat().st_mtime_ns, reverse=True)
@@ -118,7 +122,7 @@ class Scratch:
 
 
 def _whole(file: Path) -> bool:
-    """Whether a checkpoint, which is a zip archive with checksums, was written to its end."""
+    """Whether a checkpoint, which is a zip archive with checksums, is complete."""
     try:
         with zipfile.ZipFile(file) as archive:
             return archive.testzip() is None

@@ -1,0 +1,119 @@
+"""After training, the genre embeddings hold what the movies of a genre have in common."""
+
+import numpy as np
+import pytest
+import torch
+
+from genre_embeddings.inspection.responses import ask, project
+from genre_embeddings.training.gauge import fit_communality, refit_genres
+from genre_embeddings.training.lightning import fit
+from tests.small import small_world
+
+USERS = np.arange(30)
+
+
+@pytest.fixture
+def trained(settings):
+    """A small world, and a network trained on it."""
+    world = small_world(settings, epochs=6)
+    network = world.network()
+    fit(
+        network,
+        world.ratings("train"),
+        world.ratings("validation"),
+        world.settings.train,
+        0,
+        record=False,
+    )
+    return world, network.eval()
+
+
+def copy(world, network):
+    other = world.network()
+    other.load_state_dict(network.state_dict())
+    return other.eval()
+
+
+@torch.no_grad()
+def predictions(network):
+    known = torch.nonzero(network.movie_counts)[:, 0]
+    return network.grid(torch.from_numpy(USERS), known)
+
+
+def test_predictions_for_known_movies_stay_and_those_for_unknown_ones_change(trained):
+    world, network = trained
+    refitted = copy(world, network)
+    refit_genres(refitted)
+    assert torch.allclose(predictions(refitted), predictions(network), atol=1e-4)
+    assert np.abs(ask(refitted, USERS) - ask(network, USERS)).max() > 0.01
+
+
+def test_a_shift_between_a_genre_and_its_movies_changes_no_answer(trained):
+    """What no prediction for a known movie can see, the refit takes out again."""
+    world, network = trained
+    shifted = copy(world, network)
+    with torch.no_grad():
+        shift = 0.3 * torch.randn(
+            network.genre.mean.shape, generator=torch.Generator().manual_seed(2)
+        )
+        shifted.genre.mean += shift
+        shares = network.genre_share[:-1]
+        shifted.movie.mean[:-1] -= torch.einsum("mk,krc->mrc", shares, shift)
+    assert torch.allclose(predictions(shifted), predictions(network), atol=1e-4)
+    assert np.abs(ask(shifted, USERS) - ask(network, USERS)).max() > 0.05
+    assert np.allclose(project(shifted, USERS), project(network, USERS), atol=1e-4)
+    networks = copy(world, network), shifted
+    for one in networks:
+        refit_genres(one)
+        fit_communality(one, world.ratings("train"))
+    first, second = networks
+    assert np.allclose(ask(first, USERS), ask(second, USERS), atol=2e-3)
+    assert torch.allclose(first.communality, second.communality, atol=1e-2)
+    assert torch.allclose(first.genre_rare, second.genre_rare, atol=2e-3)
+
+
+def test_genre_embeddings_say_what_the_whole_model_says(trained):
+    world, network = trained
+    refitted = copy(world, network)
+    refit_genres(refitted)
+    whole = project(refitted, USERS)
+
+    def likeness(model):
+        alone = ask(model, USERS).mean(0)
+        return np.corrcoef((alone - alone.mean(0)).ravel(), (whole - whole.mean(0)).ravel())[0, 1]
+
+    assert likeness(refitted) > 0.95
+    assert likeness(refitted) > likeness(network)
+
+
+@torch.no_grad()
+def test_an_unknown_movie_is_like_the_rare_ones_of_its_genres(trained):
+    world, network = trained
+    refitted = copy(world, network)
+    refit_genres(refitted)
+    card = torch.zeros(1, network.genre_share.shape[1])
+    card[0, 1] = 1
+    asked = torch.tensor([3]), torch.tensor([network.unknown])
+    typical, rare = (
+        refitted(*asked, genres=card, typical=typical).rating for typical in (True, False)
+    )
+    assert not torch.allclose(typical, rare)
+    refitted.genre_rare.zero_()
+    assert torch.equal(refitted(*asked, genres=card).rating, typical)
+
+
+def test_communality_is_a_share(trained):
+    world, network = trained
+    measured = copy(world, network)
+    fit_communality(measured, world.ratings("train"))
+    assert ((measured.communality >= 0) & (measured.communality <= 1)).all()
+    assert not (measured.communality == 1).all()
+
+
+def test_a_network_without_genres_is_left_as_it_is(settings):
+    world = small_world(settings)
+    network = world.network(genres=False)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    refit_genres(network)
+    fit_communality(network, world.ratings("train"))
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
