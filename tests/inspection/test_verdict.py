@@ -251,7 +251,32 @@ LIMIT = "Less than 0.003 proves nothing: another seed does as much."
 def test_structure_says(references, reason):
     found = structure_verdict(references)
     assert found.reason == reason
-    assert found.advice == ("" if found.outcome == "pass" else STRUCTURE_ADVICE)
+    assert bool(found.advice) == (found.outcome != "pass")
+
+
+@pytest.mark.parametrize(
+    ("reference", "advice"),
+    [
+        (seen(0.4, replicated=0.5), "with twice as many ratings it would be about 0.82"),
+        (seen(0.4, whole=0.8), "The model knows more about genres (0.80) than its genre embedd"),
+        (seen(0.4, whole=0.42, rival=0.8), "The training ratings hold more about genres (0.80)"),
+        (seen(0.4), "Only more users"),
+    ],
+)
+def test_advice_follows_from_the_reason(reference, advice):
+    found = structure_verdict([reference])
+    assert found.outcome == "inconclusive"
+    assert advice in found.advice
+
+
+def test_the_whole_model_and_the_rival_are_named():
+    gap = Interval(-0.1, -0.2, 0.05, 0.95)
+    found = structure_verdict([seen(0.8, whole=0.82, rival=0.9, gap=gap)])
+    assert (
+        "The model as a whole reaches 0.82, a mixed model fitted to the training ratings 0.90 "
+        "(difference -0.10, 95% interval -0.20 to +0.05)."
+    ) in found.reason
+    assert found.numbers["likelihood.above_rival.low"] == -0.2
 
 
 def test_structure_passes_on_the_very_thresholds():
