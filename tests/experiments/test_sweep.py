@@ -56,7 +56,7 @@ def write(changes, rmse, truth, *, inspected=True):
     Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
     Path("metrics").mkdir(exist_ok=True)
     test = {"rmse": rmse, "rmse_low": rmse - 0.01, "rmse_high": rmse + 0.01}
-    evaluation = {"test": test, "error": {"validation": {"rmse": rmse - 0.1}}}
+    evaluation = {"test": test, "validation": {"rmse": rmse - 0.1}}
     Path("metrics/evaluate.json").write_text(json.dumps(evaluation))
     inspection = {"agreement": {"truth": {"spearman": truth}}, "stability": {"spearman": None}}
     Path("metrics/inspect.json").write_text(json.dumps(inspection))

@@ -44,7 +44,7 @@ MEASURES = {
     "test RMSE (stars)": ("evaluate", EVALUATION, "test.rmse"),
     "low": ("evaluate", EVALUATION, "test.rmse_low"),
     "high": ("evaluate", EVALUATION, "test.rmse_high"),
-    "validation RMSE": ("evaluate", EVALUATION, "error.validation.rmse"),
+    "validation RMSE": ("evaluate", EVALUATION, "validation.rmse"),
     "agreement with taste": ("inspect", INSPECTION, "agreement.taste.spearman"),
     "agreement with the truth": ("inspect", INSPECTION, "agreement.truth.spearman"),
     "agreement of replicas": ("inspect", INSPECTION, "stability.spearman"),
