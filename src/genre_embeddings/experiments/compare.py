@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
 from genre_embeddings.experiments.revisions import (
-    SCORES,
+    AGREEMENTS,
+    PREDICTION,
     VERDICTS,
     WORKSPACE,
     Revision,
@@ -32,7 +33,7 @@ SIMILARITY = storage.PLOTS / "inspect" / "similarity.json"
 TEMPLATE = Path(__file__).with_name("compare.html.jinja")
 FEWEST = 3
 """Genres in common that a comparison needs."""
-ROWS = {name: f"verdict.{name}" for name in VERDICTS} | SCORES
+ROWS = {name: f"verdict.{name}" for name in VERDICTS} | AGREEMENTS | {PREDICTION: "test.rmse"}
 """Verdicts and scores to compare: what they are called, and their key in the metrics."""
 SIMILAR, CHANGED = "RdBu_r", "PuOr_r"
 """Colours of similarities and of differences: two scales, so that no colour means two things."""
