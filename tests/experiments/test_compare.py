@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from genre_embeddings.cli import genres
 from genre_embeddings.errors import InputError
 from genre_embeddings.experiments.compare import compare, read_revision, write_page
 
@@ -228,6 +230,37 @@ def test_differences_in_data_split_and_seed_are_said_in_words(repository, tmp_pa
     text = (tmp_path / "compare.html").read_text(encoding="utf-8")
     assert text.count('<p class="warning">') == 3
     assert "other-seed differs from main in seed." in text
+
+
+def test_command_prints_what_the_page_shows(repository, tmp_path):
+    write(A[:3, :3].tolist(), names=("Crime", "Action", "Drama"), lr=0.1, split="2")
+    as_experiment("bold-lynx", repository["base"])
+    out = tmp_path / "page.html"
+    said = CliRunner().invoke(
+        genres, ["compare", "main", "bold-lynx", "--out", str(out)], catch_exceptions=False
+    )
+    assert said.exit_code == 0
+    for part in ("train.lr", "Spearman's rho", "changed most from main", f"-> {out}"):
+        assert part in said.stdout
+    assert said.stdout.startswith("bold-lynx differs from main in split. Their test ratings")
+    assert "Left out, because some revision lacks them: War\n" in said.stdout
+    assert out.stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("seed: [0\n", "is not valid YAML"),
+        ("only words\n", "does not hold stages"),
+        ("stages: [1]\n", "does not hold stages"),
+        ("stages: {train: {outs: [1]}}\n", "does not hold stages"),
+        ("stages: {train: {params: {params.yaml: &a {b: *a}}}}\n", "does not hold stages"),
+    ],
+)
+def test_damaged_lock_file_is_named(repository, text, says):
+    Path("dvc.lock").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=rf"workspace: dvc\.lock {says}"):
+        compare(["main", "workspace"])
 
 
 def test_outside_a_repository(in_tmp, monkeypatch):

@@ -137,11 +137,15 @@ class Revision:
             InputError: a file is damaged.
         """
         name = f"{self.name}: dvc.lock"
-        lock = load_yaml(self.read_text(Path("dvc.lock")) or "", name)
-        stages: Any = lock.get("stages", {}) if isinstance(lock, Mapping) else None
-        if stages is None and lock is not None:
-            raise InputError(f"{name} does not hold stages: restore it with git.")
-        stages = stages or {}
+        lock = load_yaml(self.read_text(Path("dvc.lock")) or "{}", name)
+        try:
+            return self._run(lock.get("stages", {}))
+        except (AttributeError, KeyError, RecursionError, TypeError) as error:
+            raise InputError(
+                f"{name} does not hold stages as DVC writes them ({error!r}): restore it with git."
+            ) from None
+
+    def _run(self, stages: Mapping[str, Any]) -> Run:
         settings: dict[str, Any] = {}
         for stage in ("prepare", "split", "inspect", "train"):  # train's own go before inspect's
             params = stages.get(stage, {}).get("params", {}).get("params.yaml")
