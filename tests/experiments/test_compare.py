@@ -216,15 +216,16 @@ def test_differences_in_data_split_and_seed_are_said_in_words(repository, tmp_pa
         ("other-seed", {"seed": 1}),
         ("other-split", {"seed": 1, "split": "2"}),
         ("other-data", {"data": "2", "split": "2"}),
+        ("third-data", {"data": "3", "split": "3"}),
     ):
         write(A.tolist(), **change)
         as_experiment(name, repository["base"])
-    found = compare(["main", "same", "other-seed", "other-split", "other-data"])
+    found = compare(["main", "same", "other-seed", "other-split", "other-data", "third-data"])
     different = "Their test ratings differ, so their errors cannot be compared directly."
     assert found.warnings == [
         "other-seed differs from main in seed.",
         f"other-split differs from main in split and seed. {different}",
-        f"other-data differs from main in data and split. {different}",
+        f"other-data, third-data differ from main in data and split. {different}",
     ]
     write_page(found, tmp_path / "compare.html")
     text = (tmp_path / "compare.html").read_text(encoding="utf-8")

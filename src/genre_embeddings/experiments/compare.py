@@ -24,7 +24,7 @@ from genre_embeddings.experiments.revisions import (
     WORKSPACE,
     Revision,
     Run,
-    warning,
+    warnings,
 )
 from genre_embeddings.inspection.similarity import spearman
 from genre_embeddings.pages import render
@@ -100,8 +100,7 @@ class Comparison:
     @property
     def warnings(self) -> list[str]:
         """Sentences on revisions whose data, split or seed differ from those of the first."""
-        found = (warning(self.first.run, other.run) for other in self.revisions[1:])
-        return [sentence for sentence in found if sentence]
+        return warnings(self.first.run, [other.run for other in self.revisions[1:]])
 
     def scores(self) -> pl.DataFrame:
         """Settings that differ, verdicts and scores: a row each, a column for each revision."""

@@ -8,7 +8,7 @@ really ran; metrics that a stage computed from another model than the run's are 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -38,6 +38,8 @@ SCORES = {PREDICTION: "test.rmse", VALIDATION: "validation.rmse", **AGREEMENTS}
 """Metrics that runs are compared by: what they are called, and their key."""
 WITHOUT_EFFECT = ("train.threads", "train.devices", "train.num_nodes", "tracking.")
 """Settings that say how a run is done, and not what is learnt."""
+
+OTHER_RATINGS = "Their test ratings differ, so their errors cannot be compared directly."
 
 
 @dataclass(frozen=True)
@@ -83,15 +85,17 @@ class Run:
         ]
 
 
-def warning(first: Run, other: Run) -> str:
-    """A sentence on how data, split or seed of `other` differ from those of `first`, or ""."""
-    differing = first.differences(other)
-    if not differing:
-        return ""
-    said = f"{other.name} differs from {first.name} in {' and '.join(differing)}."
-    if differing != ["seed"]:
-        said += " Their test ratings differ, so their errors cannot be compared directly."
-    return said
+def warnings(first: Run, others: Sequence[Run]) -> list[str]:
+    """Sentences on the runs whose data, split or seed differ from those of the first."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for other in others:
+        groups.setdefault(tuple(first.differences(other)), []).append(other.name)
+    groups.pop((), None)
+    return [
+        f"{', '.join(names)} {'differs' if len(names) == 1 else 'differ'} from {first.name} in "
+        f"{' and '.join(differing)}." + ("" if differing == ("seed",) else f" {OTHER_RATINGS}")
+        for differing, names in groups.items()
+    ]
 
 
 class Revision:

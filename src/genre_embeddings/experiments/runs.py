@@ -16,7 +16,7 @@ from genre_embeddings.experiments.revisions import (
     Run,
     current,
     read_runs,
-    warning,
+    warnings,
 )
 
 MARKS = {"pass": "✓", "fail": "✗", "inconclusive": "?"}
@@ -53,7 +53,7 @@ def table(width: int) -> str:
                 ", ".join(changed), width, initial_indent="  ", subsequent_indent="  ",
                 break_long_words=False, break_on_hyphens=False,
             )  # fmt: skip
-    notes = [LEGEND, *filter(None, (warning(first, run) for run in runs))]
+    notes = [LEGEND, *warnings(first, runs)]
     if len(runs) > 1:
         notes.insert(0, f"Settings are listed where they differ from those of {first.name}.")
     return "\n".join([*lines, "", *(textwrap.fill(note, width) for note in notes)])
