@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from dvc.utils.hydra import apply_overrides
 from dvc.utils.serialize import loads_yaml
 from pydantic import BaseModel
 
@@ -14,7 +15,8 @@ TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
 
 
 def replaced(key: str, value: str) -> str:
-    text, count = re.subn(rf"^(  )?{key}: [^#\n]*", rf"\g<1>{key}: {value} ", TEXT, flags=re.M)
+    line = rf"^(  )?{key}: [^#\n]*(#.*)(?:\n  - .*)*"  # with the entries of a list
+    text, count = re.subn(line, rf"\g<1>{key}: {value} \g<2>", TEXT, flags=re.M)
     assert count >= 1
     return text
 
@@ -38,9 +40,20 @@ def line(indent, key, field):
 
 
 def test_file_and_classes_hold_the_same_keys_and_descriptions_in_the_same_order():
-    found = re.sub(r"^( *\w+): .*? # ", r"\1: VALUE # ", TEXT, flags=re.M)
+    found = re.sub(r"^( *\w+):.*? # (.*)(\n  - .*)*", r"\1: VALUE # \2", TEXT, flags=re.M)
     _, *found = re.split(r"\n\n", found)  # without the introduction
     assert [line for block in found for line in block.splitlines()] == described()
+
+
+def test_dvc_changes_no_other_line(tmp_path):
+    """A changed setting is the whole diff of params.yaml, as `dvc exp run -S` writes it."""
+    path = tmp_path / "params.yaml"
+    path.write_text(TEXT, encoding="utf-8")
+    apply_overrides(path, ["model.dim=4"])
+    now = path.read_text(encoding="utf-8").splitlines()
+    changed_lines = [one for one in now if one not in TEXT.splitlines()]
+    assert [one.split()[:2] for one in changed_lines] == [["dim:", "4"]]
+    assert len(now) == len(TEXT.splitlines())
 
 
 def test_settings_are_frozen():

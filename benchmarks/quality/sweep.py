@@ -62,7 +62,7 @@ def run(clone: Path, name: str, changes: list[str]) -> dict[str, Any]:
         raise SystemExit(f"error: {name} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     found = json.loads((clone / "metrics/evaluate.json").read_text())
     fit = json.loads((clone / "metrics/train/metrics.json").read_text())["fit"]
-    return {"mse": found["error"]["validation"]["mse"], "best_epoch": fit["best_epoch"]}
+    return {"mse": found["validation"]["mse"], "best_epoch": fit["best_epoch"]}
 
 
 def table(found: dict[str, dict[str, float]], titles: list[str]) -> list[str]:

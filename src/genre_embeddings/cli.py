@@ -7,6 +7,7 @@ runs, so that help comes at once.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tomllib
 from importlib import metadata
@@ -98,13 +99,26 @@ def compare(revisions: tuple[str, ...], out: Path) -> None:
 
     found = comparison.compare(revisions)
     comparison.write_page(found, out)
+    for warning in found.warnings:
+        click.echo(f"{warning}\n")
     _print("Settings that differ, verdicts and scores", found.scores())
     _print("Agreement of the genre similarities (Spearman's rho)", found.agreements())
-    title = f"Genres that moved most against {revisions[0]} (mean absolute change of similarity)"
+    title = f"Genres that changed most from {revisions[0]} (mean absolute change of similarity)"
     _print(title, found.moved().head(10))
     if found.left_out:
-        click.echo(f"Left out, as some revision lacks them: {', '.join(found.left_out)}\n")
+        click.echo(f"Left out, because some revision lacks them: {', '.join(found.left_out)}\n")
     click.echo(f"-> {out}")
+
+
+@genres.command()
+def runs() -> None:
+    """List experiments and branches: changed settings, errors, agreement, verdicts.
+
+    Test ratings judge a model; choose among models by validation error (see `genres sweep`).
+    """
+    from genre_embeddings.experiments import runs as listing
+
+    click.echo(listing.table(shutil.get_terminal_size().columns))
 
 
 @genres.command()

@@ -44,7 +44,7 @@ def result():
 
 
 def test_errors_of_each_side(result):
-    assert result.metrics["error"]["train"]["mse"] == pytest.approx(1 / 3)
+    assert result.metrics["training"]["mse"] == pytest.approx(1 / 3)
     test = result.metrics["test"]
     assert (test["mse"], test["mae"]) == pytest.approx((5 / 4, 3 / 4))
     assert test["rmse_low"] <= test["rmse"] <= test["rmse_high"]
@@ -173,11 +173,8 @@ def test_numbers_of_test_one_by_one(drawn):
     assert told.pop("rmse_low") < told["rmse"] < told.pop("rmse_high")
     assert told == pytest.approx(errors(error))
     own = errors(train.mean.astype(np.float64) - train.rating)
-    assert found.metrics["error"] == {
-        "train": pytest.approx(own),
-        "validation": pytest.approx(own),
-    }
-    assert set(found.metrics) == {"test", "error"}
+    assert found.metrics["training"] == found.metrics["validation"] == pytest.approx(own)
+    assert set(found.metrics) == {"test", "training", "validation"}
 
 
 def test_intervals_are_those_of_a_seed_and_of_a_thousand_draws(drawn):

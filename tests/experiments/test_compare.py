@@ -1,4 +1,4 @@
-"""Revisions read from a real git repository and held against each other."""
+"""Revisions read from a real DVC project in git, and compared."""
 
 import base64
 import json
@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from genre_embeddings.cli import genres
 from genre_embeddings.errors import InputError
 from genre_embeddings.experiments.compare import compare, read_revision, write_page
 
@@ -24,18 +26,36 @@ def git(*arguments):
     return done.stdout.strip()
 
 
+def init():
+    """A DVC project in git, as `dvc init` makes one."""
+    git("init", "--quiet", "--initial-branch", "main")
+    Path(".dvc").mkdir()
+    Path(".dvc/config").write_text("")
+    Path(".dvc/.gitignore").write_text("/tmp\n/cache\n")
+
+
 def rows(values, names=NAMES, half=0.05):
     return [
-        {"a": names[a], "b": names[b], "similarity": value, "ratings": 5, "told": True}
+        {"a": names[a], "b": names[b], "similarity": value, "ratings": 5}
         | {"low": value and value - half, "high": value and value + half}
         for b in range(len(names))
         for a, value in enumerate(values[b])
     ]
 
 
-def write(values, names=NAMES, lr=0.01, structure="pass"):
-    """What stage inspect would have written in the working directory."""
+def write(values, names=NAMES, lr=0.01, structure="pass", seed=0, data="1", split="1"):
+    """What a run would have written in the working directory."""
+    params = {"seed": seed, "train": {"lr": lr, "epochs": 3}}
+    model = [{"path": "models", "md5": "1"}]
+    stages = {
+        "prepare": {"outs": [{"path": "data/prepared", "md5": data}]},
+        "split": {"outs": [{"path": "data/split", "md5": split}]},
+        "train": {"params": {"params.yaml": params}, "outs": model},
+        "evaluate": {"deps": model},
+        "inspect": {"deps": model},
+    }
     contents = {
+        "dvc.lock": {"schema": "2.0", "stages": stages},
         "plots/inspect/similarity.json": rows(values, names),
         "metrics/inspect.json": {
             "verdict": {"structure": structure, "stability": "pass", "value": "inconclusive"},
@@ -43,7 +63,6 @@ def write(values, names=NAMES, lr=0.01, structure="pass"):
             "stability": {"spearman": 0.95},
         },
         "metrics/evaluate.json": {"test": {"rmse": 0.85}},
-        "params.yaml": {"seed": 0, "train": {"lr": lr, "epochs": 3}},
     }
     for name, content in contents.items():
         Path(name).parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +85,7 @@ def as_experiment(name, base):
 
 @pytest.fixture
 def repository(in_tmp):
-    git("init", "--quiet", "--initial-branch", "main")
+    init()
     (in_tmp / "README").write_text("before the inspection\n")
     old = commit()
     git("tag", "old")
@@ -95,7 +114,7 @@ def test_an_experiment_against_main_and_the_workspace(repository):
     assert scores["agreement with taste"] == ("0.7",) * 3
     assert scores["test RMSE (stars)"] == ("0.85",) * 3
     assert "train.epochs" not in scores
-    assert "agreement with the truth" not in scores
+    assert "agreement with truth" not in scores
 
 
 def test_the_page(repository, tmp_path):
@@ -149,14 +168,14 @@ def test_names_of_experiments(repository):
     git("checkout", "--quiet", "main")
     git("reset", "--quiet", "--hard", repository["base"])
     # The one that started from where we are goes first.
-    assert read_revision("bold-lynx").settings["train.lr"] == 0.01
-    assert read_revision(second[:10]).settings["train.lr"] == 0.2
+    assert read_revision("bold-lynx").run.settings["train.lr"] == 0.01
+    assert read_revision(second[:10]).run.settings["train.lr"] == 0.2
     git("commit", "--quiet", "--allow-empty", "--message", "further on")
     with pytest.raises(InputError, match="is the name of 2 experiments") as caught:
         read_revision("bold-lynx")
     assert first[:10] in str(caught.value)
     assert second[:10] in str(caught.value)
-    with pytest.raises(InputError, match=r"'bold-linx' .*did you mean bold-lynx.*: bold-lynx\."):
+    with pytest.raises(InputError, match=r"'bold-linx' .*did you mean bold-lynx.*: bold-lynx, "):
         read_revision("bold-linx")
     with pytest.raises(InputError, match="'--all' is not known"):
         read_revision("--all")
@@ -167,7 +186,9 @@ def test_what_cannot_be_compared(repository, in_tmp):
         compare(["main"])
     with pytest.raises(InputError, match="'main' is named twice"):
         compare(["main", "workspace", "main"])
-    with pytest.raises(InputError, match=r"'x' is not known\. Experiments here: none yet"):
+    with pytest.raises(
+        InputError, match=r"'x' is not known\. Experiments and branches here: main\."
+    ):
         compare(["main", "x"])
     with pytest.raises(InputError, match=r"old has no plots/inspect/similarity\.json"):
         compare(["main", "old"])
@@ -189,12 +210,63 @@ def test_what_cannot_be_compared(repository, in_tmp):
         compare(["main", "workspace"])
 
 
+def test_differences_in_data_split_and_seed_are_said_in_words(repository, tmp_path):
+    for name, change in (
+        ("same", {"lr": 0.2}),
+        ("other-seed", {"seed": 1}),
+        ("other-split", {"seed": 1, "split": "2"}),
+        ("other-data", {"data": "2", "split": "2"}),
+        ("third-data", {"data": "3", "split": "3"}),
+    ):
+        write(A.tolist(), **change)
+        as_experiment(name, repository["base"])
+    found = compare(["main", "same", "other-seed", "other-split", "other-data", "third-data"])
+    different = "Their test ratings differ, so their errors cannot be compared directly."
+    assert found.warnings == [
+        "other-seed differs from main in seed.",
+        f"other-split differs from main in split and seed. {different}",
+        f"other-data, third-data differ from main in data and split. {different}",
+    ]
+    write_page(found, tmp_path / "compare.html")
+    text = (tmp_path / "compare.html").read_text(encoding="utf-8")
+    assert text.count('<p class="warning">') == 3
+    assert "other-seed differs from main in seed." in text
+
+
+def test_command_prints_what_the_page_shows(repository, tmp_path):
+    write(A[:3, :3].tolist(), names=("Crime", "Action", "Drama"), lr=0.1, split="2")
+    as_experiment("bold-lynx", repository["base"])
+    out = tmp_path / "page.html"
+    said = CliRunner().invoke(
+        genres, ["compare", "main", "bold-lynx", "--out", str(out)], catch_exceptions=False
+    )
+    assert said.exit_code == 0
+    for part in ("train.lr", "Spearman's rho", "changed most from main", f"-> {out}"):
+        assert part in said.stdout
+    assert said.stdout.startswith("bold-lynx differs from main in split. Their test ratings")
+    assert "Left out, because some revision lacks them: War\n" in said.stdout
+    assert out.stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("seed: [0\n", "is not valid YAML"),
+        ("only words\n", "does not hold stages"),
+        ("stages: [1]\n", "does not hold stages"),
+        ("stages: {train: {outs: [1]}}\n", "does not hold stages"),
+        ("stages: {train: {params: {params.yaml: &a {b: *a}}}}\n", "does not hold stages"),
+    ],
+)
+def test_damaged_lock_file_is_named(repository, text, says):
+    Path("dvc.lock").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=rf"workspace: dvc\.lock {says}"):
+        compare(["main", "workspace"])
+
+
 def test_outside_a_repository(in_tmp, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(in_tmp.parent))
-    with pytest.raises(InputError, match="no git repository"):
+    with pytest.raises(InputError, match="is not a DVC project in git: run the command in"):
         read_revision("main")
-    write(A.tolist())
-    assert read_revision("workspace").genres == list(NAMES)
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(InputError, match="git is not on PATH"):
-        read_revision("main")
+    with pytest.raises(InputError, match=r"workspace has no .* run `dvc repro`"):
+        read_revision("workspace")

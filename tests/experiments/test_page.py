@@ -23,7 +23,7 @@ LICENSES = ROOT / ".dvc/html/LICENSES.md"
 BLUE, VERMILION, GREEN = "#0072b2", "#d55e00", "#009e73"
 GENRES = ["War", "Drama", "Comedy", "Action"]  # neither in alphabetical order nor in its reverse
 REVISIONS = ["old", "dim-8", "best", "a", "c", "b"]  # the same
-LAPTOP = 1366  # pixels across
+LAPTOP = 1280  # pixels across
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 )
@@ -77,7 +77,7 @@ def rows_of(revision: int) -> dict[str, list[dict[str, Any]]]:
         ],
         "similarity": [
             {"a": a, "b": b, "similarity": None if {a, b} == {"War", "Comedy"} else 0.5 + shift}
-            | {"low": 0.3, "high": 0.7, "told": a != "Drama", "ratings": 1200}
+            | {"low": -0.1 if a == "Drama" else 0.3, "high": 0.7, "ratings": 1200}
             for b in order
             for a in order
         ],
@@ -86,7 +86,7 @@ def rows_of(revision: int) -> dict[str, list[dict[str, Any]]]:
             for i, genre in enumerate(order)
         ],
         "histogram": [
-            {"rating": rating, "count": 10 + revision, "kind": kind}
+            {"rating": rating, "count": 10 + revision * (kind == "predicted"), "kind": kind}
             for kind in ("actual", "predicted")
             for rating in (3.0, 4.0)
         ],
@@ -101,7 +101,7 @@ def rows_of(revision: int) -> dict[str, list[dict[str, Any]]]:
         "support": [
             {"ratings": label, "rmse": 1 - shift, "low": 0.9 - shift, "high": 1.1, "kind": kind}
             for kind in ("movie", "user")
-            for label in ("few", "many")
+            for label in ("1-2", "501-1000")
         ],
         "calibration": [
             {"level": 0.5, "coverage": 0.5 + shift},
@@ -125,6 +125,53 @@ def rows_of(revision: int) -> dict[str, list[dict[str, Any]]]:
     }
 
 
+# Revisions of different data: their genres, references and numbers of ratings
+MIXED = {
+    "planted": (GENRES, ["learnt", "truth", "moments"], ["1-2", "501-1000"]),
+    "films": (["IMAX", "Drama", "War", "Children"], ["learnt", "genome"], ["0", "1-2", "1001+"]),
+    "odd": (GENRES[::-1], ["rival", "truth", "learnt"], ["3-5"]),
+    "bare": ([], [], ["1-2"]),  # its model compared no genres
+}
+
+
+def mixed_rows(name: str) -> dict[str, list[dict[str, Any]]]:
+    """Rows of a revision of `MIXED`; each cell has a number of ratings of its own."""
+    number = list(MIXED).index(name)
+    genres, references, groups = MIXED[name]
+    cells = [(reference, a, b) for reference in references for b in genres for a in genres]
+    evidence = [
+        {"a": a, "b": b, "reference": reference, "ratings": 1000 * number + 100 + at}
+        | {"similarity": None if a == "War" else 1.0 if a == b else round(0.01 * at - 0.2, 2)}
+        for at, (reference, a, b) in enumerate(cells)
+    ]
+    return rows_of(number) | {
+        "evidence": evidence,
+        "similarity": [
+            {k: v for k, v in row.items() if k != "reference"} | {"low": 0.1, "high": 1.0}
+            for row in evidence
+            if row["reference"] == "learnt"
+        ],
+        "pairs": [
+            {"a": "War", "b": "Drama", "learnt": 0.5, "evidence": 0.1 * number, "reference": name}
+            for name in references[1:]
+        ],
+        "nulls": [
+            {"value": value, "count": 5, "observed": 0.1 * number, "null": "permuted"}
+            | {"reference": reference}
+            for reference in references[1:]
+            for value in (-0.1, 0.1)
+        ],
+        "histogram": [
+            {"rating": 1.0 + 5 * (number > 0), "count": count, "kind": kind}
+            for kind, count in (("actual", 3), ("predicted", number))
+        ],
+        "support": [
+            {"ratings": label, "rmse": 0.9, "low": 0.8, "high": 1.0, "kind": "movie"}
+            for label in groups
+        ],
+    }
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Repository with a tag a revision; the first is from before `calibration` existed."""
@@ -136,16 +183,18 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "plots").mkdir()
     git = ["git", "-C", str(folder), "-c", "user.name=Test", "-c", "user.email=test@example.org"]
     subprocess.run([*git, "init", "--quiet"], check=True)
-    for revision, name in enumerate(REVISIONS):
+    for revision, name in enumerate([*REVISIONS, *MIXED]):
         later = LATER if revision else ""
         (folder / "dvc.yaml").write_text(PIPELINE + later)
         (folder / "plots/picture.png").write_bytes(base64.b64decode(PIXEL))
-        for plot, rows in rows_of(revision).items():
+        made = mixed_rows(name) if name in MIXED else rows_of(revision)
+        for plot, rows in made.items():
             if plot != "calibration" or revision:
                 (folder / f"plots/{plot}.json").write_text(json.dumps(rows))
         subprocess.run([*git, "add", "--all"], check=True)
         subprocess.run([*git, "commit", "--quiet", "--message", name], check=True)
         subprocess.run([*git, "tag", name], check=True)
+    subprocess.run([*git, "checkout", "--quiet", REVISIONS[-1]], check=True)
     return folder
 
 
@@ -198,8 +247,30 @@ def marks(chart: Element, kind: str) -> list[Element]:
 def panels(chart: Element) -> list[tuple[float, float]]:
     """Places (x, y) of a chart's facets in pixels."""
     (group,) = classed(chart, "role-scope", "cell")
-    places = [re.findall(r"-?[\d.]+", cell.get("transform", "")) for cell in group]
-    return [(float(x), float(y)) for x, y in places]
+    return [place(cell) for cell in group]
+
+
+def headed(chart: Element) -> list[tuple[str, str, Element]]:
+    """The panels of a chart with rows and columns: the headers beside and above each."""
+    heads = []
+    for kind, axis in (("row_header", 1), ("column_header", 0)):
+        groups = [cell for group in classed(chart, kind) for cell in group]
+        heads.append({place(c)[axis]: text(classed(c, "role-title-text")[0])[0] for c in groups})
+    rows, columns = heads
+    (cells,) = classed(chart, "role-scope", "cell")
+    return [(rows[place(cell)[1]], columns[place(cell)[0]], cell) for cell in cells]
+
+
+def place(element: Element) -> tuple[float, float]:
+    """Where an element stands (x, y) in its parent, in pixels."""
+    x, y = re.findall(r"-?[\d.]+", element.get("transform", ""))
+    return float(x), float(y)
+
+
+def facts(mark: Element) -> dict[str, str]:
+    """What the chart says of a mark, by name."""
+    said = mark.get("aria-label", "").replace("\N{MINUS SIGN}", "-").split("; ")
+    return {name: value for name, _, value in (entry.partition(": ") for entry in said)}
 
 
 def test_project_uses_every_template() -> None:
@@ -234,7 +305,7 @@ def test_heatmaps_stand_side_by_side_in_one_order(three: Page) -> None:
     header = [label for g in classed(chart, "role-title-text") for label in text(g)]
     assert header == REVISIONS[:3]
     # The first revision's order, in every heatmap
-    assert [text(g) for g in classed(chart, "role-axis-label")] == [GENRES] * 4  # x thrice, y once
+    assert [text(g) for g in classed(chart, "role-axis-label")] == [GENRES] * 6
 
 
 def test_six_revisions_fit_on_a_laptop(six: Page) -> None:
@@ -247,7 +318,7 @@ def test_six_revisions_fit_on_a_laptop(six: Page) -> None:
 def test_six_revisions_share_one_order_and_have_a_colour_each(six: Page) -> None:
     found = charts(six)
     labels = [text(g) for g in classed(found["Similarity"], "role-axis-label")]
-    assert labels == [GENRES] * 5  # x under the lower row, y beside both
+    assert labels == [GENRES] * 12
     colours = {m.get("stroke") for m in marks(found["Loss"], "line")}
     assert len(colours) == 6
     assert colours == {m.get("stroke") for m in marks(found["Support"], "line")}
@@ -279,14 +350,120 @@ def test_heatmap_tells_what_it_does_not_know(two: Page) -> None:
     chart = charts(two)["Similarity"]
     first = classed(chart, "role-scope", "cell")[0][0]
     cells = [m.text for g in classed(first, "mark-text", "role-mark") for m in g]
-    # War, Drama, Comedy, Action: counts on the diagonal, a dot where not told from zero,
-    # nothing where War and Comedy could not be compared.
+    # War, Drama, Comedy, Action: a dot where the interval includes zero, nothing where War and
+    # Comedy could not be compared.
     assert cells == [
-        *("1.2k", "·", None, ".5"),
-        *(".5", "1.2k", ".5", ".5"),
-        *(None, "·", "1.2k", ".5"),
-        *(".5", "·", ".5", "1.2k"),
+        *(".5", "·", None, ".5"),
+        *(".5", "·", ".5", ".5"),
+        *(None, "·", ".5", ".5"),
+        *(".5", "·", ".5", ".5"),
     ]
+
+
+ORDERS = [
+    ["planted", "films", "odd", "bare"],
+    ["bare", "odd", "films", "planted"],
+    ["odd", "planted", "films"],
+]
+
+
+@pytest.fixture(scope="module", params=ORDERS, ids="-".join)
+def mixed(project: Path, request: pytest.FixtureRequest) -> tuple[list[str], Page]:
+    """Revisions of different data in some order, and their page."""
+    return request.param, plots(project, "diff", *request.param)
+
+
+def test_each_panel_draws_its_own_numbers(mixed: tuple[list[str], Page]) -> None:
+    revisions, found = mixed[0], charts(mixed[1])
+    drawn, colours = {}, {}
+    for revision, reference, panel in headed(found["Evidence"]):
+        if not (rects := marks(panel, "rect")):
+            assert reference not in MIXED[revision][1]
+            continue
+        across, down = (text(axis) for axis in classed(panel, "role-axis-label"))
+        assert set(across) == set(down) == set(MIXED[revision][0])
+        for rect in rects:
+            x, y, width = map(
+                float, re.match(r"M([\d.]+),([\d.]+)h([\d.]+)", rect.get("d")).groups()
+            )
+            said = facts(rect)
+            assert (said["revision"], said["reference"]) == (revision, reference)
+            colours.setdefault(said.get("similarity"), set()).add(rect.get("fill"))
+            cell = revision, reference, across[round(x / width)], down[round(y / width)]
+            drawn[cell] = int(said["ratings of the genre"].replace(",", ""))
+    wanted = {
+        (name, row["reference"], row["a"], row["b"]): row["ratings"]
+        for name in revisions
+        for row in mixed_rows(name)["evidence"]
+    }
+    assert drawn == wanted
+    assert {len(fills) for fills in colours.values()} == {1}
+    assert len(colours) > 10
+
+
+@pytest.mark.parametrize(("title", "kind"), [("Pairs", "symbol"), ("Nulls", "rule")])
+def test_each_panel_belongs_to_its_headers(
+    mixed: tuple[list[str], Page], title: str, kind: str
+) -> None:
+    revisions, found = mixed[0], charts(mixed[1])
+    drawn = []
+    for revision, reference, panel in headed(found[title]):
+        for mark in marks(panel, kind):
+            said = facts(mark)
+            assert (said["revision"], said["reference"]) == (revision, reference)
+            drawn.append((revision, reference))
+    assert sorted(drawn) == sorted((name, ref) for name in revisions for ref in MIXED[name][1][1:])
+
+
+def test_heatmaps_of_different_genres_have_no_empty_stripes(
+    mixed: tuple[list[str], Page],
+) -> None:
+    revisions, found = mixed[0], charts(mixed[1])
+    panels = [
+        panel for group in classed(found["Similarity"], "role-scope", "cell") for panel in group
+    ]
+    shown = [name for name in revisions if MIXED[name][0]]
+    for name, panel in zip(shown, panels, strict=True):
+        across, down = (text(axis) for axis in classed(panel, "role-axis-label"))
+        assert across == down
+        assert sorted(across) == sorted(MIXED[name][0])
+        assert len(marks(panel, "rect")) == len(across) ** 2
+        assert {facts(mark)["revision"] for mark in marks(panel, "rect")} == {name}
+        diagonal = [m for m in marks(panel, "rect") if facts(m)["genre"] == facts(m)["with"]]
+        assert {facts(m).get("similarity") for m in diagonal} <= {"1", "null"}
+
+
+def test_groups_of_support_stand_in_ascending_order(
+    mixed: tuple[list[str], Page],
+) -> None:
+    revisions, found = mixed[0], charts(mixed[1])
+    axes = classed(found["Support"], "role-axis-label")
+    labels = [[label for label in text(axis) if label] for axis in axes]
+    present = {label for name in revisions for label in MIXED[name][2]}
+    assert [n for n in ("0", "1-2", "3-5", "501-1000", "1001+") if n in present] in labels
+
+
+def test_every_axis_stands_under_a_panel(project: Path) -> None:
+    found = charts(plots(project, "diff", *REVISIONS[:4]))
+    for title in ("Similarity", "Ratings", "Map"):
+        chart = found[title]
+        for footer in classed(chart, "column_footer"):
+            lowest = {x: max(b for a, b in panels(chart) if a == x) for x, _ in panels(chart)}
+            assert len(set(lowest.values())) == 1 or not text(footer), title
+
+
+def test_predictions_are_drawn_against_ratings(two: Page) -> None:
+    said = [facts(mark) for mark in marks(charts(two)["Reliability"], "symbol")]
+    assert sorted(float(mark["actual"]) for mark in said) == [3.2, 3.3, 3.9, 4.0]
+
+
+def test_page_says_where_test_ratings_differ(two: Page, mixed: tuple[list[str], Page]) -> None:
+    assert not two.root.findtext("body/p[@id='warning']")
+    (first, *others), page = mixed
+    # The planted world alone has ratings of 1 star; the rest have ratings of 6.
+    others = [name for name in others if (name == "planted") != (first == "planted")]
+    said = page.root.findtext("body/p[@id='warning']")
+    assert f"The test ratings of {', '.join(others)} are not those of {first}: data, split" in said
 
 
 def test_labels_of_the_map_keep_apart(three: Page) -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import distributions
 
+from genre_embeddings.model import history as history_module
 from genre_embeddings.model import network as network_module
 from genre_embeddings.model.embedding import EmbeddingTable
 from genre_embeddings.model.history import History
@@ -111,8 +112,9 @@ class TestHistory:
         assert self.pooled(2, own=[1], rows=(0,)) == pytest.approx([1010 / 2**0.5])
 
 
-@pytest.mark.parametrize("sparse", [False, True])
-def test_the_gradient_of_pooled_histories_is_that_of_their_sums(sparse):
+@pytest.mark.parametrize(("sparse", "whole_pays"), [(False, 0.4), (False, 9), (True, 0.4)])
+def test_the_gradient_of_pooled_histories_is_that_of_their_sums(sparse, whole_pays, monkeypatch):
+    monkeypatch.setattr(history_module, "WHOLE_PAYS", whole_pays)
     pairs = torch.tensor([[0, 1], [0, 2], [0, 3], [2, 1]]).T
     history = History(*pairs, torch.arange(4), (3, 4), 9)
     table = EmbeddingTable(4, 2, 2, True, torch.Generator().manual_seed(0))

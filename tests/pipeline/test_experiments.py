@@ -60,6 +60,17 @@ def test_params_diff_names_the_one_change(compared: Project) -> None:
     assert re.search(r"params\.yaml +inspect\.shrinkage +5(\.0)? +20", said)
 
 
+def test_dvc_s_own_commands_print_no_warning(compared: Project, tmp_path: Path) -> None:
+    for command in (
+        ("metrics", "show"),
+        ("metrics", "diff", "main", "wide"),
+        ("plots", "diff", "main", "wide", "--out", str(tmp_path)),
+        ("exp", "show"),
+    ):
+        said = compared.dvc(*command)
+        assert not re.search(r"warning|failed to load", said, re.IGNORECASE), said
+
+
 @pytest.mark.parametrize("revisions", [["main", "wide"], ["main", "wide", "shrunk"]])
 def test_plots_diff_draws_every_plot(
     compared: Project, revisions: list[str], request: pytest.FixtureRequest

@@ -13,7 +13,6 @@ from genre_embeddings.cli import genres as command
 from genre_embeddings.data.sources.planted import planted_world
 from genre_embeddings.data.tables import build_tables
 from genre_embeddings.errors import InputError
-from genre_embeddings.experiments.compare import compare
 from genre_embeddings.inference.explain import explain
 from genre_embeddings.inference.export import movie_vectors
 from genre_embeddings.inference.trained import open_model
@@ -22,32 +21,8 @@ from genre_embeddings.inspection.question import gather
 from genre_embeddings.model.serialization import configure_torch, load_model, save_model
 from genre_embeddings.settings import load_settings
 from tests.conftest import ROOT, changed, source_of
-from tests.experiments.test_compare import A, as_experiment, repository, write
 from tests.small import rows_of, small_world, write_world
 from tests.trained import train_project
-
-__all__ = ["repository"]  # the fixture
-
-
-def test_the_command_compare_prints_what_it_draws(repository, tmp_path):
-    write(A[:3, :3].tolist(), names=("Crime", "Action", "Drama"), lr=0.1)
-    as_experiment("bold-lynx", repository["base"])
-    out = tmp_path / "page.html"
-    said = CliRunner().invoke(
-        command, ["compare", "main", "bold-lynx", "--out", str(out)], catch_exceptions=False
-    )
-    assert said.exit_code == 0
-    for part in ("train.lr", "Spearman's rho", "moved most against main", f"-> {out}"):
-        assert part in said.stdout
-    assert "Left out, as some revision lacks them: War\n" in said.stdout
-    assert out.stat().st_size > 0
-
-
-@pytest.mark.parametrize("text", ["seed: [0\n", "only words\n", "a: &a\n  b: *a\n"])
-def test_settings_of_a_revision_that_are_no_yaml(repository, text):
-    (storage.Path.cwd() / "params.yaml").write_text(text, encoding="utf-8")
-    with pytest.raises(InputError, match=r"workspace: params\.yaml is not valid YAML"):
-        compare(["main", "workspace"])
 
 
 def test_nothing_left_to_recommend(tmp_path, monkeypatch):

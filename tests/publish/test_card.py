@@ -59,8 +59,8 @@ def test_the_run_s_card_holds_its_numbers(base: Project) -> None:
     assert f"**{test['rmse']:.3f}**" in text
     if "rmse_low" in test:
         assert f"({test['rmse_low']:.3f} to {test['rmse_high']:.3f})" in text
-    for rival in test["baselines"].values():
-        assert f"| {rival['rmse']:.3f} | {rival['mae']:.3f} | {rival['mse']:.3f} |" in text
+    for baseline in test["baselines"].values():
+        assert f"| {baseline['rmse']:.3f} | {baseline['mae']:.3f} | {baseline['mse']:.3f} |" in text
     verdict = json.loads((base.folder / "metrics/inspect.json").read_text())["verdict"]
     for line, outcome in verdict.items():
         assert f"**{line.capitalize()}: {outcome}.**" in text
@@ -122,7 +122,7 @@ def test_own_ratings_are_their_owner_s(project: Project) -> None:
         table.with_columns(odd).write_parquet(path)
     text = written(load_settings())
     assert front()["license_name"] == "that-of-the-ratings"
-    assert "is for their owner to say" in text
+    assert "Their owner decides who may see and use them" in text
     assert "GroupLens" not in text
     assert "and the time of the rating" not in text
     assert re.search(r"holds the ids of all users, what they rated\. Give", text)
@@ -133,7 +133,7 @@ def test_own_ratings_are_their_owner_s(project: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    ("strategy", "told", "limit"),
+    ("strategy", "drawn", "limit"),
     [
         ("random", "Ratings were drawn at random", "and were not measured (`split.strategy: temp"),
         ("temporal", "The newest are the test", "Test ratings are newer than all training"),
@@ -141,10 +141,10 @@ def test_own_ratings_are_their_owner_s(project: Project) -> None:
     ],
 )
 def test_the_split_decides_what_was_measured(
-    project: Project, strategy: str, told: str, limit: str
+    project: Project, strategy: str, drawn: str, limit: str
 ) -> None:
     text = written(changed(load_settings(), split={"strategy": strategy}))
-    assert told in text
+    assert drawn in text
     assert limit in text
     assert ("and the time of the rating" in text) == (strategy != "temporal")
 
@@ -174,12 +174,12 @@ def test_a_model_without_genres_has_no_word_on_them(project: Project) -> None:
 
     edit("metrics/inspect.json", unanswered)
     text = written(changed(load_settings(), model={"genres": False}))
-    assert "was told none" in text
+    assert "does not read genres" in text
     assert "./genres embed" not in text
     assert "--genre" not in text
     assert "has a vector for each" not in text
     assert "Vectors are private" not in text
-    assert "answered by what their user thinks of others" in text
+    assert "predicted from their user's ratings of other movies" in text
 
 
 def test_open_questions_become_limits(project: Project) -> None:

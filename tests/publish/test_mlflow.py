@@ -178,7 +178,7 @@ def another_server() -> Iterator[int]:
         thread.join()
 
 
-def test_what_is_not_a_server_of_mlflow_s_is_told(project: Project) -> None:
+def test_what_is_not_a_server_of_mlflow_s_is_reported(project: Project) -> None:
     with another_server() as port:
         with pytest.raises(
             InputError, match=r"get-by-name failed with error code 404.*`dvc repro`"
@@ -190,7 +190,7 @@ def test_what_is_not_a_server_of_mlflow_s_is_told(project: Project) -> None:
         log_run(tracked("http://127.0.0.1:99999"))
 
 
-def test_a_server_that_is_down_is_told_at_once(project: Project) -> None:
+def test_a_server_that_is_down_is_reported_at_once(project: Project) -> None:
     host, port = free_address()
     start = time.monotonic()
     with pytest.raises(InputError, match=r"no server answers there \(ConnectionError\)"):

@@ -76,10 +76,12 @@ def evaluate(
     users = baseline.user.size
     seen = np.bincount(train.movie, minlength=movies.height)
     active = np.bincount(train.user, minlength=users)
-    # Not `train.rmse`: tables of experiments would take it for a setting of section train.
+    # Not `train`, which tables of experiments would take for the settings of that section, and not
+    # `error`, by which DVC recognises metrics that it failed to read.
     content: dict[str, Any] = {
         "test": _errors(test),
-        "error": {side: _errors(sides[side]) for side in ("train", "validation")},
+        "validation": _errors(sides["validation"]),
+        "training": _errors(train),
     }
     warm = seen[test.movie] > 0
     content["test"]["warm_movies"] = _errors(test.part(warm))

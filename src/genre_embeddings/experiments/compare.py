@@ -1,21 +1,13 @@
-"""What several revisions learnt about the genres, held against each other.
-
-The similarity and the metrics that stage inspect writes lie in git, experiments included, so that
-revisions are read with git alone: no model, no data and no DVC cache are needed.
+"""Compares what several revisions learnt about the genres.
 
 Letters: N revisions, G genres that all of them have.
 """
 
 from __future__ import annotations
 
-import base64
-import html
 import io
-import json
-import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from difflib import get_close_matches
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,32 +17,26 @@ from matplotlib.figure import Figure
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
+from genre_embeddings.experiments.revisions import (
+    AGREEMENTS,
+    PREDICTION,
+    VERDICTS,
+    WORKSPACE,
+    Revision,
+    Run,
+    warnings,
+)
 from genre_embeddings.inspection.similarity import spearman
-from genre_embeddings.settings import load_yaml
+from genre_embeddings.pages import render
 
-WORKSPACE = "workspace"
 SIMILARITY = storage.PLOTS / "inspect" / "similarity.json"
-INSPECTION = storage.METRICS / "inspect.json"
-EVALUATION = storage.METRICS / "evaluate.json"
+TEMPLATE = Path(__file__).with_name("compare.html.jinja")
 FEWEST = 3
 """Genres in common that a comparison needs."""
-SCORES = {
-    "structure": (INSPECTION, "verdict.structure"),
-    "stability": (INSPECTION, "verdict.stability"),
-    "value": (INSPECTION, "verdict.value"),
-    "agreement with taste": (INSPECTION, "agreement.taste.spearman"),
-    "agreement with the truth": (INSPECTION, "agreement.truth.spearman"),
-    "agreement of replicas": (INSPECTION, "stability.spearman"),
-    "test RMSE (stars)": (EVALUATION, "test.rmse"),
-}
+ROWS = {name: f"verdict.{name}" for name in VERDICTS} | AGREEMENTS | {PREDICTION: "test.rmse"}
+"""Verdicts and scores to compare: what they are called, and their key in the metrics."""
 SIMILAR, CHANGED = "RdBu_r", "PuOr_r"
 """Colours of similarities and of differences: two scales, so that no colour means two things."""
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 88rem; margin: 2rem auto; padding: 0 1rem;
-  color: #222 } h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem }
-table { border-collapse: collapse; font-size: .9rem } td, th { padding: .15rem 1rem .15rem 0;
-  text-align: left; vertical-align: top } img { max-width: 100% } .note { color: #555 }
-"""
 
 
 @dataclass(frozen=True)
@@ -58,31 +44,29 @@ class Learnt:
     """What one revision learnt; arrays (G, G), NaN where unknown.
 
     Attributes:
-        name: how the revision was named.
+        run: its settings and metrics.
         genres: its genres, in the order of its heatmap.
         values: similarity.
         low: lower end of each similarity's interval.
         high: upper end.
-        scores: of `SCORES`, those that the revision has.
-        settings: its params.yaml, as `section.key`.
     """
 
-    name: str
+    run: Run
     genres: list[str]
     values: np.ndarray
     low: np.ndarray
     high: np.ndarray
-    scores: dict[str, Any] = field(default_factory=dict)
-    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """How the revision is called."""
+        return self.run.name
 
     def of(self, genres: Sequence[str]) -> Learnt:
         """The same for these genres alone, in this order."""
         chosen = [self.genres.index(name) for name in genres]
-        cells = np.ix_(chosen, chosen)
-        return Learnt(
-            self.name, list(genres), self.values[cells], self.low[cells], self.high[cells],
-            self.scores, self.settings,
-        )  # fmt: skip
+        arrays = (array[np.ix_(chosen, chosen)] for array in (self.values, self.low, self.high))
+        return Learnt(self.run, list(genres), *arrays)
 
 
 @dataclass(frozen=True)
@@ -106,21 +90,31 @@ class Comparison:
     @property
     def genres(self) -> list[str]:
         """The genres compared."""
-        return self.revisions[0].genres
+        return self.first.genres
+
+    @property
+    def first(self) -> Learnt:
+        """What the others are compared with."""
+        return self.revisions[0]
+
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences on revisions whose data, split or seed differ from those of the first."""
+        return warnings(self.first.run, [other.run for other in self.revisions[1:]])
 
     def scores(self) -> pl.DataFrame:
         """Settings that differ, verdicts and scores: a row each, a column for each revision."""
-        rows = []
-        keys = sorted({key for revision in self.revisions for key in revision.settings})
-        for key in keys:
-            values = [revision.settings.get(key) for revision in self.revisions]
+        settings = [revision.run.settings for revision in self.revisions]
+        rows = {}
+        for key in sorted({key for one in settings for key in one}):
+            values = [one.get(key) for one in settings]
             if any(value != values[0] for value in values):
-                rows.append((key, values))
-        for name in SCORES:
-            values = [revision.scores.get(name) for revision in self.revisions]
+                rows[key] = values
+        for name, key in ROWS.items():
+            values = [revision.run.metrics.get(key) for revision in self.revisions]
             if any(value is not None for value in values):
-                rows.append((name, values))
-        return self._frame("", [row[0] for row in rows], [row[1] for row in rows])
+                rows[name] = values
+        return self._frame("", [*rows], [*rows.values()])
 
     def agreements(self) -> pl.DataFrame:
         """Spearman's rho of each two revisions."""
@@ -128,13 +122,11 @@ class Comparison:
         return self._frame("revision", names, self.agreement.tolist())
 
     def moved(self) -> pl.DataFrame:
-        """Genres with the mean absolute change of their row, those that moved most first."""
+        """Genres with the mean absolute change of their row, the largest first."""
         most = np.nan_to_num(self.change[1:], nan=-1).max(0)
         order = np.argsort(-most, kind="stable")
         rows = [[None, *self.change[1:, k].tolist()] for k in order]
-        return self._frame("genre", [self.genres[k] for k in order], rows).drop(
-            self.revisions[0].name
-        )
+        return self._frame("genre", [self.genres[k] for k in order], rows).drop(self.first.name)
 
     def _frame(self, first: str, labels: list[str], rows: list[list[Any]]) -> pl.DataFrame:
         columns: dict[str, list[str]] = {first: labels}
@@ -144,7 +136,7 @@ class Comparison:
 
 
 def compare(names: Sequence[str]) -> Comparison:
-    """Read the revisions and hold them against the first.
+    """Read the revisions and compare them with the first.
 
     Args:
         names: experiments, branches, tags or commits, or `workspace`; two or more.
@@ -178,15 +170,15 @@ def compare(names: Sequence[str]) -> Comparison:
 
 
 def read_revision(name: str) -> Learnt:
-    """What a revision learnt, from its files in git or, for `workspace`, on disk.
+    """What a revision learnt.
 
     Raises:
         InputError: the revision is not known, or has no similarity of genres.
     """
-    commit = None if name == WORKSPACE else _resolve(name)
-    rows = read_json(name, commit, SIMILARITY)
+    revision = Revision(name)
+    rows = revision.read_json(SIMILARITY)
     if rows is None:
-        remedy = "run `dvc repro`" if commit is None else "run it anew with the present code"
+        remedy = "run `dvc repro`" if name == WORKSPACE else "run it anew with the present code"
         raise InputError(
             f"{name} has no {SIMILARITY}: it was made before the inspection wrote one, or its run "
             f"did not end. Choose another revision, or {remedy}."
@@ -207,117 +199,10 @@ def read_revision(name: str) -> Learnt:
         ) from None
     if not genres:
         raise InputError(
-            f"{name} compared no genres: its model was trained without them, or with fewer than "
-            f"{FEWEST} that can be told apart. Choose another revision."
+            f"{name} compared no genres: its model was trained without them, or fewer than "
+            f"{FEWEST} have movies of their own. Choose another revision."
         )
-    scores = {}
-    contents = {path: read_json(name, commit, path) for path in (INSPECTION, EVALUATION)}
-    for score, (path, key) in SCORES.items():
-        value = storage.value_at(contents[path], key)
-        if value is not None:
-            scores[score] = value
-    values, low, high = cells
-    settings = storage.flatten(read_yaml(name, commit, Path("params.yaml")) or {})
-    return Learnt(name, genres, values, low, high, scores, settings)
-
-
-def _resolve(name: str) -> str:
-    """The commit that a name stands for."""
-    inside = git("rev-parse", "--is-inside-work-tree")
-    if inside is None:
-        raise InputError(f"This is no git repository: only {WORKSPACE} can be read here.")
-    found = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
-    if found is not None:
-        return found.strip()
-    known = experiments()
-    commits = known.get(name, {})
-    head = (git("rev-parse", "HEAD") or "").strip()
-    if len(commits) == 1 or head in commits:
-        return commits.get(head) or next(iter(commits.values()))
-    if commits:
-        raise InputError(
-            f"{name!r} is the name of {len(commits)} experiments, of different commits: name one "
-            f"by its commit, {' or '.join(sorted(c[:10] for c in commits.values()))}."
-        )
-    close = get_close_matches(name, known, n=1)
-    hint = f" (did you mean {close[0]}?)" if close else ""
-    listed = ", ".join(sorted(known)) or "none yet; `dvc exp run` makes one"
-    raise InputError(
-        f"revision {name!r} is not known{hint}. Experiments here: {listed}. Branches, tags, "
-        f"commits and {WORKSPACE} can be named, too; `dvc exp pull` brings experiments of others."
-    )
-
-
-def experiments() -> dict[str, dict[str, str]]:
-    """Commits of the experiments by name and by the commit from which they started.
-
-    DVC keeps them as refs/exps/AB/CDEF.../NAME, where ABCDEF... is that commit.
-    """
-    listed = git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps") or ""
-    found: dict[str, dict[str, str]] = {}
-    for line in listed.splitlines():
-        commit, _, ref = line.partition(" ")
-        _, _, *parts = ref.split("/", 4)
-        if len(parts) == 3 and len(parts[0] + parts[1]) == 40:
-            found.setdefault(parts[2], {})[parts[0] + parts[1]] = commit
-    return found
-
-
-def read_text(commit: str | None, path: Path) -> str | None:
-    """A file of a revision, or None where it has no such file.
-
-    Raises:
-        InputError: it is not text.
-    """
-    try:
-        if commit is None:
-            return path.read_text(encoding="utf-8") if path.is_file() else None
-        return git("show", f"{commit}:./{path.as_posix()}")
-    except UnicodeDecodeError as error:
-        where = f"{commit[:10]}: {path}" if commit else path
-        raise InputError(f"{where} is not UTF-8 text ({error}): bring it back with git.") from None
-
-
-def read_json(name: str, commit: str | None, path: Path) -> Any:
-    """A JSON file of a revision, or None where it has no such file.
-
-    Raises:
-        InputError: it is not JSON.
-    """
-    text = read_text(commit, path)
-    try:
-        return None if text is None else json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"{name}: {path} is not JSON ({error}): bring it back with git.") from None
-
-
-def read_yaml(name: str, commit: str | None, path: Path) -> Any:
-    """A YAML file of a revision, or None where it has no such file.
-
-    Raises:
-        InputError: it is not YAML.
-    """
-    content = load_yaml(read_text(commit, path) or "", f"{name}: {path}")
-    try:
-        if content is not None and not isinstance(content, dict):
-            raise TypeError("it holds no settings by name")
-        json.dumps(content, default=str)  # refuses what an alias puts into itself
-        return content
-    except (RecursionError, TypeError, ValueError) as error:
-        raise InputError(f"{name}: {path} is not valid YAML: {error}") from None
-
-
-def git(*arguments: str) -> str | None:
-    """What git prints, or None where it refuses."""
-    try:
-        done = subprocess.run(
-            ["git", *arguments], capture_output=True, encoding="utf-8", check=False
-        )
-    except FileNotFoundError:
-        raise InputError(
-            "git is not on PATH, and revisions are read with it: install it."
-        ) from None
-    return done.stdout if done.returncode == 0 else None
+    return Learnt(revision.read_run(), genres, *cells)
 
 
 def _agreement(one: Learnt, other: Learnt) -> float:
@@ -344,49 +229,18 @@ def _shown(value: Any) -> str:
 def write_page(comparison: Comparison, path: Path) -> None:
     """Write the comparison as a single HTML file that needs nothing from outside."""
     first, *others = comparison.revisions
-    title = "What the genres learnt: " + ", ".join(r.name for r in comparison.revisions)
-    parts = [
-        "<!doctype html><html lang='en'><meta charset='utf-8'>",
-        f"<title>{html.escape(title)}</title><style>{STYLE}</style>",
-        f"<h1>{html.escape(title)}</h1>",
-        "<h2>Settings that differ, verdicts and scores</h2>",
-        _table(comparison.scores()),
-        "<h2>Agreement of the genre similarities</h2>",
-        "<p class='note'>Spearman's rho over pairs of genres. Two replicas of one revision agree "
-        "as far as <i>agreement of replicas</i> says; revisions that agree as well differ by "
-        "nothing but chance.</p>",
-        _table(comparison.agreements()),
-        "<h2>Genres that moved most</h2>",
-        f"<p class='note'>Mean absolute change of a genre's similarities to the others, against "
-        f"{html.escape(first.name)}.</p>",
-        _table(comparison.moved()),
-    ]
-    if comparison.left_out:
-        listed = html.escape(", ".join(comparison.left_out))
-        parts.append(f"<p class='note'>Left out, as some revision lacks them: {listed}.</p>")
-    parts.append(
-        "<h2>Heatmaps</h2><p class='note'>The same order of genres everywhere, that of "
-        f"{html.escape(first.name)}. A dot marks a difference within the intervals of both "
-        "similarities: it need not be one. Grey: not known.</p>"
-    )
     widest = max(
         (float(np.nanmax(np.abs(r.values - first.values), initial=0)) for r in others), default=0
     )
-    for other in others:
-        picture = base64.b64encode(_draw(first, other, max(widest, 0.01))).decode()
-        alt = html.escape(f"{first.name}, {other.name} and their difference", quote=True)
-        parts.append(f"<p><img alt='{alt}' src='data:image/png;base64,{picture}'></p>")
-    with storage.replacing(path) as temporary:
-        temporary.write_text("\n".join(parts) + "\n", encoding="utf-8")
-
-
-def _table(frame: pl.DataFrame) -> str:
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in frame.columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
-        for row in frame.iter_rows()
+    pictures = [(other.name, _draw(first, other, max(widest, 0.01))) for other in others]
+    page = render(
+        TEMPLATE,
+        names=[revision.name for revision in comparison.revisions],
+        comparison=comparison,
+        pictures=pictures,
     )
-    return f"<table><tr>{head}</tr>{body}</table>"
+    with storage.replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
 
 
 def _draw(first: Learnt, other: Learnt, widest: float) -> bytes:

@@ -1,15 +1,12 @@
-"""How quality changes with one setting, over whatever experiments there are.
+"""How quality changes with one setting, over all experiments.
 
 "How large should the genre embedding be?" is answered by `./genres sweep model.dim`. Runs are the
-experiments and the tips of branches, read from git, and the workspace. What counts stands in
-dvc.lock, which says what really ran:
+experiments, the tips of branches and the workspace, with the settings that really ran.
 
-- A run's settings are those with which its stages ran; numbers that a stage made from another
-  model than the run's are left out.
-- Runs that differ in the setting and in the seed alone make a *line*. Settings that say how a run
-  is done, and not what is learnt, are passed over. Its points are means over the seeds that all
-  its values have: a seed draws the split, and errors on other ratings cannot be compared.
-- Of runs with the same settings and seed the one with most numbers counts, then the newest.
+- Runs that differ in the setting and in the seed alone make a *line*. Its points are means over
+  the seeds that all its values have: a seed draws the split, and errors on other ratings cannot be
+  compared.
+- Of runs with the same settings and seed the one with most scores counts, then the newest.
 - Runs of other data are not shown beside these, for the same reason.
 """
 
@@ -29,31 +26,18 @@ from matplotlib.figure import Figure
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
-from genre_embeddings.experiments.compare import (
-    EVALUATION,
-    INSPECTION,
-    WORKSPACE,
-    experiments,
-    git,
-    read_json,
-    read_yaml,
+from genre_embeddings.experiments.revisions import (
+    AGREEMENTS,
+    PREDICTION,
+    SCORES,
+    VALIDATION,
+    Run,
+    read_runs,
 )
 from genre_embeddings.settings import load_yaml
 
-MEASURES = {
-    "test RMSE (stars)": ("evaluate", EVALUATION, "test.rmse"),
-    "low": ("evaluate", EVALUATION, "test.rmse_low"),
-    "high": ("evaluate", EVALUATION, "test.rmse_high"),
-    "validation RMSE": ("evaluate", EVALUATION, "error.validation.rmse"),
-    "agreement with taste": ("inspect", INSPECTION, "agreement.taste.spearman"),
-    "agreement with the truth": ("inspect", INSPECTION, "agreement.truth.spearman"),
-    "agreement of replicas": ("inspect", INSPECTION, "stability.spearman"),
-}
-"""Numbers by name: the stage that makes each, its file and its key."""
-PREDICTION, LOW, HIGH, VALIDATION, *AGREEMENTS = MEASURES
-PASSED_OVER = ("seed", "train.threads", "train.devices", "train.num_nodes", "tracking.", "inspect.")
-"""Settings in which runs of a line may differ."""
-QUESTIONS = tuple(
+LOW, HIGH = "test.rmse_low", "test.rmse_high"
+INSPECTION_SETTINGS = tuple(
     f"inspect.{key}"
     for key in ("evidence", "users", "draws", "min_movies", "min_pair_users", "shrinkage")
 )
@@ -62,21 +46,12 @@ DATA = ("data.", "planted.", "split.")
 CHANCE = 0.003
 """Difference in RMSE (stars) that another seed makes."""
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
-"""Okabe and Ito's, told apart by everyone; grey belongs to no line."""
+"""Okabe and Ito's, which the colour-blind distinguish; grey belongs to no line."""
 GREY = "#8c8c8c"
 MOST_TICKS = 8
 
 Value = int | float | str
-"""A setting's value; what is no number goes by its text."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run: its name, what was set, and of `MEASURES` what was measured."""
-
-    name: str
-    settings: dict[str, Any]
-    scores: dict[str, float]
+"""A setting's value; one that is not a number is represented by its text."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +92,7 @@ class Sweep:
 
     @property
     def measures(self) -> list[str]:
-        """Those of which some run has a number."""
+        """Those that some run has."""
         runs = [*self.others, *(run for line in self.lines for run in _runs(line))]
         return [m for m in (PREDICTION, *AGREEMENTS) if any(m in run.scores for run in runs)]
 
@@ -139,7 +114,7 @@ class Sweep:
         return found
 
     def answer(self) -> str:
-        """What the validation ratings speak for; test ratings are to judge, not to choose."""
+        """The value of lowest validation error; choosing by test error would make that too low."""
         found = [
             (error, value, line)
             for line in self.lines
@@ -166,7 +141,7 @@ def collect(setting: str = "model.dim", where: Sequence[str] = ()) -> Sweep:
     """Read all runs and put them in lines.
 
     Args:
-        setting: what quality is held against, as `section.key`.
+        setting: the setting to vary, as `section.key`.
         where: conditions `section.key=value`; only runs that meet all of them.
 
     Raises:
@@ -200,43 +175,29 @@ def collect(setting: str = "model.dim", where: Sequence[str] = ()) -> Sweep:
         key = next(key for key in (*theirs, *data) if theirs.get(key) != data.get(key))
         count = sum(len(group) for group in ordered) - sum(len(group) for group in here)
         condition = f"{key}={_text(other.settings.get(key))}"
-        notes.append(f"Not shown: {count} runs of other data; --where {condition} shows such.")
+        notes.append(f"Not shown: {count} runs of other data; --where {condition} shows them.")
     on_lines = [group for group in here if len(_by_value(group, setting)) > 1][: len(COLOURS)]
     others = [run for group in here[len(on_lines) :] for run in group]
     lines = []
     for label, group in zip(_labels(on_lines, setting), on_lines, strict=True):
-        alike, dropped = _asked_alike(group, setting)
+        alike, dropped = _same_inspection(group, setting)
         if dropped:
             notes.append(f"Without agreements, as settings of inspect differ: {dropped}.")
-        counting = _counting(alike, setting)
-        seeds = _shared_seeds(counting, setting)
+        distinct = _distinct(alike, setting)
+        seeds = _shared_seeds(distinct, setting)
         if not seeds:
-            notes.append("Seeds differ from value to value, and so do the ratings judged by.")
-        at = [run for run in counting if not seeds or run.settings.get("seed") in seeds]
-        more = [run for run in counting if run not in at]
+            notes.append(
+                "No seed is shared by all values, so their errors are on different ratings."
+            )
+        at = [run for run in distinct if not seeds or run.settings.get("seed") in seeds]
+        more = [run for run in distinct if run not in at]
         if more:
             listed = ", ".join(map(str, sorted(seeds)))
             notes.append(f"Means are over seed {listed}, which all values have; dots are all runs.")
         lines.append(Line(label, _by_value(at, setting), more))
     if not lines:
         notes.append(f"No two runs differ in nothing but {setting} and the seed: there is no line.")
-    return Sweep(setting, lines, _counting(others, setting), list(dict.fromkeys(notes)))
-
-
-def read_runs() -> list[Run]:
-    """Runs of which there is a number: the workspace's, then those in git, the newest first.
-
-    Raises:
-        InputError: a file of a run cannot be read.
-    """
-    names = {commit: name for name, of in experiments().items() for commit in of.values()}
-    tips = git("for-each-ref", "--format=%(objectname) %(refname:short)", "refs/heads") or ""
-    for tip in tips.splitlines():
-        names.setdefault(*tip.split(" ", 1))
-    newest = git("log", "--no-walk=sorted", "--format=%H", *names) if names else ""
-    runs = [_read_run(WORKSPACE, None)]
-    runs += [_read_run(names[commit], commit) for commit in (newest or "").split()]
-    return [run for run in runs if {PREDICTION, *AGREEMENTS} & set(run.scores)]
+    return Sweep(setting, lines, _distinct(others, setting), list(dict.fromkeys(notes)))
 
 
 def draw(sweep: Sweep, path: Path) -> None:
@@ -286,43 +247,12 @@ def draw(sweep: Sweep, path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
 
 
-def _read_run(name: str, commit: str | None) -> Run:
-    lock = read_yaml(name, commit, Path("dvc.lock")) or {}
-    stages = lock.get("stages", {})
-    settings: dict[str, Any] = {}
-    for stage in ("prepare", "split", "inspect", "train"):  # train's own go before inspect's
-        params = stages.get(stage, {}).get("params", {}).get("params.yaml")
-        settings |= storage.flatten(params or {})
-    model = _model(stages, "train", "outs")
-    contents = {
-        path: read_json(name, commit, path)
-        for stage, path in {(stage, path) for stage, path, _ in MEASURES.values()}
-        if model is not None and _model(stages, stage, "deps") == model
-    }
-    scores = {}
-    for measure, (_, path, key) in MEASURES.items():
-        value = storage.value_at(contents.get(path), key)
-        if isinstance(value, (int, float)):
-            scores[measure] = float(value)
-    return Run(name, settings, scores)
-
-
-def _model(stages: dict[str, Any], stage: str, kind: str) -> str | None:
-    """The hash of the model that a stage made (`outs`) or read (`deps`)."""
-    entries = stages.get(stage, {}).get(kind, [])
-    return next((e.get("md5") for e in entries if e["path"] == storage.MODEL.as_posix()), None)
-
-
 def _compared(run: Run, setting: str) -> dict[str, Any]:
     """The settings that runs of a line share."""
-    source = run.settings.get("data.source")
-    unused = ["planted."] if source != "planted" else []
-    if source != "folder":  # the others know their scale, and are the same wherever they lie
-        unused += ["data.path", "data.min_rating", "data.max_rating"]
     return {
         key: value
-        for key, value in sorted(run.settings.items())
-        if key != setting and not key.startswith((*PASSED_OVER, *unused))
+        for key, value in run.effective().items()
+        if key not in (setting, "seed") and not key.startswith("inspect.")
     }
 
 
@@ -330,25 +260,25 @@ def _data(run: Run, setting: str) -> dict[str, Any]:
     return {k: v for k, v in _compared(run, setting).items() if k.startswith(DATA)}
 
 
-def _asked_alike(group: list[Run], setting: str) -> tuple[list[Run], str]:
-    """Runs, less the agreements of those inspected otherwise than the newest; who these are."""
+def _same_inspection(group: list[Run], setting: str) -> tuple[list[Run], str]:
+    """The runs, without agreements of those inspected with other settings; the names of these."""
 
-    def questions(run: Run) -> list[Any]:
-        return [run.settings.get(key) for key in QUESTIONS if key != setting]
+    def asked(run: Run) -> list[Any]:
+        return [run.settings.get(key) for key in INSPECTION_SETTINGS if key != setting]
 
-    inspected = [run for run in group if any(name in run.scores for name in AGREEMENTS)]
-    other = [run for run in inspected if questions(run) != questions(inspected[0])]
-    less = [
-        replace(run, scores={k: v for k, v in run.scores.items() if k not in AGREEMENTS})
+    inspected = [run for run in group if AGREEMENTS.keys() & run.scores.keys()]
+    other = [run for run in inspected if asked(run) != asked(inspected[0])]
+    without = [
+        replace(run, metrics={k: v for k, v in run.metrics.items() if k not in AGREEMENTS.values()})
         if run in other
         else run
         for run in group
     ]
-    return less, ", ".join(run.name for run in other)
+    return without, ", ".join(run.name for run in other)
 
 
-def _counting(runs: list[Run], setting: str) -> list[Run]:
-    """Of runs with the same settings and seed the one with most numbers, then the newest."""
+def _distinct(runs: list[Run], setting: str) -> list[Run]:
+    """Of runs with the same settings and seed the one with most scores, then the newest."""
     found: dict[str, Run] = {}
     for run in runs:
         key = _key([_compared(run, setting), _value(run, setting), run.settings.get("seed")])
@@ -386,7 +316,9 @@ def _runs(line: Line) -> Iterator[Run]:
 
 
 def _scores(runs: Sequence[Run], measure: str) -> list[float]:
-    return [run.scores[measure] for run in runs if measure in run.scores]
+    """A score, or a metric by its key, of the runs that have it."""
+    found = (run.metrics.get(SCORES.get(measure, measure)) for run in runs)
+    return [score for score in found if score is not None]
 
 
 def _value(run: Run, setting: str) -> Value:

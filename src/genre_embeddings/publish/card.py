@@ -8,15 +8,14 @@ that the same run writes the same bytes.
 
 from __future__ import annotations
 
-import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import polars as pl
 
 from genre_embeddings import storage
+from genre_embeddings.pages import render
 from genre_embeddings.settings import Settings
 
 CARD = storage.METRICS / "card.md"
@@ -34,23 +33,7 @@ def write_card(settings: Settings) -> None:
     Raises:
         InputError: a file is missing; the message names the stage that makes it.
     """
-    # A value that the text names and the files lack is an error, not a hole in the card.
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {
-        "count": "{:,}".format,
-        "stars": "{:.3f}".format,
-        "two": "{:.2f}".format,
-        "percent": _percent,
-        "quote": lambda value: shlex.quote(str(value)),
-        "repr": repr,
-    }
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    text = template.render(gather(settings)).lstrip("\n")
+    text = render(TEMPLATE, **gather(settings)).lstrip("\n")
     with storage.replacing(CARD) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -80,7 +63,7 @@ def gather(settings: Settings) -> dict[str, Any]:
         "time": model.time,
         "megabytes": weights.stat().st_size / 1e6,
         "prepared": storage.read_json(storage.METRICS / "prepare.json"),
-        "sides": storage.read_json(storage.METRICS / "split.json")["sides"],
+        "parts": storage.read_json(storage.METRICS / "split.json")["sides"],
         "fit": storage.read_json(storage.METRICS / "train/metrics.json")["fit"],
         "test": storage.read_json(storage.METRICS / "evaluate.json")["test"],
         "support": _support(storage.read_json(storage.PLOTS / "evaluate/support.json")),
@@ -101,10 +84,6 @@ def gather(settings: Settings) -> dict[str, Any]:
         if model.genres
         else None,
     }
-
-
-def _percent(share: float, digits: int = 0) -> str:
-    return f"{100 * share:.{digits}f} %"
 
 
 def _name(source: str) -> str:

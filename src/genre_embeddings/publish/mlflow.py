@@ -1,11 +1,10 @@
-"""The run on an MLflow tracking server as well, if `tracking.mlflow_uri` names one.
+"""Logs the run to an MLflow tracking server, if `tracking.mlflow_uri` names one.
 
-It is logged at the end, by stage publish, from the files that the stages wrote. So a server that
-is down never costs a training: the stage fails, and the next `dvc repro` tries it alone again.
+Stage publish does so at the end, from the files that the stages wrote. So a server that is down
+never costs a training: the stage fails, and the next `dvc repro` runs it alone again.
 
-A run's key is a digest of its settings, results and model. What the server has under that key is
-not logged twice, whether the stage was forced, run elsewhere or an experiment was gone back to;
-and where an earlier try was cut short, its run is taken up and completed.
+A run's key is a digest of its settings, results and model. A run that the server has under that key
+is not logged twice; one whose logging was interrupted is completed.
 """
 
 from __future__ import annotations
@@ -34,8 +33,6 @@ CURVES = ("loss", "rmse")
 KEY = "genre_embeddings.key"
 PATIENCE = 5
 """Seconds after which a server that does not answer is taken to be down."""
-MOST_METRICS, MOST_PARAMS = 1000, 100
-"""What the server takes in one request."""
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -60,7 +57,7 @@ def log_run(settings: Settings) -> str:
         )
 
     try:
-        # An address that answers with a bad certificate answers: MLflow's settings judge it.
+        # An address that answers with a bad certificate answers: MLflow's settings decide on it.
         with suppress(requests.exceptions.SSLError):
             requests.head(uri, timeout=PATIENCE)
     except requests.RequestException as error:
@@ -70,8 +67,9 @@ def log_run(settings: Settings) -> str:
     try:
         import mlflow
 
-        client = mlflow.MlflowClient(uri)
-        return _log(client, _experiment(client, experiment), settings)
+        mlflow.set_tracking_uri(uri)
+        found = mlflow.set_experiment(experiment)  # made where there is none
+        return _log(mlflow.MlflowClient(), found.experiment_id, settings)
     except ModuleNotFoundError as error:
         raise InputError(
             f"tracking.mlflow_uri is {uri!r}, but the module {error.name!r} is not installed: "
@@ -110,34 +108,14 @@ def _log(client: mlflow.MlflowClient, experiment: str, settings: Settings) -> st
             Metric(f"{row['side']}/{quantity}", row[quantity], when, row["epoch"])
             for row in storage.read_json(storage.PLOTS / f"train/{quantity}.json")
         ]
-    for start in range(0, len(metrics), MOST_METRICS):
-        client.log_batch(number, metrics=metrics[start : start + MOST_METRICS])
     entries = [Param(k, v if isinstance(v, str) else json.dumps(v)) for k, v in params.items()]
-    for start in range(0, len(entries), MOST_PARAMS):
-        client.log_batch(number, params=entries[start : start + MOST_PARAMS])
     words = {_name(k): v for k, v in found.items() if isinstance(v, str)} | _origin()
-    client.log_batch(number, tags=[RunTag(k, v) for k, v in words.items()])
+    client.log_batch(number, metrics, entries, [RunTag(k, v) for k, v in words.items()])
     client.log_artifacts(number, str(storage.MODEL), "model")
     for path in (CARD, storage.REPORT):
         client.log_artifact(number, str(path))
     client.set_terminated(number)
     return f"logged to {uri} as {run.info.run_name}"
-
-
-def _experiment(client: mlflow.MlflowClient, name: str) -> str:
-    """The id of the server's experiment, which is made where there is none."""
-    from mlflow import MlflowException
-
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        return found.experiment_id
-    try:
-        return client.create_experiment(name)
-    except MlflowException:
-        found = client.get_experiment_by_name(name)
-        if found is None:
-            raise
-        return found.experiment_id  # another worker was faster
 
 
 def _key(params: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:

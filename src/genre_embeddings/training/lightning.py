@@ -206,7 +206,9 @@ class Fitting(lightning.LightningModule):
         """
         if self.trainer.is_last_batch:
             rmse = self.finish_epoch()["validation/rmse"]
-            self.log("validation/rmse", rmse, on_step=False, on_epoch=True, batch_size=1)
+            self.log(
+                "validation/rmse", rmse, on_step=False, on_epoch=True, sync_dist=True, batch_size=1
+            )
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:

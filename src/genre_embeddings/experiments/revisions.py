@@ -1,0 +1,232 @@
+"""Revisions of the project (experiments, branches, commits, the workspace), read through DVC.
+
+Metrics, plots and settings lie in git, experiments included, so that neither data nor a model nor
+the cache of DVC is needed. What counts as a run's settings stands in dvc.lock, which says what
+really ran; metrics that a stage computed from another model than the run's are left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from dvc.api import DVCFileSystem
+from dvc.exceptions import NotDvcRepoError
+from dvc.repo import Repo
+from dvc.scm import SCMError
+
+from genre_embeddings import storage
+from genre_embeddings.errors import InputError
+from genre_embeddings.settings import load_yaml
+
+WORKSPACE = "workspace"
+INSPECTION = storage.METRICS / "inspect.json"
+EVALUATION = storage.METRICS / "evaluate.json"
+EVIDENCE = ("truth", "taste", "moments", "likelihood")
+"""References that are independent of the model, those that say most first."""
+VERDICTS = ("structure", "stability", "value")
+PREDICTION, VALIDATION, REPLICAS = "test RMSE (stars)", "validation RMSE", "agreement of replicas"
+AGREEMENTS = {
+    **{f"agreement with {name}": f"agreement.{name}.spearman" for name in EVIDENCE},
+    REPLICAS: "stability.spearman",
+}
+SCORES = {PREDICTION: "test.rmse", VALIDATION: "validation.rmse", **AGREEMENTS}
+"""Metrics that runs are compared by: what they are called, and their key."""
+WITHOUT_EFFECT = ("train.threads", "train.devices", "train.num_nodes", "tracking.")
+"""Settings that say how a run is done, and not what is learnt."""
+
+OTHER_RATINGS = "Their test ratings differ, so their errors cannot be compared directly."
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was set and measured in a revision.
+
+    Attributes:
+        name: how the revision is called.
+        settings: settings with which its stages ran, as `section.key`.
+        metrics: metrics of its model, such as `test.rmse`.
+        hashes: DVC's hashes of its data: `data` as prepared, and their `split`.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    metrics: dict[str, Any] = field(default_factory=dict)
+    hashes: dict[str, str | None] = field(default_factory=dict)
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Of `SCORES` those that the run has."""
+        found = {name: self.metrics.get(key) for name, key in SCORES.items()}
+        return {name: float(v) for name, v in found.items() if isinstance(v, int | float)}
+
+    def effective(self) -> dict[str, Any]:
+        """The settings that had an effect on what was learnt and measured."""
+        source = self.settings.get("data.source")
+        unused = list(WITHOUT_EFFECT)
+        if source != "planted":
+            unused.append("planted.")
+        if source != "folder":  # the others know their scale, and are the same wherever they lie
+            unused += ["data.path", "data.min_rating", "data.max_rating"]
+        return {k: v for k, v in sorted(self.settings.items()) if not k.startswith(tuple(unused))}
+
+    def differences(self, other: Run) -> list[str]:
+        """Which of data, split and seed differ between two runs."""
+        seeds = [{"seed": run.settings.get("seed")} for run in (self, other)]
+        one, two = self.hashes | seeds[0], other.hashes | seeds[1]
+        return [
+            name
+            for name in ("data", "split", "seed")
+            if None not in (one.get(name), two.get(name)) and one[name] != two[name]
+        ]
+
+
+def warnings(first: Run, others: Sequence[Run]) -> list[str]:
+    """Sentences on the runs whose data, split or seed differ from those of the first."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for other in others:
+        groups.setdefault(tuple(first.differences(other)), []).append(other.name)
+    groups.pop((), None)
+    return [
+        f"{', '.join(names)} {'differs' if len(names) == 1 else 'differ'} from {first.name} in "
+        f"{' and '.join(differing)}." + ("" if differing == ("seed",) else f" {OTHER_RATINGS}")
+        for differing, names in groups.items()
+    ]
+
+
+class Revision:
+    """The files of a revision.
+
+    Raises:
+        InputError: it is not known, or this is not a DVC project.
+    """
+
+    def __init__(self, name: str, commit: str | None = None) -> None:
+        self.name = name
+        try:
+            self._files = DVCFileSystem(rev=None if name == WORKSPACE else commit or name)
+            _ = self._files.repo  # opened here, where its errors are caught
+        except SCMError:
+            raise InputError(_unknown(name)) from None
+
+    def read_text(self, path: Path) -> str | None:
+        """A file's text, or None where there is no such file."""
+        try:
+            return self._files.read_text(path.as_posix(), encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{self.name}: {path} is not UTF-8 text ({error}): restore it with git."
+            ) from None
+
+    def read_json(self, path: Path) -> Any:
+        """A JSON file's content, or None where there is no such file."""
+        text = self.read_text(path)
+        try:
+            return None if text is None else json.loads(text)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise InputError(
+                f"{self.name}: {path} is not JSON ({error}): restore it with git."
+            ) from None
+
+    def read_run(self) -> Run:
+        """Settings and metrics.
+
+        Raises:
+            InputError: a file is damaged.
+        """
+        name = f"{self.name}: dvc.lock"
+        lock = load_yaml(self.read_text(Path("dvc.lock")) or "{}", name)
+        try:
+            return self._run(lock.get("stages", {}))
+        except (AttributeError, KeyError, RecursionError, TypeError) as error:
+            raise InputError(
+                f"{name} does not hold stages as DVC writes them ({error!r}): restore it with git."
+            ) from None
+
+    def _run(self, stages: Mapping[str, Any]) -> Run:
+        settings: dict[str, Any] = {}
+        for stage in ("prepare", "split", "inspect", "train"):  # train's own go before inspect's
+            params = stages.get(stage, {}).get("params", {}).get("params.yaml")
+            settings |= storage.flatten(params or {})
+        model = _hash(stages, "train", "outs", storage.MODEL)
+        metrics: dict[str, Any] = {}
+        for stage, path in (("evaluate", EVALUATION), ("inspect", INSPECTION)):
+            if model is not None and _hash(stages, stage, "deps", storage.MODEL) == model:
+                content = self.read_json(path)
+                metrics |= storage.flatten(content) if isinstance(content, Mapping) else {}
+        hashes = {
+            "data": _hash(stages, "prepare", "outs", storage.PREPARED),
+            "split": _hash(stages, "split", "outs", storage.SPLIT),
+        }
+        return Run(self.name, settings, metrics, hashes)
+
+
+def read_runs() -> list[Run]:
+    """Runs that have scores: the workspace's, then experiments and branches, the newest first.
+
+    Raises:
+        InputError: a file of a run cannot be read, or this is not a DVC project.
+    """
+    runs = [Revision(WORKSPACE).read_run()]
+    runs += [Revision(name, commit).read_run() for commit, name in names().items()]
+    return [run for run in runs if run.scores]
+
+
+def names() -> dict[str, str]:
+    """Names of experiments and branches by commit, the newest first.
+
+    Raises:
+        InputError: this is not a DVC project in git.
+    """
+    with _repo() as repo:
+        listed = repo.experiments.ls(all_commits=True).values()
+        found = {commit: name for entries in listed for name, commit in entries}
+        for branch in repo.scm.list_branches():
+            found.setdefault(repo.scm.resolve_rev(branch), branch)
+        times = {commit: repo.scm.resolve_commit(commit).commit_time for commit in found}
+    return {commit: found[commit] for commit in sorted(found, key=times.__getitem__, reverse=True)}
+
+
+def _repo() -> Repo:
+    try:
+        return Repo()
+    except (NotDvcRepoError, SCMError):
+        raise InputError(
+            f"{Path.cwd()} is not a DVC project in git: run the command in the project's folder."
+        ) from None
+
+
+def current() -> str | None:
+    """The name of the branch or experiment that is checked out."""
+    with _repo() as repo:
+        return names().get(repo.scm.get_rev())
+
+
+def _hash(stages: Mapping[str, Any], stage: str, kind: str, path: Path) -> str | None:
+    """DVC's hash of an output (`outs`) or a dependency (`deps`) of a stage."""
+    entries = stages.get(stage, {}).get(kind, [])
+    return next((e.get("md5") for e in entries if e["path"] == path.as_posix()), None)
+
+
+def _unknown(name: str) -> str:
+    """Why a name stands for no single commit, and what can be named."""
+    known = names()
+    commits = sorted(commit[:10] for commit, other in known.items() if other == name)
+    if commits:
+        return (
+            f"{name!r} is the name of {len(commits)} experiments, of different commits: name one "
+            f"by its commit, {' or '.join(commits)}."
+        )
+    close = get_close_matches(name, known.values(), n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    return (
+        f"revision {name!r} is not known{hint}. Experiments and branches here: "
+        f"{', '.join(sorted(known.values())) or 'none'}. Tags, commits and {WORKSPACE} can be "
+        "named, too; `dvc exp pull` brings experiments of others."
+    )

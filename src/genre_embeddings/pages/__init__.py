@@ -1,0 +1,49 @@
+"""HTML pages and the model card: one Jinja environment, one stylesheet (base.html.jinja)."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+HERE = Path(__file__).parent
+
+
+def render(template: Path, **values: Any) -> str:
+    """The text of a template; one that ends with .html.jinja can extend base.html.jinja.
+
+    A value that the template names and `values` lacks is an error, not a gap in the text.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([template.parent, HERE]),
+        autoescape=jinja2.select_autoescape(["html.jinja"]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    filters: dict[str, Callable[..., Any]] = {
+        "count": "{:,}".format,
+        "stars": "{:.3f}".format,
+        "two": "{:.2f}".format,
+        "percent": _percent,
+        "quote": lambda value: shlex.quote(str(value)),
+        "repr": repr,
+        "data_uri": _data_uri,
+    }
+    environment.filters |= filters
+    return environment.get_template(template.name).render(values)
+
+
+def _percent(share: float, digits: int = 0) -> str:
+    """A share as 15 %."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def _data_uri(png: bytes) -> str:
+    """A PNG as an address that holds the picture itself."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
