@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
+from genre_embeddings.figures import plain_text
 from genre_embeddings.inspection.similarity import spearman
 from genre_embeddings.settings import load_yaml
 
@@ -389,6 +390,7 @@ def _table(frame: pl.DataFrame) -> str:
     return f"<table><tr>{head}</tr>{body}</table>"
 
 
+@plain_text("the comparison")
 def _draw(first: Learnt, other: Learnt, widest: float) -> bytes:
     """Two heatmaps and their difference, as PNG; `widest` is the end of the difference's scale."""
     count = len(first.genres)

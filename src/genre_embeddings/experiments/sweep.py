@@ -38,6 +38,7 @@ from genre_embeddings.experiments.compare import (
     read_json,
     read_yaml,
 )
+from genre_embeddings.figures import plain_text
 from genre_embeddings.settings import load_yaml
 
 MEASURES = {
@@ -239,6 +240,7 @@ def read_runs() -> list[Run]:
     return [run for run in runs if {PREDICTION, *AGREEMENTS} & set(run.scores)]
 
 
+@plain_text("the picture of the sweep")
 def draw(sweep: Sweep, path: Path) -> None:
     """Draw a panel a measure, as PNG: means as lines, runs as dots, the interval as a band."""
     measures = sweep.measures
