@@ -1,5 +1,6 @@
 """Files of the user's own, in any of the three layouts."""
 
+import shlex
 import zipfile
 from pathlib import Path
 
@@ -139,18 +140,37 @@ def test_a_path_where_nothing_is(tmp_path: Path) -> None:
         opened(tmp_path / "nowhere")
 
 
-def test_an_experiment_in_a_copy_finds_what_lies_in_the_main_checkout(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("inside", ["", "my songs"])
+def test_a_copy_of_the_project_refuses_what_neither_git_nor_dvc_tracks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: str
 ) -> None:
     main, copy = tmp_path / "main", tmp_path / "copy"
-    write(main / "data" / "raw", SONGS)
-    write(copy / "data" / "raw", {"README.md": "drop it here"})
+    write(main / "data/raw" / inside, SONGS)
+    write(copy / "data/raw", {"README.md": "drop it here"})
     monkeypatch.chdir(copy)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    with pytest.raises(InputError, match="does not hold the files needed"):
-        opened("data/raw")
     monkeypatch.setenv("DVC_ROOT", str(main))
+    with pytest.raises(InputError, match="is missing in this experiment's copy") as error:
+        opened("data/raw")
+    command = str(error.value).split("`")[1]
+    files = shlex.split(command)
+    assert files[:2] == ["dvc", "add"]
+    assert {(main / file).name for file in files[2:]} == set(SONGS)
+    assert all((main / file).is_file() for file in files[2:])
+    write(copy / "data/raw" / inside, SONGS)
     assert opened("data/raw")[1].height == 1
+    with pytest.raises(InputError, match=r"nothing is there"):
+        opened("data/nowhere")
+
+
+def test_what_is_no_zip_archive_need_not_be_deleted(tmp_path: Path) -> None:
+    write(tmp_path, BOOKS)
+    for name in ("ratings.csv", "mine.tar.gz"):
+        (tmp_path / "mine.tar.gz").write_bytes(b"\x1f\x8b")
+        with pytest.raises(
+            InputError, match=r"is not a zip archive .*: a folder or a zip"
+        ) as error:
+            opened(tmp_path / name)
+        assert "delete" not in str(error.value)
 
 
 def test_errors_name_the_file_in_the_folder(tmp_path: Path) -> None:
