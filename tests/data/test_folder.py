@@ -9,8 +9,10 @@ import pytest
 
 from genre_embeddings.data.sources.base import NO_TIME, Source
 from genre_embeddings.data.sources.folder import open_folder
+from genre_embeddings.data.tables import build_tables
 from genre_embeddings.errors import InputError
-from genre_embeddings.settings import DataSettings
+from genre_embeddings.settings import DataSettings, load_settings
+from tests.conftest import ROOT
 
 BOOKS = {
     "ratings.csv": "user_id,movie_id,rating\nann,014044792X,10\nbo,0140447938,7\n",
@@ -28,16 +30,9 @@ FILMS = {
 
 
 def settings(path: Path | str) -> DataSettings:
-    return DataSettings(
-        source="folder",
-        path=str(path),
-        min_rating=1.0,
-        max_rating=10.0,
-        top_movies=0,
-        min_ratings_per_user=0,
-        min_ratings_per_movie=0,
-        missing_movies="error",
-    )
+    data = load_settings(ROOT / "params.yaml").data
+    scale = {"min_rating": 1.0, "max_rating": 10.0}
+    return data.model_copy(update={"source": "folder", "path": str(path)} | scale)
 
 
 def write(folder: Path, contents: dict[str, str]) -> Path:
@@ -45,6 +40,19 @@ def write(folder: Path, contents: dict[str, str]) -> Path:
     for name, text in contents.items():
         (folder / name).write_text(text, encoding="utf-8")
     return folder
+
+
+def test_ratings_off_the_scale_are_named_or_dropped(tmp_path: Path) -> None:
+    rows = "".join(f"{user},7,{rating}\n" for user, rating in enumerate((5, -1, 0, 10, -1), 1))
+    ratings = {"ratings.csv": f"userId,movieId,rating\n{rows}"}
+    write(tmp_path, ratings | {"movies.csv": "movieId,title,genres\n7,Help!,Rock\n"})
+    with pytest.raises(InputError, match=r"row 3: rating is '-1'; .* 3 ratings are below 1 or abo"):
+        opened(tmp_path)
+    data = settings(tmp_path).model_copy(update={"off_scale": "drop"})
+    with open_folder(data) as source:
+        assert source.ratings.collect()["rating"].to_list() == [5, 10]
+        assert source.dropped == {"off_scale": 3}
+        assert build_tables(source, data).counts["rows_read"] == 5
 
 
 def opened(path: Path | str) -> tuple[Source, pl.DataFrame]:

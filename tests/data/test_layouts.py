@@ -9,6 +9,8 @@ from genre_embeddings.data.sources.archive import File
 from genre_embeddings.data.sources.base import NO_TIME
 from genre_embeddings.data.sources.layouts import CSV, DAT, ITEM, Tables, read_tables
 from genre_embeddings.errors import InputError
+from genre_embeddings.settings import load_settings
+from tests.conftest import ROOT
 
 CSV_RATINGS = "userId,movieId,rating,timestamp\r\n1,2,4.0,964982703\r\n1,7,0.5,964981247\r\n"
 CSV_MOVIES = "movieId,title,genres\r\n2,Jumanji (1995),Adventure|Children\r\n7,Sabrina (1995),\r\n"
@@ -42,7 +44,8 @@ def read(
     for name, content in zip(layout, contents, strict=True):
         files[name] = File(folder / name, name)
         (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    return read_tables(layout, files, scale, release)
+    own = None if release else load_settings(ROOT / "params.yaml").data
+    return read_tables(layout, files, scale, own)
 
 
 def rows(tables: Tables) -> list[tuple[object, ...]]:

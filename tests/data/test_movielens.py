@@ -18,7 +18,8 @@ import pytest
 
 from genre_embeddings.data.sources.movielens import RELEASES, open_release
 from genre_embeddings.errors import InputError
-from genre_embeddings.settings import DataSettings
+from genre_embeddings.settings import DataSettings, load_settings
+from tests.conftest import ROOT
 
 CSV = {
     "ratings.csv": "userId,movieId,rating,timestamp\n1,1,4.0,964982703\n2,3,0.5,964981247\n",
@@ -41,16 +42,8 @@ CLOSED = "http://127.0.0.1:9/"
 
 
 def settings(source: str, path: Path | str) -> DataSettings:
-    return DataSettings(
-        source=source,  # type: ignore[arg-type]
-        path=str(path),
-        min_rating=0.5,
-        max_rating=5.0,
-        top_movies=0,
-        min_ratings_per_user=0,
-        min_ratings_per_movie=0,
-        missing_movies="error",
-    )
+    data = load_settings(ROOT / "params.yaml").data
+    return data.model_copy(update={"source": source, "path": str(path)})
 
 
 def pack(path: Path, folder: str, contents: dict[str, str], encoding: str = "utf-8") -> Path:

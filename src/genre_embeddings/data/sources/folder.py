@@ -41,6 +41,9 @@ def open_folder(data: DataSettings) -> Iterator[Source]:
             "Correct data.path, or set data.source to planted."
         )
     with open_files(place, LAYOUTS, [GENOME]) as (layout, files):
-        tables = read_tables(layout, files, scale, release=False)
+        tables = read_tables(layout, files, scale, data)
         genome = scan_genome(files.get(GENOME), tables.movies)
-        yield Source("folder", tables.ratings, tables.movies, scale, tables.has_time, genome=genome)
+        yield Source(
+            "folder", tables.ratings, tables.movies, scale, tables.has_time, tables.dropped,
+            genome=genome,
+        )  # fmt: skip

@@ -97,7 +97,7 @@ def open_release(data: DataSettings, base_url: str = BASE_URL) -> Iterator[Sourc
     name, release = data.source, RELEASES[data.source]
     place = _find(name, data, base_url)
     with open_files(place, [release.layout], [GENOME]) as (layout, files):
-        tables = read_tables(layout, files, release.scale, release=True)
+        tables = read_tables(layout, files, release.scale, None)
         ratings, dropped = tables.ratings, {}
         if name == "ml-100k":
             # Some copies in circulation carry rows of a user 0, whom the release does not have.
