@@ -23,6 +23,7 @@ def predict(
     own: bool = False,
     membership: torch.Tensor | None = None,
     draws: int = 0,
+    sets: torch.Tensor | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Predicted ratings and their standard deviations, (n,) float32 each.
 
@@ -35,6 +36,7 @@ def predict(
         own: these are the very training ratings, in order: none may see itself.
         membership: (M, G) genre sets to use in place of the movies' own.
         draws: posterior draws behind the standard deviation; 0 leaves the posterior's spread out.
+        sets: (n, G) a genre set for each row, to use in place of its movie's own.
     """
     device = next(network.parameters()).device
     generator = torch.Generator(device).manual_seed(seed_of(seed, "prediction"))
@@ -49,11 +51,12 @@ def predict(
                 None if time is None else torch.from_numpy(time[rows].astype(np.int64)).to(device)
             )
             positions = torch.arange(rows.start, rows.stop, device=device) if own else None
+            genres = None if membership is None else membership[movies]
             found = network.predict(
                 users,
                 movies,
                 times,
-                genres=None if membership is None else membership[movies],
+                genres=genres if sets is None else sets[rows].to(device),
                 own=positions,
                 samples=draws,
                 generator=generator,

@@ -29,6 +29,7 @@ MOST_NAMES = 100_000
 ANGLE = "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}"
 """Stands for a "<" that could begin a tag of HTML."""
 
+_LIST = r"\s*\[.*\]\s*$"
 _QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _NAMED = rf"""['"]name['"]\s*:\s*({_QUOTED})"""
 
@@ -56,15 +57,12 @@ def read_genres(
     Raises:
         InputError: a text is no list of names, a name cannot be used, or there are too many.
     """
-    lists = {text for text in fields if separator == AUTO and re.match(r"\s*\[.*\]\s*$", text)}
-    plain = {text: field for text, field in fields.items() if text not in lists}
-    mark = _decide(plain, label) if separator == AUTO else separator
+    mark = _decide(fields, label) if separator == AUTO else separator
     split: dict[str, list[str]] = {}
     count: Counter[str] = Counter()
     for text, field in fields.items():
         place = f"{label}, row {field.row}"
-        names = _list(text, place) if text in lists else text.split(mark)
-        split[text] = [_clean(name, place) for name in names]
+        split[text] = split_names(text, mark, place, lists=separator == AUTO)
         for name in set(split[text]):
             count[name] += field.movies
         if len(count) > MOST_NAMES:
@@ -90,11 +88,25 @@ def read_genres(
     }
 
 
+def split_names(text: str, mark: str, place: str, *, lists: bool = True) -> list[str]:
+    """The names of one text, in order; `lists` reads a text in brackets as a list.
+
+    Raises:
+        InputError: the text is no list of names, or a name cannot be used.
+    """
+    is_list = lists and re.match(_LIST, text)
+    return [_clean(name, place) for name in (_list(text, place) if is_list else text.split(mark))]
+
+
+def same(name: str) -> str:
+    """Equal for names that differ in case or blanks only."""
+    return "".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
 def _decide(fields: Mapping[str, Field], label: str) -> str:
-    """The mark that most movies have between their genres."""
-    movies = {
-        mark: sum(field.movies for text, field in fields.items() if mark in text) for mark in MARKS
-    }
+    """The mark that most movies have between their genres, lists aside."""
+    plain = [(text, field.movies) for text, field in fields.items() if not re.match(_LIST, text)]
+    movies = {mark: sum(count for text, count in plain if mark in text) for mark in MARKS}
     mark = max(MARKS, key=movies.__getitem__)
     if movies[mark]:
         _say(f"{label}: genres are separated by {mark!r} (data.genre_separator: auto)")
@@ -142,11 +154,10 @@ def _clean(name: str, place: str) -> str:
 
 def _spellings(count: Mapping[str, int], label: str) -> dict[str, str]:
     """The spelling to use for each name: that of most movies among those that mean the same."""
-    same: dict[str, list[str]] = {}
+    alike: dict[str, list[str]] = {}
     for name in sorted(count, key=lambda name: (-count[name], name)):
-        key = "".join(unicodedata.normalize("NFKC", name).casefold().split())
-        same.setdefault(key, []).append(name)
-    variants = [names for names in same.values() if len(names) > 1]
+        alike.setdefault(same(name), []).append(name)
+    variants = [names for names in alike.values() if len(names) > 1]
     for first, *others in variants[:5]:
         listed = ", ".join(f"{shown(name)} ({count[name]:,})" for name in others[:5])
         _say(
@@ -155,7 +166,7 @@ def _spellings(count: Mapping[str, int], label: str) -> dict[str, str]:
         )
     if len(variants) > 5:
         _say(f"{label}: so do spellings of {len(variants) - 5} more genres")
-    return {name: names[0] for names in same.values() for name in names}
+    return {name: names[0] for names in alike.values() for name in names}
 
 
 def _warn_of_marks(names: Iterable[str], label: str) -> None:
