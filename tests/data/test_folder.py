@@ -12,6 +12,7 @@ from genre_embeddings.data.sources.folder import open_folder
 from genre_embeddings.data.tables import build_tables
 from genre_embeddings.errors import InputError
 from genre_embeddings.settings import DataSettings, load_settings
+from stages import check
 from tests.conftest import ROOT
 
 BOOKS = {
@@ -179,6 +180,30 @@ def test_what_is_no_zip_archive_need_not_be_deleted(tmp_path: Path) -> None:
         ) as error:
             opened(tmp_path / name)
         assert "delete" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("~/books", r"data.path is '~/books', and DVC does not replace '~': write '/.*/books'"),
+        ("books", r"because neither git nor DVC tracks it: run `dvc add books` and start"),
+        ("nowhere", r"data.path is 'nowhere', which does not exist"),
+    ],
+)
+def test_the_check_of_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, message: str
+) -> None:
+    write(tmp_path / "main/books", BOOKS)
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    write(tmp_path / "copy/data", {"x": ""})
+    write(tmp_path / "copy", {"params.yaml": text.replace("path: data/raw", f"path: {path}")})
+    monkeypatch.chdir(tmp_path / "copy")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "main"))
+    with pytest.raises(InputError, match=message):
+        check.main()
+    write(tmp_path / "copy/books", BOOKS)
+    if path == "books":
+        check.main()
 
 
 def test_errors_name_the_file_in_the_folder(tmp_path: Path) -> None:
