@@ -132,17 +132,6 @@ def test_item_titles_hold_commas_quotes_and_accents(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("genres", ["(no genres listed)", "", " ", "|"])
-def test_no_genres_are_an_empty_list(tmp_path: Path, genres: str) -> None:
-    tables = read(tmp_path, DAT, DAT_RATINGS, f"1193::One::{genres}\n")
-    assert tables.movies["genres"].to_list() == [[]]
-
-
-def test_genres_come_without_repeats(tmp_path: Path) -> None:
-    tables = read(tmp_path, DAT, DAT_RATINGS, "1193::One::War|Drama| War\n")
-    assert tables.movies["genres"].to_list() == [["War", "Drama"]]
-
-
 def test_what_prepare_decides_passes_through(tmp_path: Path) -> None:
     """A movie never rated, a rated one without an entry, a user who rates a movie twice."""
     ratings = "1::1193::5::978300760\n1::1193::2::978300999\n1::9::4::978300760\n"
@@ -317,14 +306,6 @@ def test_a_byte_that_is_no_text_far_down_is_found(tmp_path: Path) -> None:
     ratings = b"1::2::4::5\n" * 400_000 + b"1::2\xe9::4::5\n"
     with pytest.raises(InputError, match=r"row 400001: .* byte 0xe9 is not UTF-8 text"):
         read(tmp_path, DAT, ratings, DAT_MOVIES)
-
-
-def test_milliseconds_are_noticed(tmp_path: Path) -> None:
-    ratings = CSV_RATINGS.replace("964982703", "964982703000").replace("964981247", "964981247000")
-    with pytest.raises(
-        InputError, match=r"row 2: timestamp is '964982703000'; .*milliseconds: div"
-    ):
-        read(tmp_path, CSV, ratings, CSV_MOVIES)
 
 
 def test_a_bad_row_far_down_is_found(tmp_path: Path) -> None:

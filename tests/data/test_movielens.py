@@ -338,12 +338,6 @@ def test_a_missing_member(tmp_path: Path) -> None:
         opened("ml-1m", tmp_path)
 
 
-def test_an_unpacked_folder_that_lacks_a_file(tmp_path: Path) -> None:
-    unpack(tmp_path / "ml-1m", {"movies.dat": DAT["movies.dat"]})
-    with pytest.raises(InputError, match=r"Found of these: movies\.dat"):
-        opened("ml-1m", tmp_path)
-
-
 @pytest.fixture
 def unpacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder for unpacked files; whatever the test does, nothing stays in it or beside it."""
@@ -379,7 +373,7 @@ def test_a_name_that_a_terminal_would_obey(tmp_path: Path) -> None:
     assert len(str(error.value)) < 500
 
 
-@pytest.mark.parametrize("name", ["ml-1m.zip", "all/ml-1m.zip", "ml-1m.tar.gz"])
+@pytest.mark.parametrize("name", ["ml-1m.zip", "all/ml-1m.zip"])
 @pytest.mark.usefixtures("unpacking")
 def test_an_archive_within_an_archive(tmp_path: Path, name: str) -> None:
     inner = pack(tmp_path / "ml-1m.zip", "ml-1m", DAT).read_bytes()
@@ -387,21 +381,6 @@ def test_an_archive_within_an_archive(tmp_path: Path, name: str) -> None:
         made.writestr(name, inner)
     with pytest.raises(InputError, match="an archive inside an archive is not opened"):
         opened("ml-1m", tmp_path / "ml-1m.zip")
-
-
-def test_files_two_folders_deep_are_not_taken(tmp_path: Path) -> None:
-    archive = pack(tmp_path / "ml-1m.zip", "backup/ml-1m", DAT)
-    with pytest.raises(InputError, match=r"in one folder inside it; .* Found of these: none"):
-        opened("ml-1m", archive)
-
-
-def test_two_sets_of_ratings(tmp_path: Path) -> None:
-    archive = pack(tmp_path / "ml-1m.zip", "one", DAT)
-    with zipfile.ZipFile(archive, "a") as made:
-        for name, text in DAT.items():
-            made.writestr(f"two/{name}", text)
-    with pytest.raises(InputError, match=r"more than one set of ratings \(.* in one; .* in two\)"):
-        opened("ml-1m", archive)
 
 
 def patched(archive: Path, local_offset: int, central_offset: int, value: bytes) -> None:
@@ -428,30 +407,23 @@ def test_a_compression_that_python_lacks(tmp_path: Path) -> None:
         opened("ml-1m", archive)
 
 
-def test_an_absurd_size(tmp_path: Path) -> None:
-    archive = pack(tmp_path / "ml-1m.zip", "ml-1m", DAT)
-    patched(archive, 22, 24, (2**31).to_bytes(4, "little"))
-    with pytest.raises(InputError, match=r"claims to grow from \d+ to 2,147,483,648 bytes"):
-        opened("ml-1m", archive)
-
-
 @pytest.mark.usefixtures("unpacking")
 def test_a_bomb(tmp_path: Path) -> None:
-    """A real one: 300 million bytes of nothing in 300 thousand."""
+    """A real one: 30 million bytes of nothing in 30 thousand."""
     archive = pack(tmp_path / "ml-1m.zip", "ml-1m", {"movies.dat": DAT["movies.dat"]})
     with (
         zipfile.ZipFile(archive, "a", zipfile.ZIP_DEFLATED, compresslevel=1) as made,
         made.open("ml-1m/ratings.dat", "w") as member,
     ):
-        for _ in range(300):
+        for _ in range(30):
             member.write(bytes(10**6))
-    with pytest.raises(InputError, match=r"claims to grow from [0-9,]+ to 300,000,000 bytes"):
+    with pytest.raises(InputError, match=r"claims to grow from [0-9,]+ to 30,000,000 bytes"):
         opened("ml-1m", archive)
     # It claims to be hardly packed at all, which its own size belies.
     content = archive.read_bytes()
     place = content.rindex(b"PK\x01\x02") + 20
     archive.write_bytes(content[:place] + (2**31).to_bytes(4, "little") + content[place + 4 :])
-    with pytest.raises(InputError, match=r"claims to grow from [0-9,]+ to 300,000,000 bytes"):
+    with pytest.raises(InputError, match=r"claims to grow from [0-9,]+ to 30,000,000 bytes"):
         opened("ml-1m", archive)
 
 
