@@ -8,13 +8,26 @@ from stages import run
 
 
 def main() -> None:
+    import os
     from pathlib import Path
 
     from genre_embeddings.errors import InputError
     from genre_embeddings.settings import load_settings
 
     path = load_settings().data.path
+    if path.startswith("~"):
+        raise InputError(
+            f"data.path is {path!r}, and DVC does not replace '~': write "
+            f"{str(Path(path).expanduser())!r}."
+        )
     if not Path(path).exists():
+        root = os.environ.get("DVC_ROOT", ".")
+        if (Path(root) / path).exists():
+            raise InputError(
+                f"data.path is {path!r}, which is missing in this experiment's copy of the "
+                f"project, because neither git nor DVC tracks it: run `dvc add {path}` and start "
+                "the experiment again, or give an absolute path."
+            )
         raise InputError(
             f"data.path is {path!r}, which does not exist; allowed: a folder or an archive. "
             "Name one, or put `data/raw` back in its place."

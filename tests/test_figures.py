@@ -1,69 +1,69 @@
-"""Pictures of genres whose names are long, or in letters of another script."""
+"""Pictures of genres whose names are long, look like formulas or have letters of other scripts."""
 
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import pytest
-from matplotlib import font_manager
-from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 from genre_embeddings import figures
-from genre_embeddings.figures import draw_heatmaps
+from genre_embeddings.figures import cut, draw_heatmaps, draw_histogram
 
-STIX = f"{mpl.get_data_path()}/fonts/ttf/STIXGeneral.ttf"
-CLOCK = "\N{WATCH}"  # in STIX, not in matplotlib's own font
-
-
-@pytest.fixture
-def drawn(monkeypatch, in_tmp):
-    """The labels that a picture of two panels shows for some labels."""
-    shown: list[str] = []
-    save = figures._save
-
-    def keep(figure, path):
-        shown.extend(text.get_text() for text in figure.axes[0].get_yticklabels())
-        save(figure, path)
-        assert not plt.get_fignums()
-
-    monkeypatch.setattr(figures, "_save", keep)
-
-    def draw(labels: list[str]) -> list[str]:
-        shown.clear()
-        some = np.eye(len(labels))
-        order = list(range(len(labels)))
-        draw_heatmaps({"learnt": some, "taste": some}, labels, order, some > 0, Path("heat.png"))
-        return list(shown)
-
-    return draw
+CLOCK = "\N{WATCH}"  # in STIXGeneral, which comes with matplotlib, and not in DejaVu Sans
 
 
-def with_fonts(monkeypatch, *paths: str) -> None:
-    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: list(paths))
+def heatmap(*labels: str, path: str = "heat.png") -> bytes:
+    some = np.eye(len(labels))
+    order = list(range(len(labels)))
+    draw_heatmaps({"learnt": some, "taste": some}, [*labels], order, some > 0, Path(path))
+    return Path(path).read_bytes()
 
 
-def test_a_long_name_is_cut_in_its_middle(drawn):
-    long = f"Tales of {'old ' * 30}kings (1,204)"
-    plain, cut = drawn(["Drama (4,361)", long])
-    assert plain == "Drama (4,361)"
-    assert len(cut) == 28
-    assert cut.startswith("Tales of old")
-    assert cut.endswith("kings (1,204)")
-    assert "…" in cut
+def test_a_long_name_is_cut_in_its_middle():
+    assert cut("Drama (4,361)") == "Drama (4,361)"
+    short = cut(f"Tales of {'old ' * 30}kings (1,204)")
+    assert len(short) == 28
+    assert short.startswith("Tales of old")
+    assert short.endswith("kings (1,204)")
+    assert "…" in short
 
 
-def test_letters_of_other_scripts_are_drawn_by_a_font_that_has_them(drawn, monkeypatch, capsys):
-    with_fonts(monkeypatch)
-    drawn([f"{CLOCK} (3)", "B"])
+def test_a_name_is_no_formula(in_tmp, monkeypatch):
+    texts = []
+    save = Figure.savefig
+
+    def keep(figure, *args, **kwargs):
+        texts.extend(figure.axes[0].get_yticklabels())
+        save(figure, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    names = ["$", "$$", "$x_{", "$x^2$", "a\\frac"]
+    heatmap(*names)
+    assert [text.get_text() for text in texts] == names
+    assert not any(text.get_parse_math() for text in texts)
+
+
+def test_letters_of_other_scripts_are_drawn_by_a_font_that_has_them(in_tmp, monkeypatch, capsys):
+    monkeypatch.setattr(figures, "FONTS", ("DejaVu Sans", "No Such Font"))
+    boxes = heatmap(f"{CLOCK} (3)", "B")
     said = capsys.readouterr().err
     assert said.startswith(f"heat.png shows boxes in place of {CLOCK}: no font")
     assert said.count("\n") == 1
-    boxes = Path("heat.png").read_bytes()
-
-    Path("broken.ttf").write_bytes(b"no font")
-    with_fonts(monkeypatch, "broken.ttf", STIX)
-    drawn([f"{CLOCK} (3)", "B"])
+    plain = heatmap("A", "B")
+    monkeypatch.setattr(figures, "FONTS", ("DejaVu Sans", "STIXGeneral"))
+    assert heatmap(f"{CLOCK} (3)", "B") != boxes
+    assert heatmap("A", "B") == plain  # a further font changes nothing where it is not needed
     assert not capsys.readouterr().err
-    assert Path("heat.png").read_bytes() != boxes
-    drawn(["A", "B"])
     assert mpl.rcParams["font.family"] == ["sans-serif"]
+
+
+@pytest.mark.parametrize("matrices", [{}, {"learnt": np.full((3, 3), np.nan)}])
+def test_nothing_to_compare_is_a_picture_too(in_tmp, matrices):
+    draw_heatmaps(matrices, ["A", "B", "C"], [2, 0, 1], np.ones((3, 3), bool), Path("heat.png"))
+    rows = [
+        {"rating": n, "count": n, "kind": kind} for n in (1, 2) for kind in ("actual", "predicted")
+    ]
+    draw_histogram(rows, Path("histogram.png"))
+    for path in in_tmp.iterdir():
+        assert path.read_bytes().startswith(b"\x89PNG")

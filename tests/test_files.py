@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from genre_embeddings import storage
-from genre_embeddings.errors import InputError
+from genre_embeddings.errors import InputError, messages
 
 
 def test_a_folder_is_replaced_whole_or_not_at_all(in_tmp):
@@ -106,3 +106,9 @@ def test_nested_values_go_by_dotted_names():
     for nowhere in ("test.mae", "seed.rmse", "test.rmse.low", "test.users.all.0"):
         assert storage.value_at(content, nowhere) is None
     assert storage.value_at(None, "test") is storage.value_at([content], "test") is None
+
+
+def test_an_error_shows_control_characters_and_does_not_send_them():
+    with pytest.raises(SystemExit) as raised, messages():
+        raise InputError("ratings\x1b[2J.csv,\n row\x9b 1\x07")
+    assert raised.value.code == "error: ratings\\x1b[2J.csv,\n row\\x9b 1\\x07"

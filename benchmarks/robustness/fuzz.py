@@ -19,6 +19,7 @@ import random
 import re
 import sys
 import tempfile
+import unicodedata
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -47,12 +48,20 @@ LIMIT = 20.0
 SCALE = {"ml-100k": (1.0, 5.0), "ml-1m": (1.0, 5.0), "folder": (1.0, 10.0)}
 LATEST = 32_503_680_000  # seconds: the year 3000
 
+NO_GENRE = {"", "(nogenreslisted)", "\\n", "nan", "none", "null", "n/a", "<na>"}
+
 Contents: TypeAlias = dict[str, bytes]
 Draw: TypeAlias = random.Random
 
 
 class WrongOutcomeError(AssertionError):
     """What an input showed that must not be."""
+
+
+def _genre(name: str) -> str:
+    """Equal for genres that differ in case or blanks only, or by a "<" that was replaced."""
+    plain = unicodedata.normalize("NFKC", name.replace("\u2039", "<"))
+    return "".join(plain.casefold().split())
 
 
 # Sound files
@@ -632,9 +641,10 @@ class PlainReader:
             movie = _id(movie.strip(), self.layout.release)
             if movie in self.found.movies:
                 raise _BadRowError
-            names = [genre.strip() for genre in genres]
-            names = [genre for genre in names if genre not in ("", "(no genres listed)")]
-            self.found.movies[movie] = title, tuple(sorted(set(names)))
+            if re.search(r"[\x80-\x9f]", "".join(genres)):
+                raise _BadRowError
+            names = {_genre(genre) for genre in genres} - NO_GENRE
+            self.found.movies[movie] = title, tuple(sorted(names))
         except _BadRowError:
             self.fault(name, self.row)
 
@@ -696,7 +706,7 @@ def settings_of(layout: Layout, folder: Path, missing: str) -> DataSettings:
     low, high = layout.scale
     changes = {
         "source": layout.source, "path": str(folder), "min_rating": low, "max_rating": high,
-        "missing_movies": missing,
+        "missing_movies": missing, "genre_separator": "|",
     }  # fmt: skip
     return _SETTINGS.data.model_copy(update=changes)
 
@@ -818,7 +828,7 @@ def _check_tables(layout: Layout, tables: Tables, genome: Any, found: Found, mis
         )
     names = tables.genres["name"].to_list()
     entries = {
-        str(movie): (title, tuple(sorted(names[g] for g in genres)))
+        str(movie): (title, tuple(sorted(_genre(names[g]) for g in genres)))
         for _, movie, title, genres in tables.movies.rows()
     }
     rated = {movie for _, movie, *_ in latest.values()}
@@ -831,7 +841,7 @@ def _check_tables(layout: Layout, tables: Tables, genome: Any, found: Found, mis
             f"movies never rated: {tables.counts['movies_never_rated']}, in truth {never}"
         )
     if "genome-scores.csv" in layout.names:
-        _check_genome(genome, found, wanted, names)
+        _check_genome(genome, found, wanted, [_genre(name) for name in names])
 
 
 def _check_genome(

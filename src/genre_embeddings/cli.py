@@ -181,7 +181,8 @@ def predict(model: Path, file: Path, out: Path) -> None:
     """Predict the rating of each pair of user and movie in a csv file.
 
     FILE has a header with userId, movieId and, if known, timestamp. Unknown ids still get
-    predictions, flagged in the columns known_user and known_movie.
+    predictions, flagged in the columns known_user and known_movie. A column genres, such as
+    Drama|Comedy, says what an unknown movie is about.
     """
     from genre_embeddings.inference.predict import predict_file
 

@@ -1,5 +1,6 @@
 """The one exception that a user is meant to read, and how a program ends with its message."""
 
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ def messages() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        sys.exit(f"error: {error}")
+        # Names and values come from files of others, and a terminal obeys control characters.
+        sys.exit("error: " + re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", _escaped, str(error)))
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except OSError as error:
@@ -28,3 +30,7 @@ def messages() -> Iterator[None]:
             raise
         where = error.filename or "a file"
         sys.exit(f"error: {where}: {error.strerror}. Nothing was replaced; mend it and run again.")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return repr(found[0])[1:-1]

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib import font_manager
+from matplotlib.figure import Figure
 
 from genre_embeddings.storage import replacing
 
-mpl.use("Agg")
-from matplotlib import font_manager
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
-from matplotlib.ft2font import FT2Font
-
-mpl.rcParams["text.parse_math"] = False  # a genre may be called "$"
-
+FONTS = (
+    "DejaVu Sans", "Noto Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans Arabic",
+    "Noto Sans Hebrew", "Noto Sans Devanagari", "Noto Sans Bengali", "Noto Sans Tamil",
+    "Noto Sans Thai", "Noto Sans Georgian", "Noto Sans Armenian", "Noto Sans Symbols",
+    "Noto Sans Symbols2", "Noto Emoji", "Droid Sans Fallback", "WenQuanYi Zen Hei", "Unifont",
+    "Arial Unicode MS", "Hiragino Sans", "MS Gothic", "Malgun Gothic", "Microsoft YaHei",
+)  # fmt: skip
+"""Matplotlib draws each letter with the first of these fonts that is installed and has it."""
 ACTUAL, PREDICTED = "#7f7f7f", "#0072b2"
 """Grey and Okabe and Ito's blue: told apart by everyone."""
 DIVERGING = "RdBu_r"
@@ -28,45 +32,44 @@ LONGEST = 28
 """Letters of a genre's label that are drawn; of a longer one both ends."""
 
 
-def _save(figure: Figure, path: Path) -> None:
-    """Write without the metadata that would change from version to version."""
-    with replacing(path) as temporary, warnings.catch_warnings():
-        # A box stands for the letter, and `_families` has told of it.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
-    plt.close(figure)
+@contextmanager
+def plain_text(name: Path | str) -> Iterator[None]:
+    """Draw all text as it is: no "$" starts a formula, and a missing letter becomes a box.
 
-
-def _families(labels: list[str], path: Path) -> list[str]:
-    """Matplotlib's own font, then those of this machine that have the letters that it lacks."""
-    families = ["DejaVu Sans"]
-    own = font_manager.get_font(font_manager.findfont(families[0]))
-    missing = {ord(letter) for label in labels for letter in label} - set(own.get_charmap())
-    for file, font in _fonts() if missing else []:
-        if found := missing.intersection(font.get_charmap()):
-            font_manager.fontManager.addfont(file)
-            families.append(font.family_name)
-            missing -= found
-    if missing:
-        letters = "".join(map(chr, sorted(missing)[:20]))
+    Args:
+        name: the picture, for the line on stderr that lists letters without a font.
+    """
+    installed = set(font_manager.get_font_names())
+    fonts = [font for font in FONTS if font in installed]
+    with (
+        mpl.rc_context({"text.parse_math": False, "text.usetex": False, "font.family": fonts}),
+        warnings.catch_warnings(record=True) as caught,
+    ):
+        warnings.filterwarnings("always", message="Glyph .* missing from")
+        yield
+    found = (re.match(r"Glyph (\d+)", str(warning.message)) for warning in caught)
+    if missing := sorted({int(glyph[1]) for glyph in found if glyph}):
+        letters = "".join(map(chr, missing[:20]))
         print(
-            f"{path} shows boxes in place of {letters}: no font of this machine has "
-            "them; install one (Debian: fonts-noto) and run again.",
+            f"{name} shows boxes in place of {letters}: no font that is installed has them; "
+            "install one (Debian: fonts-noto) and run again.",
             file=sys.stderr,
         )
-    return families
 
 
-def _fonts() -> list[tuple[str, FT2Font]]:
-    """This machine's fonts and their files, the regular ones before the bold and the light."""
-    fonts = []
-    for path in font_manager.findSystemFonts():
-        with suppress(RuntimeError, OSError):  # one that cannot be read
-            fonts.append((path, font_manager.get_font(path)))
-    return sorted(fonts, key=lambda font: (font[1].style_name not in ("Regular", "Book"), font[0]))
+@contextmanager
+def picture(path: Path, width: float, height: float) -> Iterator[Figure]:
+    """A figure of so many inches to draw on; it is written to `path` at the end.
+
+    The metadata that would change from version to version are left out.
+    """
+    with plain_text(path), replacing(path) as temporary:
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure
+        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
 
 
-def _cut(label: str) -> str:
+def cut(label: str) -> str:
     """A label that leaves room for the picture."""
     if len(label) <= LONGEST:
         return label
@@ -75,19 +78,17 @@ def _cut(label: str) -> str:
 
 def draw_histogram(rows: list[dict[str, Any]], path: Path) -> None:
     """Test ratings beside predictions, as rows {rating, count, kind}."""
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    for kind, colour, shift in (("actual", ACTUAL, -0.5), ("predicted", PREDICTED, 0.5)):
-        chosen = [row for row in rows if row["kind"] == kind]
-        centres = np.array([row["rating"] for row in chosen])
-        width = 0.42 * float(np.diff(centres).min())
-        axes.bar(
-            centres + shift * width, [row["count"] for row in chosen], width, color=colour,
-            label=kind,
-        )  # fmt: skip
-    axes.set(xlabel="rating (stars)", ylabel="test ratings", title="Ratings and predictions")
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    _save(figure, path)
+    with picture(path, 7, 4) as figure:
+        axes = figure.subplots()
+        for kind, colour, shift in (("actual", ACTUAL, -0.5), ("predicted", PREDICTED, 0.5)):
+            chosen = [row for row in rows if row["kind"] == kind]
+            centres = np.array([row["rating"] for row in chosen])
+            counts = [row["count"] for row in chosen]
+            width = 0.42 * float(np.diff(centres).min())
+            axes.bar(centres + shift * width, counts, width, color=colour, label=kind)
+        axes.set(xlabel="rating (stars)", ylabel="test ratings", title="Ratings and predictions")
+        axes.legend(frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
 
 
 def draw_heatmaps(
@@ -107,44 +108,28 @@ def draw_heatmaps(
         path: the PNG.
     """
     if not matrices:
-        figure = plt.figure(figsize=(6, 1.5))
-        figure.text(0.5, 0.5, "No genres could be compared: see the report.", ha="center")
-        _save(figure, path)
+        with picture(path, 6, 1.5) as figure:
+            figure.text(0.5, 0.5, "No genres could be compared: see the report.", ha="center")
         return
-    names = [_cut(labels[k]) for k in order]
-    with mpl.rc_context({"font.family": _families(names, path)}):
-        figure = _heatmaps(matrices, names, order, told)
-        _save(figure, path)
-
-
-def _heatmaps(
-    matrices: dict[str, np.ndarray], names: list[str], order: list[int], told: np.ndarray
-) -> Figure:
+    names = [cut(labels[k]) for k in order]
     rows = -(-len(matrices) // 3)
     columns = -(-len(matrices) // rows)
     size = 2.2 + 0.22 * len(order)
-    figure, grid = plt.subplots(
-        rows, columns, figsize=(size * columns + 1.2, size * rows), layout="constrained",
-        squeeze=False, sharex=True, sharey=True,
-    )  # fmt: skip
-    for axes in grid.flat[len(matrices) :]:
-        axes.remove()
-    image = None
-    for axes, (title, similarity) in zip(grid.flat, matrices.items(), strict=False):
-        index = np.ix_(order, order)
-        shown = similarity[index]
-        image = axes.imshow(shown, cmap=DIVERGING, vmin=-1, vmax=1)
-        axes.set_title(title)
-        axes.set_xticks(range(len(names)), names, rotation=90)
-        axes.tick_params(labelbottom=True)
-        axes.set_yticks(range(len(names)), names)
-        axes.tick_params(length=0)
-        if title == next(iter(matrices)):
-            unsure = ~told[index] & np.isfinite(shown) & ~np.eye(len(order), dtype=bool)
-            down, across = np.nonzero(unsure)
-            axes.scatter(across, down, s=4, color="black")
-    if image is not None:
-        figure.colorbar(
-            image, ax=grid.flat[: len(matrices)].tolist(), label="similarity", shrink=0.6
-        )
-    return figure
+    with picture(path, size * columns + 1.2, size * rows) as figure:
+        grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+        for axes in grid.flat[len(matrices) :]:
+            axes.remove()
+        for axes, (title, similarity) in zip(grid.flat, matrices.items(), strict=False):
+            shown = similarity[np.ix_(order, order)]
+            image = axes.imshow(shown, cmap=DIVERGING, vmin=-1, vmax=1)
+            axes.set_title(title)
+            axes.set_xticks(range(len(names)), names, rotation=90)
+            axes.tick_params(labelbottom=True)
+            axes.set_yticks(range(len(names)), names)
+            axes.tick_params(length=0)
+            if axes is grid.flat[0]:
+                unsure = ~told[np.ix_(order, order)] & np.isfinite(shown)
+                down, across = np.nonzero(unsure & ~np.eye(len(order), dtype=bool))
+                axes.scatter(across, down, s=4, color="black")
+        used = grid.flat[: len(matrices)].tolist()
+        figure.colorbar(image, ax=used, label="similarity", shrink=0.6)

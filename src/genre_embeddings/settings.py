@@ -63,12 +63,23 @@ class DataSettings(Section):
     """Lowest rating of the scale, in stars; only source folder uses it"""
     max_rating: float
     """Highest rating of the scale, in stars; only source folder uses it"""
+    off_scale: Literal["error", "drop"]
+    """If a rating is outside min_rating to max_rating, such as -1 for "not rated": error, or drop;
+    only source folder uses it"""
+    genre_separator: Annotated[str, Field(min_length=1)]
+    """Text between the genres of a movie, or auto: lists, and the most frequent of | ; , and tab;
+    only source folder uses it"""
+    top_genres: Annotated[int, Field(ge=0, le=200)]
+    """Number of genres with the most movies to keep, 0 to 200; 0 keeps all, but refuses more than
+    60"""
+    min_genre_movies: Annotated[int, Field(ge=0)]
+    """Drop genres with fewer movies than this; 0 keeps all genres"""
     top_movies: Annotated[int, Field(ge=0)]
     """Number of most-rated movies to keep; 0 keeps all"""
     min_ratings_per_user: Annotated[int, Field(ge=0)]
-    """Drop users with fewer ratings than this; 0 keeps all users"""
+    """Drop users with fewer ratings than this, until all have as many; 0 keeps all users"""
     min_ratings_per_movie: Annotated[int, Field(ge=0)]
-    """Drop movies with fewer ratings than this; 0 keeps all movies"""
+    """Drop movies with fewer ratings than this, until all have as many; 0 keeps all movies"""
     missing_movies: Literal["error", "drop", "keep"]
     """If a rated movie is not in the movie list: error, drop (its ratings) or keep (without
     genres)"""

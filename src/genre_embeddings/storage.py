@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+from psutil import pid_exists
 from safetensors import SafetensorError
 
 from genre_embeddings.errors import InputError
@@ -137,7 +138,7 @@ def replacing(path: Path, folder: bool = False) -> Iterator[Path]:
         _remove(aside)
         for left in path.parent.glob(f".{glob.escape(path.name)}.*.*"):
             name = left.name.removeprefix(f".{path.name}.")
-            if (found := re.fullmatch(r"(\d+)\.(tmp|old)", name)) and not _lives(int(found[1])):
+            if (found := re.fullmatch(r"(\d+)\.(tmp|old)", name)) and not pid_exists(int(found[1])):
                 _remove(left)
     except (OSError, pl.exceptions.PolarsError, SafetensorError) as error:
         # A full disk names no file, and nobody knows the temporary one. Libraries in Rust say the
@@ -158,19 +159,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _lives(process: int) -> bool:
-    """Whether a process of this machine lives; always where one cannot ask."""
-    if os.name != "posix":
-        return True
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 @contextmanager

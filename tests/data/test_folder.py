@@ -1,5 +1,6 @@
 """Files of the user's own, in any of the three layouts."""
 
+import shlex
 import zipfile
 from pathlib import Path
 
@@ -8,8 +9,11 @@ import pytest
 
 from genre_embeddings.data.sources.base import NO_TIME, Source
 from genre_embeddings.data.sources.folder import open_folder
+from genre_embeddings.data.tables import build_tables
 from genre_embeddings.errors import InputError
-from genre_embeddings.settings import DataSettings
+from genre_embeddings.settings import DataSettings, load_settings
+from stages import check
+from tests.conftest import ROOT
 
 BOOKS = {
     "ratings.csv": "user_id,movie_id,rating\nann,014044792X,10\nbo,0140447938,7\n",
@@ -27,16 +31,9 @@ FILMS = {
 
 
 def settings(path: Path | str) -> DataSettings:
-    return DataSettings(
-        source="folder",
-        path=str(path),
-        min_rating=1.0,
-        max_rating=10.0,
-        top_movies=0,
-        min_ratings_per_user=0,
-        min_ratings_per_movie=0,
-        missing_movies="error",
-    )
+    data = load_settings(ROOT / "params.yaml").data
+    scale = {"min_rating": 1.0, "max_rating": 10.0}
+    return data.model_copy(update={"source": "folder", "path": str(path)} | scale)
 
 
 def write(folder: Path, contents: dict[str, str]) -> Path:
@@ -44,6 +41,19 @@ def write(folder: Path, contents: dict[str, str]) -> Path:
     for name, text in contents.items():
         (folder / name).write_text(text, encoding="utf-8")
     return folder
+
+
+def test_ratings_off_the_scale_are_named_or_dropped(tmp_path: Path) -> None:
+    rows = "".join(f"{user},7,{rating}\n" for user, rating in enumerate((5, -1, 0, 10, -1), 1))
+    ratings = {"ratings.csv": f"userId,movieId,rating\n{rows}"}
+    write(tmp_path, ratings | {"movies.csv": "movieId,title,genres\n7,Help!,Rock\n"})
+    with pytest.raises(InputError, match=r"row 3: rating is '-1'; .* 3 ratings are below 1 or abo"):
+        opened(tmp_path)
+    data = settings(tmp_path).model_copy(update={"off_scale": "drop"})
+    with open_folder(data) as source:
+        assert source.ratings.collect()["rating"].to_list() == [5, 10]
+        assert source.dropped == {"off_scale": 3}
+        assert build_tables(source, data).counts["rows_read"] == 5
 
 
 def opened(path: Path | str) -> tuple[Source, pl.DataFrame]:
@@ -139,18 +149,61 @@ def test_a_path_where_nothing_is(tmp_path: Path) -> None:
         opened(tmp_path / "nowhere")
 
 
-def test_an_experiment_in_a_copy_finds_what_lies_in_the_main_checkout(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("inside", ["", "my songs"])
+def test_a_copy_of_the_project_refuses_what_neither_git_nor_dvc_tracks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: str
 ) -> None:
     main, copy = tmp_path / "main", tmp_path / "copy"
-    write(main / "data" / "raw", SONGS)
-    write(copy / "data" / "raw", {"README.md": "drop it here"})
+    write(main / "data/raw" / inside, SONGS)
+    write(copy / "data/raw", {"README.md": "drop it here"})
     monkeypatch.chdir(copy)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    with pytest.raises(InputError, match="does not hold the files needed"):
-        opened("data/raw")
     monkeypatch.setenv("DVC_ROOT", str(main))
+    with pytest.raises(InputError, match="is missing in this experiment's copy") as error:
+        opened("data/raw")
+    command = str(error.value).split("`")[1]
+    files = shlex.split(command)
+    assert files[:2] == ["dvc", "add"]
+    assert {(main / file).name for file in files[2:]} == set(SONGS)
+    assert all((main / file).is_file() for file in files[2:])
+    write(copy / "data/raw" / inside, SONGS)
     assert opened("data/raw")[1].height == 1
+    with pytest.raises(InputError, match=r"nothing is there"):
+        opened("data/nowhere")
+
+
+def test_what_is_no_zip_archive_need_not_be_deleted(tmp_path: Path) -> None:
+    write(tmp_path, BOOKS)
+    for name in ("ratings.csv", "mine.tar.gz"):
+        (tmp_path / "mine.tar.gz").write_bytes(b"\x1f\x8b")
+        with pytest.raises(
+            InputError, match=r"is not a zip archive .*: a folder or a zip"
+        ) as error:
+            opened(tmp_path / name)
+        assert "delete" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("~/books", r"data.path is '~/books', and DVC does not replace '~': write '/.*/books'"),
+        ("books", r"because neither git nor DVC tracks it: run `dvc add books` and start"),
+        ("nowhere", r"data.path is 'nowhere', which does not exist"),
+    ],
+)
+def test_the_check_of_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, message: str
+) -> None:
+    write(tmp_path / "main/books", BOOKS)
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    write(tmp_path / "copy/data", {"x": ""})
+    write(tmp_path / "copy", {"params.yaml": text.replace("path: data/raw", f"path: {path}")})
+    monkeypatch.chdir(tmp_path / "copy")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "main"))
+    with pytest.raises(InputError, match=message):
+        check.main()
+    write(tmp_path / "copy/books", BOOKS)
+    if path == "books":
+        check.main()
 
 
 def test_errors_name_the_file_in_the_folder(tmp_path: Path) -> None:

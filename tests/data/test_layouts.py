@@ -9,6 +9,8 @@ from genre_embeddings.data.sources.archive import File
 from genre_embeddings.data.sources.base import NO_TIME
 from genre_embeddings.data.sources.layouts import CSV, DAT, ITEM, Tables, read_tables
 from genre_embeddings.errors import InputError
+from genre_embeddings.settings import load_settings
+from tests.conftest import ROOT
 
 CSV_RATINGS = "userId,movieId,rating,timestamp\r\n1,2,4.0,964982703\r\n1,7,0.5,964981247\r\n"
 CSV_MOVIES = "movieId,title,genres\r\n2,Jumanji (1995),Adventure|Children\r\n7,Sabrina (1995),\r\n"
@@ -42,7 +44,8 @@ def read(
     for name, content in zip(layout, contents, strict=True):
         files[name] = File(folder / name, name)
         (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    return read_tables(layout, files, scale, release)
+    own = None if release else load_settings(ROOT / "params.yaml").data
+    return read_tables(layout, files, scale, own)
 
 
 def rows(tables: Tables) -> list[tuple[object, ...]]:
@@ -127,17 +130,6 @@ def test_item_titles_hold_commas_quotes_and_accents(tmp_path: Path) -> None:
         (242, 'Café, "Léon", Le: (1994)', ["Drama"]),
         (302, "unknown", []),
     ]
-
-
-@pytest.mark.parametrize("genres", ["(no genres listed)", "", " ", "|"])
-def test_no_genres_are_an_empty_list(tmp_path: Path, genres: str) -> None:
-    tables = read(tmp_path, DAT, DAT_RATINGS, f"1193::One::{genres}\n")
-    assert tables.movies["genres"].to_list() == [[]]
-
-
-def test_genres_come_without_repeats(tmp_path: Path) -> None:
-    tables = read(tmp_path, DAT, DAT_RATINGS, "1193::One::War|Drama| War\n")
-    assert tables.movies["genres"].to_list() == [["War", "Drama"]]
 
 
 def test_what_prepare_decides_passes_through(tmp_path: Path) -> None:
@@ -314,14 +306,6 @@ def test_a_byte_that_is_no_text_far_down_is_found(tmp_path: Path) -> None:
     ratings = b"1::2::4::5\n" * 400_000 + b"1::2\xe9::4::5\n"
     with pytest.raises(InputError, match=r"row 400001: .* byte 0xe9 is not UTF-8 text"):
         read(tmp_path, DAT, ratings, DAT_MOVIES)
-
-
-def test_milliseconds_are_noticed(tmp_path: Path) -> None:
-    ratings = CSV_RATINGS.replace("964982703", "964982703000").replace("964981247", "964981247000")
-    with pytest.raises(
-        InputError, match=r"row 2: timestamp is '964982703000'; .*milliseconds: div"
-    ):
-        read(tmp_path, CSV, ratings, CSV_MOVIES)
 
 
 def test_a_bad_row_far_down_is_found(tmp_path: Path) -> None:

@@ -11,16 +11,15 @@ from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
 import pytest
 
-from genre_embeddings.data.sources import movielens
 from genre_embeddings.data.sources.movielens import RELEASES, open_release
 from genre_embeddings.errors import InputError
-from genre_embeddings.settings import DataSettings
+from genre_embeddings.settings import DataSettings, load_settings
+from tests.conftest import ROOT
 
 CSV = {
     "ratings.csv": "userId,movieId,rating,timestamp\n1,1,4.0,964982703\n2,3,0.5,964981247\n",
@@ -43,16 +42,8 @@ CLOSED = "http://127.0.0.1:9/"
 
 
 def settings(source: str, path: Path | str) -> DataSettings:
-    return DataSettings(
-        source=source,  # type: ignore[arg-type]
-        path=str(path),
-        min_rating=0.5,
-        max_rating=5.0,
-        top_movies=0,
-        min_ratings_per_user=0,
-        min_ratings_per_movie=0,
-        missing_movies="error",
-    )
+    data = load_settings(ROOT / "params.yaml").data
+    return data.model_copy(update={"source": source, "path": str(path)})
 
 
 def pack(path: Path, folder: str, contents: dict[str, str], encoding: str = "utf-8") -> Path:
@@ -68,6 +59,12 @@ def unpack(path: Path, contents: dict[str, str]) -> Path:
     for name, text in contents.items():
         (path / name).write_text(text, encoding="utf-8")
     return path
+
+
+def publish(monkeypatch: pytest.MonkeyPatch, name: str, archive: Path) -> None:
+    """Make the checksum of an archive the published one."""
+    checksum = f"md5:{hashlib.md5(archive.read_bytes()).hexdigest()}"
+    monkeypatch.setitem(RELEASES, name, replace(RELEASES[name], checksum=checksum, ratings=2))
 
 
 def opened(source: str, path: Path | str, base_url: str = CLOSED) -> tuple[Any, ...]:
@@ -156,7 +153,6 @@ def test_a_release_that_was_cut_is_noticed(
     whole = replace(RELEASES["ml-100k"], ratings=1)
     monkeypatch.setitem(RELEASES, "ml-100k", whole)
     opened("ml-100k", archive)
-    opened("ml-latest-small", pack(tmp_path / "ml-latest-small.zip", "", CSV))
     assert capsys.readouterr().err == ""
 
 
@@ -180,9 +176,12 @@ def test_an_unpacked_folder_named_by_data_path(tmp_path: Path, folder: str) -> N
     assert len(opened("ml-10m", unpack(tmp_path / folder, DAT))[1]) == 2
 
 
-def test_an_archive_goes_before_a_folder_and_both_before_the_cache(raw: Path, cache: Path) -> None:
+def test_an_archive_goes_before_a_folder_and_both_before_the_cache(
+    raw: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     header = "userId,movieId,rating,timestamp\n"
-    pack(cache / "ml-latest-small.zip", "", CSV | {"ratings.csv": f"{header}1,1,1,5\n"})
+    one = CSV | {"ratings.csv": f"{header}1,1,1,5\n"}
+    publish(monkeypatch, "ml-latest-small", pack(cache / "ml-latest-small.zip", "", one))
     assert opened("ml-latest-small", "data/raw")[1] == [(1, 1, 1.0, 5)]
     unpack(raw / "ml-latest-small", CSV | {"ratings.csv": f"{header}1,1,2,5\n"})
     assert opened("ml-latest-small", "data/raw")[1] == [(1, 1, 2.0, 5)]
@@ -190,18 +189,32 @@ def test_an_archive_goes_before_a_folder_and_both_before_the_cache(raw: Path, ca
     assert opened("ml-latest-small", "data/raw")[1] == [(1, 1, 3.0, 5)]
 
 
-def test_an_experiment_in_a_copy_finds_what_lies_in_the_main_checkout(
-    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_copy_of_the_project_refuses_what_neither_git_nor_dvc_tracks(
+    raw: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pack(raw / "ml-20m.zip", "ml-20m", CSV)
+    """Except for an archive with the published checksum, which says all of its content."""
+    published = pack(cache / "ml-20m.zip", "ml-20m", CSV)
+    publish(monkeypatch, "ml-20m", published)
     copy = tmp_path / "copy"
     (copy / "data" / "raw").mkdir(parents=True)
     monkeypatch.chdir(copy)
-    with pytest.raises(InputError):
-        opened("ml-20m", "data/raw")
     monkeypatch.setenv("DVC_ROOT", str(raw.parent.parent))
+    assert len(opened("ml-20m", "data/raw")[1]) == 2  # from the cache
+    shutil.move(published, raw)
     assert len(opened("ml-20m", "data/raw")[1]) == 2
-    assert len(opened("ml-20m", "data/raw/ml-20m.zip")[1]) == 2
+    changed = CSV | {"ratings.csv": CSV["ratings.csv"].replace("4.0", "3.0")}
+    archive = pack(raw / "ml-20m.zip", "ml-20m", changed)
+    files = "data/raw/ml-20m.zip"
+    for _ in range(2):
+        for path in ("data/raw", f"data/raw/{'ml-20m.zip' if archive.exists() else 'ml-20m'}"):
+            with pytest.raises(InputError, match=f"run `dvc add {files}` and start") as error:
+                opened("ml-20m", path)
+            assert str(error.value).startswith(files.replace(" ", ", ") + " is missing in this")
+        archive.unlink(missing_ok=True)
+        unpack(raw / "ml-20m", changed) if not (raw / "ml-20m").exists() else None
+        files = "data/raw/ml-20m/movies.csv data/raw/ml-20m/ratings.csv"
+    shutil.copytree(raw, copy / "data" / "raw", dirs_exist_ok=True)
+    assert opened("ml-20m", "data/raw")[1][0][2] == 3.0
 
 
 @pytest.fixture
@@ -223,10 +236,11 @@ def served(tmp_path: Path) -> Iterator[tuple[str, Path]]:
 
 
 def test_a_download_is_shared_through_the_cache(
-    raw: Path, cache: Path, served: tuple[str, Path]
+    raw: Path, cache: Path, served: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, folder = served
-    pack(folder / "ml-latest-small.zip", "ml-latest-small", CSV)
+    archive = pack(folder / "ml-latest-small.zip", "ml-latest-small", CSV)
+    publish(monkeypatch, "ml-latest-small", archive)
     assert len(opened("ml-latest-small", "data/raw", url)[1]) == 2
     assert (cache / "ml-latest-small.zip").is_file()
     assert list(raw.iterdir()) == []
@@ -239,13 +253,11 @@ def test_the_published_checksum_holds_for_downloads_alone(
 ) -> None:
     url, folder = served
     archive = pack(folder / "ml-1m.zip", "ml-1m", DAT)
-    with pytest.raises(InputError, match="does not have the published MD5 checksum c4d9eecf"):
+    with pytest.raises(InputError, match="does not have the checksum md5:c4d9eecf"):
         opened("ml-1m", "data/raw", url)
     assert not (cache / "ml-1m.zip").exists()
     assert len(opened("ml-1m", archive)[1]) == 2
-    known = hashlib.md5(archive.read_bytes()).hexdigest()
-    release = movielens.Release("ml-1m", known, RELEASES["ml-1m"].layout, (1, 5))
-    monkeypatch.setitem(RELEASES, "ml-1m", release)
+    publish(monkeypatch, "ml-1m", archive)
     assert len(opened("ml-1m", "data/raw", url)[1]) == 2
 
 
@@ -278,11 +290,12 @@ def test_the_path_of_another_release(path: str) -> None:
 
 
 def test_files_of_ones_own_are_not_taken_for_a_release(
-    raw: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+    raw: Path, cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, text in CSV.items():
         (raw / name).write_text(text.replace("4.0", "1.0"), encoding="utf-8")
-    pack(cache / "ml-latest-small.zip", "ml-latest-small", CSV)
+    archive = pack(cache / "ml-latest-small.zip", "ml-latest-small", CSV)
+    publish(monkeypatch, "ml-latest-small", archive)
     assert opened("ml-latest-small", "data/raw")[1][0][2] == 4.0
     assert "holds ratings.csv and movies.csv, which are left alone" in capsys.readouterr().err
 
@@ -325,12 +338,6 @@ def test_a_missing_member(tmp_path: Path) -> None:
         opened("ml-1m", tmp_path)
 
 
-def test_an_unpacked_folder_that_lacks_a_file(tmp_path: Path) -> None:
-    unpack(tmp_path / "ml-1m", {"movies.dat": DAT["movies.dat"]})
-    with pytest.raises(InputError, match=r"Found of these: movies\.dat"):
-        opened("ml-1m", tmp_path)
-
-
 @pytest.fixture
 def unpacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder for unpacked files; whatever the test does, nothing stays in it or beside it."""
@@ -342,21 +349,6 @@ def unpacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     assert set(tmp_path.rglob("*")) - {tmp_path / "ml-1m.zip"} == before
 
 
-@pytest.mark.parametrize("base", ["ratings.dat", "readme.txt"])
-@pytest.mark.parametrize(
-    "lead",
-    ["../", "/", "ml-1m/../../", "ml-1m\\..\\", "\\", "C:\\", "C:/ml-1m/", "c:", "//host/x/"],
-)
-@pytest.mark.usefixtures("unpacking")
-def test_names_that_lead_out_of_the_archive(tmp_path: Path, lead: str, base: str) -> None:
-    """Also of a member that would not be unpacked anyway: no honest archive holds such a name."""
-    archive = pack(tmp_path / "ml-1m.zip", "ml-1m", DAT)
-    with zipfile.ZipFile(archive, "a") as made:
-        made.writestr(lead + base, "1::1::1::1\n")
-    with pytest.raises(InputError, match=r"is not unpacked: its name leads out of the archive"):
-        opened("ml-1m", archive)
-
-
 @pytest.mark.parametrize(
     "twin", ["ml-1m\\ratings.dat", "ml-1m/./ratings.dat", "./ml-1m//ratings.dat"]
 )
@@ -365,7 +357,7 @@ def test_one_name_spelt_in_two_ways(tmp_path: Path, twin: str) -> None:
     archive = pack(tmp_path / "ml-1m.zip", "ml-1m", DAT)
     with zipfile.ZipFile(archive, "a") as made:
         made.writestr(twin, "")
-    with pytest.raises(InputError, match=r"is not unpacked: the archive holds it twice"):
+    with pytest.raises(InputError, match=r"stands twice in the archive"):
         opened("ml-1m", archive)
 
 
@@ -381,51 +373,14 @@ def test_a_name_that_a_terminal_would_obey(tmp_path: Path) -> None:
     assert len(str(error.value)) < 500
 
 
-def test_a_name_that_stands_twice(tmp_path: Path) -> None:
-    archive = pack(tmp_path / "ml-1m.zip", "ml-1m", DAT)
-    with (
-        zipfile.ZipFile(archive, "a") as made,
-        pytest.warns(UserWarning, match="Duplicate name"),
-    ):
-        made.writestr("ml-1m/ratings.dat", "")
-    with pytest.raises(InputError, match=r"'ml-1m/ratings\.dat' is not unpacked: .* twice"):
-        opened("ml-1m", archive)
-
-
-@pytest.mark.parametrize("name", ["ml-1m.zip", "all/ml-1m.zip", "ml-1m.tar.gz"])
+@pytest.mark.parametrize("name", ["ml-1m.zip", "all/ml-1m.zip"])
 @pytest.mark.usefixtures("unpacking")
 def test_an_archive_within_an_archive(tmp_path: Path, name: str) -> None:
     inner = pack(tmp_path / "ml-1m.zip", "ml-1m", DAT).read_bytes()
     with zipfile.ZipFile(tmp_path / "ml-1m.zip", "w") as made:
         made.writestr(name, inner)
-    with pytest.raises(InputError, match=rf"It holds {name}: an archive within an archive is not"):
+    with pytest.raises(InputError, match="an archive inside an archive is not opened"):
         opened("ml-1m", tmp_path / "ml-1m.zip")
-
-
-def test_files_two_folders_deep_are_not_taken(tmp_path: Path) -> None:
-    archive = pack(tmp_path / "ml-1m.zip", "backup/ml-1m", DAT)
-    with pytest.raises(InputError, match=r"in one folder inside it\. Found of these: none"):
-        opened("ml-1m", archive)
-
-
-def test_two_sets_of_ratings(tmp_path: Path) -> None:
-    archive = pack(tmp_path / "ml-1m.zip", "one", DAT)
-    with zipfile.ZipFile(archive, "a") as made:
-        for name, text in DAT.items():
-            made.writestr(f"two/{name}", text)
-    with pytest.raises(InputError, match=r"more than one set of ratings \(.* in one; .* in two\)"):
-        opened("ml-1m", archive)
-
-
-@pytest.mark.usefixtures("unpacking")
-def test_a_link_is_not_followed(tmp_path: Path) -> None:
-    archive = pack(tmp_path / "ml-1m.zip", "ml-1m", {"movies.dat": DAT["movies.dat"]})
-    link = zipfile.ZipInfo("ml-1m/ratings.dat")
-    link.external_attr = 0o120777 << 16
-    with zipfile.ZipFile(archive, "a") as made:
-        made.writestr(link, "/etc/passwd")
-    with pytest.raises(InputError, match="it is a link, not a file"):
-        opened("ml-1m", archive)
 
 
 def patched(archive: Path, local_offset: int, central_offset: int, value: bytes) -> None:
@@ -441,41 +396,34 @@ def patched(archive: Path, local_offset: int, central_offset: int, value: bytes)
 def test_an_encrypted_member(tmp_path: Path) -> None:
     archive = pack(tmp_path / "ml-1m.zip", "ml-1m", DAT)
     patched(archive, 6, 8, b"\x01\x00")
-    with pytest.raises(InputError, match="it is encrypted"):
+    with pytest.raises(InputError, match="is encrypted, password required"):
         opened("ml-1m", archive)
 
 
 def test_a_compression_that_python_lacks(tmp_path: Path) -> None:
     archive = pack(tmp_path / "ml-1m.zip", "ml-1m", DAT)
     patched(archive, 8, 10, b"\x09\x00")
-    with pytest.raises(InputError, match="packed in a way that Python cannot read"):
-        opened("ml-1m", archive)
-
-
-def test_an_absurd_size(tmp_path: Path) -> None:
-    archive = pack(tmp_path / "ml-1m.zip", "ml-1m", DAT)
-    patched(archive, 22, 24, (2**31).to_bytes(4, "little"))
-    with pytest.raises(InputError, match=r"claims to grow from \d+ to 2,147,483,648 bytes"):
+    with pytest.raises(InputError, match="compression method is not supported"):
         opened("ml-1m", archive)
 
 
 @pytest.mark.usefixtures("unpacking")
 def test_a_bomb(tmp_path: Path) -> None:
-    """A real one: 300 million bytes of nothing in 300 thousand."""
+    """A real one: 30 million bytes of nothing in 30 thousand."""
     archive = pack(tmp_path / "ml-1m.zip", "ml-1m", {"movies.dat": DAT["movies.dat"]})
     with (
         zipfile.ZipFile(archive, "a", zipfile.ZIP_DEFLATED, compresslevel=1) as made,
         made.open("ml-1m/ratings.dat", "w") as member,
     ):
-        for _ in range(300):
+        for _ in range(30):
             member.write(bytes(10**6))
-    with pytest.raises(InputError, match=r"claims to grow from [0-9,]+ to 300,000,000 bytes"):
+    with pytest.raises(InputError, match=r"claims to grow from [0-9,]+ to 30,000,000 bytes"):
         opened("ml-1m", archive)
     # It claims to be hardly packed at all, which its own size belies.
     content = archive.read_bytes()
     place = content.rindex(b"PK\x01\x02") + 20
     archive.write_bytes(content[:place] + (2**31).to_bytes(4, "little") + content[place + 4 :])
-    with pytest.raises(InputError, match=r"claims to grow from [0-9,]+ to 300,000,000 bytes"):
+    with pytest.raises(InputError, match=r"claims to grow from [0-9,]+ to 30,000,000 bytes"):
         opened("ml-1m", archive)
 
 
@@ -490,18 +438,6 @@ def test_two_members_in_the_same_bytes(tmp_path: Path) -> None:
     archive.write_bytes(content[:place] + bytes(4) + content[place + 4 :])
     with pytest.raises(InputError, match="is not a zip archive that can be read"):
         opened("ml-1m", archive)
-
-
-def test_more_than_the_disk_has_room_for(
-    tmp_path: Path, unpacking: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    archive = pack(tmp_path / "ml-1m.zip", "ml-1m", DAT)
-    size = sum(len(DAT[name].encode()) for name in ("ratings.dat", "movies.dat"))
-    monkeypatch.setattr(shutil, "disk_usage", lambda *_: SimpleNamespace(free=size - 1))
-    with pytest.raises(InputError, match=rf"holds {size} bytes .* {unpacking} has room for"):
-        opened("ml-1m", archive)
-    monkeypatch.setattr(shutil, "disk_usage", lambda *_: SimpleNamespace(free=size))
-    assert len(opened("ml-1m", archive)[1]) == 2
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])

@@ -45,6 +45,7 @@ def test_indices_order_and_genres(settings):
         (2, 30, "Thirty", [1]),
     ]
     assert tables.genres.rows() == [(0, "Comedy", 1, 3), (1, "Drama", 2, 4)]
+    assert tables.unrated.rows() == [(40, "Never rated", [])]  # nobody can know what War means
     assert tables.counts["dropped"] == {"movie_without_entry": 0, "rated_again": 1}
     assert tables.counts["rows_read"] == 6
     assert tables.counts["movies_never_rated"] == 1
@@ -69,6 +70,27 @@ def test_filters(settings, change, kept, reason, count):
     tables = build_tables(source_of(RATINGS, MOVIES), data(settings, **change))
     assert tables.ratings["rating"].to_list() == kept
     assert tables.counts["dropped"][reason] == count
+
+
+def test_dropping_users_and_movies_goes_on_until_both_have_enough(settings):
+    """A user who is dropped takes a movie below its minimum, and that another user."""
+    pairs = [(1, 10), (1, 20), (2, 10), (2, 20), (3, 30), (3, 20), (4, 30)]
+    rows = [(user, movie, 1.0 + user % 2, 0) for user, movie in pairs]
+    movies = [(movie, "", []) for movie in (10, 20, 30, 40)]
+    changes = {"min_ratings_per_user": 2, "min_ratings_per_movie": 2}
+    tables = build_tables(source_of(rows, movies), data(settings, **changes))
+    assert tables.users["user_id"].to_list() == [1, 2]
+    assert tables.movies["movie_id"].to_list() == [10, 20]
+    assert tables.counts["dropped"]["user_with_few_ratings"] == 2
+    assert tables.counts["dropped"]["movie_with_few_ratings"] == 1
+    assert tables.unrated.is_empty()  # it has fewer ratings than the minimum
+
+
+def test_ratings_that_are_all_alike_are_noticed(settings, capsys):
+    rows = [(user, 10, 3.0, 0) for user in range(4)]
+    build_tables(source_of(rows, MOVIES), data(settings))
+    said = capsys.readouterr().err
+    assert said == "test: all 4 ratings are 3, so there is nothing to learn from them\n"
 
 
 def test_nothing_left_names_the_reasons(settings):
@@ -103,7 +125,8 @@ def test_written_tables_come_back(settings, in_tmp):
     write_tables(tables)
     write_tables(tables)
     assert sorted(p.name for p in storage.PREPARED.iterdir()) == [
-        "genres.parquet", "meta.json", "movies.parquet", "ratings.parquet", "users.parquet",
+        "genres.parquet", "meta.json", "movies.parquet", "ratings.parquet", "unrated.parquet",
+        "users.parquet",
     ]  # fmt: skip
     assert storage.read_table(storage.PREPARED / "movies.parquet").equals(tables.movies)
     assert storage.read_meta() == tables.meta

@@ -2,6 +2,8 @@
 
 import csv
 import math
+import shutil
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -19,6 +21,7 @@ from genre_embeddings.inference.predict import ADDED, AnyUser, predict_file, pre
 from genre_embeddings.inference.recommend import recommend
 from genre_embeddings.inference.trained import Trained, open_model
 from genre_embeddings.model.predict import POSTERIOR_DRAWS, predict
+from genre_embeddings.model.serialization import save_model
 from tests.conftest import source_of
 from tests.small import World
 from tests.trained import train_project
@@ -138,6 +141,68 @@ def test_a_file_is_not_written_over_itself(model, tmp_path):
         predict_file(model, source, source)
     with pytest.raises(InputError, match="is not a file"):
         predict_file(model, tmp_path / "none.csv", tmp_path / "out.csv")
+
+
+def test_genres_of_a_new_movie_count(model, tmp_path):
+    """From the column genres, however it is written, or from the list of unrated movies."""
+    names = model.genres["name"].to_list()
+    unrated = {"movie_id": [777], "title": ["New"], "genres": [[0, 2]]}
+    catalogue = replace(model, unrated=pl.DataFrame(unrated))
+    rows = [
+        f"3,{NOTHING},{names[2]}|{names[0]}",
+        f"3,{NOTHING},\"['{names[0].lower()}', '{names[2]}']\"",
+        f'3,{NOTHING},"{names[0]}, {names[2]}"',
+        "3,777,",
+        f"3,{NOTHING},",
+        f"3,7,{names[0]}",
+        f"{NOBODY},777,",
+        f"{NOBODY},{NOTHING},{names[0]};{names[2]}",
+    ]
+    source = write(tmp_path / "pairs.csv", "userId,movieId,genres\n" + "\n".join(rows))
+    assert predict_file(catalogue, source, tmp_path / "out.csv") == (8, 2, 5)
+    found = pl.read_csv(tmp_path / "out.csv")
+    assert found["known_movie"].to_list() == [False] * 3 + [True, False, True, True, False]
+    sets = torch.zeros(1, len(names))
+    sets[0, [0, 2]] = 1
+    user = model.find("user", pl.Series([3]))
+    unknown = np.array([model.network.unknown])
+    mean, _ = predict(model.network, user, unknown, sets=sets)
+    assert found["prediction"][:4].to_list() == pytest.approx([mean.item()] * 4, abs=1e-4)
+    assert found["prediction"][4] != found["prediction"][3]
+    plain = predict_pairs(model, pl.Series([3]), pl.Series([7]))  # a movie has its own genres
+    assert found["prediction"][5] == pytest.approx(plain["prediction"][0], abs=1e-4)
+    assert found["prediction"][6] == found["prediction"][7]
+    users = AnyUser(model.network).users
+    spread = sets.expand(len(users), -1)
+    each, _ = predict(model.network, users, unknown.repeat(len(users)), sets=spread)
+    assert found["prediction"][6] == pytest.approx(each.mean(), abs=1e-3)
+    write(source, f"userId,movieId,genres\n3,7,Nonsense\n3,{NOTHING},Nonsense\n")
+    with pytest.raises(InputError, match=r"pairs\.csv, row 3: genres is 'Nonsense'; allowed for a"):
+        predict_file(model, source, tmp_path / "out.csv")
+
+
+def test_unrated_movies_are_saved_with_the_model(project, in_tmp, monkeypatch):
+    monkeypatch.chdir(project)
+    before = open_model()
+    assert before.unrated is not None
+    ids = pl.Series("movie_id", [777_777, 777_778])
+    table = pl.DataFrame({"movie_id": ids, "title": ["A", "B"], "genres": [[1], []]})
+    table = table.with_columns(pl.col("genres").cast(pl.List(pl.UInt32)))
+    shutil.copytree(project, in_tmp / "copy")
+    monkeypatch.chdir(in_tmp / "copy")
+    storage.write_table(storage.PREPARED / "unrated.parquet", table)
+    weights = (storage.MODEL / "model.safetensors").read_bytes()
+    save_model(before.network)
+    after = open_model()
+    assert after.unrated.equals(table)
+    assert after.movies.equals(before.movies)
+    assert len((storage.MODEL / "model.safetensors").read_bytes()) == len(weights)
+    for change in ({"movie_id": pl.Series([777_777, 777_777])}, {"genres": pl.Series([[99], []])}):
+        wrong = table.with_columns(**change).cast({"genres": pl.List(pl.UInt32)})
+        storage.write_table(storage.PREPARED / "unrated.parquet", wrong)
+        save_model(before.network)
+        with pytest.raises(InputError, match="has unrated movies whose ids or genres do not fit"):
+            open_model()
 
 
 def test_ids_may_be_text(named, tmp_path):

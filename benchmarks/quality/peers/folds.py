@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from genre_embeddings import storage
-from genre_embeddings.data.sources.archive import holds, open_files, places
+from genre_embeddings.data.sources.archive import find_files, open_files
 from genre_embeddings.data.sources.download import fetch
 from genre_embeddings.data.sources.movielens import BASE_URL, RELEASES
 from genre_embeddings.errors import InputError
@@ -20,11 +20,10 @@ VALIDATION = 0.1  # share of a fold's training ratings that choose the settings
 def archive(path: str) -> Path:
     """The archive or folder of ml-100k at `path` or in it, else from the cache or the network."""
     layout = [("u1.base", "u1.test")]
-    for place in places(path):
-        for candidate in (place / "ml-100k.zip", place / "ml-100k", place):
-            if candidate.is_file() or holds(candidate, layout):
-                return candidate
-    return fetch(f"{BASE_URL}ml-100k.zip", RELEASES["ml-100k"].md5)
+    for candidate in (Path(path) / "ml-100k.zip", Path(path) / "ml-100k", Path(path)):
+        if find_files(candidate, layout):
+            return candidate
+    return fetch(f"{BASE_URL}ml-100k.zip", RELEASES["ml-100k"].checksum)
 
 
 def write_fold(place: Path, fold: int, prepared: Path, split: Path, seed: int) -> None:

@@ -3,12 +3,14 @@
 prepared/ratings.parquet  user u32, movie u32, rating f32, timestamp i64; by user, time, movie
 prepared/users.parquet    user u32, user_id (as the data give it)
 prepared/movies.parquet   movie u32, movie_id, title, genres: list of genre indices u32
+prepared/unrated.parquet  movie_id, title, genres of movies without a rating, which no stage trains
 prepared/genres.parquet   genre u32, name, movies u32, ratings u32 (how many have it)
 prepared/meta.json        source, min_rating, max_rating, has_time
 """
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +22,9 @@ from genre_embeddings.data.sources.base import Source, Truth, shown
 from genre_embeddings.errors import InputError
 from genre_embeddings.settings import DataSettings
 
+MOST_GENRES = 60
+"""Genres that are kept without asking; a world may be planted with more."""
+
 
 @dataclass(frozen=True)
 class Tables:
@@ -28,6 +33,7 @@ class Tables:
     ratings: pl.DataFrame
     users: pl.DataFrame
     movies: pl.DataFrame
+    unrated: pl.DataFrame
     genres: pl.DataFrame
     meta: storage.Meta
     counts: dict[str, Any]
@@ -38,11 +44,11 @@ def build_tables(source: Source, settings: DataSettings) -> Tables:
 
     In this order: ratings of movies without an entry (`data.missing_movies`); repeated ratings of
     a movie by a user (the last by time, then by row, counts); `top_movies`;
-    `min_ratings_per_movie`; `min_ratings_per_user`. The last two can undercut each other and are
-    applied once each.
+    `min_ratings_per_movie` and `min_ratings_per_user`, until both hold; `min_genre_movies` and
+    `top_genres`. Movies without a rating are kept apart, unless a setting drops rare movies.
 
     Raises:
-        InputError: a rated movie has no entry, or no rating is left.
+        InputError: a rated movie has no entry, no rating is left, or there are too many genres.
     """
     # Little more than two copies of the ratings lie in memory at once: what a join of whole
     # tables would take besides is several times their size.
@@ -51,29 +57,35 @@ def build_tables(source: Source, settings: DataSettings) -> Tables:
     read = ratings.height + sum(dropped.values())
 
     def keep(reason: str, kept: pl.DataFrame) -> pl.DataFrame:
-        dropped[reason] = ratings.height - kept.height
+        dropped[reason] = dropped.get(reason, 0) + ratings.height - kept.height
         return kept
 
     movies = source.movies
+    never = movies.join(ratings.select("movie_id").unique(), on="movie_id", how="anti")
     ratings = keep("movie_without_entry", _resolve_missing(ratings, movies, source.name, settings))
     ratings = keep("rated_again", _latest(ratings))
     if settings.top_movies:
         ratings = keep("not_a_top_movie", _top_movies(ratings, settings.top_movies))
-    if settings.min_ratings_per_movie:
-        ratings = keep(
-            "movie_with_few_ratings",
-            _at_least(ratings, "movie_id", settings.min_ratings_per_movie),
-        )
-    if settings.min_ratings_per_user:
-        ratings = keep(
-            "user_with_few_ratings", _at_least(ratings, "user_id", settings.min_ratings_per_user)
-        )
+    # Dropping users can take movies below their minimum, and the other way round.
+    before = -1
+    while before != ratings.height:
+        before = ratings.height
+        for kind in ("movie", "user"):
+            if least := getattr(settings, f"min_ratings_per_{kind}"):
+                kept = _at_least(ratings, f"{kind}_id", least)
+                ratings = keep(f"{kind}_with_few_ratings", kept)
     if ratings.is_empty():
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items() if count)
         raise InputError(
             f"{source.name}: of {read:,} ratings none is left ({reasons or 'the source is empty'});"
             " lower data.top_movies, data.min_ratings_per_user or data.min_ratings_per_movie "
             "in params.yaml, or name another source."
+        )
+    if ratings["rating"].min() == ratings["rating"].max():
+        print(
+            f"{source.name}: all {ratings.height:,} ratings are {ratings['rating'][0]:g}, so there "
+            "is nothing to learn from them",
+            file=sys.stderr,
         )
 
     users = ratings.select("user_id").unique().sort("user_id").with_row_index("user")
@@ -82,8 +94,14 @@ def build_tables(source: Source, settings: DataSettings) -> Tables:
         pl.col("title").fill_null(pl.col("movie_id").cast(pl.String)),
         pl.col("genres").fill_null(pl.lit([], dtype=pl.List(pl.String))),
     )
+    if source.truth is None:
+        entries = _choose_genres(entries, settings, source.name)
+    unrated = never.sort("movie_id")
+    if settings.top_movies or settings.min_ratings_per_movie:
+        unrated = unrated.clear()
     ratings = _indexed(ratings, users, rated)
     entries, genres = _index_genres(entries, ratings)
+    unrated = _with_indices(unrated, genres)
     counts = {
         "ratings": ratings.height,
         "users": users.height,
@@ -93,13 +111,13 @@ def build_tables(source: Source, settings: DataSettings) -> Tables:
         # By numpy: polars adds floats in an order that depends on its threads.
         "mean_rating": float(np.mean(ratings["rating"].to_numpy(), dtype=np.float64)),
         "movies_without_genre": entries.filter(pl.col("genres").list.len() == 0).height,
-        "movies_never_rated": movies.height - movies.join(rated, on="movie_id", how="semi").height,
+        "movies_never_rated": never.height,
         "rows_read": read,
         "dropped": dropped,
     }
     low, high = source.scale
     meta = storage.Meta(source.name, low, high, source.has_time)
-    return Tables(ratings, users, entries, genres, meta, counts)
+    return Tables(ratings, users, entries, unrated, genres, meta, counts)
 
 
 def _resolve_missing(
@@ -187,30 +205,54 @@ def _at_least(ratings: pl.DataFrame, column: str, count: int) -> pl.DataFrame:
     return ratings.join(enough, on=column, how="semi", maintain_order="left")
 
 
+def _choose_genres(movies: pl.DataFrame, settings: DataSettings, name: str) -> pl.DataFrame:
+    """The movies without the genres that `min_genre_movies` and `top_genres` drop.
+
+    Raises:
+        InputError: more genres are left than are kept without asking.
+    """
+    pairs = movies.select(genre="genres").explode("genre", empty_as_null=False).drop_nulls()
+    counts = pairs.group_by("genre").len().sort("len", "genre", descending=[True, False])
+    kept = counts.filter(pl.col("len") >= settings.min_genre_movies)
+    most = settings.top_genres or MOST_GENRES
+    if not settings.top_genres and kept.height > most:
+        rare, some = kept["len"][most], ", ".join(map(shown, kept["genre"].tail(3)))
+        raise InputError(
+            f"{name}: the movies have {kept.height:,} genres, such as {some}; allowed without a "
+            f"choice: {most}, because training and inspection compare all pairs of genres. Choose "
+            f"with data.top_genres (1 to 200) or data.min_genre_movies ({rare + 1:,} leaves {most} "
+            "or fewer). If names were not separated, set data.genre_separator."
+        )
+    kept = kept.head(most)
+    if kept.height < counts.height:
+        print(
+            f"{name}: kept {kept.height:,} of {counts.height:,} genres (data.top_genres, "
+            "data.min_genre_movies)",
+            file=sys.stderr,
+        )
+    listed = pl.element().filter(pl.element().is_in(kept["genre"].implode()))
+    return movies.with_columns(pl.col("genres").list.eval(listed))
+
+
 def _index_genres(movies: pl.DataFrame, ratings: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Movies with genre indices in place of names, and the genres by name with their counts."""
-    pairs = movies.select("movie", "genres").explode("genres", empty_as_null=False).drop_nulls()
-    pairs = pairs.unique(maintain_order=True)
-    names = pairs.select(name="genres").unique().sort("name").with_row_index("genre")
+    names = movies.select(name="genres").explode("name", empty_as_null=False).drop_nulls()
+    genres = names.unique().sort("name").with_row_index("genre")
+    movies = _with_indices(movies, genres)
     per_movie = ratings.group_by("movie").len(name="ratings")
-    pairs = pairs.join(names, left_on="genres", right_on="name").join(per_movie, on="movie")
-    genres = (
-        names.join(
-            pairs.group_by("genre").agg(
-                movies=pl.len().cast(pl.UInt32), ratings=pl.col("ratings").sum().cast(pl.UInt32)
-            ),
-            on="genre",
-        )
-        .sort("genre")
-        .select("genre", "name", "movies", "ratings")
+    pairs = movies.select("movie", genre="genres").explode("genre", empty_as_null=False)
+    counts = pairs.drop_nulls().join(per_movie, on="movie").group_by("genre")
+    sums = counts.agg(
+        movies=pl.len().cast(pl.UInt32), ratings=pl.col("ratings").sum().cast(pl.UInt32)
     )
-    sets = pairs.sort("movie", "genre").group_by("movie", maintain_order=True).agg("genre")
-    indexed = (
-        movies.drop("genres")
-        .join(sets.rename({"genre": "genres"}), on="movie", how="left", maintain_order="left")
-        .with_columns(pl.col("genres").fill_null(pl.lit([], dtype=pl.List(pl.UInt32))))
-    )
-    return indexed, genres
+    return movies, genres.join(sums, on="genre").sort("genre")
+
+
+def _with_indices(movies: pl.DataFrame, genres: pl.DataFrame) -> pl.DataFrame:
+    """Movies with sorted genre indices in place of names; names without an index go."""
+    index = dict(zip(genres["name"], genres["genre"], strict=True))
+    sets = [sorted({index[name] for name in names if name in index}) for names in movies["genres"]]
+    return movies.with_columns(genres=pl.Series(sets, dtype=pl.List(pl.UInt32)))
 
 
 def truth_content(genres: pl.DataFrame, truth: Truth | None) -> dict[str, Any] | None:
@@ -228,6 +270,6 @@ def truth_content(genres: pl.DataFrame, truth: Truth | None) -> dict[str, Any] |
 def write_tables(tables: Tables) -> None:
     """Write the folder data/prepared/."""
     with storage.replacing_folder(storage.PREPARED) as folder:
-        for name in ("ratings", "users", "movies", "genres"):
+        for name in ("ratings", "users", "movies", "unrated", "genres"):
             storage.write_table(folder / f"{name}.parquet", getattr(tables, name))
         storage.write_json(folder / "meta.json", tables.meta._asdict())

@@ -26,6 +26,7 @@ from genre_embeddings.experiments.revisions import (
     Run,
     warnings,
 )
+from genre_embeddings.figures import plain_text
 from genre_embeddings.inspection.similarity import spearman
 from genre_embeddings.pages import render
 
@@ -243,6 +244,7 @@ def write_page(comparison: Comparison, path: Path) -> None:
         temporary.write_text(page, encoding="utf-8")
 
 
+@plain_text("the comparison")
 def _draw(first: Learnt, other: Learnt, widest: float) -> bytes:
     """Two heatmaps and their difference, as PNG; `widest` is the end of the difference's scale."""
     count = len(first.genres)

@@ -34,6 +34,7 @@ from genre_embeddings.experiments.revisions import (
     Run,
     read_runs,
 )
+from genre_embeddings.figures import plain_text
 from genre_embeddings.settings import load_yaml
 
 LOW, HIGH = "test.rmse_low", "test.rmse_high"
@@ -200,6 +201,7 @@ def collect(setting: str = "model.dim", where: Sequence[str] = ()) -> Sweep:
     return Sweep(setting, lines, _distinct(others, setting), list(dict.fromkeys(notes)))
 
 
+@plain_text("the picture of the sweep")
 def draw(sweep: Sweep, path: Path) -> None:
     """Draw a panel a measure, as PNG: means as lines, runs as dots, the interval as a band."""
     measures = sweep.measures

@@ -1,22 +1,25 @@
 """Predictions by the data's own ids, for pairs or for a csv file.
 
 Unknown ids still get predictions, flagged as unknown: an unknown movie is the network's unknown
-movie, and an unknown user is an average over known ones (`AnyUser`).
+movie, with the genres that the file gives, and an unknown user is an average over known ones
+(`AnyUser`). A movie without a rating is known, but only its genres count.
 
-Letters: B rows, N users asked, R replicas.
+Letters: B rows, N users asked, R replicas, G genres.
 """
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import polars as pl
 import torch
 
 from genre_embeddings import storage
+from genre_embeddings.data.sources.base import shown
+from genre_embeddings.data.sources.genres import MARKS, NONE, same, split_names
 from genre_embeddings.errors import InputError
 from genre_embeddings.inference.trained import (
     Kind,
@@ -43,6 +46,10 @@ _ROW = "(row)"
 _COLUMNS = {"user": ("userId", "user_id"), "movie": ("movieId", "movie_id")}
 
 
+Genres: TypeAlias = tuple[int, ...]
+"""Sorted indices of a movie's genres."""
+
+
 class Counts(NamedTuple):
     """How many rows were predicted, and how many of them had an unknown user or movie."""
 
@@ -64,6 +71,7 @@ class AnyUser:
         self.network = network
         self.users = spaced_users(network, AVERAGED)  # (N,)
         self.known = np.full((2, network.unknown + 1), np.nan, dtype=np.float32)
+        self.sets: dict[Genres, tuple[float, float]] = {}
 
     def predict(self, movies: np.ndarray) -> np.ndarray:
         """Predictions and deviations for dense movie indices, (2, B) float32."""
@@ -84,6 +92,24 @@ class AnyUser:
             self.known[:, block] = mean.mean(0), np.sqrt(variance)
         return self.known[:, movies]
 
+    def predict_set(self, genres: Genres) -> np.ndarray:
+        """Prediction and deviation for an unknown movie of these genres, (2,) float32."""
+        if genres not in self.sets:
+            sets = _sets(self.network, [genres]).expand(len(self.users), -1)
+            movies = np.full(len(self.users), self.network.unknown)
+            found = predict_indices(self.network, self.users, movies, draws=1, sets=sets)
+            mean, deviation = found.astype(np.float64)
+            self.sets[genres] = mean.mean(), np.sqrt(np.square(deviation).mean() + mean.var())
+        return np.array(self.sets[genres], dtype=np.float32)
+
+
+def _sets(network: Network, genres: list[Genres]) -> torch.Tensor:
+    """Genre sets as rows of 0 and 1, (B, G)."""
+    sets = torch.zeros(len(genres), network.genre_share.shape[1])
+    for row, chosen in enumerate(genres):
+        sets[row, list(chosen)] = 1
+    return sets
+
 
 def predict_pairs(
     model: Trained,
@@ -91,6 +117,7 @@ def predict_pairs(
     movie_ids: pl.Series,
     times: np.ndarray | None = None,
     any_user: AnyUser | None = None,
+    genres: list[Genres] | None = None,
 ) -> pl.DataFrame:
     """Predictions for pairs of ids; unknown ids get predictions too, and are flagged.
 
@@ -100,24 +127,41 @@ def predict_pairs(
         movie_ids: (n,), likewise.
         times: seconds since 1970, (n,), or None if unknown.
         any_user: predictions for unknown users so far, to reuse them.
+        genres: indices of the genres of movies that the model does not know, (n,).
 
     Returns:
         prediction and deviation (stars, Float32), known_user and known_movie (Boolean), (n,) rows.
     """
     user, movie = model.find("user", user_ids), model.find("movie", movie_ids)
     known_user, known_movie = user >= 0, movie >= 0
-    movie = np.where(known_movie, movie, model.network.unknown)
-    answers = np.empty((2, len(user)), dtype=np.float32)
-    if known_user.any():
-        answers[:, known_user] = predict_indices(
-            model.network,
-            user[known_user],
-            movie[known_user],
-            None if times is None else times[known_user],
+    given = genres or [()] * len(movie)
+    if model.unrated is not None and not known_movie.all():
+        unrated = dict(
+            zip(model.unrated["movie_id"], model.unrated["genres"].to_list(), strict=True)
         )
+        for row in np.flatnonzero(~known_movie).tolist():
+            if (listed := unrated.get(movie_ids[row])) is not None:
+                given[row], known_movie[row] = tuple(listed), True
+    new = movie < 0
+    by_set = new & np.array([len(chosen) > 0 for chosen in given], dtype=bool)
+    movie = np.where(new, model.network.unknown, movie)
+    answers = np.empty((2, len(user)), dtype=np.float32)
+    for rows, has_set in ((known_user & ~by_set, False), (known_user & by_set, True)):
+        if rows.any():
+            sets = [given[row] for row in np.flatnonzero(rows)] if has_set else None
+            answers[:, rows] = predict_indices(
+                model.network,
+                user[rows],
+                movie[rows],
+                None if times is None else times[rows],
+                sets=None if sets is None else _sets(model.network, sets),
+            )
     if not known_user.all():
         any_user = any_user or AnyUser(model.network)
-        answers[:, ~known_user] = any_user.predict(movie[~known_user])
+        if (rows := ~known_user & ~by_set).any():
+            answers[:, rows] = any_user.predict(movie[rows])
+        for row in np.flatnonzero(~known_user & by_set).tolist():
+            answers[:, row] = any_user.predict_set(given[row])
     return pl.DataFrame(dict(zip(ADDED, (*answers, known_user, known_movie), strict=True)))
 
 
@@ -129,7 +173,8 @@ def predict_file(model: Trained, source: Path, out: Path, rows: int = ROWS) -> C
     Args:
         model: the trained model.
         source: a csv file with a header: userId or user_id, movieId or movie_id, and optionally
-            timestamp (seconds since 1970); other columns are copied.
+            timestamp (seconds since 1970) and genres, which count for movies that the model does
+            not know; other columns are copied.
         out: the csv file to write, with the rows in the same order, without blank ones.
         rows: number of rows in a part.
 
@@ -181,9 +226,7 @@ def _prediction_columns(source: Path) -> dict[str, str | None]:
     except pl.exceptions.PolarsError as error:
         raise _unreadable(source, error) from None
     present = [name or "" for name in first.row(0)]
-    columns: dict[str, str | None] = {"timestamp": None}
-    if "timestamp" in present:
-        columns["timestamp"] = "timestamp"
+    columns = {name: name if name in present else None for name in ("timestamp", "genres")}
     for kind, names in _COLUMNS.items():
         chosen = [name for name in names if name in present]
         if len(chosen) != 1:
@@ -235,4 +278,27 @@ def _predict_chunk(
         bad = ~seconds.is_between(0, _LATEST).fill_null(value=False)
         refuse(bad, "timestamp", f"allowed: whole seconds since 1970, 0 to {_LATEST}")
         times = seconds.to_numpy()
-    return predict_pairs(model, ids["user"], ids["movie"], times, any_user)
+    genres = None
+    if columns["genres"] is not None:
+        unknown = (model.find("movie", ids["movie"]) < 0).tolist()
+        rows = zip(unknown, chunk["genres"].to_list(), chunk[_ROW].to_list(), strict=True)
+        genres = [
+            _parse_genres(model, text, f"{source}, row {row}") if new and text else ()
+            for new, text, row in rows
+        ]
+    return predict_pairs(model, ids["user"], ids["movie"], times, any_user, genres)
+
+
+def _parse_genres(model: Trained, text: str, place: str) -> Genres:
+    """Indices of the genres that a text names, however it separates them."""
+    names = model.genres["name"].to_list()
+    known = {same(name): index for index, name in enumerate(names)}
+    for mark in MARKS:
+        chosen = [name for name in split_names(text, mark, place) if name.casefold() not in NONE]
+        if all(same(name) in known for name in chosen):
+            return tuple(sorted({known[same(name)] for name in chosen}))
+    raise InputError(
+        f"{place}: genres is {shown(text)}; allowed for a movie that the model does not know: "
+        f"genres of the model ({', '.join(names[:20])}{', ...' if len(names) > 20 else ''}), "
+        "separated by |. Take out or correct the others."
+    )

@@ -18,7 +18,7 @@ from genre_embeddings import storage
 from genre_embeddings.errors import InputError
 from genre_embeddings.model.network import Network
 from genre_embeddings.model.predict import POSTERIOR_DRAWS, predict
-from genre_embeddings.model.serialization import load_whole
+from genre_embeddings.model.serialization import load_unrated, load_whole
 
 BATCH = 16_384
 """Rows in one pass through the network."""
@@ -28,12 +28,17 @@ Kind = Literal["user", "movie"]
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network, with the ids and names of its users, movies and genres."""
+    """A trained network, with the ids and names of its users, movies and genres.
+
+    The network does not have the `unrated` movies (movie_id, title, genres): only their genres
+    count.
+    """
 
     network: Network
     users: pl.DataFrame
     movies: pl.DataFrame
     genres: pl.DataFrame
+    unrated: pl.DataFrame | None = None
 
     def find(self, kind: Kind, ids: pl.Series) -> np.ndarray:
         """Dense indices of ids, (n,) int64; -1 for ids that the model does not know."""
@@ -108,7 +113,7 @@ def open_model(folder: Path = storage.MODEL) -> Trained:
         InputError: a file is missing, cut short, from another version or inconsistent.
     """
     network, tables = load_whole(folder)
-    return Trained(network, *tables)
+    return Trained(network, *tables, load_unrated(folder, tables))
 
 
 def require_finite(values: np.ndarray) -> np.ndarray:
@@ -127,9 +132,13 @@ def predict_indices(
     movies: np.ndarray,
     times: np.ndarray | None = None,
     draws: int = POSTERIOR_DRAWS,
+    sets: torch.Tensor | None = None,
 ) -> np.ndarray:
-    """Predictions and their standard deviations for dense indices, (2, B) float32."""
-    return require_finite(np.stack(predict(network, users, movies, times, draws=draws)))
+    """Predictions and their standard deviations for dense indices, (2, B) float32.
+
+    `sets` (B, G) are genres to use instead of the movies' own, 0 or 1.
+    """
+    return require_finite(np.stack(predict(network, users, movies, times, draws=draws, sets=sets)))
 
 
 @torch.no_grad()

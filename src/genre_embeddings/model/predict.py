@@ -23,6 +23,7 @@ def predict(
     own: bool = False,
     membership: torch.Tensor | None = None,
     draws: int = 0,
+    sets: torch.Tensor | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Predicted ratings and their standard deviations, (n,) float32 each.
 
@@ -35,6 +36,7 @@ def predict(
         own: whether these are the training ratings, in order; each is left out of its own inputs.
         membership: (M, G) genres to use instead of the movies' own, 0 or 1.
         draws: posterior samples for the standard deviation; 0 leaves the posterior's variance out.
+        sets: (n, G) a genre set for each row, to use in place of its movie's own.
     """
     device = next(network.parameters()).device
     generator = torch.Generator(device).manual_seed(seed_of(seed, "prediction"))
@@ -49,11 +51,12 @@ def predict(
                 None if time is None else torch.from_numpy(time[rows].astype(np.int64)).to(device)
             )
             positions = torch.arange(rows.start, rows.stop, device=device) if own else None
+            genres = None if membership is None else membership[movies]
             found = network.predict(
                 users,
                 movies,
                 times,
-                genres=None if membership is None else membership[movies],
+                genres=genres if sets is None else sets[rows].to(device),
                 own=positions,
                 samples=draws,
                 generator=generator,

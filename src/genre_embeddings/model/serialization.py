@@ -92,6 +92,9 @@ class Columns(Section):
     name: Texts
     movies: Numbers
     ratings: Numbers
+    unrated_movie_id: Ids | Texts = Field(default_factory=list)
+    unrated_title: Texts = Field(default_factory=list)
+    unrated_genres: Annotated[list[Numbers], Field(fail_fast=True)] = Field(default_factory=list)
 
 
 class Tables(NamedTuple):
@@ -118,6 +121,9 @@ def save_model(
         if name == "movies" and movies is not None:
             table = movies
         columns |= {key: table[key].to_list() for key in table.columns if f"{key}s" != name}
+    unrated = storage.PREPARED / "unrated.parquet"
+    if movies is None and unrated.exists() and (table := storage.read_table(unrated)).height:
+        columns |= {f"unrated_{key}": table[key].to_list() for key in table.columns}
     written = json.dumps(columns, ensure_ascii=False, separators=(",", ":")).encode()
     about = {
         "format": FORMAT,
@@ -182,6 +188,41 @@ def load_whole(folder: Path = storage.MODEL) -> tuple[Network, Tables]:
     except (IndexError, ValueError) as error:
         raise InputError(f"{beside} does not fit {path} ({_short(error)}); {remedy}.") from None
     return network.eval(), tables
+
+
+def load_unrated(folder: Path, tables: Tables) -> pl.DataFrame:
+    """Movies without a rating, which the network does not have: movie_id, title and genres.
+
+    To be called after `load_whole`, which makes sure that the file is that of the model.
+
+    Raises:
+        InputError: the file does not fit the tables.
+    """
+    path = _file(folder / "tables.json")
+    columns = Columns.model_validate_json(path.read_bytes())
+    schema = pl.Schema(
+        {
+            "movie_id": tables.movies.schema["movie_id"],
+            "title": pl.String(),
+            "genres": pl.List(pl.UInt32),
+        }
+    )
+    try:
+        table = pl.DataFrame(
+            {
+                "movie_id": columns.unrated_movie_id,
+                "title": columns.unrated_title,
+                "genres": columns.unrated_genres,
+            },
+            schema=schema,
+        )
+        ids = pl.concat([table["movie_id"], tables.movies["movie_id"]])
+    except (pl.exceptions.PolarsError, TypeError) as error:
+        raise InputError(f"{path} has unrated movies that do not fit ({_short(error)}).") from None
+    genres = table["genres"].explode(empty_as_null=False)
+    if ids.n_unique() < ids.len() or (genres >= tables.genres.height).any():
+        raise InputError(f"{path} has unrated movies whose ids or genres do not fit.")
+    return table
 
 
 def _file(path: Path) -> Path:

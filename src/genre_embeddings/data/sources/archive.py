@@ -1,17 +1,19 @@
-"""Finding a source's files in a folder or a zip archive, and unpacking just those.
+"""Find a source's files in a folder or a zip archive, and unpack just those.
 
-Names inside an archive are never used as paths: a member is recognised by its base name, under
-at most one top folder, and copied to a name of our own in a temporary folder. An archive may come
-from a stranger: one whose names lead elsewhere, or that would fill the disk, is refused.
+A file is recognised by its base name, in the place itself or in one folder inside it. Names inside
+an archive are never used as paths: a member is copied to a name of our own in a temporary folder.
+
+Only what DVC records as a dependency is read: the place that `data.path` names in this copy of the
+project, whose content DVC hashes. The copy in which a queued experiment runs lacks files that
+neither git nor DVC tracks; such an experiment is refused.
 """
 
 from __future__ import annotations
 
 import lzma
 import os
-import re
+import shlex
 import shutil
-import stat
 import tempfile
 import zipfile
 import zlib
@@ -21,16 +23,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
-from genre_embeddings.data.sources.base import shown
+from genre_embeddings.data.sources.base import printable, shown
 from genre_embeddings.errors import InputError
 
 Place = TypeVar("Place", Path, zipfile.ZipInfo)
 Found: TypeAlias = dict[str, dict[str, Place]]
 """Top folder ("" for the place itself) -> file name -> where it lies."""
 
-_LARGE = 2**28  # bytes
-_ABSURD_RATIO = 200  # a table of ratings shrinks some 3- to 15-fold
-_ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst")
+_LARGE = 2**24  # bytes
+_ABSURD_RATIO = 100  # a table of ratings shrinks some 3- to 15-fold
 
 
 @dataclass(frozen=True)
@@ -41,23 +42,32 @@ class File:
     label: str
 
 
-def places(path: str) -> list[Path]:
-    """Where `data.path` may lie: under the current folder, then under DVC's main checkout.
-
-    DVC runs some experiments in a temporary copy of the project, in which files that git ignores
-    are missing; `DVC_ROOT` leads back to them.
-    """
-    here = Path(path).expanduser()
+def untracked(path: str) -> Path | None:
+    """`path` in DVC's main checkout, if this is an experiment's copy of the project."""
     root = os.environ.get("DVC_ROOT")
-    if here.is_absolute() or not root or Path(root).resolve() == Path.cwd().resolve():
-        return [here]
-    return [here, Path(root) / here]
+    if not root or Path(path).is_absolute() or Path(root).resolve() == Path.cwd().resolve():
+        return None
+    return Path(root) / path
 
 
-def holds(folder: Path, layouts: Sequence[tuple[str, ...]]) -> bool:
-    """Whether all files of a layout lie in the folder, or in one folder inside it."""
+def refuse_untracked(path: str, files: Collection[Path]) -> InputError:
+    """The error for files that lie in the main checkout only."""
+    root = Path(os.environ["DVC_ROOT"])
+    names = [os.path.relpath(file, root) for file in sorted(files)]
+    return InputError(
+        f"{printable(', '.join(names))} is missing in this experiment's copy of the project, "
+        f"because neither git nor DVC tracks it: run `dvc add {shlex.join(names)}` and start the "
+        f"experiment again, or give data.path as an absolute path (it is {shown(path)})."
+    )
+
+
+def find_files(place: Path, layouts: Sequence[tuple[str, ...]]) -> list[Path]:
+    """The files of the first layout that lies whole in a folder, or in one folder inside it."""
+    if place.is_file():
+        return [place]
     wanted = {name for names in layouts for name in names}
-    return folder.is_dir() and bool(_complete(_in_folder(folder, wanted), layouts))
+    found = _in_folder(place, wanted) if place.is_dir() else {}
+    return [found[top][name] for top, names in _complete(found, layouts)[:1] for name in names]
 
 
 @contextmanager
@@ -80,27 +90,34 @@ def open_files(
     wanted = {name for names in (*layouts, extras) for name in names}
     if place.is_dir():
         layout, found = _choose(_in_folder(place, wanted), layouts, place, extras)
-        yield layout, {name: File(path, _printable(path)) for name, path in found.items()}
+        yield layout, {name: File(path, printable(path)) for name, path in found.items()}
         return
     with tempfile.TemporaryDirectory(prefix="genre-embeddings-") as folder:
-        with _reading(place), zipfile.ZipFile(place) as archive:
+        with _reading(place, layouts), zipfile.ZipFile(place) as archive:
             layout, members = _choose(_in_archive(archive, wanted, place), layouts, place, extras)
-            _check(members.values(), place)
             files = {}
             for name, member in members.items():
-                label = f"{_printable(place)}: {_printable(member.filename)}"
+                packed = min(member.compress_size, place.stat().st_size)  # the first is a claim
+                if member.file_size > max(_LARGE, _ABSURD_RATIO * packed):
+                    raise InputError(
+                        f"{place}: {shown(member.filename)} is not unpacked: it claims to grow "
+                        f"from {packed:,} to {member.file_size:,} bytes. If it is what you expect, "
+                        "unpack it yourself and name the folder in data.path."
+                    )
+                label = f"{printable(place)}: {printable(member.filename)}"
                 files[name] = File(Path(folder) / name, label)
                 # zipfile stops at the size declared and checks the CRC when it gets there.
-                with archive.open(member) as packed, files[name].path.open("wb") as unpacked:
-                    shutil.copyfileobj(packed, unpacked, 2**20)
+                with archive.open(member) as packed_file, files[name].path.open("wb") as unpacked:
+                    shutil.copyfileobj(packed_file, unpacked, 2**20)
         yield layout, files
 
 
 def _in_folder(place: Path, wanted: Collection[str]) -> Found[Path]:
-    tops = ["", *sorted(entry.name for entry in place.iterdir() if entry.is_dir())]
+    # DVC ignores some folders whose names begin with a dot, so that it would not see a change.
+    inside = (entry for entry in place.iterdir() if entry.is_dir() and entry.name[:1] != ".")
     return {
         top: {name: place / top / name for name in wanted if (place / top / name).is_file()}
-        for top in tops
+        for top in ["", *sorted(entry.name for entry in inside)]
     }
 
 
@@ -111,23 +128,20 @@ def _in_archive(
     for member in archive.infolist():
         # Some Windows programs write backslashes.
         *folders, name = member.filename.replace("\\", "/").split("/")
-        if ".." in folders or folders[:1] == [""] or re.match("[A-Za-z]:", member.filename):
-            raise _refused(place, member, "its name leads out of the archive")
         folders = [folder for folder in folders if folder not in ("", ".")]
-        if name not in wanted or len(folders) > 1:
-            continue
-        top = folders[0] if folders else ""
-        if name in found.setdefault(top, {}):
-            raise _refused(place, member, "the archive holds it twice")
-        found[top][name] = member
+        if name in wanted and len(folders) < 2:
+            members = found.setdefault("".join(folders), {})
+            if name in members:
+                raise InputError(
+                    f"{place}: {shown(member.filename)} stands twice in the archive: pack it anew, "
+                    "or unpack it yourself and name the folder in data.path."
+                )
+            members[name] = member
     return found
 
 
 def _choose(
-    found: Found[Place],
-    layouts: Sequence[tuple[str, ...]],
-    place: Path,
-    extras: Sequence[str],
+    found: Found[Place], layouts: Sequence[tuple[str, ...]], place: Path, extras: Sequence[str]
 ) -> tuple[tuple[str, ...], dict[str, Place]]:
     """The one complete layout; files in the place itself go before those in a folder inside."""
     complete = _complete(found, layouts)
@@ -137,10 +151,20 @@ def _choose(
             present, wanted = found[top], layout + tuple(extras)
             return layout, {name: present[name] for name in wanted if name in present}
         case []:
-            raise InputError(_incomplete(found, layouts, place))
+            wanted_names = {name for layout in layouts for name in layout}
+            present_names = sorted({n for names in found.values() for n in names} & wanted_names)
+            advice = ""
+            if place.is_dir() and (archives := sorted(path.name for path in place.glob("*.zip"))):
+                advice = f" It holds {', '.join(map(printable, archives[:3]))}: data.path may name "
+                advice += "an archive itself."
+            raise InputError(
+                f"{place} does not hold the files needed: {_needed(layouts)}, together in it or in "
+                "one folder inside it; an archive inside an archive is not opened. Found of these: "
+                f"{', '.join(present_names) or 'none'}.{advice}"
+            )
         case several:
             listed = "; ".join(
-                f"{' + '.join(layout)} in {_printable(top) or 'the place itself'}"
+                f"{' + '.join(layout)} in {printable(top) or 'the place itself'}"
                 for top, layout in several
             )
             raise InputError(
@@ -160,79 +184,32 @@ def _complete(
     ]
 
 
-def _incomplete(found: Found[Place], layouts: Sequence[tuple[str, ...]], place: Path) -> str:
-    needed = ", or ".join(" + ".join(layout) for layout in layouts)
-    wanted = {name for layout in layouts for name in layout}
-    present = sorted({name for names in found.values() for name in names if name in wanted})
-    message = (
-        f"{place} does not hold the files needed: {needed}, together in it or in one folder "
-        f"inside it. Found of these: {', '.join(present) or 'none'}."
-    )
-    if place.is_dir():
-        archives = [path.name for path in place.glob("*.zip")]
-        advice = "data.path may name an archive itself"
-    else:
-        with zipfile.ZipFile(place) as archive:
-            archives = [name for name in archive.namelist() if name.lower().endswith(_ARCHIVES)]
-        advice = "an archive within an archive is not opened, so unpack it and name it in data.path"
-    if archives:
-        message += f" It holds {', '.join(map(_printable, sorted(archives)[:3]))}: {advice}."
-    return message
-
-
-def _check(members: Collection[zipfile.ZipInfo], place: Path) -> None:
-    """Make sure that members are plain files and that there is room for them."""
-    for member in members:
-        if stat.S_ISLNK(member.external_attr >> 16):
-            raise _refused(place, member, "it is a link, not a file")
-        if member.flag_bits & 0x1:
-            raise _refused(place, member, "it is encrypted")
-        packed = min(member.compress_size, place.stat().st_size)  # the first is only a claim
-        if member.file_size > max(_LARGE, _ABSURD_RATIO * packed):
-            raise _refused(
-                place, member, f"it claims to grow from {packed:,} to {member.file_size:,} bytes"
-            )
-    size = sum(member.file_size for member in members)
-    free = shutil.disk_usage(tempfile.gettempdir()).free
-    if size > free:
-        raise InputError(
-            f"{place} holds {size:,} bytes when unpacked, and {tempfile.gettempdir()} has room for "
-            f"{free:,}: make room, or name another folder in the environment variable TMPDIR."
-        )
-
-
-def _refused(place: Path, member: zipfile.ZipInfo, reason: str) -> InputError:
-    return InputError(
-        f"{place}: {shown(member.filename)} is not unpacked: {reason}. "
-        "Zip the plain files anew, or put them into a folder, and name it in data.path."
-    )
-
-
-def _printable(name: Path | str) -> str:
-    """A name for a message: as it is, unless a terminal would obey it or choke on it."""
-    text = str(name)
-    return text if text.isprintable() and len(text) <= 200 else shown(text)
+def _needed(layouts: Sequence[tuple[str, ...]]) -> str:
+    return ", or ".join(" + ".join(layout) for layout in layouts)
 
 
 @contextmanager
-def _reading(place: Path) -> Iterator[None]:
+def _reading(place: Path, layouts: Sequence[tuple[str, ...]]) -> Iterator[None]:
     """Turns what zipfile raises over a damaged archive into one clear error."""
     try:
         yield
-    except (NotImplementedError, MemoryError) as error:
+    except OSError as error:
+        if error.errno is None:  # what bzip2 says of damage
+            raise _unreadable(place, layouts, error) from None
         raise InputError(
-            f"{place} is packed in a way that Python cannot read ({str(error) or 'no memory'}): "
-            "unpack it yourself and name the folder in data.path."
+            f"{place} cannot be unpacked to {tempfile.gettempdir()} ({error}): check the file's "
+            "rights and the space left; the environment variable TMPDIR names another folder."
         ) from None
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, OSError) as error:
-        # What bzip2 says of damage is an OSError too, but without a number.
-        if isinstance(error, OSError) and error.errno is not None:
-            raise InputError(
-                f"{place} cannot be unpacked to {tempfile.gettempdir()} ({error}): check the "
-                "file's rights and the space left; the environment variable TMPDIR names another "
-                "folder."
-            ) from None
-        raise InputError(
-            f"{place} is not a zip archive that can be read ({_printable(str(error))}): "
-            "delete it and fetch it again, or name another in data.path."
-        ) from None
+    except (
+        zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, MemoryError,
+        RuntimeError,  # encrypted, or a compression that Python lacks
+    ) as error:  # fmt: skip
+        raise _unreadable(place, layouts, error) from None
+
+
+def _unreadable(place: Path, layouts: Sequence[tuple[str, ...]], error: Exception) -> InputError:
+    return InputError(
+        f"{place} is not a zip archive that can be read ({printable(str(error))}); allowed in "
+        f"data.path: a folder or a zip archive with {_needed(layouts)}. Put the files into a "
+        "folder and name it, or pack them anew."
+    )

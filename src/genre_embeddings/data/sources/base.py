@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -16,6 +17,12 @@ def shown(value: str | int) -> str:
     if isinstance(value, int):
         return str(value)
     return repr(value if len(value) <= 100 else f"{value[:100]}...")
+
+
+def printable(name: Path | str) -> str:
+    """A name for a message: as it is, unless a terminal would obey it or choke on it."""
+    text = str(name)
+    return text if text.isprintable() and len(text) <= 200 else shown(text)
 
 
 @dataclass(frozen=True)

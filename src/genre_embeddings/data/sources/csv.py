@@ -286,10 +286,11 @@ def read_rows(file: File, old: bool) -> Iterator[tuple[int, str]]:
     Raises:
         InputError: a row is no text.
     """
-    content = file.path.read_bytes().removeprefix(codecs.BOM_UTF8)
-    for row, line in enumerate(content.split(b"\n"), start=1):
-        if line := line.removesuffix(b"\r"):
-            yield row, text_of(line, f"{file.label}, row {row}", old)
+    with file.path.open("rb") as lines:
+        for row, line in enumerate(lines, start=1):
+            line = line.removeprefix(codecs.BOM_UTF8) if row == 1 else line
+            if line := line.removesuffix(b"\n").removesuffix(b"\r"):
+                yield row, text_of(line, f"{file.label}, row {row}", old)
 
 
 def read_header(file: File, example: str) -> list[str]:

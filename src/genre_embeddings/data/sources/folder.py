@@ -6,7 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from genre_embeddings.data.sources.archive import holds, open_files, places
+from genre_embeddings.data.sources.archive import (
+    find_files,
+    open_files,
+    refuse_untracked,
+    untracked,
+)
 from genre_embeddings.data.sources.base import Source
 from genre_embeddings.data.sources.genome import GENOME, scan_genome
 from genre_embeddings.data.sources.layouts import LAYOUTS, read_tables
@@ -26,19 +31,19 @@ def open_folder(data: DataSettings) -> Iterator[Source]:
         InputError: the files are not there, or hold something that cannot be used.
     """
     scale = (data.min_rating, data.max_rating)
-    with open_files(_place(data.path), LAYOUTS, [GENOME]) as (layout, files):
-        tables = read_tables(layout, files, scale, release=False)
-        genome = scan_genome(files.get(GENOME), tables.movies)
-        yield Source("folder", tables.ratings, tables.movies, scale, tables.has_time, genome=genome)
-
-
-def _place(path: str) -> Path:
-    candidates = [place for place in places(path) if place.exists()]
-    if not candidates:
+    place, elsewhere = Path(data.path), untracked(data.path)
+    if not find_files(place, LAYOUTS) and elsewhere and (missing := find_files(elsewhere, LAYOUTS)):
+        raise refuse_untracked(data.path, missing)
+    if not place.exists():
         raise InputError(
-            f"data.path is {path!r}, and nothing is there; allowed: a folder or a zip archive "
+            f"data.path is {data.path!r}, and nothing is there; allowed: a folder or a zip archive "
             f"with {', or '.join(' + '.join(layout) for layout in LAYOUTS)}. "
             "Correct data.path, or set data.source to planted."
         )
-    usable = [place for place in candidates if place.is_file() or holds(place, LAYOUTS)]
-    return (usable or candidates)[0]
+    with open_files(place, LAYOUTS, [GENOME]) as (layout, files):
+        tables = read_tables(layout, files, scale, data)
+        genome = scan_genome(files.get(GENOME), tables.movies)
+        yield Source(
+            "folder", tables.ratings, tables.movies, scale, tables.has_time, tables.dropped,
+            genome=genome,
+        )  # fmt: skip

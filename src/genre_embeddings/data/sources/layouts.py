@@ -16,6 +16,7 @@ import csv
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import polars as pl
 
@@ -32,14 +33,16 @@ from genre_embeddings.data.sources.csv import (
     read_rows,
     whole_number,
 )
+from genre_embeddings.data.sources.genres import Field, read_genres
 from genre_embeddings.errors import InputError
+from genre_embeddings.settings import DataSettings
 
 CSV = ("ratings.csv", "movies.csv")
 DAT = ("ratings.dat", "movies.dat")
 ITEM = ("u.data", "u.item", "u.genre")
 LAYOUTS = (CSV, DAT, ITEM)
 
-_NO_GENRES = "(no genres listed)"
+_LARGEST = 1e30  # of a rating off the scale
 _LATEST = 32_503_680_000  # seconds: the year 3000; above it lie milliseconds
 _HEADERS = {
     "userId": "user_id",
@@ -61,10 +64,14 @@ class Tables:
     movies: pl.DataFrame
     has_time: bool
     rows: int
+    dropped: dict[str, int]
 
 
 def read_tables(
-    layout: tuple[str, ...], files: Mapping[str, File], scale: tuple[float, float], release: bool
+    layout: tuple[str, ...],
+    files: Mapping[str, File],
+    scale: tuple[float, float],
+    own: DataSettings | None,
 ) -> Tables:
     """Read and check the files of one layout.
 
@@ -72,33 +79,49 @@ def read_tables(
         layout: one of `LAYOUTS`.
         files: the layout's files by name.
         scale: lowest and highest rating allowed.
-        release: whether this is a published release, whose ids are whole numbers and whose
-            ratings all bear a timestamp. A user's own ids may be text, and a csv file of theirs
-            may do without timestamps.
+        own: settings for files of the user's own: ids may be text, timestamps may be missing from
+            a csv file, genres may be written in several ways, and ratings off the scale may be
+            dropped. None for a published release.
 
     Raises:
         InputError: a file is empty, lacks its header or a column, or a row holds something that
             cannot be used; the message names the file and the row, counted from 1.
     """
+    release = own is None
     if layout == CSV:
-        movies = list(_csv_movies(files["movies.csv"]))
+        rows = _csv_movies(files["movies.csv"])
     elif layout == DAT:
-        movies = list(_dat_movies(files["movies.dat"]))
+        rows = _dat_movies(files["movies.dat"])
     else:
-        movies = list(_item_movies(files["u.item"], files["u.genre"]))
-    _check_movies(movies, files[layout[1]], release)
-    table = _ratings_table(layout, files[layout[0]], scale, release)
-    rows, whole_users, whole_movies = table.check(
-        pl.col("rating").count(),
-        pl.col("user_id").drop_nulls().str.contains(WHOLE).all(),
-        pl.col("movie_id").drop_nulls().str.contains(WHOLE).all(),
-    )
-    whole_movies = whole_movies and all(re.match(WHOLE, movie.movie_id) for movie in movies)
+        rows = _item_movies(files["u.item"], files["u.genre"])
+    separator = "|" if own is None or layout == ITEM else own.genre_separator
+    movies = _movies_frame(rows, files[layout[1]], release, separator)
+    drop = own is not None and own.off_scale == "drop"
+    table = _ratings_table(layout, files[layout[0]], scale, release, drop)
+    off_scale = ~pl.col("rating").is_between(*scale)
+    try:
+        count, off, whole_users, whole_movies = table.check(
+            pl.col("rating").count(),
+            off_scale.sum(),
+            pl.col("user_id").drop_nulls().str.contains(WHOLE).all(),
+            pl.col("movie_id").drop_nulls().str.contains(WHOLE).all(),
+        )
+    except InputError as error:
+        rows_off = table.scan({"rating": pl.Float64()}, lenient=True).select(off_scale.sum())
+        if release or ": rating is " not in str(error) or not (off := rows_off.collect().item()):
+            raise
+        raise InputError(
+            f"{error} {off:,} ratings are below {scale[0]:g} or above {scale[1]:g}; if these mean "
+            "'not rated', set data.off_scale to drop."
+        ) from None
+    whole_movies = whole_movies and movies["movie_id"].str.contains(WHOLE).all()
+    ratings = _ratings_frame(table, whole_users, whole_movies)
     return Tables(
-        ratings=_ratings_frame(table, whole_users, whole_movies),
-        movies=_movies_frame(movies, whole_movies),
+        ratings=ratings.filter(~off_scale) if off else ratings,
+        movies=movies.with_columns(pl.col("movie_id").cast(pl.Int64)) if whole_movies else movies,
         has_time="timestamp" in table.columns,
-        rows=rows,
+        rows=count,
+        dropped={"off_scale": off} if off else {},
     )
 
 
@@ -106,15 +129,15 @@ def read_tables(
 
 
 def _ratings_table(
-    layout: tuple[str, ...], file: File, scale: tuple[float, float], release: bool
+    layout: tuple[str, ...], file: File, scale: tuple[float, float], release: bool, drop: bool
 ) -> Table:
-    """How a file of ratings is cut, and what it may hold."""
+    """How a file of ratings is cut, and what it may hold; `drop` allows ratings off the scale."""
     identity = WHOLE_ID if release else ANY_ID
     own = "" if release else " (data.min_rating to data.max_rating)"
     rules = {
         "user_id": identity,
         "movie_id": identity,
-        "rating": number(*scale, own),
+        "rating": number(-_LARGEST, _LARGEST) if drop else number(*scale, own),
         "timestamp": whole_number(_LATEST, " seconds since 1970 (milliseconds: divide by 1000)"),
     }
     table = Table(file, "ratings", "\t", "\t", tuple(rules), rules)
@@ -159,15 +182,11 @@ def _ratings_frame(table: Table, whole_users: bool, whole_movies: bool) -> pl.La
 # Movies
 
 
-@dataclass(frozen=True)
-class _Movie:
-    row: int
-    movie_id: str
-    title: str
-    genres: list[str]
+_Row: TypeAlias = tuple[int, str, str, str]
+"""Number of the row, movie id, title and text of the genres."""
 
 
-def _csv_movies(file: File) -> Iterator[_Movie]:
+def _csv_movies(file: File) -> Iterator[_Row]:
     """Rows of a movies.csv; titles with commas stand in quotation marks."""
     names = _csv_columns(file, ("movie_id", "title", "genres"), "movieId,title,genres")
     movie_id, title, genres = (names.index(name) for name in ("movie_id", "title", "genres"))
@@ -184,10 +203,10 @@ def _csv_movies(file: File) -> Iterator[_Movie]:
                 'are doubled: "".'
             ) from None
         check_count(fields, len(names), line, ",", place)
-        yield _Movie(row, fields[movie_id].strip(), fields[title], _genres(fields[genres]))
+        yield row, fields[movie_id].strip(), fields[title], fields[genres]
 
 
-def _dat_movies(file: File) -> Iterator[_Movie]:
+def _dat_movies(file: File) -> Iterator[_Row]:
     """Rows of a movies.dat; a title may hold colons, but no `::`."""
     for row, line in read_rows(file, old=True):
         movie_id, _, rest = line.partition("::")
@@ -195,10 +214,10 @@ def _dat_movies(file: File) -> Iterator[_Movie]:
         parts = line.split("::")  # for counting alone: in 1::Heat:::War a colon ends the title
         if "::" in title or len(parts) < 3:
             check_count(parts, 3, line, "::", f"{file.label}, row {row}")
-        yield _Movie(row, movie_id.strip(), title, _genres(genres))
+        yield row, movie_id.strip(), title, genres
 
 
-def _item_movies(file: File, genre_file: File) -> Iterator[_Movie]:
+def _item_movies(file: File, genre_file: File) -> Iterator[_Row]:
     """Rows of a u.item: id, title, two dates, address, a 0/1 flag for each genre of u.genre."""
     names = _item_genres(genre_file)
     for row, line in read_rows(file, old=True):
@@ -214,7 +233,7 @@ def _item_movies(file: File, genre_file: File) -> Iterator[_Movie]:
                 )
             if flag.strip() == "1" and name != "unknown":  # the release's word for no genre
                 genres.append(name)
-        yield _Movie(row, fields[0].strip(), fields[1], genres)
+        yield row, fields[0].strip(), fields[1], "|".join(genres)
 
 
 def _item_genres(file: File) -> list[str]:
@@ -222,7 +241,12 @@ def _item_genres(file: File) -> list[str]:
     names: list[str] = []
     for row, line in read_rows(file, old=True):
         name, _, number = line.rpartition("|")
-        if not name.strip() or name.strip() in names or number.strip() != str(len(names)):
+        if (
+            not name.strip()
+            or "|" in name
+            or name.strip() in names
+            or number.strip() != str(len(names))
+        ):
             raise InputError(
                 f"{file.label}, row {row}: {shown(line)} must be a new genre's name and its "
                 f"number in order, here NAME|{len(names)}."
@@ -233,38 +257,37 @@ def _item_genres(file: File) -> list[str]:
     return names
 
 
-def _genres(text: str) -> list[str]:
-    """Names parted by pipes, without repeats."""
-    names = (name.strip() for name in text.split("|"))
-    return list(dict.fromkeys(name for name in names if name and name != _NO_GENRES))
-
-
-def _check_movies(movies: list[_Movie], file: File, release: bool) -> None:
-    """Every movie has an id of its own."""
-    if not movies:
-        raise InputError(f"{file.label} holds no movies.")
+def _movies_frame(
+    movies: Iterable[_Row], file: File, release: bool, separator: str
+) -> pl.DataFrame:
+    """The movies, each with an id of its own that is text."""
     rule = WHOLE_ID if release else ANY_ID
     rows: dict[str, int] = {}
-    for movie in movies:
-        if not rule.allows(movie.movie_id):
+    fields: dict[str, Field] = {}
+    titles, texts = [], []
+    for row, movie_id, title, text in movies:
+        if not re.match(WHOLE, movie_id) and not rule.allows(movie_id):
             raise InputError(
-                f"{file.label}, row {movie.row}: movie_id is {shown(movie.movie_id)}; "
+                f"{file.label}, row {row}: movie_id is {shown(movie_id)}; "
                 f"allowed: {rule.meaning}. Correct the row or delete it."
             )
-        if movie.movie_id in rows:
+        if movie_id in rows:
             raise InputError(
-                f"{file.label}, rows {rows[movie.movie_id]} and {movie.row}: movie_id "
-                f"{shown(movie.movie_id)} stands twice; allowed: once. Delete one of the rows."
+                f"{file.label}, rows {rows[movie_id]} and {row}: movie_id "
+                f"{shown(movie_id)} stands twice; allowed: once. Delete one of the rows."
             )
-        rows[movie.movie_id] = movie.row
-
-
-def _movies_frame(movies: list[_Movie], whole: bool) -> pl.DataFrame:
-    ids = [int(movie.movie_id) if whole else movie.movie_id for movie in movies]
+        rows[movie_id] = row
+        titles.append(title)
+        field = fields.setdefault(text, Field(row, 0))
+        field.movies += 1
+        texts.append(text)
+    if not rows:
+        raise InputError(f"{file.label} holds no movies.")
+    genres = read_genres(fields, separator, file.label)
     return pl.DataFrame(
         {
-            "movie_id": pl.Series(ids, dtype=pl.Int64 if whole else pl.String),
-            "title": pl.Series([movie.title for movie in movies], dtype=pl.String),
-            "genres": pl.Series([movie.genres for movie in movies], dtype=pl.List(pl.String)),
+            "movie_id": pl.Series(rows.keys(), dtype=pl.String),
+            "title": pl.Series(titles, dtype=pl.String),
+            "genres": pl.Series([genres[text] for text in texts], dtype=pl.List(pl.String)),
         }
     )

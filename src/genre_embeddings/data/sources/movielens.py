@@ -14,9 +14,14 @@ from pathlib import Path
 
 import polars as pl
 
-from genre_embeddings.data.sources.archive import open_files, places
+from genre_embeddings.data.sources.archive import (
+    find_files,
+    open_files,
+    refuse_untracked,
+    untracked,
+)
 from genre_embeddings.data.sources.base import Source
-from genre_embeddings.data.sources.download import fetch
+from genre_embeddings.data.sources.download import fetch, has_checksum
 from genre_embeddings.data.sources.genome import GENOME, scan_genome
 from genre_embeddings.data.sources.layouts import CSV, DAT, ITEM, read_tables
 from genre_embeddings.errors import InputError
@@ -31,32 +36,47 @@ class Release:
 
     Attributes:
         folder: the folder inside its archive; the archive is named after the release.
-        md5: the published checksum of the archive, None where it may change.
+        checksum: of the archive, as published; ml-latest-small has none, and this is the one that
+            others have recorded since 2018.
         layout: the names of the files needed.
         scale: lowest and highest rating that could be given.
-        ratings: how many it holds, None where that may change.
+        ratings: how many it holds.
     """
 
     folder: str
-    md5: str | None
+    checksum: str
     layout: tuple[str, ...]
     scale: tuple[float, float]
-    ratings: int | None = None
+    ratings: int
 
 
 WHOLE_STARS = (1.0, 5.0)
 HALF_STARS = (0.5, 5.0)
 
 RELEASES = {
-    "ml-latest-small": Release("ml-latest-small", None, CSV, HALF_STARS),
-    "ml-100k": Release("ml-100k", "0e33842e24a9c977be4e0107933c0723", ITEM, WHOLE_STARS, 100_000),
-    "ml-1m": Release("ml-1m", "c4d9eecfca2ab87c1945afe126590906", DAT, WHOLE_STARS, 1_000_209),
-    "ml-10m": Release(
-        "ml-10M100K", "ce571fd55effeba0271552578f2648bd", DAT, HALF_STARS, 10_000_054
+    "ml-latest-small": Release(
+        "ml-latest-small",
+        "sha256:696d65a3dfceac7c45750ad32df2c259311949efec81f0f144fdfb91ebc9e436",
+        CSV,
+        HALF_STARS,
+        100_836,
     ),
-    "ml-20m": Release("ml-20m", "cd245b17a1ae2cc31bb14903e1204af3", CSV, HALF_STARS, 20_000_263),
-    "ml-25m": Release("ml-25m", "6b51fb2759a8657d3bfcbfc42b592ada", CSV, HALF_STARS, 25_000_095),
-    "ml-32m": Release("ml-32m", "d472be332d4daa821edc399621853b57", CSV, HALF_STARS, 32_000_204),
+    "ml-100k": Release(
+        "ml-100k", "md5:0e33842e24a9c977be4e0107933c0723", ITEM, WHOLE_STARS, 100_000
+    ),
+    "ml-1m": Release("ml-1m", "md5:c4d9eecfca2ab87c1945afe126590906", DAT, WHOLE_STARS, 1_000_209),
+    "ml-10m": Release(
+        "ml-10M100K", "md5:ce571fd55effeba0271552578f2648bd", DAT, HALF_STARS, 10_000_054
+    ),
+    "ml-20m": Release(
+        "ml-20m", "md5:cd245b17a1ae2cc31bb14903e1204af3", CSV, HALF_STARS, 20_000_263
+    ),
+    "ml-25m": Release(
+        "ml-25m", "md5:6b51fb2759a8657d3bfcbfc42b592ada", CSV, HALF_STARS, 25_000_095
+    ),
+    "ml-32m": Release(
+        "ml-32m", "md5:d472be332d4daa821edc399621853b57", CSV, HALF_STARS, 32_000_204
+    ),
 }
 
 
@@ -65,7 +85,7 @@ def open_release(data: DataSettings, base_url: str = BASE_URL) -> Iterator[Sourc
     """A MovieLens release, from `data.path`, the user's cache or the network, in that order.
 
     An archive or folder under `data.path` need not have the published checksum: people unpack
-    and pack again. It must parse.
+    and pack again. It must parse, and DVC hashes it. All others must have the checksum.
 
     Args:
         data: the settings; `data.source` names the release.
@@ -75,9 +95,9 @@ def open_release(data: DataSettings, base_url: str = BASE_URL) -> Iterator[Sourc
         InputError: the release cannot be had, or holds something that cannot be used.
     """
     name, release = data.source, RELEASES[data.source]
-    place = _drop_in(name, data.path) or fetch(f"{base_url}{name}.zip", release.md5)
+    place = _find(name, data, base_url)
     with open_files(place, [release.layout], [GENOME]) as (layout, files):
-        tables = read_tables(layout, files, release.scale, release=True)
+        tables = read_tables(layout, files, release.scale, None)
         ratings, dropped = tables.ratings, {}
         if name == "ml-100k":
             # Some copies in circulation carry rows of a user 0, whom the release does not have.
@@ -85,7 +105,7 @@ def open_release(data: DataSettings, base_url: str = BASE_URL) -> Iterator[Sourc
             if rows := ratings.filter(is_user_0).select(pl.len()).collect().item():
                 dropped["user_0"] = rows
                 ratings = ratings.filter(~is_user_0)
-        if release.ratings not in (None, rest := tables.rows - dropped.get("user_0", 0)):
+        if release.ratings != (rest := tables.rows - dropped.get("user_0", 0)):
             print(
                 f"{place} holds {rest:,} ratings, and {name} as published {release.ratings:,}: "
                 "it was cut or changed",
@@ -95,9 +115,9 @@ def open_release(data: DataSettings, base_url: str = BASE_URL) -> Iterator[Sourc
         yield Source(name, ratings, tables.movies, release.scale, dropped=dropped, genome=genome)
 
 
-def _drop_in(name: str, path: str) -> Path | None:
-    """The release's archive or folder at `data.path` or in it, if it is there."""
-    release = RELEASES[name]
+def _find(name: str, data: DataSettings, base_url: str) -> Path:
+    """The release's archive or folder: at `data.path` or in it, in the cache, or downloaded."""
+    path, release = data.path, RELEASES[name]
     own_names = {name, release.folder}
     other_names = {n for key, r in RELEASES.items() for n in (key, r.folder)} - own_names
     stem = Path(path).name.removesuffix(".zip")
@@ -106,22 +126,31 @@ def _drop_in(name: str, path: str) -> Path | None:
             f"data.path is {path!r}, but data.source is {name}: "
             f"change one of them, such as data.source to {stem!r}."
         )
-    for place in places(path):
-        if place.is_file():
-            return place
-        if (place / f"{name}.zip").is_file():
-            return place / f"{name}.zip"
-        for folder in sorted(own_names):
-            if (place / folder).is_dir():
-                return place / folder
-        if place.is_dir() and place.resolve().name in own_names:
-            return place
-        if all((place / file).is_file() for file in release.layout):
-            print(
-                f"{place} holds {' and '.join(release.layout)}, which are left alone: "
-                f"the folder would have to be named {name}",
-                file=sys.stderr,
-            )
+    if found := _drop_in(name, Path(path)):
+        return found
+    if (elsewhere := untracked(path)) and (found := _drop_in(name, elsewhere)):
+        if found.is_file() and has_checksum(found, release.checksum):
+            return found
+        files = find_files(found, [release.layout])
+        raise refuse_untracked(path, files or [found])
     if Path(path).suffix == ".zip":
         raise InputError(f"data.path is {path!r}, and no file is there: correct data.path.")
+    return fetch(f"{base_url}{name}.zip", release.checksum)
+
+
+def _drop_in(name: str, place: Path) -> Path | None:
+    """The release's archive or folder at a place or in it, if it is there."""
+    release = RELEASES[name]
+    names = sorted({name, release.folder})
+    if place.is_file() or (place.is_dir() and place.resolve().name in names):
+        return place
+    for inside in (f"{name}.zip", *names):
+        if (place / inside).exists():
+            return place / inside
+    if all((place / file).is_file() for file in release.layout):
+        print(
+            f"{place} holds {' and '.join(release.layout)}, which are left alone: "
+            f"the folder would have to be named {name}",
+            file=sys.stderr,
+        )
     return None

@@ -1,0 +1,184 @@
+"""How a file writes the genres of a movie: separators, lists, words for none, spellings.
+
+A field is understood as `Action|Comedy`, `Action, Comedy`, `Action; Comedy`, `['Action', 'Comedy']`
+(of Python, NumPy or JSON) or `[{"id": 28, "name": "Action"}]`. What was decided is said on stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import unicodedata
+from ast import literal_eval
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from genre_embeddings.data.sources.base import shown
+from genre_embeddings.errors import InputError
+
+AUTO = "auto"
+MARKS = ("|", ";", ",", "\t")
+"""What may separate two names, the first of two that are equally frequent first."""
+NONE = ("", "(no genres listed)", "\\n", "nan", "none", "null", "n/a", "<na>")
+"""Words for no genre, in lower case."""
+MOST_NAMES = 100_000
+"""Different names above which the column cannot hold genres; memory is bounded by it."""
+
+ANGLE = "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}"
+"""Stands for a "<" that could begin a tag of HTML."""
+
+_LIST = r"\s*\[.*\]\s*$"
+_QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+_NAMED = rf"""['"]name['"]\s*:\s*({_QUOTED})"""
+
+
+@dataclass
+class Field:
+    """A text of the genre column: the first row that has it, and how many movies have it."""
+
+    row: int
+    movies: int
+
+
+def read_genres(
+    fields: Mapping[str, Field], separator: str, label: str
+) -> dict[str, tuple[str, ...]]:
+    """The genre names of each text of a genre column, without repeats.
+
+    Names that differ in case or blanks only are one genre, spelt as most movies spell it.
+
+    Args:
+        fields: the texts.
+        separator: what separates two names, or `auto`.
+        label: the file, for messages.
+
+    Raises:
+        InputError: a text is no list of names, a name cannot be used, or there are too many.
+    """
+    mark = _decide(fields, label) if separator == AUTO else separator
+    split: dict[str, list[str]] = {}
+    count: Counter[str] = Counter()
+    for text, field in fields.items():
+        place = f"{label}, row {field.row}"
+        split[text] = split_names(text, mark, place, lists=separator == AUTO)
+        for name in set(split[text]):
+            count[name] += field.movies
+        if len(count) > MOST_NAMES:
+            raise InputError(
+                f"{place}: the column genres has more than {MOST_NAMES:,} different names so far: "
+                "it holds something else. Put the genres there, or leave the column empty."
+            )
+    none = {name for name in count if name.casefold() in NONE}
+    unusual = sorted(name for name in none if name and name.casefold() != NONE[1])
+    for name in unusual[:3]:
+        _say(f"{label}: {count[name]:,} movies have the genre {shown(name)}, read as no genre")
+    spelt = _spellings({name: count[name] for name in count if name not in none}, label)
+    if separator == AUTO:
+        _warn_of_marks(spelt.values(), label)
+    for name, spelling in spelt.items():
+        # DVC's page holds the names in a script, and does not escape them.
+        spelt[name] = re.sub(r"<(?=[/!?a-zA-Z])", ANGLE, spelling)
+        if spelt[name] != spelling == name:
+            _say(f"{label}: the genre {shown(name)} looks like HTML: read as {spelt[name]!r}")
+    return {
+        text: tuple(dict.fromkeys(spelt[name] for name in names if name in spelt))
+        for text, names in split.items()
+    }
+
+
+def split_names(text: str, mark: str, place: str, *, lists: bool = True) -> list[str]:
+    """The names of one text, in order; `lists` reads a text in brackets as a list.
+
+    Raises:
+        InputError: the text is no list of names, or a name cannot be used.
+    """
+    is_list = lists and re.match(_LIST, text)
+    return [_clean(name, place) for name in (_list(text, place) if is_list else text.split(mark))]
+
+
+def same(name: str) -> str:
+    """Equal for names that differ in case or blanks only."""
+    return "".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def _decide(fields: Mapping[str, Field], label: str) -> str:
+    """The mark that most movies have between their genres, lists aside."""
+    plain = [(text, field.movies) for text, field in fields.items() if not re.match(_LIST, text)]
+    movies = {mark: sum(count for text, count in plain if mark in text) for mark in MARKS}
+    mark = max(MARKS, key=movies.__getitem__)
+    if movies[mark]:
+        _say(f"{label}: genres are separated by {mark!r} (data.genre_separator: auto)")
+    return mark
+
+
+def _list(text: str, place: str) -> list[str]:
+    """The names of a list as Python, NumPy or JSON write it."""
+    inner = text.strip()[1:-1]
+    quoted = re.findall(_QUOTED, inner)
+    named = re.findall(_NAMED, inner)
+    if named and len(named) == inner.count("{"):
+        quoted = named
+    elif re.search(r"[^\s,]", re.sub(_QUOTED, "", inner)):
+        if quoted or inner.lstrip()[:1] in ("'", '"', "{"):
+            raise InputError(
+                f"{place}: genres is {shown(text)}; allowed: names with one mark between them, or "
+                "a list such as ['Drama', 'War']. Correct the row, or name the mark in "
+                "data.genre_separator."
+            )
+        return inner.split(",")
+    return [_unquoted(name) for name in quoted]
+
+
+def _unquoted(text: str) -> str:
+    """A string as JSON or Python write it; as it stands if it is neither."""
+    for read in (json.loads, literal_eval):
+        try:
+            return str(read(text))
+        except (ValueError, SyntaxError):
+            continue
+    return text[1:-1]
+
+
+def _clean(name: str, place: str) -> str:
+    """A name with single blanks, and without control characters."""
+    name = " ".join(name.split())
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
+        raise InputError(
+            f"{place}: the genre {shown(name)} holds a control character; allowed: text. "
+            "Correct the row."
+        )
+    return name
+
+
+def _spellings(count: Mapping[str, int], label: str) -> dict[str, str]:
+    """The spelling to use for each name: that of most movies among those that mean the same."""
+    alike: dict[str, list[str]] = {}
+    for name in sorted(count, key=lambda name: (-count[name], name)):
+        alike.setdefault(same(name), []).append(name)
+    variants = [names for names in alike.values() if len(names) > 1]
+    for first, *others in variants[:5]:
+        listed = ", ".join(f"{shown(name)} ({count[name]:,})" for name in others[:5])
+        _say(
+            f"{label}: {listed} differ from {shown(first)} ({count[first]:,} movies) in case or "
+            "blanks only: read as one genre"
+        )
+    if len(variants) > 5:
+        _say(f"{label}: so do spellings of {len(variants) - 5} more genres")
+    return {name: names[0] for names in alike.values() for name in names}
+
+
+def _warn_of_marks(names: Iterable[str], label: str) -> None:
+    """Say which names hold what may be a separator."""
+    for mark in (*MARKS, "/"):
+        if odd := sorted({name for name in names if mark in name}):
+            _say(
+                f"{label}: {len(odd):,} genres have {mark!r} in their name, such as "
+                f"{shown(odd[0])}; if it separates genres, set data.genre_separator to it"
+            )
+            return
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr)

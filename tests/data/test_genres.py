@@ -1,0 +1,174 @@
+"""Genres in the notations of real files: understood, or the problem is named."""
+
+import json
+import zipfile
+
+import pytest
+
+from genre_embeddings.data.sources.folder import open_folder
+from genre_embeddings.data.sources.genres import ANGLE, Field, read_genres
+from genre_embeddings.data.tables import build_tables
+from genre_embeddings.errors import InputError
+from genre_embeddings.settings import load_settings
+from tests.conftest import ROOT, source_of
+
+DATA = load_settings(ROOT / "params.yaml").data
+
+
+def read(*texts, separator="auto"):
+    """The names of each text; the texts stand in rows 2, 3, ..."""
+    fields = {}
+    for row, text in enumerate(texts, start=2):
+        fields.setdefault(text, Field(row, 0)).movies += 1
+    names = read_genres(fields, separator, "movies.csv")
+    return [list(names[text]) for text in texts]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Action|Sci-Fi", "Action | Sci-Fi|", "Action, Sci-Fi", "Action;Sci-Fi", "Action\tSci-Fi",
+        "['Action', 'Sci-Fi']", '["Action","Sci-Fi"]', "['Action' 'Sci-Fi']", "[Action, Sci-Fi]",
+        "[{'id': 28, 'name': 'Action'}, {'id': 878, 'name': 'Sci-Fi'}]",
+        '[{"name": "Action", "id": 28}, {"name": "Sci-Fi", "id": 878}]',
+    ],
+)  # fmt: skip
+def test_notations(text):
+    assert read(text, "Drama", text) == [["Action", "Sci-Fi"], ["Drama"], ["Action", "Sci-Fi"]]
+
+
+def test_escapes_in_lists():
+    assert read(
+        '["Com\\u00e9die", "Rock \\"n\\" Roll"]', "['Children\\'s']", '["Children\'s"]'
+    ) == [
+        ["Comédie", 'Rock "n" Roll'],
+        ["Children's"],
+        ["Children's"],
+    ]
+    assert read("[]", "[ ]", "['']") == [[], [], []]
+
+
+def test_the_decision_is_said_in_a_line(capsys):
+    assert read("A, B", "C", "A, C") == [["A", "B"], ["C"], ["A", "C"]]
+    said = "movies.csv: genres are separated by ',' (data.genre_separator: auto)\n"
+    assert capsys.readouterr().err == said
+    assert read("A, B", "C", separator="|") == [["A, B"], ["C"]]
+    assert read("A", "B") == [["A"], ["B"]]
+    assert read("['A', 'B']") == [["A", "B"]]
+    assert read("A - B", "['A', 'B']", separator=" - ") == [["A", "B"], ["['A', 'B']"]]
+    assert capsys.readouterr().err == ""
+
+
+def test_the_most_frequent_mark_wins_and_others_are_named(capsys):
+    texts = ["Crime, Mystery|War", "War|Drama", "Drama|Crime, Mystery", "Drama"]
+    assert read(*texts)[0] == ["Crime, Mystery", "War"]
+    separated, other = capsys.readouterr().err.splitlines()
+    assert "separated by '|'" in separated
+    assert other == (
+        "movies.csv: 1 genres have ',' in their name, such as 'Crime, Mystery'; if it separates "
+        "genres, set data.genre_separator to it"
+    )
+    assert read("Action/Comedy", "War") == [["Action/Comedy"], ["War"]]
+    assert "1 genres have '/'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["\\N", "nan", "NaN", "None", "null", "N/A"])
+def test_words_for_no_genre_are_said(capsys, word):
+    assert read(word, "A", word, "", "(No Genres Listed)") == [[], ["A"], [], [], []]
+    said = f"movies.csv: 2 movies have the genre {word!r}, read as no genre\n"
+    assert capsys.readouterr().err == said
+
+
+def test_case_and_blanks_make_no_other_genre(capsys):
+    texts = ["Sci-Fi|Film Noir", "sci-fi|FILM  NOIR", "Sci-Fi|film noir", " SCI-FI |Film\u00a0Noir"]
+    assert read(*texts) == [["Sci-Fi", "Film Noir"]] * 4
+    _, noir, fiction = capsys.readouterr().err.splitlines()
+    assert noir == (
+        "movies.csv: 'FILM NOIR' (1), 'film noir' (1) differ from 'Film Noir' (2 movies) in case "
+        "or blanks only: read as one genre"
+    )
+    assert "'SCI-FI' (1), 'sci-fi' (1) differ from 'Sci-Fi' (2 movies)" in fiction
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "['Action', 5]",
+            r"row 3: genres is .*; allowed: names with one mark between",
+        ),
+        ("['Action]", r"row 3: genres is"),
+        ('[{"id": 5}]', r"row 3: genres is"),
+        ('["\\u001b[2J"]', r"row 3: the genre '\\x1b\[2J' holds a control character"),
+        ('["\\ud800"]', r"row 3: the genre '\\ud800' holds a control character"),
+        ("A\x9b2J", r"row 3: the genre 'A\\x9b2J' holds a control character"),
+    ],
+)
+def test_what_cannot_be_used_is_named_with_its_row(text, message):
+    with pytest.raises(InputError, match=f"^movies.csv, {message}") as error:
+        read("Drama", text)
+    assert str(error.value).isprintable()
+
+
+def test_a_name_that_a_browser_would_take_for_a_tag(capsys):
+    assert read("</script><script>alert(1)</script>|a < b|<!--") == [
+        [f"{ANGLE}/script>{ANGLE}script>alert(1){ANGLE}/script>", "a < b", f"{ANGLE}!--"]
+    ]
+    assert capsys.readouterr().err.count("looks like HTML") == 2
+
+
+def test_a_column_that_holds_no_genres():
+    with pytest.raises(InputError, match="more than 100,000 different names so far"):
+        read("|".join(map(str, range(100_001))))
+
+
+def many(genres):
+    movies = [(n, f"Title {n}", [f"G{n % genres:03}", "Drama"]) for n in range(1, 3 * genres)]
+    return source_of([(1, n, 3.0 + n % 2, 0) for n in range(1, 3 * genres)], movies)
+
+
+def test_more_than_sixty_genres_are_a_choice(capsys):
+    assert build_tables(many(59), DATA).genres.height == 60
+    with pytest.raises(InputError, match=r"have 70 genres, such as .*allowed without a choice: 60"):
+        build_tables(many(69), DATA)
+    source = many(69)
+    all_of_them = DATA.model_copy(update={"top_genres": 200})
+    assert build_tables(source, all_of_them).genres.height == 70
+    assert capsys.readouterr().err == ""
+    frequent = build_tables(source, DATA.model_copy(update={"top_genres": 2}))
+    assert frequent.genres["name"].to_list() == ["Drama", "G001"]
+    assert "kept 2 of 70 genres" in capsys.readouterr().err
+    assert frequent.movies["genres"].to_list()[:2] == [[0, 1], [0]]
+    rare = build_tables(many(60), DATA.model_copy(update={"min_genre_movies": 3}))
+    assert rare.genres.height == 60  # G000 has two movies
+
+
+def test_spent_memory_is_bounded(tmp_path, monkeypatch):
+    """One row a million times, and movies of twenty thousand genres, end early."""
+    ratings = "userId,movieId,rating\n" + "".join(f"{n},1,{n % 5 + 1}\n" for n in range(9))
+    row = f"1,{'T' * 200},Drama\n"
+    for movies, message in (
+        (f"movieId,title,genres\n{row * 1_000_000}", r"claims to grow from [\d,]+ to 20[\d,]+"),
+        (f"movieId,title,genres\n{row * 70_000}", r"rows 2 and 3: movie_id '1' stands twice"),
+        (
+            "movieId,title,genres\n1,T," + "|".join(map(str, range(20_000))),
+            "20,000 genres, such as",
+        ),
+    ):
+        with zipfile.ZipFile(tmp_path / "mine.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("ratings.csv", ratings)
+            archive.writestr("movies.csv", movies)
+        path = str(tmp_path / "mine.zip")
+        data = DATA.model_copy(update={"source": "folder", "path": path})
+        with pytest.raises(InputError, match=message), open_folder(data) as source:
+            build_tables(source, data)
+
+
+def test_a_json_column_comes_through(tmp_path):
+    (tmp_path / "ratings.csv").write_text("userId,movieId,rating\n1,1,3\n2,2,4\n")
+    lists = [json.dumps(["Drama", "War"]).replace('"', '""'), "[]"]
+    rows = "".join(f'{n},T,"{text}"\n' for n, text in enumerate(lists, start=1))
+    (tmp_path / "movies.csv").write_text(f"movieId,title,genres\n{rows}")
+    data = DATA.model_copy(update={"source": "folder", "path": str(tmp_path)})
+    with open_folder(data) as source:
+        assert source.movies["genres"].to_list() == [["Drama", "War"], []]

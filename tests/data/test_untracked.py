@@ -1,0 +1,105 @@
+"""What prepare reads is what DVC recorded: a changed rating changes the result, or is refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.project import Project, finish_queue, make_project
+
+pytestmark = pytest.mark.pipeline
+
+RATINGS = "userId,movieId,rating\n" + "".join(f"{n % 5},{n},3\n" for n in range(20))
+MOVIES = "movieId,title,genres\n" + "".join(f"{n},T,{'A|B' if n % 2 else 'A'}\n" for n in range(20))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    project = make_project(tmp_path / "project")
+    project.change({"data": {"source": "folder"}})
+    project.commit()
+    return project
+
+
+def write(folder: Path, last: int) -> None:
+    """Twenty ratings of 3, the last of which becomes `last`."""
+    folder.mkdir(exist_ok=True)
+    (folder / "ratings.csv").write_text(RATINGS.removesuffix("3\n") + f"{last}\n")
+    (folder / "movies.csv").write_text(MOVIES)
+
+
+def in_workspace(project: Project, name: str) -> float:
+    project.dvc("repro", "prepare")
+    return json.loads((project.folder / "metrics/prepare.json").read_text())["mean_rating"]
+
+
+def in_a_copy(project: Project, name: str) -> float:
+    project.dvc("exp", "run", "--temp", "-n", name, "prepare")
+    return mean_of(project, name)
+
+
+def in_the_queue(project: Project, name: str) -> float:
+    project.dvc("exp", "run", "--queue", "-n", name, "prepare")
+    assert finish_queue(project)[name] == "Success"
+    return mean_of(project, name)
+
+
+def mean_of(project: Project, name: str) -> float:
+    refs = project.git("for-each-ref", "--format=%(objectname)", f"refs/exps/**/{name}")
+    (commit,) = refs.split()
+    return json.loads(project.git("show", f"{commit}:metrics/prepare.json"))["mean_rating"]
+
+
+def test_files_dropped_into_data_raw(project: Project) -> None:
+    raw = project.folder / "data/raw"
+    write(raw, 3)
+    assert in_workspace(project, "") == 3
+    write(raw, 5)
+    assert in_workspace(project, "") == 3.1
+    said = project.dvc("exp", "run", "--temp", "prepare", status=255)
+    command = "dvc add data/raw/movies.csv data/raw/ratings.csv"
+    assert f"neither git nor DVC tracks it: run `{command}` and" in said
+    project.run("bash", "-c", command)
+    assert project.git("status", "--short", "data").split()[1::2] == [
+        "data/raw/movies.csv.dvc",
+        "data/raw/ratings.csv.dvc",
+    ]
+    assert in_a_copy(project, "copied") == 3.1
+    write(raw, 1)  # without another `dvc add`
+    assert in_a_copy(project, "changed") == 2.9
+    write(raw, 2)
+    assert in_the_queue(project, "queued") == 2.95
+    assert in_workspace(project, "") == 2.95
+
+
+@pytest.mark.parametrize("place", ["inside", "outside", "linked"])
+@pytest.mark.parametrize("run", [in_workspace, in_a_copy])
+def test_a_folder_of_ones_own(
+    project: Project, tmp_path: Path, place: str, run: Callable[[Project, str], float]
+) -> None:
+    folder = tmp_path / "books" if place != "inside" else project.folder / "data/books"
+    write(folder, 3)
+    path = str(folder)
+    if place == "inside":
+        path = "data/books"
+        project.dvc("add", path)
+    if place == "linked":  # DVC follows the link
+        path = str(tmp_path / "link")
+        Path(path).symlink_to(folder)
+    project.change({"data": {"path": path}})
+    assert run(project, "first") == 3
+    write(folder, 4)
+    assert run(project, "second") == 3.05
+
+
+@pytest.mark.parametrize("command", ["dvc add data/raw/mine/*.csv", "dvc add data/raw/mine"])
+def test_a_folder_in_data_raw(project: Project, command: str) -> None:
+    folder = project.folder / "data/raw/mine"
+    write(folder, 3)
+    assert in_workspace(project, "") == 3
+    said = project.dvc("exp", "run", "--temp", "prepare", status=255)
+    assert "run `dvc add data/raw/mine/movies.csv data/raw/mine/ratings.csv` and" in said
+    project.run("bash", "-c", command)
+    write(folder, 1)
+    assert in_a_copy(project, "copied") == 2.9
