@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import replace_generated
+from benchmarks.measuring import replace_generated, table
 from tests.project import ROOT, STAGES, Project, finish_queue, make_project, read_yaml
 
 PAGE = ROOT / "docs/results/robustness.md"
@@ -50,6 +50,7 @@ KINDS = {
 FOLDERS = ("data", "metrics", "plots", ".dvc/tmp", ".dvc/cache", ".")
 DVC_LEFT = re.compile(r"^(plots|metrics)/.*\.[\w-]{22}\.tmp is left over$")
 """DVC copies such outputs from its cache under this name."""
+FELT = "of them felt"
 LONGEST = 150
 """Seconds after which a run counts as hung."""
 
@@ -417,24 +418,17 @@ def _revision(project: Project, name: str) -> str:
 
 def page_of(tried: dict[tuple[str, str], list[Result]], others: dict[str, str], how: str) -> str:
     """The table: how many faults were survived, of how many, and how many were felt."""
-    lines = [
-        f"Written by `{how}`: faults survived, of those tried.",
-        "",
-        f"| fault | {' | '.join(STAGES)} | all | of them felt |",
-        f"|---|{'---|' * (len(STAGES) + 2)}",
-    ]
-    total: list[Result] = []
+    rows, total = [], []
     for kind, what in KINDS.items():
-        cells, row = [], []
-        for stage in STAGES:
-            found = tried.get((kind, stage), [])
-            cells.append(_share(found))
-            row += found
-        total += row
+        found = {stage: tried.get((kind, stage), []) for stage in STAGES}
+        row = [result for results in found.values() for result in results]
+        cells = {stage: _share(results) for stage, results in found.items()}
         felt = sum(result.felt for result in row)
-        lines.append(f"| {kind}: {what} | {' | '.join(cells)} | {_share(row)} | {felt} |")
+        rows.append({"fault": f"{kind}: {what}", **cells, "all": _share(row), FELT: str(felt)})
+        total += row
     felt = sum(result.felt for result in total)
-    lines += [f"| all | {'| ' * len(STAGES)}| {_share(total)} | {felt} |", ""]
+    rows.append({"fault": "all", "all": _share(total), FELT: str(felt)})
+    lines = [f"Written by `{how}`: faults survived, of those tried.", "", table(rows), ""]
     notes = Counter(result.note for result in total if result.note)
     lines += [f"- {note}: {count} times." for note, count in sorted(notes.items())]
     lines += [f"- {name}: {said}." for name, said in others.items()]

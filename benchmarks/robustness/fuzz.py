@@ -379,10 +379,11 @@ def _check_message(message: str, layout: Layout, before: Contents, after: Conten
 
 
 def changed_rows(old: list[bytes], new: list[tuple[int, bytes]]) -> set[int]:
-    """Numbers of the lines that are new."""
+    """Numbers of the lines that are new; of a line that now stands twice both."""
     matcher = difflib.SequenceMatcher(None, old, [line for _, line in new], autojunk=False)
     changes = [code for code in matcher.get_opcodes() if code[0] != "equal"]
-    return {row for *_, start, stop in changes for row, _ in new[start:stop]}
+    lines = {line for *_, start, stop in changes for _, line in new[start:stop]}
+    return {row for row, line in new if line in lines}
 
 
 def attack(name: str, kind: str, number: int, ratings: int = 14) -> str:
