@@ -66,6 +66,7 @@ def test_settings_are_frozen():
         ("movie_dropout", "1.0", "train.movie_dropout is 1.0; allowed: below 1"),
         ("replicas", "0", "train.replicas is 0; allowed: at least 1"),
         ("train", "0.8", "split: train 0.8 + validation 0.2 + test 0.1 = 1.1"),
+        ("validation", "0.2\n  qwxz: 0.1", "split.qwxz is not a setting; allowed here: strategy"),
         ("max_rating", "0.5", "data: min_rating 0.5 and max_rating 0.5"),
         ("min_epochs", "1000", "train: min_epochs 1000 and epochs"),
         ("cross", "1", "model.cross is 1; allowed: true or false"),
@@ -187,6 +188,17 @@ def test_any_value_of_any_key_is_allowed_or_named(place, value, key):
 def test_a_missing_file_says_where_to_stand(in_tmp):
     with pytest.raises(InputError, match="top folder"):
         load_settings()
+
+
+def test_a_file_that_is_no_text(in_tmp):
+    (in_tmp / "params.yaml").write_bytes("seed: 0 # für\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"params\.yaml is not UTF-8 text"):
+        load_settings()
+
+
+def test_every_side_needs_a_share(settings):
+    with pytest.raises(ValueError, match="every side needs a share above 0"):
+        type(settings.split)(strategy="random", train=0.8, validation=0.2, test=0.0)
 
 
 @pytest.mark.parametrize("strategy", ["random", "temporal", "cold_movies"])
