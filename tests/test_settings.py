@@ -133,7 +133,7 @@ def test_a_word_of_yaml_1_1_is_no_truth_value(word):
         ("data: {path: a, path: b}", "the key 'path' stands twice"),
         ("seed: !!python/name:os.system", "not valid YAML"),
         (f"seed: {'9' * 5000}", "not valid YAML"),
-        ("[" * 5000, "not valid YAML"),
+        ("[" * 1000, "not valid YAML"),
         ("", "must hold the sections"),
         ("- 1\n", "must hold the sections"),
     ],

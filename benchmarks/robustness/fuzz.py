@@ -40,7 +40,8 @@ from genre_embeddings.data.tables import build_tables
 from genre_embeddings.errors import InputError
 from genre_embeddings.settings import DataSettings, load_settings
 
-LIMIT = 20.0
+LIMIT = 20.0  # seconds
+LATEST = 32_503_680_000  # seconds since 1970: the year 3000
 SETTINGS = load_settings(ROOT / "params.yaml")
 Contents: TypeAlias = dict[str, bytes]
 Rows: TypeAlias = dict[str, list[Any]]
@@ -233,10 +234,8 @@ def read_plainly(layout: Layout, contents: Contents) -> Rows:
         if mark == ",":
             alias = {"user_id": "userId", "movie_id": "movieId"}
             columns = [alias.get(field.strip(), field.strip()) for field in rows.pop(0)]
-        found[kind] = [row_of(dict(zip(columns, row, strict=True))) for row in rows]
-    low, high = layout.scale
-    if not all(low <= rating <= high for _, _, rating, _ in found["ratings"]):
-        raise ValueError("a rating is off the scale")
+        named = [dict(zip(columns, row, strict=True)) for row in rows]
+        found[kind] = [row_of(row, layout.scale) for row in named]
     if layout.source == "ml-100k":  # user 0 is left out and counted
         found["ratings"] = [row for row in found["ratings"] if int(row[0])]
     return found
@@ -269,14 +268,24 @@ def cut(text: str, name: str, mark: str, genres: list[str]) -> list[Any]:
     return fields
 
 
-def row_of(row: dict[str, Any]) -> tuple[Any, ...]:
+def row_of(row: dict[str, Any], scale: tuple[float, float]) -> tuple[Any, ...]:
     """A rating, a movie or a score."""
-    movie = row["movieId"].strip()
+
+    def number(name: str, low: float, high: float) -> float:
+        value = float(row.get(name, 0))
+        if not low <= value <= high:
+            raise ValueError(f"{name} is {value}")
+        return (
+            float(np.float32(value)) if name in ("rating", "relevance") else int(row.get(name, 0))
+        )
+
+    user, movie = row.get("userId", "0").strip(), row["movieId"].strip()
+    if re.fullmatch("-[0-9]+|", user) or re.fullmatch("-[0-9]+|", movie):
+        raise ValueError(f"the ids are {user!r} and {movie!r}")
     if "relevance" in row:
-        return movie, int(row["tagId"]), float(np.float32(row["relevance"]))
+        return movie, number("tagId", 0, 10**9), number("relevance", 0, 1)
     if "rating" in row:
-        time = int(row.get("timestamp", 0))
-        return row["userId"].strip(), movie, float(np.float32(row["rating"])), time
+        return user, movie, number("rating", *scale), number("timestamp", 0, LATEST)
     genres = row["genres"]
     if isinstance(genres, str):
         genres = [genre.strip() for genre in genres.split("|")]
