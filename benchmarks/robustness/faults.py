@@ -379,16 +379,12 @@ def two_at_once(at: Before, whole: Project, folder: Path) -> str:
     with ThreadPoolExecutor() as pool:
         both = [*pool.map(lambda _: run_dvc(project), range(2))]
     refused = [run for run in both if run.status]
-    said = [run.said for run in refused if not is_refused(run.said)]
+    busy = ("Unable to acquire lock", "is busy", "being blocked by")
+    said = [run.said for run in refused if not any(words in run.said for words in busy)]
     wrong = [*faults_left(project, whole)]
     if said or len(refused) == 2 or wrong:
         return f"wrong: {wrong} {said}"
     return "one waited" if not refused else "one was refused by DVC's lock, the other right"
-
-
-def is_refused(said: str) -> bool:
-    """Whether DVC said that another one is at work in the project."""
-    return any(words in said for words in ("Unable to acquire lock", "is busy", "being blocked by"))
 
 
 def queue_at_once(whole: Project, count: int, folder: Path) -> str:
@@ -491,21 +487,15 @@ def main() -> None:
         how = f"python -m benchmarks.robustness.faults --rounds {options.rounds}"
         how += f" --seed {options.seed}"
 
-        def tell() -> None:
-            text = page_of(tried, others, how)
-            print(text, flush=True)
-            if options.doc:
-                replace_generated(PAGE, "faults", text)
-
-        tell()
         if "train" in places:
             others["Two `dvc repro` at once"] = two_at_once(places["train"], whole, top / "two")
-            tell()
         if options.queued:
-            others[f"{options.queued} experiments queued at once, two at a time"] = queue_at_once(
-                whole, options.queued, top / "queue"
-            )
-            tell()
+            name = f"{options.queued} experiments queued at once, two at a time"
+            others[name] = queue_at_once(whole, options.queued, top / "queue")
+    text = page_of(tried, others, how)
+    print(text, flush=True)
+    if options.doc:
+        replace_generated(PAGE, "faults", text)
     if any(result.wrong for results in tried.values() for result in results):
         sys.exit("error: not every fault was survived")
 

@@ -32,7 +32,7 @@ def test_metrics_diff_holds_the_numbers_of_both(compared: Project) -> None:
 
 def test_params_diff_names_the_one_change(compared: Project) -> None:
     found = compared.dvc_json("params", "diff", "main", "wide")
-    assert found == {"params.yaml": {"model.dim": {"old": 2, "new": 4, "diff": 2}}}
+    assert found == {"params.yaml": {"model.dim": {"old": 2, "new": 8, "diff": 6}}}
 
 
 def test_plots_diff_draws_every_plot(compared: Project, page: Page) -> None:

@@ -45,9 +45,12 @@ def server() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def team(server: str, base: Project, tmp_path_factory: pytest.TempPathFactory) -> Team:
+def team(server: str, compared: Project, tmp_path_factory: pytest.TempPathFactory) -> Team:
     folder = tmp_path_factory.mktemp("team")
-    project = base.copy(folder / "project")
+    project = compared.copy(folder / "project")
+    # Its run cache knows the experiment of the page, which thus takes seconds.
+    project.dvc("exp", "remove", "wide", "shrunk")
+    project.dvc("checkout", "--quiet")
     places = {"/mnt/team": shlex.quote(str(folder)), "https://s3.example.org": server}
     main = project.results()
     follow(project, commands("A folder as remote", places) + commands("S3 as remote", places))
