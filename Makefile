@@ -39,7 +39,7 @@ doctor: ## find what commonly breaks experiments, and how to mend it
 	@PATH="$(CALLERS_PATH)" PYTHONPATH=src $(PYTHON) -m genre_embeddings.doctor
 
 test: $(READY_TEST) lint typecheck ## lint, type check and test
-	python -m pytest -n auto
+	python -m pytest -n auto --dist worksteal
 
 lint: $(READY_TEST) ## check style and formatting (ruff)
 	ruff check .

@@ -50,11 +50,11 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(scope="session")
 def compared(base: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """It with experiments: `wide` (model.dim 4) and `shrunk` (inspect.shrinkage 20)."""
+    """It with experiments: `wide` (model.dim 8) and `shrunk` (inspect.shrinkage 20)."""
 
     def make(folder: Path) -> None:
         project = base.copy(folder)
-        wide = project.dvc("exp", "run", "-n", "wide", "-S", "model.dim=4")
+        wide = project.dvc("exp", "run", "-n", "wide", "-S", "model.dim=8")
         assert stages_run(wide) == ["check", "train", "evaluate", "inspect", "publish"]
         assert "Ran experiment(s): wide" in wide
         project.git("checkout", "--quiet", ".")

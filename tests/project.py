@@ -212,21 +212,12 @@ def stages_run(said: str) -> list[str]:
 
 def finish_queue(project: Project, jobs: int = 1, seconds: int = MOST_SECONDS) -> dict[str, str]:
     """Start the queue, wait until it is worked off; how each experiment ended."""
-    end = time.monotonic() + seconds
+    end, said = time.monotonic() + seconds, "0 active"
     try:
-        # The workers keep its output open until they end: read, it would be waited for.
-        subprocess.run(
-            [sys.executable, "-m", "dvc", "queue", "start", "--jobs", str(jobs)],
-            cwd=project.folder,
-            env=project.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            check=True,
-            timeout=MOST_SECONDS,
-        )
         while time.monotonic() < end:
-            time.sleep(2)
+            if "0 active" in said:  # at first, and where a worker of DVC gave up too early
+                _start_queue(project, jobs)
+            time.sleep(4)
             said = project.dvc("queue", "status")
             rows = [line.split() for line in said.splitlines() if line[:1].isalnum()]
             ends = {row[1]: row[-1] for row in rows if row[0] not in ("Task", "Worker")}
@@ -235,3 +226,17 @@ def finish_queue(project: Project, jobs: int = 1, seconds: int = MOST_SECONDS) -
     finally:
         project.dvc("queue", "stop", "--kill")
     pytest.fail(f"the queue is not done after {seconds} s:\n{said}")
+
+
+def _start_queue(project: Project, jobs: int) -> None:
+    # The workers keep its output open until they end: read, it would be waited for.
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "queue", "start", "--jobs", str(jobs)],
+        cwd=project.folder,
+        env=project.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=True,
+        timeout=MOST_SECONDS,
+    )

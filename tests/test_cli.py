@@ -7,12 +7,14 @@ import subprocess
 import sys
 from hashlib import sha256
 
+import numpy as np
 import polars as pl
 import pytest
 from click.testing import CliRunner
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from genre_embeddings import storage
 from genre_embeddings.cli import genres
 from genre_embeddings.errors import InputError
 from tests.conftest import ROOT
@@ -90,6 +92,17 @@ def test_recommend(run):
     assert len(out.strip().splitlines()) == 4
     out = run("recommend", "99999", "--top", "1")
     assert out.startswith("User 99999 is not known: this is what users like on average.")
+
+
+def test_nothing_is_left_to_recommend(run, project, tmp_path, monkeypatch):
+    shutil.copytree(project, tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    movies = np.arange(60, dtype=np.uint32)
+    columns = np.zeros_like(movies), movies, np.full(60, 4, np.float32), np.zeros(60, np.int64)
+    for column, values in zip(storage.RATINGS_SCHEMA, columns, strict=True):
+        np.save(storage.SPLIT / "train" / f"{column}.npy", values)
+    first = str(storage.read_side("train").user[0] + 1)
+    assert run("recommend", first) == "There are no movies to recommend.\n"
 
 
 def test_neighbours(run):

@@ -30,6 +30,16 @@ def test_a_folder_is_replaced_whole_or_not_at_all(in_tmp):
     assert [p.name for p in in_tmp.iterdir()] == ["out"]
 
 
+def test_a_file_is_not_replaced_by_a_folder(tmp_path):
+    (tmp_path / "models").write_text("a note")
+    with (
+        pytest.raises(InputError, match="models is a file, and a folder is to be written"),
+        storage.replacing_folder(tmp_path / "models"),
+    ):
+        pass
+    assert (tmp_path / "models").read_text() == "a note"
+
+
 def test_a_number_that_json_cannot_hold_leaves_the_old_file(in_tmp):
     path = in_tmp / "m.json"
     storage.write_metrics(path, {"a": 1 / 3, "b": [1, 2.0]})

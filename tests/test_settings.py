@@ -1,10 +1,14 @@
 """params.yaml: every key described as in the code, every bad value named with what is allowed."""
 
+import json
 import re
 
 import pytest
 from dvc.utils.hydra import apply_overrides
 from dvc.utils.serialize import loads_yaml
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from genre_embeddings.errors import InputError
@@ -75,6 +79,7 @@ def test_settings_are_frozen():
         ("movie_dropout", "1.0", "train.movie_dropout is 1.0; allowed: below 1"),
         ("replicas", "0", "train.replicas is 0; allowed: at least 1"),
         ("train", "0.8", "split: train 0.8 + validation 0.2 + test 0.1 = 1.1"),
+        ("validation", "0.2\n  qwxz: 0.1", "split.qwxz is not a setting; allowed here: strategy"),
         ("max_rating", "0.5", "data: min_rating 0.5 and max_rating 0.5"),
         ("min_epochs", "1000", "train: min_epochs 1000 and epochs"),
         ("cross", "1", "model.cross is 1; allowed: true or false"),
@@ -141,7 +146,7 @@ def test_a_word_of_yaml_1_1_is_no_truth_value(word):
         ("data: {path: a, path: b}", "the key 'path' stands twice"),
         ("seed: !!python/name:os.system", "not valid YAML"),
         (f"seed: {'9' * 5000}", "not valid YAML"),
-        ("[" * 5000, "not valid YAML"),
+        ("[" * 1000, "not valid YAML"),
         ("", "must hold the sections"),
         ("- 1\n", "must hold the sections"),
     ],
@@ -151,9 +156,62 @@ def test_what_is_not_a_settings_file_is_refused(text, message):
         parse_settings(text)
 
 
+SHORT = re.sub(" *#.*", "", TEXT)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=4,
+)
+steady = hypothesis_settings(derandomize=True, deadline=None, database=None, max_examples=100)
+
+
+def refused(text):
+    """The error that refuses the settings, if one does; nothing in it may control a terminal."""
+    try:
+        parse_settings(text)
+    except InputError as error:
+        said = str(error)
+    else:
+        return None
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", said)
+    return said
+
+
+@steady
+@given(
+    place=st.integers(0, len(SHORT)),
+    length=st.integers(0, 60),
+    piece=st.text(max_size=9) | st.sampled_from('"*&!|>%@`{[,:#-\t') | VALUES.map(json.dumps),
+)
+def test_a_damaged_file_is_read_or_refused_in_readable_lines(place, length, piece):
+    said = refused(SHORT[:place] + piece + SHORT[place + length :])
+    assert said is None or said.startswith("params.yaml ")
+
+
+@steady
+@given(place=st.integers(0, 10**6), value=VALUES, key=st.none() | st.text(min_size=1, max_size=9))
+def test_any_value_of_any_key_is_allowed_or_named(place, value, key):
+    content = load_yaml(SHORT)
+    section, keys = list(content.items())[1:][place % (len(content) - 1)]
+    keys[key or list(keys)[place % len(keys)]] = value
+    said = refused(json.dumps(content))
+    assert said is None or section in said
+
+
 def test_a_missing_file_says_where_to_stand(in_tmp):
     with pytest.raises(InputError, match="top folder"):
         load_settings()
+
+
+def test_a_file_that_is_no_text(in_tmp):
+    (in_tmp / "params.yaml").write_bytes("seed: 0 # für\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"params\.yaml is not UTF-8 text"):
+        load_settings()
+
+
+def test_every_side_needs_a_share(settings):
+    with pytest.raises(ValueError, match="every side needs a share above 0"):
+        type(settings.split)(strategy="random", train=0.8, validation=0.2, test=0.0)
 
 
 @pytest.mark.parametrize("strategy", ["random", "temporal", "cold_movies"])

@@ -19,6 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
+from benchmarks.measuring import table
 from benchmarks.quality.peers.pipeline import ROOT, checkout, parameters, run_stage
 from genre_embeddings.errors import InputError
 
@@ -67,52 +68,54 @@ def page(source: str, seeds: list[int], runs: dict[str, list[dict[str, Any]]]) -
     yield ""
     yield "## Errors on test"
     yield ""
-    header = "".join(f" seed {seed} |" for seed in seeds)
-    yield f"| MSE of |{header} mean |"
-    yield "|---|" + "---|" * (len(seeds) + 1)
+    names = [f"seed {seed}" for seed in seeds]
     tests = [found["evaluate"]["test"] for found in default]
-    rows = {
+    errors = {
         "global mean": [test["baselines"]["global_mean"]["mse"] for test in tests],
         "user + movie bias": [test["baselines"]["user_movie_bias"]["mse"] for test in tests],
         "the notebook's model": [f["evaluate"]["test"]["mse"] for f in runs["notebook"]],
         "default settings": [test["mse"] for test in tests],
     }
-    for name, values in rows.items():
-        cells = "".join(f" {value:.4f} |" for value in values)
-        yield f"| {name} |{cells} {mean(values):.4f} |"
+    means = {name: [*values, mean(values)] for name, values in errors.items()}
+    cells = {name: [f"{value:.4f}" for value in values] for name, values in means.items()}
+    yield _columns("MSE of", [*names, "mean"], cells)
     yield ""
-    yield "| default settings |" + header
-    yield "|---|" + "---|" * len(seeds)
-    rmse = "".join(
-        f" {t['rmse']:.4f} ({t['rmse_low']:.4f} to {t['rmse_high']:.4f}) |" for t in tests
-    )
-    yield f"| RMSE (95 % interval over users) |{rmse}"
-    yield "| MAE |" + "".join(f" {test['mae']:.4f} |" for test in tests)
-    for level in ("50%", "80%", "95%"):
-        shares = "".join(f" {test['coverage'][level]:.1%} |" for test in tests)
-        yield f"| ratings within the {level} interval |{shares}"
     cold = [test["cold_movies"] for test in tests]
-    cells = "".join(
-        f" {c['rmse']:.4f} ({c['ratings']}) |" if c["ratings"] else " - |" for c in cold
-    )
-    yield f"| RMSE on movies without training ratings (how many) |{cells}"
-    yield "| best epoch |" + "".join(f" {found['train']['best_epoch']} |" for found in default)
+    cells = {
+        "RMSE (95 % interval over users)": [
+            f"{t['rmse']:.4f} ({t['rmse_low']:.4f} to {t['rmse_high']:.4f})" for t in tests
+        ],
+        "MAE": [f"{test['mae']:.4f}" for test in tests],
+        **{
+            f"ratings within the {level} interval": [f"{t['coverage'][level]:.1%}" for t in tests]
+            for level in ("50%", "80%", "95%")
+        },
+        "RMSE on movies without training ratings (how many)": [
+            f"{c['rmse']:.4f} ({c['ratings']})" if c["ratings"] else "-" for c in cold
+        ],
+        "best epoch": [str(found["train"]["best_epoch"]) for found in default],
+    }
+    yield _columns("default settings", names, cells)
     yield ""
     yield "## Are the genre embeddings appropriate?"
     yield ""
-    yield f"| |{header}"
-    yield "|---|" + "---|" * len(seeds)
-    for line in ("structure", "stability", "value"):
-        yield f"| {line} |" + "".join(f" {f['inspect']['verdict'][line]} |" for f in default)
-    for reference in default[0]["inspect"].get("agreement", {}):
-        cells = "".join(f" {_agreement(f['inspect']['agreement'][reference])} |" for f in default)
-        yield f"| agreement with {reference} (Spearman) |{cells}"
-    stable = "".join(f" {_number(f['inspect']['stability']['spearman'])} |" for f in default)
-    yield f"| agreement between replicas (Spearman) |{stable}"
-    gains = [f["inspect"]["value"] for f in default]
+    inspected = [found["inspect"] for found in default]
+    cells = {
+        line: [found["verdict"][line] for found in inspected]
+        for line in ("structure", "stability", "value")
+    }
+    for reference in inspected[0].get("agreement", {}):
+        cells[f"agreement with {reference} (Spearman)"] = [
+            _agreement(found["agreement"][reference]) for found in inspected
+        ]
+    cells["agreement between replicas (Spearman)"] = [
+        _number(found["stability"]["spearman"]) for found in inspected
+    ]
     for group in ("warm_movies", "cold_movies"):
-        cells = "".join(f" {_gain(found, group)} |" for found in gains)
-        yield f"| RMSE rise without genres, {group.replace('_', ' ')} |{cells}"
+        cells[f"RMSE rise without genres, {group.replace('_', ' ')}"] = [
+            _gain(found["value"], group) for found in inspected
+        ]
+    yield _columns("", names, cells)
     yield ""
     yield f"![Similarities of the genres, seed {seeds[0]}](../images/{source}-heatmaps.png)"
     yield ""
@@ -120,6 +123,12 @@ def page(source: str, seeds: list[int], runs: dict[str, list[dict[str, Any]]]) -
     yield ""
     yield "[Comparison with other libraries on the same splits](../method/prediction.md);"
     yield "[how the settings were chosen](../method/choosing.md)."
+
+
+def _columns(title: str, names: list[str], cells: dict[str, list[str]]) -> str:
+    """A table with a column for each name."""
+    rows = [{title: line, **dict(zip(names, row, strict=True))} for line, row in cells.items()]
+    return table(rows)
 
 
 def _words(seeds: list[int]) -> str:

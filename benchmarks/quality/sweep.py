@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import ROOT, replace_generated
+from benchmarks.measuring import ROOT, replace_generated, table
 
 PAGE = ROOT / "docs/method/choosing.md"
 REPLICAS = "train.replicas=2"
@@ -65,21 +65,17 @@ def run(clone: Path, name: str, changes: list[str]) -> dict[str, Any]:
     return {"mse": found["validation"]["mse"], "best_epoch": fit["best_epoch"]}
 
 
-def table(found: dict[str, dict[str, float]], titles: list[str]) -> list[str]:
-    """Rows of validation MSE: the defaults, then each change with its difference."""
-    lines = ["| change | " + " | ".join(titles) + " |", "|---|" + "---|" * len(titles)]
+def write_page(found: dict[str, dict[str, float]]) -> None:
+    """Update docs/method/choosing.md after each change, because a sweep takes long."""
     base = found["defaults"]
-    lines.append("| the defaults | " + " | ".join(f"{base[t]:.4f}" for t in titles) + " |")
+    rows: list[dict[str, Any]] = [
+        {"change": "the defaults", **{title: f"{mse:.4f}" for title, mse in base.items()}}
+    ]
     for change, values in found.items():
         if change != "defaults":
-            cells = (f"{values[t]:.4f} ({values[t] - base[t]:+.4f})" for t in titles)
-            lines.append(f"| `{change}` | " + " | ".join(cells) + " |")
-    return lines
-
-
-def write_page(found: dict[str, dict[str, float]], titles: list[str]) -> None:
-    """Update docs/method/choosing.md after each change, because a sweep takes long."""
-    replace_generated(PAGE, "sweep", "\n".join(table(found, titles)))
+            cells = {t: f"{mse:.4f} ({mse - base[t]:+.4f})" for t, mse in values.items()}
+            rows.append({"change": f"`{change}`", **cells})
+    replace_generated(PAGE, "sweep", table(rows))
 
 
 def main() -> None:
@@ -107,7 +103,7 @@ def main() -> None:
                     flush=True,
                 )
             found[change] = row
-            write_page(found, list(sets))
+            write_page(found)
     print("wrote docs/method/choosing.md")
 
 

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import replace_generated
+from benchmarks.measuring import replace_generated, table
 from tests.project import ROOT, STAGES, Project, finish_queue, make_project, read_yaml
 
 PAGE = ROOT / "docs/results/robustness.md"
@@ -50,6 +50,7 @@ KINDS = {
 FOLDERS = ("data", "metrics", "plots", ".dvc/tmp", ".dvc/cache", ".")
 DVC_LEFT = re.compile(r"^(plots|metrics)/.*\.[\w-]{22}\.tmp is left over$")
 """DVC copies such outputs from its cache under this name."""
+FELT = "of them felt"
 LONGEST = 150
 """Seconds after which a run counts as hung."""
 
@@ -378,16 +379,12 @@ def two_at_once(at: Before, whole: Project, folder: Path) -> str:
     with ThreadPoolExecutor() as pool:
         both = [*pool.map(lambda _: run_dvc(project), range(2))]
     refused = [run for run in both if run.status]
-    said = [run.said for run in refused if not is_refused(run.said)]
+    busy = ("Unable to acquire lock", "is busy", "being blocked by")
+    said = [run.said for run in refused if not any(words in run.said for words in busy)]
     wrong = [*faults_left(project, whole)]
     if said or len(refused) == 2 or wrong:
         return f"wrong: {wrong} {said}"
     return "one waited" if not refused else "one was refused by DVC's lock, the other right"
-
-
-def is_refused(said: str) -> bool:
-    """Whether DVC said that another one is at work in the project."""
-    return any(words in said for words in ("Unable to acquire lock", "is busy", "being blocked by"))
 
 
 def queue_at_once(whole: Project, count: int, folder: Path) -> str:
@@ -417,24 +414,17 @@ def _revision(project: Project, name: str) -> str:
 
 def page_of(tried: dict[tuple[str, str], list[Result]], others: dict[str, str], how: str) -> str:
     """The table: how many faults were survived, of how many, and how many were felt."""
-    lines = [
-        f"Written by `{how}`: faults survived, of those tried.",
-        "",
-        f"| fault | {' | '.join(STAGES)} | all | of them felt |",
-        f"|---|{'---|' * (len(STAGES) + 2)}",
-    ]
-    total: list[Result] = []
+    rows, total = [], []
     for kind, what in KINDS.items():
-        cells, row = [], []
-        for stage in STAGES:
-            found = tried.get((kind, stage), [])
-            cells.append(_share(found))
-            row += found
-        total += row
+        found = {stage: tried.get((kind, stage), []) for stage in STAGES}
+        row = [result for results in found.values() for result in results]
+        cells = {stage: _share(results) for stage, results in found.items()}
         felt = sum(result.felt for result in row)
-        lines.append(f"| {kind}: {what} | {' | '.join(cells)} | {_share(row)} | {felt} |")
+        rows.append({"fault": f"{kind}: {what}", **cells, "all": _share(row), FELT: str(felt)})
+        total += row
     felt = sum(result.felt for result in total)
-    lines += [f"| all | {'| ' * len(STAGES)}| {_share(total)} | {felt} |", ""]
+    rows.append({"fault": "all", "all": _share(total), FELT: str(felt)})
+    lines = [f"Written by `{how}`: faults survived, of those tried.", "", table(rows), ""]
     notes = Counter(result.note for result in total if result.note)
     lines += [f"- {note}: {count} times." for note, count in sorted(notes.items())]
     lines += [f"- {name}: {said}." for name, said in others.items()]
@@ -497,21 +487,15 @@ def main() -> None:
         how = f"python -m benchmarks.robustness.faults --rounds {options.rounds}"
         how += f" --seed {options.seed}"
 
-        def tell() -> None:
-            text = page_of(tried, others, how)
-            print(text, flush=True)
-            if options.doc:
-                replace_generated(PAGE, "faults", text)
-
-        tell()
         if "train" in places:
             others["Two `dvc repro` at once"] = two_at_once(places["train"], whole, top / "two")
-            tell()
         if options.queued:
-            others[f"{options.queued} experiments queued at once, two at a time"] = queue_at_once(
-                whole, options.queued, top / "queue"
-            )
-            tell()
+            name = f"{options.queued} experiments queued at once, two at a time"
+            others[name] = queue_at_once(whole, options.queued, top / "queue")
+    text = page_of(tried, others, how)
+    print(text, flush=True)
+    if options.doc:
+        replace_generated(PAGE, "faults", text)
     if any(result.wrong for results in tried.values() for result in results):
         sys.exit("error: not every fault was survived")
 

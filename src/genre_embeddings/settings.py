@@ -422,7 +422,8 @@ _ALLOWED = {
 
 def _describe(detail: ErrorDetails) -> str:
     """One finding as `section.key is VALUE; allowed: RANGE`."""
-    key = ".".join(str(part) for part in detail["loc"])
+    names = map(str, detail["loc"])
+    key = ".".join(name if name.isprintable() else repr(name) for name in names)
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "missing":
         return f"{key} is missing; `git diff params.yaml` shows what was taken out"

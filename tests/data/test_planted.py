@@ -30,6 +30,14 @@ def test_sizes_and_scale(settings):
     assert (world.movies["genres"].list.len() == world.movies["genres"].list.n_unique()).all()
 
 
+def test_more_genres_than_movielens_has_names_for(settings):
+    planted = settings.planted.model_copy(update={"genres": 21})
+    world = planted_world(planted)
+    assert {"Genre 19", "Genre 20", "Genre 21"} <= set(world.truth.names)
+    assert world.truth.similarity.shape == (21, 21)
+    assert np.allclose(np.diagonal(world.truth.similarity), 1)
+
+
 def test_popularity_is_long_tailed(settings):
     world = planted_world(settings.planted.model_copy(update={"movies": 300, "ratings": 1500}))
     counts = world.ratings.collect().group_by("movie_id").len().sort("len", descending=True)["len"]

@@ -114,6 +114,17 @@ def test_ids_may_be_text(settings):
     assert tables.users["user_id"].to_list() == ["Bob", "ann"]
 
 
+def test_ids_far_apart_find_their_place(settings):
+    far = 10**15
+    source = source_of(
+        [(1, 5, 3.0, 0), (far, 5, 4.0, 1), (far, far, 5.0, 2)],
+        [(5, "Near", ["Drama"]), (far, "Far", ["Drama"])],
+    )
+    tables = build_tables(source, settings.data)
+    found = tables.ratings.sort("timestamp").select("user", "movie").rows()
+    assert found == [(0, 0), (1, 0), (1, 1)]
+
+
 def test_no_movie_has_a_genre(settings):
     tables = build_tables(source_of(RATINGS[:2], [(10, "a", []), (30, "b", [])]), data(settings))
     assert tables.genres.height == 0

@@ -137,6 +137,20 @@ def test_the_page(repository, tmp_path):
     assert page.read_text(encoding="utf-8") == text
 
 
+def test_the_command_compare_prints_what_it_draws(repository, tmp_path):
+    write(A[:3, :3].tolist(), names=("Crime", "Action", "Drama"), lr=0.1)
+    as_experiment("bold-lynx", repository["base"])
+    out = tmp_path / "page.html"
+    said = CliRunner().invoke(
+        genres, ["compare", "main", "bold-lynx", "--out", str(out)], catch_exceptions=False
+    )
+    assert said.exit_code == 0
+    for part in ("train.lr", "Spearman's rho", "moved most against main", f"-> {out}"):
+        assert part in said.stdout
+    assert "Left out, as some revision lacks them: War\n" in said.stdout
+    assert out.stat().st_size > 0
+
+
 def test_unknown_cells_and_genres_of_one_revision(repository):
     holes = A.tolist()
     holes[0][1] = holes[1][0] = None

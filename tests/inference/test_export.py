@@ -8,6 +8,8 @@ import torch
 from genre_embeddings.errors import InputError
 from genre_embeddings.inference.export import export, movie_vectors
 from genre_embeddings.inference.trained import open_model
+from genre_embeddings.model.serialization import load_model, save_model
+from tests.small import rows_of, small_world, write_world
 from tests.trained import train_project
 
 
@@ -95,3 +97,17 @@ def test_a_model_without_genres(tmp_path, monkeypatch):
     assert pl.read_parquet(tmp_path / "exports" / "genres.parquet").is_empty()
     movies = pl.read_parquet(tmp_path / "exports" / "movies.parquet")
     assert not movies["genre_vector"].to_numpy().any()
+
+
+def test_a_model_without_history_and_time_is_kept_and_exported(settings, in_tmp):
+    world = small_world(settings)
+    write_world(world)
+    network = world.network(history=0, time=False, embedding="point").eval()
+    save_model(network)
+    again = load_model()
+    some = rows_of(world.ratings("test"), 20)
+    with torch.no_grad():
+        before, after = (model(some.user, some.movie, some.time) for model in (network, again))
+    assert torch.equal(before.timeless, after.timeless)
+    again.index_ratings(world.ratings("train"))  # there is no history to index
+    assert movie_vectors(again).shape == (60, 2, 4)

@@ -334,6 +334,15 @@ def test_unknown_ids_have_no_part(model):
     assert found.prediction == pytest.approx(parts["mean"], abs=1e-3)
 
 
+def test_what_the_scale_cuts_off_is_a_part(model):
+    model.network.centre.data.fill_(9.0)
+    found = explain(model, 1, 5)
+    parts = dict(found.parts.iter_rows())
+    assert parts["scale"] < 0
+    assert found.prediction == pytest.approx(5.0)
+    assert sum(parts.values()) == pytest.approx(found.prediction, abs=1e-3)
+
+
 def test_orders_of_genres():
     assert _orders(0).shape == (1, 0)
     assert sorted(map(tuple, _orders(3).tolist())) == sorted(permutations(range(3)))

@@ -1,6 +1,7 @@
 """The inspection finds what is planted, says no where nothing is, and never crashes."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -113,6 +114,34 @@ def test_a_handful_of_users_is_no_evidence_of_value(settings, in_tmp):
 def test_point_embeddings_have_no_posterior(settings, in_tmp):
     answer = answered(settings, model={"embedding": "point"}, training={"without_genres": False})
     assert finite(answer.similarity)
+
+
+def test_the_tag_genome_is_shown_and_does_not_judge(settings, in_tmp):
+    quick = {"draws": 0, "permutations": 99, "bootstrap": 100, "splits": 2, "users": 40}
+    quick |= {"evidence": "test", "min_pair_users": 3}
+    world = small_world(changed(settings, inspect=quick))
+    write_world(world)
+    names = world.tables.genres["name"].to_list()
+    tagged = np.corrcoef(np.random.default_rng(0).normal(size=(len(names), 9))).tolist()
+    tagged[0][1] = tagged[1][0] = None
+    storage.write_json(storage.TRUTH, None)
+    storage.write_json(storage.GENOME, {"genres": names, "similarity": tagged})
+    save_model(world.network())
+    storage.write_json(storage.ABLATIONS / "ablations.json", [])
+    asked = gather(world.settings)
+    assert asked.held_out.rating.size == asked.test.rating.size
+    answer = inspect(asked)
+    shown = [cell for cell in answer.evidence if cell["reference"] == "genome"]
+    blank = [cell for cell in shown if cell["similarity"] is None]
+    assert {(cell["a"], cell["b"]) for cell in blank} == {
+        (names[0], names[1]),
+        (names[1], names[0]),
+    }
+    assert answer.metrics["agreement"]["genome"]["spearman"] is not None
+    assert not any("genome" in verdict.reason for verdict in answer.verdicts)
+    # Nothing was held out for value, and no draws were asked for: said, not guessed.
+    assert answer.verdicts[2].outcome == "inconclusive"
+    assert "genome" not in inspect(replace(asked, genome=None)).matrices
 
 
 def test_responses_are_differences_of_predictions(settings):

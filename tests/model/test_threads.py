@@ -39,3 +39,9 @@ def test_threads_change_no_more_than_last_digits(settings, in_tmp, threads):
         torch.testing.assert_close(two[0][name], value, rtol=1e-3, atol=1e-3)
     assert two[1] == pytest.approx(one[1], abs=1e-4)
     assert two[2] == one[2]
+
+
+def test_no_number_of_threads_leaves_torchs_own(threads):
+    before = torch.get_num_threads()
+    threads(0)
+    assert torch.get_num_threads() == before

@@ -47,10 +47,6 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {"module": "dvc", "event": "open", "path": "dvc.lock", "operation": 1,
          "signal": "SIGKILL", "target": "self"},
     ),
-    "no file may grow beyond 2,000 bytes": (
-        "split",
-        {"module": "stages.split", "limits": {"RLIMIT_FSIZE": 2000}},
-    ),
     "a folder that cannot be written": ("split", {"module": "", "folder": "data"}),
 }  # fmt: skip
 

@@ -58,7 +58,7 @@ def test_report_tells_what_changed(compared: Project, tmp_path: Path) -> None:
     folder = project.folder / "tmp/report"
     report = (folder / "report.md").read_text(encoding="utf-8")
     assert len(report) < 65_536  # the most that a comment holds
-    assert re.search(r"^ model\.dim +2 +4 *$", report, re.M)
+    assert re.search(r"^ model\.dim +2 +8 *$", report, re.M)
     assert re.search(r"^ structure +\w+ +\w+ *$", report, re.M)
     assert re.search(r"^\| Path +\| Metric +\| main +\| workspace +\| Change +\|$", report, re.M)
     assert "| metrics/inspect.json" in report

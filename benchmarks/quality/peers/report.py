@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.measuring import table
 from genre_embeddings.evaluation.metrics import Interval, UserSums, bootstrap_over_users, interval
 
 DRAWS = 2000
@@ -70,19 +71,17 @@ def markdown(rows: Sequence[Mapping[str, Any]], reference: str | None) -> str:
         rows: of each model `title`, `fit_seconds`, `peak_mib` and what `summarise` found.
         reference: title of the model that the others are compared to, if it is among them.
     """
-    heads = ["model", "MSE", "RMSE", "MAE", "fit s", "peak MiB"]
-    if reference:
-        heads += [f"{reference} - model, MSE", f"{reference} ÷ model, MSE"]
-    lines = [heads, ["---"] + ["--:"] * (len(heads) - 1)]
+    lines = []
     for row in rows:
-        line = [row["title"], *(_cell(row[name]) for name in ("mse", "rmse", "mae"))]
-        line += [f"{row['fit_seconds']:.1f}", f"{row['peak_mib']:,.0f}"]
+        line = {"model": row["title"]}
+        line |= {name.upper(): _cell(row[name]) for name in ("mse", "rmse", "mae")}
+        line |= {"fit s": f"{row['fit_seconds']:.1f}", "peak MiB": f"{row['peak_mib']:,.0f}"}
         if reference:
             itself = row["title"] == reference
-            line += [] if itself else [_cell(row["difference"], "+"), _cell(row["ratio"])]
-            line += ["", ""] if itself else []
+            line[f"{reference} - model, MSE"] = "" if itself else _cell(row["difference"], "+")
+            line[f"{reference} ÷ model, MSE"] = "" if itself else _cell(row["ratio"])
         lines.append(line)
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return table(lines) + "\n"
 
 
 def _cell(found: Interval, sign: str = "") -> str:
