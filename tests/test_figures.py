@@ -16,7 +16,7 @@ CLOCK = "\N{WATCH}"  # in STIXGeneral, which comes with matplotlib, and not in D
 def heatmap(*labels: str, path: str = "heat.png") -> bytes:
     some = np.eye(len(labels))
     order = list(range(len(labels)))
-    draw_heatmaps({"learnt": some, "taste": some}, [*labels], order, some > 0, Path(path))
+    draw_heatmaps({"learnt": some, "likelihood": some}, [*labels], order, some > 0, Path(path))
     return Path(path).read_bytes()
 
 

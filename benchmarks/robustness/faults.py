@@ -391,14 +391,14 @@ def queue_at_once(whole: Project, count: int, folder: Path) -> str:
     """Queued experiments, two at a time, each beside the same one run alone: what came of it."""
     project, values = whole.copy(folder / "project"), [*range(1, count + 1)]
     chosen = ",".join(map(str, values))
-    project.dvc("exp", "run", "--queue", "-n", "q", "-S", f"inspect.shrinkage={chosen}")
+    project.dvc("exp", "run", "--queue", "-n", "q", "-S", f"inspect.neighbours={chosen}")
     ends = finish_queue(project, jobs=2, seconds=60 * count + 240)
     if len(ends) != count or set(ends.values()) != {"Success"}:
         return f"wrong: {ends}"
     # The stages that the setting touches, by hand, without DVC
     alone = whole.copy(folder / "alone")
     for number, value in enumerate(values, 1):
-        alone.change({"inspect": {"shrinkage": value}})
+        alone.change({"inspect": {"neighbours": value}})
         alone.run(sys.executable, "-m", "stages.inspect")
         name = "metrics/inspect.json"
         queued = project.git("show", f"{_revision(project, f'q-{number}')}:{name}")

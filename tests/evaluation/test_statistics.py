@@ -20,15 +20,8 @@ from genre_embeddings.evaluation.metrics import (
     rmse_interval,
     user_sums,
 )
-from genre_embeddings.inspection.references import (
-    agreement,
-    catalogue_similarity,
-    holm,
-    noise_ceiling,
-    pair_users,
-    taste_moments,
-    taste_similarity,
-)
+from genre_embeddings.inspection.agreement import agreement, holm
+from genre_embeddings.inspection.references import catalogue_similarity
 from genre_embeddings.inspection.similarity import (
     centred_cosine,
     genre_map,
@@ -120,66 +113,6 @@ def test_coverage_counts_what_lies_within_scipys_normal_intervals():
     for level, share in coverage(rating, mean, std, (0.1, 0.6, 0.99)).items():
         low, high = stats.norm.interval(level, mean, std)
         assert share == np.mean((low <= rating) & (rating <= high))
-
-
-def tastes(seed: int, users: int, movies: int = 30, genres: int = 4):
-    """User, movie and residual of ratings, with taste for genres; and who is of which genre."""
-    draw = rng(seed)
-    table = draw.random((movies, genres)) < 0.4
-    user, movie = np.nonzero(draw.random((users, movies)) < 0.3)
-    liking = draw.normal(size=(users, 2)) @ draw.normal(size=(2, genres))
-    residual = (liking @ table.T)[user, movie] + draw.normal(size=user.size)
-    return user, movie, residual, table
-
-
-def taste_spelt_out(user, movie, residual, table, shrinkage, fewest) -> np.ndarray:
-    """Correlations of the users' affinities, pair by pair and user by user; NaN where unknown."""
-    genres = table.shape[1]
-    found = np.full((genres, genres), np.nan)
-    for k, other in itertools.permutations(range(genres), 2):
-        pairs = []
-        for one in np.unique(user):
-            affinities = []
-            for wanted, unwanted in ((k, other), (other, k)):
-                chosen = (user == one) & table[movie, wanted] & ~table[movie, unwanted]
-                if chosen.any():
-                    affinities.append(residual[chosen].sum() / (chosen.sum() + shrinkage))
-            if len(affinities) == 2:
-                pairs.append(affinities)
-        if len(pairs) >= fewest:
-            found[k, other] = stats.pearsonr(*np.array(pairs).T).statistic
-    return found
-
-
-def test_taste_is_the_correlation_of_affinities_user_by_user():
-    user, movie, residual, table = tastes(9, 60)
-    table[:, 3] &= rng(9).random(30) < 0.3  # too rare for some pairs
-    moments = taste_moments(user, movie, residual, table, 2.5, rng(0))
-    fewest = int(np.median(pair_users(moments)[np.triu_indices(4, 1)]))
-    found = taste_similarity(moments, fewest)
-    expected = taste_spelt_out(user, movie, residual, table, 2.5, fewest)
-    off = ~np.eye(4, dtype=bool)
-    assert np.array_equal(found.known[off], np.isfinite(expected[off]))
-    assert 0 < found.known[off].sum() < 12
-    assert np.allclose(found.values[off], np.nan_to_num(expected[off]))
-
-
-def test_halves_agree_as_halves_of_the_users_do():
-    """Blocks of users are halved for speed: halves of single users say the same."""
-    user, movie, residual, table = tastes(10, 400, genres=8)
-    halves = noise_ceiling(taste_moments(user, movie, residual, table, 5.0, rng(1)), 6, 50, rng(2))
-    draw, upper, rhos = rng(3), np.triu_indices(8, 1), []
-    for _ in range(30):
-        first = draw.permutation(400) < 200
-        one, other = (
-            taste_similarity(
-                taste_moments(user[side], movie[side], residual[side], table, 5.0, rng(0)), 3
-            ).values[upper]
-            for side in (first[user], ~first[user])
-        )
-        rhos.append(stats.spearmanr(one, other).statistic)
-    assert halves.halves == pytest.approx(np.mean(rhos), abs=4 * np.std(rhos) / np.sqrt(17))
-    assert 0.5 < halves.halves < 0.99
 
 
 def test_spearman_brown_is_the_correlation_of_sums_of_halves():

@@ -59,7 +59,7 @@ def write(values, names=NAMES, lr=0.01, structure="pass", seed=0, data="1", spli
         "plots/inspect/similarity.json": rows(values, names),
         "metrics/inspect.json": {
             "verdict": {"structure": structure, "stability": "pass", "value": "inconclusive"},
-            "agreement": {"taste": {"spearman": 0.7}},
+            "agreement": {"likelihood": {"spearman": 0.7}},
             "stability": {"spearman": 0.95},
         },
         "metrics/evaluate.json": {"test": {"rmse": 0.85}},
@@ -111,7 +111,7 @@ def test_an_experiment_against_main_and_the_workspace(repository):
     scores = {row[0]: row[1:] for row in found.scores().iter_rows()}
     assert scores["train.lr"] == ("0.01", "0.1", "0.01")
     assert scores["structure"] == ("pass", "fail", "pass")
-    assert scores["agreement with taste"] == ("0.7",) * 3
+    assert scores["agreement with likelihood"] == ("0.7",) * 3
     assert scores["test RMSE (stars)"] == ("0.85",) * 3
     assert "train.epochs" not in scores
     assert "agreement with truth" not in scores

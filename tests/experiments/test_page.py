@@ -109,16 +109,16 @@ def rows_of(revision: int) -> dict[str, list[dict[str, Any]]]:
         ],
         "evidence": [
             {"a": a, "b": b, "similarity": 0.5, "ratings": 10, "reference": reference}
-            for reference in ("learnt", "taste")
+            for reference in ("learnt", "likelihood")
             for b in order
             for a in order
         ],
         "pairs": [
             {"a": "War", "b": "Drama", "learnt": 0.5, "evidence": 0.1, "reference": reference}
-            for reference in ("taste", "catalogue")
+            for reference in ("likelihood", "catalogue")
         ],
         "nulls": [
-            {"value": value, "count": 5, "observed": 0.6, "null": null, "reference": "taste"}
+            {"value": value, "count": 5, "observed": 0.6, "null": null, "reference": "likelihood"}
             for null in ("untrained", "permuted")
             for value in (-0.1, 0.1)
         ],

@@ -23,7 +23,7 @@ SETTINGS = {
     "split": {"strategy": "random"},
     "model": {"dim": 16, "hidden": [8]},
     "train": {"lr": 0.01, "threads": 1},
-    "inspect": {"shrinkage": 5.0, "bootstrap": 1000},
+    "inspect": {"min_pair_users": 5, "bootstrap": 1000},
 }
 OF_STAGE = {
     "prepare": ("data", "planted"),
@@ -187,13 +187,13 @@ def test_numbers_of_another_model_are_left_out(experiment):
 
 
 def test_agreements_measured_otherwise_are_left_out(experiment):
-    experiment("d-8", 0.82, 0.99, model__dim=8, inspect__shrinkage=50.0)
+    experiment("d-8", 0.82, 0.99, model__dim=8, inspect__min_pair_users=50)
     found = collect()
     assert found.lines[0].means("test RMSE (stars)") == {8: 0.82, 16: 0.8}
     assert found.lines[0].means("agreement with truth") == {16: 0.9}
     assert found.notes == ["Without agreements, as settings of inspect differ: d-8."]
-    by_shrinkage = collect("inspect.shrinkage")
-    assert [run.name for run in by_shrinkage.others] == ["workspace", "d-8"]
+    by_pairs = collect("inspect.min_pair_users")
+    assert [run.name for run in by_pairs.others] == ["workspace", "d-8"]
 
 
 def test_settings_are_those_that_ran(experiment):

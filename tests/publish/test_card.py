@@ -185,12 +185,16 @@ def test_a_model_without_genres_has_no_word_on_them(project: Project) -> None:
 def test_open_questions_become_limits(project: Project) -> None:
     def poor(content: Any) -> None:
         content["verdict"] = {"structure": "inconclusive", "stability": "fail", "value": "pass"}
-        content["agreement"]["taste"] |= {"movie_halves": 0.1, "null_95": 0.15, "ceiling": None}
+        content["agreement"]["likelihood"] |= {
+            "movie_halves": 0.1,
+            "null_95": 0.15,
+            "ceiling": None,
+        }
         content["stability"] |= {"spearman": 0.5, "neighbour_overlap": None}
 
     edit("metrics/inspect.json", poor)
     text = written(load_settings())
-    assert "agree about taste at rho = 0.10 only, and chance reaches 0.15" in text
+    assert "agree about genres at rho = 0.10 only, and chance reaches 0.15" in text
     assert "**The genres.** Structure and stability did not pass" in text
     assert "Another seed would have learnt something else." in text
     assert re.search(r"replicas agree at rho = 0\.50\. ", text)

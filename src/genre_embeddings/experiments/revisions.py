@@ -26,7 +26,7 @@ from genre_embeddings.settings import load_yaml
 WORKSPACE = "workspace"
 INSPECTION = storage.METRICS / "inspect.json"
 EVALUATION = storage.METRICS / "evaluate.json"
-EVIDENCE = ("truth", "taste", "moments", "likelihood")
+EVIDENCE = ("truth", "likelihood")
 """References that are independent of the model, those that say most first."""
 VERDICTS = ("structure", "stability", "value")
 PREDICTION, VALIDATION, REPLICAS = "test RMSE (stars)", "validation RMSE", "agreement of replicas"

@@ -23,7 +23,7 @@ MARKS = {"pass": "✓", "fail": "✗", "inconclusive": "?"}
 COLUMNS = ("RMSE", "agree", "stable", "SSV")
 LEGEND = (
     "RMSE: on test ratings, in stars. agree: Spearman's rho of the learnt genre similarity with "
-    "the planted truth, or else with taste in held-out ratings. stable: the same between replicas. "
+    "the planted truth, or else with held-out ratings. stable: the same between replicas. "
     "SSV: verdicts on structure, stability and value (✓ pass, ✗ fail, ? inconclusive)."
 )
 

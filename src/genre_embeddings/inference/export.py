@@ -96,16 +96,11 @@ def movie_table(model: Trained, replica: int) -> pl.DataFrame:
 
 @torch.no_grad()
 def movie_vectors(network: Network) -> torch.Tensor:
-    """Mean embedding of every movie without its genres, (M, R, D).
+    """Mean vector v of every movie, its genres included, (M, R, D).
 
-    A movie without training ratings has the embedding of the unknown movie.
+    A movie without training ratings has the vector of the unknown movie of its genres.
     """
-    movies = torch.arange(network.unknown)
-    movies = torch.where(network.movie_counts[:-1] > 0, movies, network.unknown)
-    vectors = network.movie(movies, None)[..., :-1]  # (M, R, D)
-    if network.settings.history:
-        vectors = vectors + network.movie_history(network.user_seen, movies, None, None)
-    return vectors
+    return network.vectors(torch.zeros(1, dtype=torch.int64), torch.arange(network.unknown))[2]
 
 
 def _vectors(values: np.ndarray) -> pl.Series:

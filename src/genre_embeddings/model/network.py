@@ -290,7 +290,7 @@ class Network(nn.Module):
             generator: if given, embeddings are sampled; otherwise, their means are used.
             typical: whether the unknown movie is as all movies of its genres, not as rare ones.
         """
-        u, bias, v, movie_bias = self._vectors(users, movies, genres, own, generator, typical)
+        u, bias, v, movie_bias = self.vectors(users, movies, genres, own, generator, typical)
         bias, parts = bias + movie_bias, [u, v]  # (B, R), (B, R, D) each
         if self.settings.cross:
             product = u * v  # (B, R, D)
@@ -310,7 +310,7 @@ class Network(nn.Module):
         shift = self.star * (near * self.session.amplitude).sum(-1).T  # (R, B)
         return Output(timeless + shift, timeless)
 
-    def _vectors(
+    def vectors(
         self,
         users: Tensor,
         movies: Tensor,
@@ -370,7 +370,7 @@ class Network(nn.Module):
         and products with the user's vector become part of the weights: (u * v) W = v (diag(u) W).
         """
         s = self.settings
-        u, bias, v, movie_bias = self._vectors(users, movies)
+        u, bias, v, movie_bias = self.vectors(users, movies)
         rating = self.centre[..., None] + bias.T[:, :, None] + movie_bias.T[:, None]  # (R, N, B)
         u, v = u.transpose(0, 1), v.transpose(0, 1)  # (R, N, D), (R, B, D)
         weights, *deeper = self.dense.weights
