@@ -145,7 +145,7 @@ def test_the_command_compare_prints_what_it_draws(repository, tmp_path):
         genres, ["compare", "main", "bold-lynx", "--out", str(out)], catch_exceptions=False
     )
     assert said.exit_code == 0
-    for part in ("train.lr", "Spearman's rho", "moved most against main", f"-> {out}"):
+    for part in ("train.lr", "Spearman's rho", "Genres that changed most from main", f"-> {out}"):
         assert part in said.stdout
     assert "Left out, as some revision lacks them: War\n" in said.stdout
     assert out.stat().st_size > 0

@@ -215,8 +215,8 @@ LIMIT = "Less than 0.003 proves nothing: another seed does as much."
         (
             [seen(0.8, nulls={"untrained": 0.8}), Reference("truth", agreed(0.9))],
             "The pieces of evidence disagree. Against likelihood, rho is 0.80 (p = 0.0002 after "
-            "Holm), 89% of its ceiling 0.90 and not above the 0.80 of untrained. Against truth, rho "
-            "is 0.90 (p = 0.0002 after Holm), 90% of its ceiling 1.00.",
+            "Holm), 89% of its ceiling 0.90 and not above the 0.80 of untrained. Against truth, "
+            "rho is 0.90 (p = 0.0002 after Holm), 90% of its ceiling 1.00.",
         ),
         ([], "There is no independent evidence to compare with."),
         (

@@ -20,6 +20,7 @@ import numpy as np
 from genre_embeddings.inspection.agreement import correlation
 from genre_embeddings.inspection.similarity import Similarity
 from genre_embeddings.inspection.slopes import (
+    MOST_GENRES,
     Slopes,
     UserSums,
     evidence,
@@ -28,7 +29,6 @@ from genre_embeddings.inspection.slopes import (
     sum_up,
 )
 
-MOST_GENRES = 60
 MOVIE_SPLITS = 2
 REPLICATES = 2
 """Most parts of the training ratings that measure the noise; each costs a fit."""

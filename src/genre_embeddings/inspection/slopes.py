@@ -29,6 +29,8 @@ from scipy.sparse import csr_array
 
 from genre_embeddings.inspection.similarity import Similarity
 
+MOST_GENRES = 60
+"""Genres that are compared; their covariances grow with the square."""
 MOST_USERS = 10_000
 """Users from which the likelihood is computed; more are sampled, for seconds at millions."""
 MOST_STEPS = 40

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from genre_embeddings.evaluation.bias import fit_bias
-from genre_embeddings.inspection.references import MOST_GENRES
 from genre_embeddings.inspection.responses import ask, spaced_users
 from genre_embeddings.inspection.slopes import (
+    MOST_GENRES,
     communality,
     moments,
     movie_design,
