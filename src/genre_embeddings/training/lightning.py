@@ -206,9 +206,7 @@ class Fitting(lightning.LightningModule):
         """
         if self.trainer.is_last_batch:
             rmse = self.finish_epoch()["validation/rmse"]
-            self.log(
-                "validation/rmse", rmse, on_step=False, on_epoch=True, sync_dist=True, batch_size=1
-            )
+            self.log("validation/rmse", rmse, on_step=False, on_epoch=True, batch_size=1)
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
@@ -589,6 +587,8 @@ def fit(
     with warnings.catch_warnings():
         # Batches are in memory: workers would have nothing to do.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # The validation error is the same in all processes.
+        warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
         # Lightning uses a deprecated class of torch.
         warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
         # Older versions of torch lack its successor.
