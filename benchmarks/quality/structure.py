@@ -1,0 +1,95 @@
+"""What genre embeddings hold on several data sets, from finished runs of the pipeline.
+
+    python -m benchmarks.quality.structure ml-1m=FOLDER anime=FOLDER [--doc]
+
+Each FOLDER is a checkout whose stages evaluate and inspect have run. --doc writes the table of
+docs/results/structure.md and its pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
+
+import numpy as np
+
+from benchmarks.measuring import ROOT, Row, replace_generated, table
+from genre_embeddings.figures import draw_heatmaps
+
+PAGE, PICTURES = "docs/results/structure.md", "docs/images"
+SHOWN = {"learnt": "learnt", "likelihood": "held-out evidence", "rival": "mixed model on train"}
+
+
+def row(name: str, folder: Path) -> Row:
+    """The numbers of one data set."""
+    found = json.loads((folder / "metrics/inspect.json").read_text())
+    errors = json.loads((folder / "metrics/evaluate.json").read_text())["test"]
+    cells: dict[str, Any] = {"data": name}
+    for reference in ("likelihood", "moments"):
+        one = found["agreement"][reference]
+        interval = f"{one['above_rival_low']:+.2f} to {one['above_rival_high']:+.2f}"
+        cells |= {
+            f"{reference}: genre embeddings": f"{one['spearman']:.2f}",
+            f"{reference}: whole model": f"{one['whole_model']:.2f}",
+            f"{reference}: mixed model": f"{one['rival']:.2f}",
+            f"{reference}: ours less mixed": interval,
+            f"{reference}: ceiling": f"{one['ceiling']:.2f}" if one["ceiling"] else "-",
+        }
+    cells["size"] = f"{found['size_slope']:.2f}"
+    cells["structure"] = found["verdict"]["structure"]
+    for group in ("warm", "cold"):
+        error = errors.get(f"{group}_movies")
+        cells[f"RMSE, {group} movies"] = (
+            f"{error['rmse']:.4f}" if error and error["ratings"] else "-"
+        )
+    return cells
+
+
+def draw(folder: Path, path: Path) -> None:
+    """Learnt similarities, evidence and rival side by side."""
+    rows, intervals = (
+        json.loads((folder / f"plots/inspect/{name}.json").read_text(encoding="utf-8"))
+        for name in ("evidence", "similarity")
+    )
+    names = list(dict.fromkeys(cell["a"] for cell in rows))
+    place = {name: k for k, name in enumerate(names)}
+    size = len(names)
+    matrices = {title: np.full((size, size), np.nan) for title in SHOWN.values()}
+    for cell in rows:
+        title = SHOWN.get(cell["reference"])
+        if title and cell["similarity"] is not None:
+            matrices[title][place[cell["a"]], place[cell["b"]]] = cell["similarity"]
+    clear = np.zeros((size, size), dtype=bool)
+    for cell in intervals:
+        clear[place[cell["a"]], place[cell["b"]]] = cell["told"]
+    draw_heatmaps(matrices, names, list(range(size)), clear, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("runs", nargs="+", metavar="NAME=FOLDER")
+    parser.add_argument("--doc", action="store_true", help=f"write {PAGE} and its pictures")
+    options = parser.parse_args()
+    runs = {name: Path(folder) for name, _, folder in (run.partition("=") for run in options.runs)}
+    rows = [row(name, folder) for name, folder in runs.items()]
+    # A table with a row for each number is narrow enough for a page.
+    turned = [
+        {"": key, **{str(one["data"]): str(one[key]) for one in rows}}
+        for key in rows[0]
+        if key != "data"
+    ]
+    text = table(turned)
+    print(text)
+    if options.doc:
+        replace_generated(ROOT / PAGE, "structure", text)
+        for name, folder in runs.items():
+            draw(folder, ROOT / PICTURES / f"structure-{name}.png")
+
+
+if __name__ == "__main__":
+    main()
