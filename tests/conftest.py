@@ -50,7 +50,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(scope="session")
 def compared(base: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """It with experiments: `wide` (model.dim 8) and `shrunk` (inspect.min_ceiling_share 0.5)."""
+    """It with experiments: `wide` (model.dim 8) and `shrunk` (inspect.permutations 199)."""
 
     def make(folder: Path) -> None:
         project = base.copy(folder)
@@ -58,7 +58,7 @@ def compared(base: Project, tmp_path_factory: pytest.TempPathFactory) -> Project
         assert stages_run(wide) == ["check", "train", "evaluate", "inspect", "publish"]
         assert "Ran experiment(s): wide" in wide
         project.git("checkout", "--quiet", ".")
-        shrunk = project.dvc("exp", "run", "-n", "shrunk", "-S", "inspect.min_ceiling_share=0.5")
+        shrunk = project.dvc("exp", "run", "-n", "shrunk", "-S", "inspect.permutations=199")
         assert stages_run(shrunk) == ["check", "inspect", "publish"]
         project.git("checkout", "--quiet", ".")
 

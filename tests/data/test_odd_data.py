@@ -12,14 +12,14 @@ from tests.conftest import ROOT
 QUICK = {
     "source: planted": "source: folder",
     "dim: 16": "dim: 2",
-    "[64, 32]": "[4]",
+    "hidden: # Units": "hidden: [4] # Units",
+    "\n  - 64\n  - 32": "",
     "replicas: 4": "replicas: 2",
     "epochs: 20": "epochs: 2",
     "min_epochs: 5": "min_epochs: 1",
     "permutations: 9999": "permutations: 99",
     "bootstrap: 1000": "bootstrap: 100",
     "draws: 20": "draws: 2",
-    "splits: 20": "splits: 2",
 }
 
 

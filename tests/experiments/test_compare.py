@@ -147,7 +147,7 @@ def test_the_command_compare_prints_what_it_draws(repository, tmp_path):
     assert said.exit_code == 0
     for part in ("train.lr", "Spearman's rho", "Genres that changed most from main", f"-> {out}"):
         assert part in said.stdout
-    assert "Left out, as some revision lacks them: War\n" in said.stdout
+    assert "because some revision lacks them: War\n" in said.stdout
     assert out.stat().st_size > 0
 
 

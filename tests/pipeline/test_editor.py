@@ -89,8 +89,8 @@ def test_table_and_tree_of_the_extension(base: Project, compared: Project) -> No
     changed = {}
     for experiment in main["experiments"]:
         params = experiment["revs"][0]["data"]["params"]["params.yaml"]["data"]
-        changed[experiment["name"]] = params["model"]["dim"], params["inspect"]["min_ceiling_share"]
-    assert changed == {"wide": (8, 0.8), "shrunk": (2, 0.5)}
+        changed[experiment["name"]] = params["model"]["dim"], params["inspect"]["permutations"]
+    assert changed == {"wide": (8, 99), "shrunk": (2, 199)}
     for row in (workspace, main, *(e["revs"][0] for e in main["experiments"])):
         data = row["data"]
         assert set(data["metrics"]) == compared.declared("metrics")

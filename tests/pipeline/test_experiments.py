@@ -93,7 +93,7 @@ def test_going_back_runs_nothing(base: Project, compared: Project, tmp_path: Pat
 def test_temporary_copy_leaves_the_workspace_alone(base: Project, tmp_path: Path) -> None:
     project = base.copy(tmp_path / "project")
     before = project.results()
-    said = project.dvc("exp", "run", "--temp", "-n", "aside", "-S", "inspect.min_ceiling_share=0.1")
+    said = project.dvc("exp", "run", "--temp", "-n", "aside", "-S", "inspect.permutations=299")
     assert stages_run(said) == ["check", "inspect", "publish"]
     assert project.results() == before
     assert project.git("status", "--porcelain") == ""
@@ -103,7 +103,7 @@ def test_temporary_copy_leaves_the_workspace_alone(base: Project, tmp_path: Path
 def test_queued_grid_runs_the_code_that_it_recorded(base: Project, tmp_path: Path) -> None:
     project = base.copy(tmp_path / "project")
     before = project.results()
-    project.dvc("exp", "run", "--queue", "-n", "grid", "-S", "inspect.min_ceiling_share=0.5,0.6")
+    project.dvc("exp", "run", "--queue", "-n", "grid", "-S", "inspect.permutations=199,299")
     broken = project.folder / "src/genre_embeddings/__init__.py"
     broken.write_text(broken.read_text() + '\nraise SystemExit("the code of the workspace ran")\n')
     assert finish_queue(project) == {"grid-1": "Success", "grid-2": "Success"}
@@ -114,7 +114,7 @@ def test_queued_grid_runs_the_code_that_it_recorded(base: Project, tmp_path: Pat
         for experiment in shown
         for revision in experiment["revs"]
     }
-    chosen = {name: inspect["min_ceiling_share"] for name, inspect in settings.items()}
-    assert chosen == {"grid-1": 0.5, "grid-2": 0.6}
+    chosen = {name: inspect["permutations"] for name, inspect in settings.items()}
+    assert chosen == {"grid-1": 199, "grid-2": 299}
     # The workspace's code is indeed broken, and the queue did not stumble over it.
     assert "the code of the workspace ran" in project.dvc("repro", "--force", "check", status=255)

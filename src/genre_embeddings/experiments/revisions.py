@@ -18,6 +18,7 @@ from dvc.api import DVCFileSystem
 from dvc.exceptions import NotDvcRepoError
 from dvc.repo import Repo
 from dvc.scm import SCMError
+from scmrepo.exceptions import SCMError as GitError
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
@@ -110,7 +111,7 @@ class Revision:
         try:
             self._files = DVCFileSystem(rev=None if name == WORKSPACE else commit or name)
             _ = self._files.repo  # opened here, where its errors are caught
-        except SCMError:
+        except (SCMError, GitError):
             raise InputError(_unknown(name)) from None
 
     def read_text(self, path: Path) -> str | None:
@@ -185,7 +186,10 @@ def names() -> dict[str, str]:
         InputError: this is not a DVC project in git.
     """
     with _repo() as repo:
-        listed = repo.experiments.ls(all_commits=True).values()
+        try:
+            listed = repo.experiments.ls(all_commits=True).values()
+        except (SCMError, GitError):  # no commit yet
+            return {}
         found = {commit: name for entries in listed for name, commit in entries}
         for branch in repo.scm.list_branches():
             found.setdefault(repo.scm.resolve_rev(branch), branch)
@@ -196,7 +200,7 @@ def names() -> dict[str, str]:
 def _repo() -> Repo:
     try:
         return Repo()
-    except (NotDvcRepoError, SCMError):
+    except (NotDvcRepoError, SCMError, GitError):
         raise InputError(
             f"{Path.cwd()} is not a DVC project in git: run the command in the project's folder."
         ) from None

@@ -89,7 +89,7 @@ def fit_communality(network: Network, train: Ratings) -> None:
     sums = sum_up(
         user, movie, rating - bias.predict(user, movie), movie_design(membership)[:, [*genres, -1]]
     )
-    learnt = np.cov(ask(network, spaced_users(network)).mean(0)[:, genres], rowvar=False)
+    learnt = np.cov(ask(network, spaced_users(network)).mean(0)[:, genres], rowvar=False, bias=True)
     found = communality(np.atleast_2d(learnt), moments(sums).covariance[:-1, :-1])
     network.communality[:] = float(found.mean())  # of genres that are too many to measure
     network.communality[torch.from_numpy(genres)] = torch.from_numpy(found).float()
