@@ -14,7 +14,7 @@ import torch
 
 from genre_embeddings.errors import InputError
 from genre_embeddings.inference.trained import Trained, require_finite
-from genre_embeddings.inspection.responses import spaced_users
+from genre_embeddings.inspection.responses import ask, spaced_users
 
 USERS_FOR_MOVIES = 100
 """How many users' responses are correlated; fewer than for genres, as there are many movies."""
@@ -63,7 +63,6 @@ def neighbours(model: Trained, what: int | str, top: int = 10) -> Neighbours:
 
 def _genre_neighbours(model: Trained, genre: int, top: int) -> Neighbours:
     # Imported here: scipy.stats is slow to import, and the other commands do not need it.
-    from genre_embeddings.inspection.responses import ask
     from genre_embeddings.inspection.similarity import (
         nearest_genres,
         replica_similarities,

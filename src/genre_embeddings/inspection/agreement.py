@@ -17,7 +17,6 @@ from genre_embeddings.evaluation.metrics import Interval
 from genre_embeddings.inspection.similarity import Similarity, spearman
 
 _CELLS = 4_000_000  # most cells of a working array: 32 MB of float64
-_GROUPS = 2_000  # most groups of users that are resampled
 
 
 @dataclass(frozen=True)
@@ -136,9 +135,10 @@ def difference(
     Args:
         first, second: the similarities.
         reference: what both are compared with.
-        influence: of each user on each cell of the reference, (U, G, G).
+        influence: of each group of users on each cell of the reference, (U, G, G), as from
+            `Slopes.correlation_influence`, which keeps them few.
         resamples: B.
-        generator: groups and draws the users.
+        generator: draws the groups.
         level: nominal coverage.
 
     Returns:
@@ -150,9 +150,6 @@ def difference(
     if rhos[0] is None or rhos[1] is None or not influence[:, known].any():
         return None
     moves = influence[:, known]  # (U, P)
-    if len(moves) > _GROUPS:
-        starts = np.arange(_GROUPS) * len(moves) // _GROUPS
-        moves = np.add.reduceat(moves[generator.permutation(len(moves))], starts)
     groups = len(moves)
     times = generator.multinomial(groups, np.full(groups, 1 / groups), size=resamples)
     drawn = reference.values[known] + (times - 1.0) @ moves  # (B, P)
