@@ -14,7 +14,7 @@ def main() -> None:
     from genre_embeddings.model.serialization import Tables, configure_torch, save_model
     from genre_embeddings.training.ablations import train_ablations
     from genre_embeddings.training.checkpoint import Scratch
-    from genre_embeddings.training.gauge import fit_communality, refit_genres
+    from genre_embeddings.training.gauge import fit_genres
     from genre_embeddings.training.lightning import fit, is_first_process
 
     configure_torch(settings.train.threads)
@@ -31,8 +31,7 @@ def main() -> None:
         )
         if not is_first_process():
             return
-        refit_genres(network)
-        fit_communality(network, train)
+        fit_genres(network, train)
         save_model(network)
         train_ablations(settings, train, validation, tables, meta, scratch)
     chosen = history[best.epoch - 1]

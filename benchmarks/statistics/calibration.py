@@ -40,7 +40,7 @@ from genre_embeddings.model.build import build_network, genre_sets
 from genre_embeddings.model.network import Network
 from genre_embeddings.model.ratings import Ratings
 from genre_embeddings.settings import Settings, load_settings
-from genre_embeddings.training.gauge import fit_communality, refit_genres
+from genre_embeddings.training.gauge import fit_genres
 from genre_embeddings.training.lightning import fit
 
 mpl.use("Agg")
@@ -147,8 +147,7 @@ def question(kind: Kind, settings: Settings) -> Question:
     def retrain(sets: torch.Tensor | None) -> Network:
         network = build(sets)
         fit(network, train, validation, settings.train, settings.seed, record=False)
-        refit_genres(network)
-        fit_communality(network, train)
+        fit_genres(network, train)
         return network.eval()
 
     learnt, network = sides["train"], retrain(membership)

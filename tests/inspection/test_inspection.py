@@ -18,7 +18,7 @@ from genre_embeddings.inspection.similarity import centred_cosine
 from genre_embeddings.inspection.value import FEWEST_USERS
 from genre_embeddings.model.serialization import Tables, save_model
 from genre_embeddings.training.ablations import train_ablations
-from genre_embeddings.training.gauge import fit_communality, refit_genres
+from genre_embeddings.training.gauge import fit_genres
 from genre_embeddings.training.lightning import fit
 from tests.conftest import changed
 from tests.small import small_world, write_world
@@ -39,8 +39,7 @@ def answered(settings, planted=None, model=None, truth=True, training=None):
     network = world.network(**(model or {}))
     sides = world.ratings("train"), world.ratings("validation")
     fit(network, *sides, settings.train, settings.seed, record=False)
-    refit_genres(network)
-    fit_communality(network, sides[0])
+    fit_genres(network, sides[0])
     save_model(network)
     train_ablations(
         settings,

@@ -9,12 +9,10 @@ from scipy.stats import spearmanr
 
 from genre_embeddings.inspection import slopes as module
 from genre_embeddings.inspection.slopes import (
-    communality,
     evidence,
     likelihood,
     moments,
     movie_design,
-    size_factor,
     sum_up,
 )
 
@@ -191,24 +189,3 @@ def test_odd_ratings_have_finite_answers(case):
         assert np.isfinite(found.covariance).all()
         assert np.isfinite(found.correlation_influence()).all()
         assert np.isfinite(evidence(found, sums, 3).values).all()
-
-
-def test_communality_brings_similarities_to_their_size():
-    """Responses that keep a third of the variance of common factors, and none of specific ones."""
-    draw = rng(10)
-    factor = draw.normal(size=(12, 3))
-    specific = draw.uniform(0.5, 4, 12)
-    learnt = factor @ factor.T / 3
-    measured = factor @ factor.T + np.diag(specific)
-    shares = communality(learnt, measured)
-    assert shares == pytest.approx(1 - specific / np.diagonal(measured))
-    scale = np.sqrt(np.diagonal(learnt))
-    sized = learnt / np.outer(scale, scale) * size_factor(shares)
-    scale = np.sqrt(np.diagonal(measured))
-    assert sized == pytest.approx(measured / np.outer(scale, scale))
-
-
-@pytest.mark.parametrize("measured", [-np.eye(3), np.zeros((3, 3)), np.full((3, 3), 5.0)])
-def test_communality_is_between_0_and_1_whatever_is_measured(measured):
-    shares = communality(np.array([[1.0, 0.5, 0], [0.5, 2, 0.1], [0, 0.1, 0]]), measured)
-    assert ((shares >= 0) & (shares <= 1)).all()

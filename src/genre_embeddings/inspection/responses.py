@@ -11,11 +11,10 @@ Letters: R replicas, S posterior draws, N users asked, B movies asked, G genres.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
+from torch import Tensor
+from torch.func import functional_call
 
 from genre_embeddings.model.network import Network
 
@@ -34,34 +33,54 @@ def spaced_users(network: Network, most: int = USERS) -> np.ndarray:
 
 @torch.no_grad()
 def ask(network: Network, users: np.ndarray) -> np.ndarray:
-    """Responses to each genre, (R, N, G) float64.
+    """Responses to each genre, (R, N, G) float64, see `answers`."""
+    return answers(network, torch.from_numpy(users)).double().numpy()
+
+
+def answers(
+    network: Network,
+    users: Tensor,
+    genres: Tensor | None = None,
+    vectors: Tensor | None = None,
+) -> Tensor:
+    """Responses to genres, (R, N, K).
 
     What the model predicts for a typical unknown movie of genre k, less what it predicts for the
     unknown movie of no genre, for each of N users and each replica.
+
+    Args:
+        network: the model.
+        users: (N,).
+        genres: (K,) the genres asked about; None for all.
+        vectors: (G, R, D+1) genre embeddings to use in place of the model's.
     """
-    genres = network.genre_share.shape[1]
-    cards = torch.cat([torch.zeros(1, genres), torch.eye(genres)])  # (G+1, G)
-    asked = torch.from_numpy(users).repeat_interleave(genres + 1)  # (N*(G+1),)
+    every = len(network.genre_share[0])
+    chosen = torch.arange(every, device=users.device) if genres is None else genres
+    cards = torch.eye(every, device=users.device)[chosen]  # (K, G)
+    cards = torch.cat([torch.zeros_like(cards[:1]), cards])
+    asked = users.repeat_interleave(len(cards))  # (N*(K+1),)
+    weights = {} if vectors is None else {"genre.mean": vectors}
     rated = []
-    for part in torch.arange(len(asked)).split(ASKED_AT_ONCE):
-        movies = torch.full((len(part),), network.unknown)
-        shown = cards[part % (genres + 1)]
-        rated.append(network(asked[part], movies, genres=shown, typical=True).timeless)
-    answers = torch.cat(rated, 1).view(network.replicas, len(users), genres + 1).double()
-    return (answers[..., 1:] - answers[..., :1]).numpy()
+    for part in torch.arange(len(asked), device=users.device).split(ASKED_AT_ONCE):
+        movies = torch.full_like(part, network.unknown)
+        shown = {"genres": cards[part % len(cards)], "typical": True}
+        rated.append(functional_call(network, weights, (asked[part], movies), shown).timeless)
+    found = torch.cat(rated, 1).view(network.replicas, len(users), len(cards))
+    return found[..., 1:] - found[..., :1]
 
 
+@torch.no_grad()
 def ask_draws(network: Network, users: np.ndarray, draws: int, seed: int) -> np.ndarray | None:
     """Responses under draws of the genre embeddings, (R, S, N, G); None for point embeddings."""
     if draws == 0 or not network.genre.variational:
         return None
     generator = torch.Generator().manual_seed(seed)
+    mean, deviation = network.genre.mean, network.genre.log_std.exp()
     sampled = []
     for _ in range(draws):
-        noise = torch.randn(network.genre.mean.shape, generator=generator)
-        with _genre_draw(network, noise):
-            sampled.append(ask(network, users))
-    return np.stack(sampled, 1)
+        noise = torch.randn(mean.shape, generator=generator)
+        sampled.append(answers(network, torch.from_numpy(users), vectors=mean + deviation * noise))
+    return torch.stack(sampled, 1).double().numpy()
 
 
 def project(network: Network, users: np.ndarray) -> np.ndarray:
@@ -78,17 +97,6 @@ def project(network: Network, users: np.ndarray) -> np.ndarray:
     parts = torch.from_numpy(users).split(max(1, ASKED_AT_ONCE * 32 // max(len(movies), 1)))
     rated = [network.grid(part, asked).mean(0).double().numpy() for part in parts]  # (n, B) each
     return np.concatenate(rated) @ regression.T
-
-
-@contextmanager
-def _genre_draw(network: Network, noise: torch.Tensor) -> Iterator[None]:
-    """The network with its genre embeddings moved `noise` standard deviations from their means."""
-    kept = network.genre.mean.detach().clone()
-    try:
-        network.genre.mean.data += noise * network.genre.log_std.detach().exp()
-        yield
-    finally:
-        network.genre.mean.data = kept
 
 
 def _spaced(count: int, most: int) -> np.ndarray:

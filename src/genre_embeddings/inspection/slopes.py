@@ -296,29 +296,6 @@ def evidence(slopes: Slopes, sums: UserSums, min_pair_users: int) -> Similarity:
     return Similarity(values, known)
 
 
-def communality(learnt: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    """Share of the variance of each genre's slopes that a learnt covariance explains, (G,).
-
-    Correlations of a model's responses are too large: the responses are posterior means of a few
-    common factors, and leave out what is specific to a genre and what ratings left open. So the
-    covariance of slopes is taken as that of factor analysis, c C + diag(ψ), where C is that of
-    the responses. c is the least-squares slope of the measured covariances of pairs of genres on
-    C, and ψ_k ≥ 0 what is then missing in the measured variance. The correlation of two genres is
-    that of the responses times √(h_k h_l), with the communality h_k = c C_kk / (c C_kk + ψ_k).
-
-    Args:
-        learnt: C, covariance over users of the responses, (G, G).
-        measured: covariance of slopes measured on training ratings by moments, (G, G).
-    """
-    upper = np.triu_indices(len(learnt), 1)
-    squares = float((learnt[upper] ** 2).sum())
-    scale = float((learnt[upper] * measured[upper]).sum()) / squares if squares > 0 else 1.0
-    # Without any agreement the order of the pairs is all that is left to show.
-    explained = max(scale, 1e-3) * np.diagonal(learnt)
-    whole = np.maximum(np.diagonal(measured), explained)
-    return np.where(explained > 0, explained / np.where(whole > 0, whole, 1.0), 1.0)
-
-
 def size_factor(shares: np.ndarray) -> np.ndarray:
     """√(h_k h_l), by which the correlation of two genres' responses is scaled; 1 of a genre itself.
 

@@ -19,7 +19,7 @@ from genre_embeddings.model.serialization import Tables, save_model
 from genre_embeddings.seeds import seed_of
 from genre_embeddings.settings import Settings
 from genre_embeddings.training.checkpoint import Scratch
-from genre_embeddings.training.gauge import refit_genres
+from genre_embeddings.training.gauge import fit_genres
 from genre_embeddings.training.lightning import fit
 
 
@@ -62,7 +62,7 @@ def train_ablations(
             sets = genre_sets(movies, tables.genres.height)
             network = build_network(chosen, train, sets, tables.users.height, meta)
             fit(network, train, validation, settings.train, settings.seed, False, scratch, said)
-            refit_genres(network)
+            fit_genres(network, train)
             save_model(network, folder / name, movies)
         storage.write_json(folder / "ablations.json", names)
     return names

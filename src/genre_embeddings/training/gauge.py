@@ -1,18 +1,24 @@
-"""After training: make the genre embeddings hold what the movies of a genre have in common.
+"""After training: make the genre embeddings hold what the ratings know about genres.
 
 Known movies enter a prediction by v = m + Σ_k share_k E_k alone. Moving δ_k into E_k and
 share_k δ_k out of the vectors m of its movies changes no prediction for them, so training leaves
-it open how much of v is in E. The analysis of variance has a convention for that (a gauge): a
-genre's vector is the mean effect of the genre, and the movies' vectors are deviations from it.
+open how much of v is in E. Two conventions settle it (`fit_genres`):
 
-`refit_genres` applies it: E is the regression of v on the genre shares over the known movies, all
-movies alike, and the constant of the regression is the unknown movie. A movie without ratings is
-like the rare movies of its genres, so a second regression, in which a movie with n ratings weighs
-1 / n, says how these differ: `genre_rare`, which only enters predictions for unknown movies.
-`fit_communality` then measures how much of users' taste for a genre E explains, so that
-similarities have the right size.
+1. As in the analysis of variance, a genre's vector is the mean effect of the genre, and the movies'
+   vectors are deviations from it: E is the regression of v on the genre shares over the known
+   movies, all movies alike, and the constant of the regression is the unknown movie.
+2. The network's users differ by a few common factors, so that E alone makes tastes for genres more
+   alike than they are. So E then moves until the responses to genres have a covariance over users
+   that is the mean of three estimates from the training ratings: that of the network's own
+   responses, and those of a linear mixed model by moments and by likelihood (`slopes`). Each errs
+   in a way of its own: the network in what is specific to a genre, moments by noise, the
+   likelihood by its assumption of independent noise.
 
-Letters: M movies, B known movies, G genres, K = G + 1, R replicas, D embedding size.
+A movie without ratings is like the rare movies of its genres. A second regression, in which a movie
+with n ratings weighs 1 / n, gives the genre vectors for these: `genre_rare` is what they have
+beyond E. Predictions for known and for unknown movies do not depend on the second convention.
+
+Letters: M movies, B known movies, G genres, K = G + 1, R replicas, D embedding size, N users.
 """
 
 from __future__ import annotations
@@ -22,10 +28,10 @@ import torch
 from torch import Tensor
 
 from genre_embeddings.evaluation.bias import fit_bias
-from genre_embeddings.inspection.responses import ask, spaced_users
+from genre_embeddings.inspection.responses import answers, spaced_users
 from genre_embeddings.inspection.slopes import (
     MOST_GENRES,
-    communality,
+    likelihood,
     moments,
     movie_design,
     sum_up,
@@ -35,32 +41,42 @@ from genre_embeddings.model.ratings import Ratings
 
 RIDGE = 1e-3
 """Penalty of the regression, in movies: it decides where genres cannot be told apart."""
+USERS = 500
+"""Most users whose responses are fitted to the covariance."""
+STEPS = 50
+"""Most steps of the optimiser; fewer are enough on every data set measured."""
 
 
-@torch.no_grad()
-def refit_genres(network: Network) -> None:
-    """Move what the movies of a genre have in common into the genre embeddings.
+def fit_genres(network: Network, train: Ratings) -> None:
+    """Set the genre embeddings, `genre_rare` and `communality` of a trained network.
 
-    Predictions for known movies stay the same up to rounding; those for unknown movies change. A
-    network without genres is left as it is.
+    Predictions for known movies stay the same up to rounding. A network without genres is left as
+    it is.
+
+    Args:
+        network: after training.
+        train: its training ratings.
     """
     counts = network.movie_counts[:-1]
     known = torch.nonzero(counts)[:, 0]  # (B,)
     if not network.settings.genres or not len(known):
         return
-    shares = network.genre_share[:-1]  # (M, G)
-    vectors = network.movie.mean[:-1] + torch.einsum("mk,krc->mrc", shares, network.genre.mean)
-    if network.settings.history:
-        movies = torch.arange(len(counts), device=counts.device)
-        vectors[..., :-1] += network.movie_history(network.user_seen, movies, None, None)
-    alike = _regress(vectors[known], shares[known], torch.ones_like(counts[known]))
-    shift = network.genre.mean - alike[:-1]
-    network.movie.mean[:-1] += torch.einsum("mk,krc->mrc", shares, shift)
-    network.movie.mean[-1] = alike[-1]
-    network.genre.mean.copy_(alike[:-1])
-    network.genre_rare.copy_(
-        (_regress(vectors[known], shares[known], 1 / counts[known]) - alike)[:-1]
-    )
+    with torch.no_grad():
+        shares = network.genre_share[:-1]  # (M, G)
+        vectors = network.movie.mean[:-1] + torch.einsum("mk,krc->mrc", shares, network.genre.mean)
+        if network.settings.history:
+            movies = torch.arange(len(counts), device=counts.device)
+            vectors[..., :-1] += network.movie_history(network.user_seen, movies, None, None)
+        alike = _regress(vectors[known], shares[known], torch.ones_like(counts[known]))
+        rare = _regress(vectors[known], shares[known], 1 / counts[known])
+        before = network.genre.mean.clone()
+        network.genre.mean.copy_(alike[:-1])
+        network.movie.mean[-1] = alike[-1]
+    _fit_covariance(network, train)
+    with torch.no_grad():
+        shift = before - network.genre.mean
+        network.movie.mean[:-1] += torch.einsum("mk,krc->mrc", shares, shift)
+        network.genre_rare.copy_(rare[:-1] - network.genre.mean)
 
 
 def _regress(vectors: Tensor, shares: Tensor, weights: Tensor) -> Tensor:
@@ -76,20 +92,80 @@ def _regress(vectors: Tensor, shares: Tensor, weights: Tensor) -> Tensor:
     return found.unflatten(1, vectors.shape[1:]).to(vectors)
 
 
-def fit_communality(network: Network, train: Ratings) -> None:
-    """Set the network's `communality` from the training ratings, see `slopes.communality`."""
-    if not network.settings.genres:
+def _fit_covariance(network: Network, train: Ratings) -> None:
+    """Fit E to the covariance of tastes, and measure how much of each variance it explains."""
+    movies = (network.genre_share[:-1] > 0).sum(0)  # (G,)
+    genres = torch.argsort(movies, descending=True, stable=True)[:MOST_GENRES].sort()[0]
+    users = torch.from_numpy(spaced_users(network, USERS)).to(genres.device)
+    if len(genres) < 2 or len(users) < 3:
         return
+    measured = torch.from_numpy(_measured(network, train, genres.cpu().numpy())).float()
+    measured = measured.to(genres.device)  # (2, G, G)
+    upper = torch.triu_indices(len(genres), len(genres), 1, device=genres.device)  # (2, P)
+    with torch.no_grad():
+        own = _covariances(answers(network, users, genres))  # (R + 1, G, G)
+    moment, pairs = measured[0][*upper], own[:, *upper]  # (P,), (R + 1, P)
+    scale = ((pairs * moment).sum(1) / (pairs**2).sum(1).clamp(min=1e-12)).clamp(min=1e-3)
+    target = _positive((scale[:, None, None] * own + measured.sum(0)) / 3)  # (R + 1, G, G)
+    variance = target.diagonal(dim1=1, dim2=2)
+    unit = (variance[:, :, None] * variance[:, None]).sqrt().clamp(min=1e-9)
+    _minimise(network, users, genres, target, unit, upper)
+    with torch.no_grad():
+        explained = _covariances(answers(network, users, genres))[-1].diagonal()
+        shares = explained / torch.maximum(explained, variance[-1]).clamp(min=1e-12)
+        network.communality.fill_(float(shares.mean()))  # of genres that are too many to measure
+        network.communality[genres] = shares
+
+
+def _minimise(
+    network: Network,
+    users: Tensor,
+    genres: Tensor,
+    target: Tensor,
+    unit: Tensor,
+    upper: Tensor,
+) -> None:
+    """Move E until the covariances of the responses are near the target, as correlations."""
+    vectors, whole = network.genre.mean, network.genre.mean.detach().clone()
+    moved = whole[genres, :, :-1].clone().requires_grad_()
+    network.requires_grad_(False)
+    optimiser = torch.optim.LBFGS([moved], max_iter=STEPS, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        placed = whole.clone()
+        placed[genres, :, :-1] = moved
+        found = _covariances(answers(network, users, genres, placed))
+        error = ((found - target) / unit)[:, *upper].square().mean()
+        error.backward()
+        return error
+
+    optimiser.step(loss)
+    network.requires_grad_(True)
+    with torch.no_grad():
+        vectors[genres, :, :-1] = moved
+
+
+def _measured(network: Network, train: Ratings, genres: np.ndarray) -> np.ndarray:
+    """Covariance of users' genre slopes by moments and by likelihood, (2, G, G)."""
     user, movie, rating = (
         column.cpu().numpy() for column in (train.user, train.movie, train.rating)
     )
     bias = fit_bias(user, movie, rating, network.users, network.unknown)
     membership = (network.genre_share[:-1] > 0).cpu().numpy().astype(np.float64)
-    genres = np.argsort(-membership.sum(axis=0), kind="stable")[:MOST_GENRES]
-    sums = sum_up(
-        user, movie, rating - bias.predict(user, movie), movie_design(membership)[:, [*genres, -1]]
-    )
-    learnt = np.cov(ask(network, spaced_users(network)).mean(0)[:, genres], rowvar=False, bias=True)
-    found = communality(np.atleast_2d(learnt), moments(sums).covariance[:-1, :-1])
-    network.communality[:] = float(found.mean())  # of genres that are too many to measure
-    network.communality[torch.from_numpy(genres)] = torch.from_numpy(found).float()
+    design = movie_design(membership)[:, [*genres, -1]]
+    sums = sum_up(user, movie, rating - bias.predict(user, movie), design)
+    return np.stack([estimate(sums).covariance[:-1, :-1] for estimate in (moments, likelihood)])
+
+
+def _covariances(responses: Tensor) -> Tensor:
+    """Covariances over users of responses (R, N, G): of each replica and of their mean."""
+    every = torch.cat([responses, responses.mean(0, keepdim=True)])  # (R + 1, N, G)
+    every = every - every.mean(1, keepdim=True)
+    return every.transpose(1, 2) @ every / every.shape[1]
+
+
+def _positive(covariances: Tensor) -> Tensor:
+    """The nearest positive semi-definite matrices: those by moments may have negative variances."""
+    values, basis = torch.linalg.eigh(covariances.double())
+    return ((basis * values.clamp(min=0)[:, None]) @ basis.transpose(1, 2)).to(covariances)
