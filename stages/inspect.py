@@ -18,9 +18,9 @@ def main() -> None:
     plots = storage.PLOTS / "inspect"
     for name in ("similarity", "evidence", "scatter", "nulls", "map"):
         storage.write_rows(plots / f"{name}.json", getattr(answer, name))
-    heatmaps = plots / "heatmaps.png"
-    draw_heatmaps(answer.matrices, answer.labels, answer.order, answer.clear, heatmaps)
-    write_report(answer, [heatmaps], storage.REPORT)
+    picture = plots / "heatmaps.png"
+    draw_heatmaps(answer.matrices, answer.labels, answer.order, answer.clear, picture)
+    write_report(answer, settings, storage.REPORT)
     storage.write_metrics(storage.METRICS / "inspect.json", answer.metrics)
     outcomes = ", ".join(f"{verdict.line}: {verdict.outcome}" for verdict in answer.verdicts)
     print(f"inspected the genres ({outcomes}) -> {storage.REPORT}")

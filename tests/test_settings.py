@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from genre_embeddings.errors import InputError
-from genre_embeddings.settings import Settings, load_settings, load_yaml, parse_settings
+from genre_embeddings.settings import (
+    DEFAULTS,
+    Settings,
+    load_settings,
+    load_yaml,
+    parse_settings,
+)
 from tests.conftest import ROOT, changed
 
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -47,6 +53,10 @@ def test_file_and_classes_hold_the_same_keys_and_descriptions_in_the_same_order(
     found = re.sub(r"^( *\w+):.*? # (.*)(\n  - .*)*", r"\1: VALUE # \2", TEXT, flags=re.M)
     _, *found = re.split(r"\n\n", found)  # without the introduction
     assert [line for block in found for line in block.splitlines()] == described()
+
+
+def test_file_holds_the_defaults():
+    assert load_yaml(TEXT) == DEFAULTS
 
 
 def test_dvc_changes_no_other_line(tmp_path):

@@ -67,7 +67,7 @@ def draw(folder: Path, path: Path) -> None:
     clear = np.zeros((size, size), dtype=bool)
     for cell in intervals:
         clear[place[cell["a"]], place[cell["b"]]] = cell["told"]
-    draw_heatmaps(matrices, names, list(range(size)), clear, path)
+    draw_heatmaps(matrices, names, list(range(size)), {SHOWN["learnt"]: clear}, path)
 
 
 def main() -> None:

@@ -28,6 +28,9 @@ FONTS = (
 ACTUAL, PREDICTED = "#7f7f7f", "#0072b2"
 """Grey and Okabe and Ito's blue: told apart by everyone."""
 DIVERGING = "RdBu_r"
+FADED = 0.4
+"""Share of its colour that a cell keeps whose interval includes zero."""
+UNKNOWN = "#bbbbbb"
 LONGEST = 28
 """Letters of a genre's label that are drawn; of a longer one both ends."""
 
@@ -95,16 +98,17 @@ def draw_heatmaps(
     matrices: dict[str, np.ndarray],
     labels: list[str],
     order: list[int],
-    told: np.ndarray,
+    told: dict[str, np.ndarray],
     path: Path,
 ) -> None:
-    """Similarities side by side, all in the same order of genres; unknown cells stay white.
+    """Similarities, two to a row, all in the same order of genres; unknown cells are grey.
 
     Args:
-        matrices: similarities by title, (G, G), NaN where unknown; `told` belongs to the first.
+        matrices: similarities by title, (G, G), NaN where unknown.
         labels: genre names with counts, length G.
         order: genre indices in the order of drawing.
-        told: (G, G) whether the interval of a cell of the first excludes zero; others get a dot.
+        told: by title, where there are intervals, (G, G) whether that of a cell excludes zero;
+            the others are faded and get a dot.
         path: the PNG.
     """
     if not matrices:
@@ -112,24 +116,30 @@ def draw_heatmaps(
             figure.text(0.5, 0.5, "No genres could be compared: see the report.", ha="center")
         return
     names = [cut(labels[k]) for k in order]
-    rows = -(-len(matrices) // 3)
-    columns = -(-len(matrices) // rows)
+    columns = min(2, len(matrices))
+    rows = -(-len(matrices) // columns)
     size = 2.2 + 0.22 * len(order)
     with picture(path, size * columns + 1.2, size * rows) as figure:
-        grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+        grid = figure.subplots(rows, columns, squeeze=False)
         for axes in grid.flat[len(matrices) :]:
             axes.remove()
         for axes, (title, similarity) in zip(grid.flat, matrices.items(), strict=False):
             shown = similarity[np.ix_(order, order)]
-            image = axes.imshow(shown, cmap=DIVERGING, vmin=-1, vmax=1)
+            unsure = np.zeros(shown.shape, dtype=bool)
+            if title in told:
+                unsure = ~told[title][np.ix_(order, order)] & np.isfinite(shown)
+                np.fill_diagonal(unsure, False)
+            axes.set_facecolor(UNKNOWN)
+            axes.imshow(np.zeros(shown.shape), cmap=DIVERGING, alpha=np.isfinite(shown) * 1.0)
+            image = axes.imshow(
+                shown, cmap=DIVERGING, vmin=-1, vmax=1, alpha=np.where(unsure, FADED, 1.0)
+            )
             axes.set_title(title)
             axes.set_xticks(range(len(names)), names, rotation=90)
-            axes.tick_params(labelbottom=True)
             axes.set_yticks(range(len(names)), names)
             axes.tick_params(length=0)
-            if axes is grid.flat[0]:
-                unsure = ~told[np.ix_(order, order)] & np.isfinite(shown)
-                down, across = np.nonzero(unsure & ~np.eye(len(order), dtype=bool))
-                axes.scatter(across, down, s=4, color="black")
+            down, across = np.nonzero(unsure)
+            axes.scatter(across, down, s=4, color="black")
         used = grid.flat[: len(matrices)].tolist()
-        figure.colorbar(image, ax=used, label="similarity", shrink=0.6)
+        label = "similarity; faded, with a dot: the 95 % interval includes zero"
+        figure.colorbar(image, ax=used, label=label, shrink=0.6)

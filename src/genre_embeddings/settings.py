@@ -445,3 +445,31 @@ def _nearest(location: tuple[int | str, ...]) -> str:
     if close:
         return f"; did you mean {'.'.join([*map(str, location[:-1]), close[0]])}?"
     return f"; allowed here: {', '.join(section.model_fields)}"
+
+
+DEFAULTS: dict[str, Any] = load_yaml(
+    """
+seed: 0
+data: {source: planted, path: data/raw, min_rating: 0.5, max_rating: 5.0, off_scale: error,
+  genre_separator: auto, top_genres: 0, min_genre_movies: 0, top_movies: 0, min_ratings_per_user: 0,
+  min_ratings_per_movie: 0, missing_movies: error}
+planted: {seed: 0, users: 1000, movies: 1500, genres: 18, ratings: 100000, genre_effect: 1.0,
+  noise: 0.7}
+split: {strategy: random, train: 0.7, validation: 0.2, test: 0.1}
+model: {dim: 16, hidden: [64, 32], cross: true, genres: true, embedding: variational, history: 256,
+  time: true, squash: false}
+train: {replicas: 4, epochs: 20, min_epochs: 5, patience: 6, batch_size: 1024, lr: 0.01,
+  network_lr: 0.001, weight_decay: 0.01, kl_weight: 0.4, movie_dropout: 0.05, rare_dropout: 0.5,
+  threads: 1, devices: 1, num_nodes: 1, strategy: auto, precision: 32-true, without_genres: true,
+  shuffled_genres: 0}
+inspect: {evidence: held_out, draws: 20, min_movies: 2, min_pair_users: 20, permutations: 9999,
+  bootstrap: 1000, neighbours: 3, alpha: 0.05, min_ceiling_share: 0.8, min_stability: 0.8,
+  min_overlap: 0.5, min_gain: 0.003}
+tracking: {mlflow_uri: '', mlflow_experiment: genre-embeddings}
+""",
+    "the defaults",
+)
+"""What params.yaml holds before anyone changes it: the report lists the settings that differ.
+
+The settings have no defaults of their own, so that a key that is missing is an error.
+"""

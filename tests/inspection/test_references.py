@@ -33,9 +33,9 @@ def test_usable_genres_names_what_it_leaves_out():
     found = usable_genres(table, ["Drama", "Talkie", "Western", "War", "Opera"])
     assert found.mask.tolist() == [True, False, False, True, False]
     assert found.reasons == (
-        "Western has 1 of the 2 movies that tell a genre from a movie",
-        "Opera has 0 of the 2 movies that tell a genre from a movie",
-        "Talkie has the same movies as Drama",
+        "Western is left out: it has 1 of at least 2 movies",
+        "Opera is left out: it has 0 of at least 2 movies",
+        "Talkie is left out: it has the same movies as Drama",
     )
     assert usable_genres(np.zeros((3, 0), dtype=bool), []).mask.shape == (0,)
     with pytest.raises(ValueError, match="zip"):

@@ -37,11 +37,11 @@ def finite(verdict) -> bool:
 @pytest.mark.parametrize(
     ("references", "outcome", "says"),
     [
-        ([seen(0.8)], "pass", "89% of its ceiling 0.90"),
-        ([seen(0.73)], "pass", "81% of its ceiling"),
-        ([seen(0.4)], "inconclusive", "in part"),
-        ([seen(0.1, p_value=0.2)], "fail", "does not match"),
-        ([seen(0.8, nulls={"untrained": 0.1})], "pass", "above the 0.10 of untrained"),
+        ([seen(0.8)], "pass", "89 % of the noise ceiling 0.90"),
+        ([seen(0.73)], "pass", "81 % of the noise ceiling"),
+        ([seen(0.4)], "inconclusive", "matches in part"),
+        ([seen(0.1, p_value=0.2)], "fail", "11 % of the noise ceiling"),
+        ([seen(0.8, nulls={"untrained": 0.1})], "pass", "above the 0.10 of the untrained"),
         ([seen(0.8, nulls={"untrained": 0.1, "shuffled": 0.85})], "fail", "not above the 0.85"),
         ([seen(0.1, p_value=0.2, ceiling=0.18)], "inconclusive", "chance reaches 0.15"),
         (
@@ -49,26 +49,30 @@ def finite(verdict) -> bool:
             "inconclusive",
             "two measurements of it agree at",
         ),
-        ([seen(0.8, replicated=0.6)], "pass", "89% of its ceiling"),
+        ([seen(0.8, replicated=0.6)], "pass", "89 % of the noise ceiling"),
         (
             [seen(0.8, replicated=0.6, movie_halves=0.1)],
             "inconclusive",
             "halves of its movies agree",
         ),
-        ([seen(0.8, replicated=0.6, movie_halves=0.4)], "pass", "89% of its ceiling"),
+        ([seen(0.8, replicated=0.6, movie_halves=0.4)], "pass", "89 % of the noise ceiling"),
         ([seen(0.8, ceiling=0.0)], "inconclusive", "cannot judge"),
         ([seen(0.8, ceiling=None)], "inconclusive", "ceiling could not be measured"),
         ([], "inconclusive", "no independent evidence"),
         ([seen(0.8, independent=False)], "inconclusive", "no independent evidence"),
-        ([seen(0.8), Reference("truth", agreed(0.9))], "pass", "Against truth, rho is 0.90"),
+        (
+            [seen(0.8), Reference("truth", agreed(0.9))],
+            "pass",
+            "Compared with the planted truth, rho is 0.90",
+        ),
         ([seen(0.8), Reference("truth", agreed(0.1, 0.3))], "inconclusive", "disagree"),
-        ([seen(0.8), Reference("truth", agreed(0.5))], "inconclusive", "in part"),
-        ([seen(0.05, 0.4), Reference("truth", agreed(0.1, 0.3))], "fail", "does not match"),
+        ([seen(0.8), Reference("truth", agreed(0.5))], "inconclusive", "matches in part"),
+        ([seen(0.05, 0.4), Reference("truth", agreed(0.1, 0.3))], "fail", "rho is 0.05 (p ="),
         # A reference that cannot judge is told, and leaves the others to judge.
         (
             [seen(0.1, 0.4, 0.1), Reference("truth", agreed(0.9))],
             "pass",
-            "likelihood cannot judge",
+            "The evidence in held-out ratings cannot judge",
         ),
     ],
 )
@@ -127,7 +131,7 @@ def test_stability(rho, outcome):
     stable = np.array([True, False, True])
     found = stability_verdict(Stability(4, rho, 0.8, 0.4, 0.7, 0.2, 3, np.ones(3), stable))
     assert (found.line, found.outcome) == ("stability", outcome)
-    assert "2 of 3 genres have stable neighbours (overlap 70%, by chance 20%)" in found.reason
+    assert "nearest genres of 2 of 3 genres are repeatable: two replicas have 70 %" in found.reason
     assert found.numbers["stable_genres"] == 2
 
 
@@ -141,28 +145,32 @@ def test_one_replica_is_inconclusive():
 @pytest.mark.parametrize(
     ("gains", "outcome", "says"),
     [
-        ({"warm": gain(0.010, 0.004, 0.016)}, "pass", "RMSE by 0.0100 (95% interval 0.0040"),
-        ({"warm": gain(0.002, 0.001, 0.0029)}, "fail", "worth nothing"),
-        ({"warm": gain(0.0, -0.001, 0.001)}, "fail", "worth nothing"),
-        ({"warm": gain(0.002, 0.001, 0.005)}, "inconclusive", "may or may not"),
-        ({"warm": gain(0.010, -0.004, 0.024)}, "inconclusive", "may or may not"),
+        (
+            {"warm": gain(0.010, 0.004, 0.016)},
+            "pass",
+            "falls by 0.0100 stars (95 % interval 0.0040",
+        ),
+        ({"warm": gain(0.002, 0.001, 0.0029)}, "fail", "falls by 0.0020"),
+        ({"warm": gain(0.0, -0.001, 0.001)}, "fail", "falls by 0.0000"),
+        ({"warm": gain(0.002, 0.001, 0.005)}, "inconclusive", "proves nothing"),
+        ({"warm": gain(0.010, -0.004, 0.024)}, "inconclusive", "proves nothing"),
         ({"warm": gain(-0.010, -0.014, -0.004)}, "fail", "worse"),
         (
             {"warm": gain(0.0, -0.001, 0.001), "cold": gain(0.1, 0.05, 0.15)},
             "pass",
-            "For cold",
+            "RMSE on cold falls",
         ),
         (
             {"warm": gain(-0.02, -0.03, -0.01), "cold": gain(0.1, 0.05, 0.15)},
             "inconclusive",
-            "help some movies and harm others",
+            "help for some movies and harm for others",
         ),
         (
             {"warm": gain(0.0, -0.001, 0.001), "cold": None},
             "fail",
-            "For cold, too few users rated them",
+            "Too few users rated cold in test",
         ),
-        ({"warm": None, "cold": None}, "inconclusive", "No model without genres"),
+        ({"warm": None, "cold": None}, "inconclusive", "Too few users rated warm"),
         ({}, "inconclusive", "No model without genres"),
     ],
 )
@@ -179,11 +187,13 @@ STRUCTURE_ADVICE, STABILITY_ADVICE, VALUE_ADVICE = (
     for verdict in (
         structure_verdict([]),
         stability_verdict(replica_stability([Similarity(np.eye(5), np.ones((5, 5), dtype=bool))])),
-        value_verdict({}),
+        value_verdict({"warm movies": None}),
     )
 )
-CANNOT = "likelihood cannot judge: "
-LIMIT = "Less than 0.003 proves nothing: another seed does as much."
+CANNOT = "The evidence in held-out ratings cannot judge: "
+HELD_OUT = "Compared with the evidence in held-out ratings, rho is"
+TRUTH = "Compared with the planted truth, rho is"
+LIMIT = "A change below 0.003 stars proves nothing: another seed could cause it."
 
 
 @pytest.mark.parametrize(
@@ -194,35 +204,30 @@ LIMIT = "Less than 0.003 proves nothing: another seed does as much."
                 seen(0.8, nulls={"untrained": 0.1, "shuffled": 0.2}),
                 Reference("truth", agreed(1)),
             ],
-            "The learnt genre similarity matches the evidence. "
-            "Against likelihood, rho is 0.80 (p = 0.0002 after "
-            "Holm), 89% of its ceiling 0.90 and above the 0.20 of shuffled. Against truth, rho is "
-            "1.00 (p = 0.0002 after Holm), 100% of its ceiling 1.00.",
+            f"{HELD_OUT} 0.80 (p = 0.0002), 89 % of the noise ceiling 0.90 and above the 0.20 of "
+            f"shuffled. {TRUTH} 1.00 (p = 0.0002), 100 % of the noise ceiling 1.00.",
         ),
         (
             [seen(0.1, 0.2), Reference("truth", agreed(0.8), None)],
-            "The learnt genre similarity does not match the evidence. "
-            "Against likelihood, rho is 0.10 (p = 0.2000 "
-            "after Holm), 11% of its ceiling 0.90. truth cannot judge: its noise ceiling could "
-            "not be measured.",
+            f"{HELD_OUT} 0.10 (p = 0.2000), 11 % of the noise ceiling 0.90. The planted truth "
+            "cannot judge: its noise ceiling could not be measured.",
         ),
         (
             [seen(0.3)],
-            "The learnt genre similarity matches the evidence in part, below 80% of the ceiling. "
-            "Against likelihood, rho is 0.30 "
-            "(p = 0.0001 after Holm), 33% of its ceiling 0.90.",
+            "It matches in part: better than chance, below 80 % of the noise ceiling. "
+            f"{HELD_OUT} 0.30 (p = 0.0001), 33 % of the noise ceiling 0.90.",
         ),
         (
             [seen(0.8, nulls={"untrained": 0.8}), Reference("truth", agreed(0.9))],
-            "The pieces of evidence disagree. Against likelihood, rho is 0.80 (p = 0.0002 after "
-            "Holm), 89% of its ceiling 0.90 and not above the 0.80 of untrained. Against truth, "
-            "rho is 0.90 (p = 0.0002 after Holm), 90% of its ceiling 1.00.",
+            f"The pieces of evidence disagree. {HELD_OUT} 0.80 (p = 0.0002), 89 % of the noise "
+            f"ceiling 0.90 and not above the 0.80 of the untrained model. {TRUTH} 0.90 "
+            "(p = 0.0002), 90 % of the noise ceiling 1.00.",
         ),
         ([], "There is no independent evidence to compare with."),
         (
             [seen(0.1, ceiling=None), Reference("truth", agreed(0.9, smallest=0.03))],
             f"{CANNOT}its noise ceiling could not be measured. "
-            "truth cannot judge: with 18 genres p cannot fall below 0.030.",
+            "The planted truth cannot judge: with 18 genres p cannot fall below 0.030.",
         ),
         (
             [Reference("likelihood", replace(agreed(0.8), null_95=None))],
@@ -239,12 +244,12 @@ LIMIT = "Less than 0.003 proves nothing: another seed does as much."
         (
             [seen(0.8, replicated=0.15)],
             f"{CANNOT}two measurements of it agree at rho = 0.15, and chance reaches 0.15: too "
-            "few ratings, or nothing in them.",
+            "few ratings, or ratings that do not depend on genres.",
         ),
         (
             [seen(0.8, movie_halves=0.15)],
-            f"{CANNOT}two halves of its movies agree at rho = 0.15, and chance reaches 0.15: what "
-            "it shows may be these movies' and not the genres'.",
+            f"{CANNOT}two halves of its movies agree at rho = 0.15, and chance reaches 0.15: it "
+            "may say more about these movies than about genres.",
         ),
     ],
 )
@@ -259,7 +264,10 @@ def test_structure_says(references, reason):
     [
         (seen(0.4, replicated=0.5), "with twice as many ratings it would be about 0.82"),
         (seen(0.4, whole=0.8), "The model knows more about genres (0.80) than its genre embedd"),
-        (seen(0.4, whole=0.42, rival=0.8), "The training ratings hold more about genres (0.80)"),
+        (
+            seen(0.4, whole=0.42, rival=0.8),
+            "The training ratings hold more about genres (0.80, the",
+        ),
         (seen(0.4), "Only more users"),
     ],
 )
@@ -273,8 +281,8 @@ def test_the_whole_model_and_the_rival_are_named():
     gap = Interval(-0.1, -0.2, 0.05, 0.95)
     found = structure_verdict([seen(0.8, whole=0.82, rival=0.9, gap=gap)])
     assert (
-        "The model as a whole reaches 0.82, a mixed model fitted to the training ratings 0.90 "
-        "(difference -0.10, 95% interval -0.20 to +0.05)."
+        "The model as a whole reaches 0.82, the rival reaches 0.90 "
+        "(difference -0.10, 95 % interval -0.20 to +0.05)."
     ) in found.reason
     assert found.numbers["likelihood.above_rival.low"] == -0.2
 
@@ -286,7 +294,7 @@ def test_structure_passes_on_the_very_thresholds():
     assert stricter.reason.endswith("with 18 genres p cannot fall below 0.050.")
     assert structure_verdict([edge], min_ceiling_share=0.81).outcome == "inconclusive"
     assert structure_verdict([seen(0.8, ceiling=0.15)], min_ceiling_share=1.0).reason == (
-        f"{CANNOT}a good model would reach rho = 0.12 under the noise, and chance reaches 0.15."
+        f"{CANNOT}with its noise, a good model would reach rho = 0.12, and chance reaches 0.15."
     )
 
 
@@ -352,8 +360,9 @@ def test_stability_says():
     told = Stability(4, 0.5, 0.8, 0.4, 0.7, 0.2, 3, np.ones(3), np.array([True, False, True]))
     found = stability_verdict(told, min_stability=0.6)
     assert found.reason == (
-        "Between 4 replicas, the genre similarities agree at rho = 0.50; 0.60 is asked for. "
-        "2 of 3 genres have stable neighbours (overlap 70%, by chance 20%)."
+        "The genre similarities of 4 replicas agree at rho = 0.50; at least 0.60 is needed. The "
+        "nearest genres of 2 of 3 genres are repeatable: two replicas have 70 % of them in common, "
+        "by chance it would be 20 %."
     )
     assert found.advice == STABILITY_ADVICE
     assert found.numbers == {
@@ -373,31 +382,31 @@ def test_stability_says():
     assert one.advice == STABILITY_ADVICE != ""
 
 
-FOR_WARM = "For warm, they lower the RMSE by {:.4f} (95% interval {:.4f} to {:.4f})."
-
-
 @pytest.mark.parametrize(
-    ("found", "opening"),
+    ("found", "says"),
     [
-        ((0.010, 0.004, 0.016), "Genres make predictions better."),
-        ((-0.010, -0.014, -0.004), "Genres make predictions worse."),
-        ((0.001, 0.0005, 0.002), "Genres are worth nothing here."),
-        ((0.010, -0.004, 0.024), "Genres may or may not be worth something."),
+        ((0.010, 0.004, 0.016), "{} falls by 0.0100 stars (95 % interval 0.0040 to 0.0160)."),
+        (
+            (-0.010, -0.014, -0.004),
+            "They make predictions worse. {} rises by 0.0100 stars (95 % interval 0.0040 to "
+            "0.0140).",
+        ),
+        ((0.001, 0.0005, 0.002), "{} falls by 0.0010 stars (95 % interval 0.0005 to 0.0020)."),
+        ((0.010, -0.004, 0.024), "{} falls by 0.0100 stars (95 % interval -0.0040 to 0.0240)."),
     ],
 )
-def test_value_says(found, opening):
-    told = value_verdict({"warm": gain(*found), "cold": None, "ancient": None})
+def test_value_says(found, says):
+    told = value_verdict({"warm movies": gain(*found), "cold movies": None, "old movies": None})
     assert told.reason == (
-        f"{opening} {FOR_WARM.format(*found)} For ancient, too few users rated them in test to "
-        f"judge. For cold, too few users rated them in test to judge. {LIMIT}"
+        says.format("With genres, the RMSE on movies with training ratings")
+        + " Too few users rated movies without training ratings in test to judge these. "
+        f"Too few users rated old movies in test to judge these. {LIMIT}"
     )
     assert told.advice == ("" if told.outcome == "pass" else VALUE_ADVICE)
     assert told.numbers == {
         "min_gain": 0.003,
-        "warm.estimate": found[0],
-        "warm.low": found[1],
-        "warm.high": found[2],
-        **dict.fromkeys(f"{g}.{p}" for g in ("cold", "ancient") for p in PARTS),
+        **dict(zip((f"warm movies.{part}" for part in PARTS), found, strict=True)),
+        **dict.fromkeys(f"{g} movies.{p}" for g in ("cold", "old") for p in PARTS),
     }
 
 
@@ -407,10 +416,16 @@ PARTS = ("estimate", "low", "high")
 def test_value_of_some_movies_against_others():
     harm, help_ = gain(-0.02, -0.03, -0.01), gain(0.1, 0.05, 0.15)
     told = value_verdict({"warm": harm, "cold": help_})
-    assert told.reason.startswith("Genres help some movies and harm others. For warm, they lower ")
-    assert value_verdict({}).reason == (
-        "No model without genres was compared on the test ratings of enough users."
-    )
+    assert told.reason.startswith("They help for some movies and harm for others. With genres, ")
+
+
+def test_a_model_that_was_not_trained_is_the_user_s_choice():
+    told = value_verdict({})
+    assert told.reason == "No model without genres was trained (train.without_genres: false)."
+    assert told.advice == "Set train.without_genres: true."
+    few = value_verdict({"warm movies": None})
+    assert few.reason == "Too few users rated movies with training ratings in test to judge these."
+    assert few.advice == VALUE_ADVICE
 
 
 @pytest.mark.parametrize(

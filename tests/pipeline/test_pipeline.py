@@ -84,7 +84,6 @@ def files_of(module: str) -> Iterator[Path]:
         for top in (ROOT, ROOT / "src"):
             place = top.joinpath(*parts[:end])
             yield from (p for p in (place.with_suffix(".py"), place / "__init__.py") if p.is_file())
-            yield from place.glob("*.jinja")  # a package may render its templates
 
 
 def closure(stage: str) -> set[str]:
@@ -95,8 +94,10 @@ def closure(stage: str) -> set[str]:
         path = waiting.pop()
         if path not in found:
             found.add(path)
-            names = imports_of(path) if path.suffix == ".py" else ()
+            names = list(imports_of(path)) if path.suffix == ".py" else []
             waiting += [file for name in names for file in files_of(name)]
+            if "jinja2" in names or "genre_embeddings.pages.render" in names:
+                waiting += path.parent.glob("*.jinja")
     return {str(path.relative_to(ROOT)) for path in found}
 
 

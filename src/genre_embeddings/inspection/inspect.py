@@ -50,6 +50,8 @@ from genre_embeddings.inspection.verdict import (
 )
 
 Rows = list[dict[str, Any]]
+Z = 1.96
+"""A similarity by evidence is told from zero at 95 % where it exceeds so many standard errors."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Answer:
     """What the inspection found: nested metrics, rows of each plot, and the verdicts.
 
     `matrices` are what is drawn as heatmaps, by name, (G, G) with NaN where unknown;
-    `clear` says which cells of the learnt one have an interval without zero, (G, G) bool.
+    `clear` says of those with intervals which cells have one without zero, (G, G) bool.
     """
 
     verdicts: list[Verdict]
@@ -65,7 +67,7 @@ class Answer:
     labels: list[str] = field(default_factory=list)
     order: list[int] = field(default_factory=list)
     matrices: dict[str, np.ndarray] = field(default_factory=dict)
-    clear: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), dtype=bool))
+    clear: dict[str, np.ndarray] = field(default_factory=dict)
     similarity: Rows = field(default_factory=list)
     evidence: Rows = field(default_factory=list)
     scatter: Rows = field(default_factory=list)
@@ -81,8 +83,8 @@ def inspect(question: Question) -> Answer:
     q = question
     names = q.genres["name"].to_list()
     if not q.network.settings.genres:
-        reason = "The model was trained without genres (model.genres, or data without any)."
-        return _unanswered(reason)
+        why = "model.genres: false" if names else "the data have none"
+        return _unanswered(f"The model was trained without genres ({why}).")
     table = q.network.genre_share[:-1].numpy() > 0  # (M, G)
     usable = usable_genres(table, names, q.settings.min_movies)
     if usable.mask.sum() < 3:
@@ -129,7 +131,10 @@ def inspect(question: Question) -> Answer:
         matrices={
             name: np.where(matrix.known, matrix.values, np.nan) for name, matrix in matrices.items()
         },
-        clear=clear,
+        clear={
+            "learnt": clear,
+            **{name: abs(one.similarity.values) > Z * one.error for name, one in measured.items()},
+        },
         similarity=[
             {
                 **cell,
@@ -155,7 +160,10 @@ def inspect(question: Question) -> Answer:
         ],
         neighbours=_neighbours(learnt, stability, names, q.settings.neighbours),
         costs=costs,
-        remarks=[*usable.reasons, *(one.remark for one in measured.values() if one.remark)],
+        remarks=[
+            *usable.reasons,
+            *filter(None, [uncertainty.reason, *(one.remark for one in measured.values())]),
+        ],
     )
 
 

@@ -121,7 +121,7 @@ def usable_genres(table: np.ndarray, names: Sequence[str], min_movies: int = 2) 
     movies = table.sum(axis=0)  # (G,)
     mask = movies >= min_movies
     few = [
-        f"{name} has {count} of the {min_movies} movies that tell a genre from a movie"
+        f"{name} is left out: it has {count} of at least {min_movies} movies"
         for name, count, enough in zip(names, movies, mask, strict=True)
         if not enough
     ]
@@ -131,7 +131,7 @@ def usable_genres(table: np.ndarray, names: Sequence[str], min_movies: int = 2) 
         first = seen.setdefault(np.packbits(table[:, genre]).tobytes(), genre)
         if first != genre:
             mask[genre] = False
-            twins.append(f"{names[genre]} has the same movies as {names[first]}")
+            twins.append(f"{names[genre]} is left out: it has the same movies as {names[first]}")
     if mask.sum() > MOST_GENRES:
         order = np.argsort(np.where(mask, -movies, 1), kind="stable")
         many = [f"only the {MOST_GENRES} genres with the most movies are compared"]

@@ -1,7 +1,8 @@
 """Three verdicts on the genre embeddings: structure, stability, value. Never one number.
 
-Each line passes, fails or stays inconclusive, with its numbers and a sentence. A line fails only
-where the evidence could have shown otherwise; where it could not, the line is inconclusive.
+Each line passes, fails or stays inconclusive, with its numbers and the reason. A line fails only
+where the evidence could have shown otherwise; where it could not, the line is inconclusive. The
+sentence that answers each question follows from the outcome alone: it stands in pages/words.jinja.
 """
 
 from __future__ import annotations
@@ -20,10 +21,20 @@ Outcome = Literal["pass", "fail", "inconclusive"]
 GOOD_MODEL = 0.8
 """Share of the noise ceiling that a good model reaches; decides whether evidence has power."""
 
+_EVIDENCE = {"likelihood": "the evidence in held-out ratings", "truth": "the planted truth"}
+"""What the references that can judge are called in sentences."""
+_NULLS = {
+    "untrained": "the untrained model",
+    "models with shuffled genres, 95 %": "95 % of the models trained on shuffled genres",
+}
+_GROUPS = {
+    "warm movies": "movies with training ratings",
+    "cold movies": "movies without training ratings",
+}
 _ADVICE: dict[Line, str] = {
     "stability": "Try more train.replicas or more ratings; genres with few ratings stay unstable.",
-    "value": "Genres help where movies have few ratings: look at cold movies, or leave the genres "
-    "out (model.genres: false).",
+    "value": "Genres help most where movies have few training ratings (split.strategy: "
+    "cold_movies measures it). If they help nowhere, leave them out (model.genres: false).",
 }
 
 
@@ -34,7 +45,7 @@ class Verdict:
     Attributes:
         line: which question is answered.
         outcome: pass, fail or inconclusive.
-        reason: why, in a sentence or two with the deciding numbers.
+        reason: why, in a few sentences with the deciding numbers.
         numbers: everything behind it, finite or None.
         advice: what to try; empty after a pass.
     """
@@ -117,7 +128,11 @@ def structure_verdict(
         reference.name: _obstacle(reference, alpha, len(independent)) for reference in independent
     }
     able = [reference for reference in independent if not obstacles[reference.name]]
-    unable = [f"{name} cannot judge: {why}." for name, why in obstacles.items() if why]
+    unable = [
+        f"{_upper(_EVIDENCE.get(name, name))} cannot judge: {why}."
+        for name, why in obstacles.items()
+        if why
+    ]
     if not able:
         reason = " ".join(unable) or "There is no independent evidence to compare with."
         advice = _more_ratings(independent)
@@ -134,48 +149,46 @@ def structure_verdict(
         real.append(p_value <= alpha and above)
         good.append(real[-1] and rho >= min_ceiling_share * ceiling)
         sentence = (
-            f"Against {reference.name}, rho is {rho:.2f} (p = {p_value:.4f} after Holm), "
-            f"{rho / ceiling:.0%} of its ceiling {ceiling:.2f}"
+            f"Compared with {_EVIDENCE.get(reference.name, reference.name)}, rho is {rho:.2f} "
+            f"(p = {p_value:.4f}), {_percent(rho / ceiling)} of the noise ceiling {ceiling:.2f}"
         )
         if null is not None:
             verb = "above" if above else "not above"
-            sentence += f" and {verb} the {reference.nulls[null]:.2f} of {null}"
+            sentence += f" and {verb} the {reference.nulls[null]:.2f} of {_NULLS.get(null, null)}"
         sentences.append(sentence + "." + _others(reference))
 
     outcome: Outcome
     if all(good):
-        outcome, opening = "pass", "The learnt genre similarity matches the evidence."
+        outcome = "pass"
     elif not any(real):
-        outcome, opening = "fail", "The learnt genre similarity does not match the evidence."
-    elif all(real):
-        outcome = "inconclusive"
-        opening = (
-            "The learnt genre similarity matches the evidence in part, below "
-            f"{min_ceiling_share:.0%} of the ceiling."
-        )
+        outcome = "fail"
     else:
-        outcome, opening = "inconclusive", "The pieces of evidence disagree."
-    reason = " ".join([opening, *sentences, *unable])
+        outcome = "inconclusive"
+        opening = "The pieces of evidence disagree."
+        if all(real):
+            least = _percent(min_ceiling_share)
+            opening = f"It matches in part: better than chance, below {least} of the noise ceiling."
+        sentences.insert(0, opening)
+    reason = " ".join([*sentences, *unable])
     advice = "" if outcome == "pass" else _structure_advice(able, min_ceiling_share)
     return Verdict("structure", outcome, reason, numbers, advice)
 
 
 def _others(reference: Reference) -> str:
-    """What the model as a whole and the mixed model know, in a sentence."""
+    """What the model as a whole and the rival know, in a sentence."""
     said = []
     if reference.whole is not None:
         said.append(f"the model as a whole reaches {reference.whole:.2f}")
     if reference.rival is not None:
-        rival = f"a mixed model fitted to the training ratings {reference.rival:.2f}"
+        rival = f"the rival reaches {reference.rival:.2f}"
         if reference.gap is not None:
             gap = reference.gap
             rival += (
-                f" (difference {gap.estimate:+.2f}, {gap.level:.0%} interval {gap.low:+.2f} to "
-                f"{gap.high:+.2f})"
+                f" (difference {gap.estimate:+.2f}, {_percent(gap.level)} interval {gap.low:+.2f} "
+                f"to {gap.high:+.2f})"
             )
         said.append(rival)
-    text = ", ".join(said)
-    return f" {text[0].upper()}{text[1:]}." if text else ""
+    return f" {_upper(', '.join(said))}." if said else ""
 
 
 def _more_ratings(references: Sequence[Reference]) -> str:
@@ -185,8 +198,8 @@ def _more_ratings(references: Sequence[Reference]) -> str:
         if rho is not None:
             after = 2 * rho / (1 + rho) if rho > 0 else 0.0
             return (
-                f"The evidence has a ceiling of {max(rho, 0.0) ** 0.5:.2f}; with twice as many "
-                f"ratings it would be about {after**0.5:.2f}."
+                f"The noise ceiling is {max(rho, 0.0) ** 0.5:.2f}; with twice as many ratings it "
+                f"would be about {after**0.5:.2f}."
             )
     return "Only more users who rated movies of several genres can give such evidence."
 
@@ -201,13 +214,14 @@ def _structure_advice(able: Sequence[Reference], min_ceiling_share: float) -> st
         if reference.whole is not None and reference.whole >= max(enough, rho + 0.05):
             return (
                 f"The model knows more about genres ({reference.whole:.2f}) than its genre "
-                f"embeddings hold ({rho:.2f}): the movies' own vectors speak for the genres."
+                f"embeddings hold ({rho:.2f}): the vectors of the movies hold the rest."
             )
         if reference.rival is not None and reference.rival >= max(enough, rho + 0.05):
             return (
-                f"The training ratings hold more about genres ({reference.rival:.2f}) than the "
-                f"model learnt ({rho:.2f}): users' tastes for genres are less alike than the "
-                "model's common factors. Use the mixed model's similarity where order matters."
+                f"The training ratings hold more about genres ({reference.rival:.2f}, the rival) "
+                f"than the model learnt ({rho:.2f}): users' tastes for genres differ in more ways "
+                "than its embeddings can express. Where the order of similarities matters, use the "
+                "rival's (plots/inspect/evidence.json)."
             )
     return _more_ratings(able)
 
@@ -235,12 +249,15 @@ def stability_verdict(stability: Stability, min_stability: float = 0.8) -> Verdi
         return Verdict("stability", "inconclusive", reason, numbers, _ADVICE["stability"])
     outcome: Outcome = "pass" if rho >= min_stability else "fail"
     reason = (
-        f"Between {stability.replicas} replicas, the genre similarities agree at rho = {rho:.2f}; "
-        f"{min_stability:.2f} is asked for. {int(stability.stable.sum())} of "
-        f"{len(stability.stable)} genres have stable neighbours"
+        f"The genre similarities of {stability.replicas} replicas agree at rho = {rho:.2f}; at "
+        f"least {min_stability:.2f} is needed. The nearest genres of {int(stability.stable.sum())} "
+        f"of {len(stability.stable)} genres are repeatable"
     )
     if stability.overlap is not None and stability.chance is not None:
-        reason += f" (overlap {stability.overlap:.0%}, by chance {stability.chance:.0%})"
+        reason += (
+            f": two replicas have {_percent(stability.overlap)} of them in common, by chance it "
+            f"would be {_percent(stability.chance)}"
+        )
     return Verdict("stability", outcome, reason + ".", numbers, _advice("stability", outcome))
 
 
@@ -267,36 +284,50 @@ def value_verdict(gains: Mapping[str, Interval | None], min_gain: float = 0.003)
             numbers[f"{name}.{part}"] = None if gain is None else getattr(gain, part)
         if gain is not None:
             measured[name] = gain
+    if not gains:
+        reason = "No model without genres was trained (train.without_genres: false)."
+        advice = "Set train.without_genres: true."
+        return Verdict("value", "inconclusive", reason, numbers, advice)
+    missing = [
+        f"Too few users rated {_GROUPS.get(name, name)} in test to judge these."
+        for name, gain in gains.items()
+        if gain is None
+    ]
     if not measured:
-        reason = "No model without genres was compared on the test ratings of enough users."
+        reason = " ".join(missing)
         return Verdict("value", "inconclusive", reason, numbers, _ADVICE["value"])
 
     helped = any(gain.low > 0 and gain.estimate >= min_gain for gain in measured.values())
     harmed = any(gain.high < 0 and gain.estimate <= -min_gain for gain in measured.values())
     useless = all(gain.high < min_gain for gain in measured.values())
-    outcome: Outcome
+    outcome: Outcome = "inconclusive"
+    opening = []
     if helped and harmed:
-        outcome, opening = "inconclusive", "Genres help some movies and harm others."
-    elif harmed:
-        outcome, opening = "fail", "Genres make predictions worse."
+        opening = ["They help for some movies and harm for others."]
     elif helped:
-        outcome, opening = "pass", "Genres make predictions better."
+        outcome = "pass"
+    elif harmed:
+        outcome, opening = "fail", ["They make predictions worse."]
     elif useless:
-        outcome, opening = "fail", "Genres are worth nothing here."
-    else:
-        outcome, opening = "inconclusive", "Genres may or may not be worth something."
+        outcome = "fail"
     sentences = [
-        f"For {name}, they lower the RMSE by {gain.estimate:.4f} "
-        f"({gain.level:.0%} interval {gain.low:.4f} to {gain.high:.4f})."
+        f"With genres, the RMSE on {_GROUPS.get(name, name)} {_fall(gain)}."
         for name, gain in measured.items()
     ]
-    missing = [
-        f"For {name}, too few users rated them in test to judge."
-        for name in gains.keys() - measured
-    ]
-    limit = f"Less than {min_gain} proves nothing: another seed does as much."
-    reason = " ".join([opening, *sentences, *sorted(missing), limit])
+    limit = f"A change below {min_gain:g} stars proves nothing: another seed could cause it."
+    reason = " ".join([*opening, *sentences, *missing, limit])
     return Verdict("value", outcome, reason, numbers, _advice("value", outcome))
+
+
+def _fall(gain: Interval) -> str:
+    """By how much an error falls or rises, with the interval in that direction."""
+    verb, low, high = "falls", gain.low, gain.high
+    if gain.estimate < 0:
+        verb, low, high = "rises", -gain.high, -gain.low
+    return (
+        f"{verb} by {abs(gain.estimate):.4f} stars "
+        f"({_percent(gain.level)} interval {low:.4f} to {high:.4f})"
+    )
 
 
 def _obstacle(reference: Reference, alpha: float, independent: int) -> str:
@@ -313,17 +344,17 @@ def _obstacle(reference: Reference, alpha: float, independent: int) -> str:
     if reference.replicated is not None and reference.replicated <= result.null_95:
         return (
             f"two measurements of it agree at rho = {reference.replicated:.2f}, and chance reaches "
-            f"{result.null_95:.2f}: too few ratings, or nothing in them"
+            f"{result.null_95:.2f}: too few ratings, or ratings that do not depend on genres"
         )
     if reference.movie_halves is not None and reference.movie_halves <= result.null_95:
         return (
             f"two halves of its movies agree at rho = {reference.movie_halves:.2f}, and chance "
-            f"reaches {result.null_95:.2f}: what it shows may be these movies' and not the genres'"
+            f"reaches {result.null_95:.2f}: it may say more about these movies than about genres"
         )
     good = GOOD_MODEL * reference.ceiling
     if good <= result.null_95:
         return (
-            f"a good model would reach rho = {good:.2f} under the noise, and chance reaches "
+            f"with its noise, a good model would reach rho = {good:.2f}, and chance reaches "
             f"{result.null_95:.2f}"
         )
     return ""
@@ -353,3 +384,12 @@ def _reference_numbers(reference: Reference) -> dict[str, float | None]:
 
 def _advice(line: Line, outcome: Outcome) -> str:
     return "" if outcome == "pass" else _ADVICE[line]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _upper(text: str) -> str:
+    """The text as the beginning of a sentence."""
+    return text[0].upper() + text[1:]

@@ -1,4 +1,7 @@
-"""HTML pages and the model card: one Jinja environment, one stylesheet (base.html.jinja)."""
+"""HTML pages and the model card: one Jinja environment, one stylesheet (base.html.jinja).
+
+`parts.html.jinja` holds what pages draw, `words.jinja` what they and the card say.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +40,14 @@ def render(template: Path, **values: Any) -> str:
     }
     environment.filters |= filters
     return environment.get_template(template.name).render(values)
+
+
+def data_name(source: str) -> str:
+    """What a reader calls the data of a `data.source`."""
+    if source.startswith("ml-"):
+        release = source.removeprefix("ml-")
+        return f"MovieLens {release.upper() if release[0].isdigit() else release}"
+    return "a planted world" if source == "planted" else "ratings of one's own"
 
 
 def _percent(share: float, digits: int = 0) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from genre_embeddings import storage
-from genre_embeddings.pages import render
+from genre_embeddings.pages import data_name, render
 from genre_embeddings.settings import Settings
 
 CARD = storage.METRICS / "card.md"
@@ -58,7 +58,7 @@ def gather(settings: Settings) -> dict[str, Any]:
         "kept": kept,
         "meta": meta,
         "source": meta.source,
-        "name": _name(meta.source),
+        "name": data_name(meta.source),
         "grouplens": GROUPLENS,
         "time": model.time,
         "megabytes": weights.stat().st_size / 1e6,
@@ -68,7 +68,6 @@ def gather(settings: Settings) -> dict[str, Any]:
         "test": storage.read_json(storage.METRICS / "evaluate.json")["test"],
         "support": _support(storage.read_json(storage.PLOTS / "evaluate/support.json")),
         "extremes": _extremes(storage.read_json(storage.PLOTS / "evaluate/genres.json")),
-        "marks": {"pass": "✓", "fail": "✗", "inconclusive": "?"},
         "verdict": inspected["verdict"],
         "open_lines": [line for line, word in inspected["verdict"].items() if word != "pass"],
         # Where the inspection could ask nothing, it leaves them out.
@@ -84,14 +83,6 @@ def gather(settings: Settings) -> dict[str, Any]:
         if model.genres
         else None,
     }
-
-
-def _name(source: str) -> str:
-    """The data as a reader knows them."""
-    if source.startswith("ml-"):
-        release = source.removeprefix("ml-")
-        return f"MovieLens {release.upper() if release[0].isdigit() else release}"
-    return "a planted world" if source == "planted" else "ratings of one's own"
 
 
 def _ratings(meta: storage.Meta) -> tuple[pl.DataFrame, list[int]]:
