@@ -13,6 +13,8 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib import font_manager
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_rgba
 from matplotlib.figure import Figure
 
 from genre_embeddings.storage import replacing
@@ -119,7 +121,8 @@ def draw_heatmaps(
     columns = min(2, len(matrices))
     rows = -(-len(matrices) // columns)
     size = 2.2 + 0.22 * len(order)
-    with picture(path, size * columns + 1.2, size * rows) as figure:
+    scale = ScalarMappable(Normalize(-1, 1), DIVERGING)
+    with picture(path, size * columns, size * rows + 1) as figure:
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes in grid.flat[len(matrices) :]:
             axes.remove()
@@ -129,11 +132,10 @@ def draw_heatmaps(
             if title in told:
                 unsure = ~told[title][np.ix_(order, order)] & np.isfinite(shown)
                 np.fill_diagonal(unsure, False)
-            axes.set_facecolor(UNKNOWN)
-            axes.imshow(np.zeros(shown.shape), cmap=DIVERGING, alpha=np.isfinite(shown) * 1.0)
-            image = axes.imshow(
-                shown, cmap=DIVERGING, vmin=-1, vmax=1, alpha=np.where(unsure, FADED, 1.0)
-            )
+            colours = scale.to_rgba(shown)
+            colours[unsure] = 1 - FADED * (1 - colours[unsure])
+            colours[~np.isfinite(shown)] = to_rgba(UNKNOWN)
+            axes.imshow(colours)
             axes.set_title(title)
             axes.set_xticks(range(len(names)), names, rotation=90)
             axes.set_yticks(range(len(names)), names)
@@ -142,4 +144,6 @@ def draw_heatmaps(
             axes.scatter(across, down, s=4, color="black")
         used = grid.flat[: len(matrices)].tolist()
         label = "similarity; faded, with a dot: the 95 % interval includes zero"
-        figure.colorbar(image, ax=used, label=label, shrink=0.6)
+        figure.colorbar(
+            scale, ax=used, label=label, location="top", shrink=0.6, aspect=40, pad=0.02
+        )

@@ -1,0 +1,202 @@
+"""The report says which run it is of, answers first, and takes every name for text."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from genre_embeddings import storage
+from genre_embeddings.inspection.inspect import Answer
+from genre_embeddings.inspection.report import write_report
+from genre_embeddings.inspection.verdict import Verdict, unanswerable
+from genre_embeddings.settings import DEFAULTS, Settings
+from tests.browser import open_page
+from tests.conftest import changed
+from tests.small import small_world, write_world
+
+TEST: dict[str, Any] = {
+    "ratings": 200,
+    "mse": 0.49,
+    "rmse": 0.7,
+    "rmse_low": 0.65,
+    "rmse_high": 0.75,
+    "baselines": {
+        "user_movie_bias": {"mse": 0.64, "rmse": 0.8, "mse_gain_low": 0.1, "mse_gain_high": 0.2},
+        "global_mean": {"mse": 1.0, "rmse": 1.0},
+    },
+}
+MEASURE = """<script>
+document.documentElement.style.width = "390px";
+const ends = [...document.querySelectorAll("body *")]
+  .filter(one => !one.parentElement.closest(".scroll, svg"))
+  .map(one => one.getBoundingClientRect().right);
+document.body.dataset.end = Math.max(...ends);
+</script>"""
+
+
+def verdicts(*outcomes: str) -> list[Verdict]:
+    lines = ("structure", "stability", "value")
+    return [
+        Verdict(line, outcome, f"The reason of {line}.", {"some_number": 0.5, "other": None})
+        for line, outcome in zip(lines, outcomes, strict=True)
+    ]
+
+
+def answer_of(names: list[str], *outcomes: str) -> Answer:
+    similarity = np.eye(len(names))
+    similarity[0, 1] = similarity[1, 0] = 0.25
+    similarity[0, 2] = similarity[2, 0] = np.nan
+    agreed = {"spearman": 0.9, "whole_model": 0.8, "rival": None, "null_95": 0.1, "ceiling": 0.95}
+    return Answer(
+        verdicts(*(outcomes or ("pass",) * 3)),
+        {"agreement": {"likelihood": agreed}},
+        order=list(range(len(names))),
+        matrices={"learnt": similarity, "likelihood": similarity, "cosine": similarity},
+        clear={"learnt": np.abs(similarity) > 0.5},
+        neighbours=[{"genre": names[0], "nearest": f"{names[1]} (0.25)", "overlap": 1.0}],
+        costs=[{"genre": names[0], "ratings": 9, "rmse_rise": 0.1, "low": None, "high": None}],
+        remarks=[f"{names[2]} is left out"],
+    )
+
+
+@pytest.fixture
+def world(settings: Settings, in_tmp: Path) -> tuple[Settings, list[str]]:
+    """Settings and genre names of a run whose stages before inspect have written their files."""
+    made = small_world(settings)
+    write_world(made)
+    storage.write_json(storage.METRICS / "evaluate.json", {"test": TEST})
+    losses = [
+        {"epoch": epoch, "loss": 1 / epoch, "side": side}
+        for side in ("train", "validation")
+        for epoch in (1, 2)
+    ]
+    storage.write_rows(storage.PLOTS / "train/loss.json", losses)
+    counts = [
+        {"rating": rating, "count": 10, "kind": kind}
+        for kind in ("actual", "predicted")
+        for rating in (1.0, 2.0, 3.0)
+    ]
+    storage.write_rows(storage.PLOTS / "evaluate/histogram.json", counts)
+    return settings, made.tables.genres["name"].to_list()
+
+
+def written(answer: Answer, settings: Settings) -> str:
+    """The page, whatever its line breaks."""
+    write_report(answer, settings, storage.REPORT)
+    return " ".join(storage.REPORT.read_text(encoding="utf-8").split())
+
+
+def test_two_open_reports_can_be_told_apart(world: tuple[Settings, list[str]]) -> None:
+    settings, names = world
+    page = written(answer_of(names), settings)
+    assert (
+        "<title>a planted world, planted.users 80, planted.movies 60, planted.genres 6, 1 more: gen"
+        in page
+    )
+    assert "2,000 ratings by 80 users of 60 movies in 6 genres, from 0.5 to 5 stars" in page
+    assert re.search(r"random: 1,\d{3} ratings to train, \d{3} for validation", page)
+    assert "<th>seed</th><td>0</td>" in page
+    other = changed(settings, planted=DEFAULTS["planted"], model={"hidden": (8,)})
+    page = written(answer_of(names), other.model_copy(update={"seed": 7}))
+    assert "<title>a planted world, seed 7, model.hidden [8]: genre embeddings</title>" in page
+    assert "seed <b>7</b> (default 0), model.hidden <b>[8]</b> (default [64, 32])" in page
+    assert "<th>seed</th><td>7</td>" in page
+
+
+def test_a_place_on_this_machine_and_unused_settings_are_not_shown(
+    world: tuple[Settings, list[str]],
+) -> None:
+    settings, names = world
+    storage.write_json(
+        storage.PREPARED / "meta.json", storage.read_meta()._replace(source="ml-1m")._asdict()
+    )
+    page = written(answer_of(names), changed(settings, data={"path": "/home/ann/films"}))
+    assert "<title>MovieLens 1M: genre embeddings</title>" in page
+    assert "all others have their defaults" in page
+    assert "/home/ann" not in page
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "says"),
+    [
+        (("pass", "pass", "pass"), "Yes: all three tests passed."),
+        (("pass", "fail", "fail"), "No: stability and value failed."),
+        (
+            ("inconclusive", "fail", "pass"),
+            "No: stability failed, structure stayed inconclusive.",
+        ),
+        (
+            ("inconclusive", "pass", "pass"),
+            "Not known: structure stayed inconclusive, stability and value passed.",
+        ),
+        (
+            ("inconclusive", "inconclusive", "inconclusive"),
+            "Not known: structure, stability and value stayed inconclusive.",
+        ),
+    ],
+)
+def test_the_answer_comes_first(
+    world: tuple[Settings, list[str]], outcomes: tuple[str, ...], says: str
+) -> None:
+    settings, names = world
+    page = written(answer_of(names, *outcomes), settings)
+    assert f'<p class="answer"> {says} </p>' in page
+    assert page.count("<section") == 3
+    assert "The reason of value." in page
+    assert 'some number</td><td class="number">0.5</td>' in page
+    assert "The model predicts better than the baseline." in page
+    assert "is 0.700 stars (95 % interval 0.650 to 0.750), that of the baseline 0.800" in page
+
+
+def test_a_model_without_genres_still_has_its_predictions(
+    world: tuple[Settings, list[str]],
+) -> None:
+    settings, _ = world
+    reason = "The model was trained without genres (model.genres: false)."
+    answer = Answer(unanswerable(reason), {}, remarks=[reason])
+    page = written(answer, changed(settings, model={"genres": False}))
+    assert page.count(reason) == 1
+    assert "Similarity of genres" not in page
+    assert "The model predicts better than the baseline." in page
+    assert page.count("root mean squared error") == 1
+
+
+def test_too_few_users_for_an_interval(world: tuple[Settings, list[str]]) -> None:
+    settings, names = world
+    baselines = {name: {"mse": 1.0, "rmse": 1.0} for name in TEST["baselines"]}
+    few = {"ratings": 3, "mse": 0.5, "rmse": 0.7, "baselines": baselines}
+    storage.write_json(storage.METRICS / "evaluate.json", {"test": few})
+    page = written(answer_of(names), settings)
+    assert "Too few users are in the test ratings to say whether" in page
+    assert "On 3 test ratings the RMSE of the model is 0.700 stars, that of" in page
+
+
+def test_names_are_text_and_the_page_needs_nothing_and_fits_a_phone(
+    world: tuple[Settings, list[str]], tmp_path: Path
+) -> None:
+    settings, names = world
+    odd = ["<script>alert(1)</script>", "$x$", '{{ x }} & "y"', "n" * 60, *names[4:]]
+    genres = storage.read_table(storage.PREPARED / "genres.parquet")
+    storage.write_table(
+        storage.PREPARED / "genres.parquet", genres.with_columns(name=np.array(odd))
+    )
+    strange = changed(settings, data={"genre_separator": f"</title><script>{odd[3]}"})
+    answer = answer_of(odd)
+    answer = replace(answer, verdicts=[replace(one, advice=odd[3]) for one in answer.verdicts])
+    write_report(answer, strange, storage.REPORT)
+    text = storage.REPORT.read_text(encoding="utf-8")
+    assert "<script" not in text
+    storage.REPORT.write_text(text + MEASURE, encoding="utf-8")
+    page = open_page(storage.REPORT.resolve(), tmp_path / "profile")
+    assert page.requests == []
+    labels = {one.text for one in page.root.iter("text")}
+    assert {odd[0], odd[1], odd[2]} <= labels
+    cells = [one.text for one in page.root.iter("title")]
+    assert f"{odd[0]}, {odd[1]}: 0.25 (the interval includes zero)" in cells
+    assert f"{odd[0]}, {odd[2]}: not known" in cells
+    body = page.root.find("body")
+    assert body is not None
+    assert float(body.attrib["data-end"]) <= 390
