@@ -41,7 +41,7 @@ class Chart:
     bars: list[tuple[float, float, float, float, str, str]] = field(default_factory=list)
     width: int = 360
     height: int = 220
-    left: int = 58
+    left: int = 66
     right: int = 352
     top: int = 8
     bottom: int = 184
