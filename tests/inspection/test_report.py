@@ -200,3 +200,23 @@ def test_names_are_text_and_the_page_needs_nothing_and_fits_a_phone(
     body = page.root.find("body")
     assert body is not None
     assert float(body.attrib["data-end"]) <= 390
+
+
+@pytest.mark.parametrize(
+    ("mse", "low", "high", "says", "numbers"),
+    [
+        (0.5, -0.1, 0.1, "It is not known whether", "lower than that of the baseline by 0.010"),
+        (0.4, -0.2, -0.05, "The model predicts worse", "higher than that of the baseline by 0.090"),
+    ],
+)
+def test_a_baseline_that_is_not_worse(
+    world: tuple[Settings, list[str]], mse: float, low: float, high: float, says: str, numbers: str
+) -> None:
+    settings, names = world
+    rival = TEST["baselines"]["user_movie_bias"] | {"mse": mse}
+    rival |= {"mse_gain_low": low, "mse_gain_high": high}
+    baselines = TEST["baselines"] | {"user_movie_bias": rival}
+    storage.write_json(storage.METRICS / "evaluate.json", {"test": TEST | {"baselines": baselines}})
+    page = written(answer_of(names), settings)
+    assert says in page
+    assert numbers in page

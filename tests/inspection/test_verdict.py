@@ -269,6 +269,7 @@ def test_structure_says(references, reason):
             "The training ratings hold more about genres (0.80, the",
         ),
         (seen(0.4), "Only more users"),
+        (Reference("truth", agreed(0.4)), "only more training ratings can help the model"),
     ],
 )
 def test_advice_follows_from_the_reason(reference, advice):
@@ -378,7 +379,7 @@ def test_stability_says():
     assert stability_verdict(told, min_stability=0.5).advice == ""
     one = stability_verdict(replica_stability([Similarity(np.eye(5), np.eye(5) == 1)]))
     assert one.line == "stability"
-    assert one.reason == "Stability cannot be measured: 1 replica: agreement needs at least 2."
+    assert one.reason == "Stability cannot be measured (1 replica: agreement needs at least 2)."
     assert one.advice == STABILITY_ADVICE != ""
 
 

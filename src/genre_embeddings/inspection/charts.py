@@ -57,7 +57,7 @@ class Heatmap:
         left: width of the names.
         cells: (column, row, class of the stylesheet, opacity, what it says) of each cell.
         dots: the path of the dots in cells that are not sure.
-        cell: size of a cell.
+        cell: size of a cell; letters have a size of 11.
     """
 
     title: str
@@ -65,7 +65,7 @@ class Heatmap:
     left: int
     cells: list[tuple[int, int, str, float, str]]
     dots: str
-    cell: int = 14
+    cell: int
 
     @property
     def side(self) -> int:
@@ -173,4 +173,5 @@ def draw_heatmap(
     labels = [cut(names[k]) for k in order]
     longest = max(sum(2 if ord(c) >= 0x2E80 else 1 for c in label) for label in labels)
     dots = "".join(f"M{x}.5 {y}.5h0" for x, y in sorted(unsure))
-    return Heatmap(title, labels, round(longest * LETTER) + 8, list(cells()), dots)
+    size = max(14, 200 // len(names))
+    return Heatmap(title, labels, round(longest * LETTER) + 8, list(cells()), dots, size)

@@ -223,6 +223,8 @@ def _structure_advice(able: Sequence[Reference], min_ceiling_share: float) -> st
                 "than its embeddings can express. Where the order of similarities matters, use the "
                 "rival's (plots/inspect/evidence.json)."
             )
+    if all(reference.ceiling == 1 and reference.replicated is None for reference in able):
+        return "This evidence has no noise: only more training ratings can help the model."
     return _more_ratings(able)
 
 
@@ -245,7 +247,7 @@ def stability_verdict(stability: Stability, min_stability: float = 0.8) -> Verdi
     }
     rho = stability.spearman
     if rho is None:
-        reason = f"Stability cannot be measured: {stability.reason}."
+        reason = f"Stability cannot be measured ({stability.reason})."
         return Verdict("stability", "inconclusive", reason, numbers, _ADVICE["stability"])
     outcome: Outcome = "pass" if rho >= min_stability else "fail"
     reason = (
