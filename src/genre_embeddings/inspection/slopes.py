@@ -20,8 +20,9 @@ of a symmetric K x K matrix, B resamples.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -86,14 +87,21 @@ class Slopes:
 
     Attributes:
         covariance: Σ, (K, K); the last row and column belong to the constant.
-        influence: of each of at most 2,000 groups of users on Σ, packed, (U, P): Σ without the
-            group is about covariance - influence[u]. Groups are as independent as users.
+        user_influence: computes the influence of each user; it takes seconds with many genres.
         remark: what a reader has to know about the estimate; empty if nothing.
     """
 
     covariance: np.ndarray
-    influence: np.ndarray
+    user_influence: Callable[[], np.ndarray]
     remark: str = ""
+
+    @cached_property
+    def influence(self) -> np.ndarray:
+        """Influence of each of at most 2,000 groups of users on Σ, packed, (U, P).
+
+        Σ without the group is about covariance - influence[u]. Groups are as independent as users.
+        """
+        return _grouped(self.user_influence())
 
     @property
     def variances(self) -> np.ndarray:
@@ -167,9 +175,12 @@ def moments(sums: UserSums) -> Slopes:
     covariance = found[index]
     # x' Σ x of each movie, and C Σ C of each user
     own = ((sums.design @ covariance) * sums.design).sum(axis=1)
-    fitted = _sandwich(sums.second, covariance, index) - sums.counts @ (
-        sums.products * own[:, None]
-    )
+
+    def influence() -> np.ndarray:
+        fitted = _sandwich(sums.second, covariance, index)
+        fitted -= sums.counts @ (sums.products * own[:, None])
+        return (target - fitted) @ inverse.T
+
     negative = int((np.diagonal(covariance)[:-1] <= 0).sum())
     remark = (
         f"By moments, {negative} genres have no positive variance of users' slopes: too few "
@@ -177,7 +188,7 @@ def moments(sums: UserSums) -> Slopes:
         if negative
         else ""
     )
-    return Slopes(covariance, _grouped(target - fitted) @ inverse.T, remark)
+    return Slopes(covariance, influence, remark)
 
 
 def likelihood(sums: UserSums) -> Slopes:
@@ -198,9 +209,8 @@ def likelihood(sums: UserSums) -> Slopes:
     before, remark = _correlations(covariance), ""
     floor = 1e-6 * variance * np.eye(size)
     if variance <= 0 or sums.users < 2:
-        return Slopes(
-            np.zeros((size, size)), np.zeros((1, len(sums.products[0]))), "no rating varies"
-        )
+        nothing = np.zeros((1, len(sums.products[0])))
+        return Slopes(np.zeros((size, size)), lambda: nothing, "no rating varies")
     for _ in range(MOST_STEPS):
         mean, covariance, noise = _step(sums, mean, covariance, noise, squares, index)
         covariance, noise = covariance + floor, max(noise, 1e-6 * variance)
@@ -213,7 +223,8 @@ def likelihood(sums: UserSums) -> Slopes:
             f"The likelihood did not converge in {MOST_STEPS} steps; correlations still move by "
             f"{moved:.2f}."
         )
-    return Slopes(covariance, _likelihood_influence(sums, mean, covariance, noise), remark)
+    influence = partial(_likelihood_influence, sums, mean, covariance, noise)
+    return Slopes(covariance, influence, remark)
 
 
 def _step(
@@ -276,7 +287,7 @@ def _likelihood_influence(
         scores[part] = gradient[:, rows] * gradient[:, columns] - weights[part]
     scores -= scores.mean(axis=0)
     matrix = _curvature(weights.T @ weights, rows, columns, index)
-    return _grouped(scores) @ np.linalg.pinv(matrix, rcond=1e-10).T
+    return scores @ np.linalg.pinv(matrix, rcond=1e-10).T
 
 
 def evidence(slopes: Slopes, sums: UserSums, min_pair_users: int) -> Similarity:
