@@ -22,7 +22,7 @@ from benchmarks.measuring import ROOT, Row, replace_generated, table
 from genre_embeddings.figures import draw_heatmaps
 
 PAGE, PICTURES = "docs/results/structure.md", "docs/images"
-SHOWN = {"learnt": "learnt", "likelihood": "held-out evidence", "rival": "mixed model on train"}
+SHOWN = {"learnt": "learnt", "likelihood": "evidence in held-out ratings"}
 
 
 def row(name: str, folder: Path) -> Row:
@@ -51,7 +51,7 @@ def row(name: str, folder: Path) -> Row:
 
 
 def draw(folder: Path, path: Path) -> None:
-    """Learnt similarities, evidence and rival side by side."""
+    """Learnt similarities and evidence side by side."""
     rows, intervals = (
         json.loads((folder / f"plots/inspect/{name}.json").read_text(encoding="utf-8"))
         for name in ("evidence", "similarity")
