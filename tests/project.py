@@ -25,7 +25,6 @@ SMALL: dict[str, dict[str, Any]] = {
     "model": {"dim": 2, "hidden": [8]},
     "train": {"replicas": 2, "epochs": 2, "min_epochs": 1},
     "inspect": {
-        "draws": 3,
         "min_pair_users": 3,
         "permutations": 99,
         "bootstrap": 100,

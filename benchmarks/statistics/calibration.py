@@ -56,7 +56,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "planted": {"genres": 10},
     "model": {"dim": 8, "hidden": (16,)},
     "train": {"replicas": 2, "epochs": 8},
-    "inspect": {"draws": 5, "permutations": 999, "bootstrap": 300},
+    "inspect": {"permutations": 999, "bootstrap": 300},
 }
 """What is changed from params.yaml so that a world takes seconds; thresholds are kept."""
 RATINGS = 5000

@@ -32,8 +32,14 @@ from genre_embeddings.evaluation.metrics import (
 )
 from genre_embeddings.inspection.agreement import agreement, holm
 from genre_embeddings.inspection.references import Residuals, measure_evidence
-from genre_embeddings.inspection.similarity import Similarity, response_uncertainty, spearman
-from genre_embeddings.inspection.slopes import likelihood, moments, movie_design, sum_up
+from genre_embeddings.inspection.similarity import Similarity, spearman
+from genre_embeddings.inspection.slopes import (
+    likelihood,
+    mean_of,
+    moments,
+    movie_design,
+    sum_up,
+)
 
 PAGE = "docs/method/statistics.md"
 LEVEL = 0.95
@@ -246,27 +252,33 @@ class SlopeWorld:
         return complete(self.covariance / np.outer(scale, scale))
 
 
+def fisher(correlations: np.ndarray) -> np.ndarray:
+    """Fisher's artanh, finite where an estimate leaves -1 to 1."""
+    return np.arctanh(np.clip(correlations, -0.999, 0.999))
+
+
 def slope_rows(worlds: int) -> Iterator[Row]:
     """How near both estimates come to the truth, in order and size, and their intervals."""
     for genres, users, ratings in ((18, 300, 10), (18, 1000, 30), (43, 1000, 30)):
         rng = np.random.default_rng([7, genres, users])
-        found: dict[str, list[tuple[float, ...]]] = {"moments": [], "likelihood": []}
+        found: dict[str, list[tuple[float, ...]]] = {}
         for _ in range(worlds):
             world = SlopeWorld.drawn(genres, rng)
             sums = sum_up(*world.residuals(users, ratings, rng), movie_design(world.membership))
             upper = np.triu_indices(genres, 1)
             truth, true = world.covariance[upper], world.correlations.values[upper]
-            for name, fit in (("moments", moments), ("likelihood", likelihood)):
-                slopes = fit(sums)
+            one, other = moments(sums), likelihood(sums)
+            both = {"moments": one, "likelihood": other, "their mean": mean_of(one, other)}
+            for name, slopes in both.items():
                 size = slopes.covariance[:-1, :-1][upper]
                 values = slopes.correlations()[upper]
-                error = np.sqrt((slopes.correlation_influence() ** 2).sum(axis=0))[upper]
                 known = np.isfinite(values)
-                found[name].append(
+                z, error = fisher(values[known]), slopes.fisher_error()[upper][known]
+                found.setdefault(name, []).append(
                     (
                         float(size @ truth / (truth @ truth)),
                         spearman(values[known], true[known]) or 0.0,
-                        float(np.mean(np.abs(values - true)[known] <= 1.96 * error[known])),
+                        float(np.mean(np.abs(z - fisher(true[known])) <= 1.96 * error)),
                     )
                 )
         for name, rows in found.items():
@@ -315,68 +327,6 @@ def ceiling_rows(worlds: int) -> Iterator[Row]:
 def agree(one: Similarity, other: Similarity) -> float:
     pairs = np.triu(one.known & other.known, 1)
     return spearman(one.values[pairs], other.values[pairs]) or 0.0
-
-
-@dataclass(frozen=True)
-class Doubts:
-    """Why an answer is not sure: replicas, posterior draws, users, and spreads of Fisher's z."""
-
-    name: str
-    replicas: int
-    draws: int
-    users: int
-    posterior: float
-    seeds: float
-
-
-DOUBTS = (
-    Doubts("few users alone", 2, 0, 30, 0, 0),
-    Doubts("posterior, one replica", 1, 20, 200, 0.3, 0),
-    Doubts("posterior, four replicas", 4, 20, 200, 0.3, 0),
-    Doubts("posterior and a little seed", 4, 20, 200, 0.3, 0.1),
-    Doubts("seeds above all", 4, 20, 200, 0.1, 0.3),
-    Doubts("seeds alone, four replicas", 4, 0, 200, 0, 0.3),
-    Doubts("seeds alone, two replicas", 2, 0, 200, 0, 0.3),
-)
-
-
-def similarity_interval(doubts: Doubts, truth: float, rng: np.random.Generator) -> Interval:
-    """The interval of one pair of genres, where a posterior is right about the true Fisher's z."""
-    centre = truth + doubts.posterior * rng.normal()
-    means = centre + doubts.seeds * rng.normal(size=doubts.replicas)
-    drawn = means[:, None] + doubts.posterior * rng.normal(size=(doubts.replicas, doubts.draws))
-    first, second = rng.normal(size=(2, doubts.users))
-
-    def responses(z: np.ndarray) -> np.ndarray:
-        r = np.tanh(z)[..., None]
-        return np.stack([np.broadcast_to(first, (*z.shape, doubts.users)), mixed(r)], axis=-1)
-
-    def mixed(r: np.ndarray) -> np.ndarray:
-        return r * first + np.sqrt(1 - r**2) * second
-
-    found = response_uncertainty(responses(means), responses(drawn) if doubts.draws else None)
-    cell = (0, 1)
-    return Interval(found.centre[cell], found.low[cell], found.high[cell], LEVEL)
-
-
-def similarity_rows(worlds: int) -> Iterator[Row]:
-    """How often the interval of a cell covers the truth, and leaves out 0 where 0 is the truth."""
-    for doubts in DOUBTS:
-        rng = np.random.default_rng(6)
-        hits = told = 0
-        for truth in rng.normal(0, 0.5, worlds):
-            hits += covers(similarity_interval(doubts, truth, rng), np.tanh(truth))
-            told += not covers(similarity_interval(doubts, 0.0, rng), 0.0)
-        yield {
-            "source of uncertainty": doubts.name,
-            "replicas": doubts.replicas,
-            "draws": doubts.draws,
-            "users": doubts.users,
-            "spread of z by posterior": f"{doubts.posterior:g}",
-            "by seed": f"{doubts.seeds:g}",
-            "covered": percent(hits, worlds),
-            "excludes 0 where it is 0": percent(told, worlds),
-        }
 
 
 def page(worlds: int) -> Iterator[str]:
@@ -428,12 +378,6 @@ def page(worlds: int) -> Iterator[str]:
     yield f"unbiased in size; ± is its standard error over {few} worlds."
     yield ""
     yield table(list(slope_rows(few)))
-    yield ""
-    yield "## Intervals of learnt similarities"
-    yield ""
-    yield "The simulated posterior is correct, seeds add variation, and users are a sample."
-    yield ""
-    yield table(list(similarity_rows(worlds)))
 
 
 def main() -> None:

@@ -234,8 +234,6 @@ class InspectSettings(Section):
 
     evidence: Literal["held_out", "test"]
     """Ratings that measure users' genre slopes: held_out (validation and test) or test"""
-    draws: Annotated[int, Field(ge=0)]
-    """Number of posterior samples for the interval of each cell, 0 (replicas only) or more"""
     min_movies: Annotated[int, Field(ge=1)]
     """Minimum number of movies of a genre, 1 or more; genres with fewer are excluded"""
     min_pair_users: Annotated[int, Field(ge=3)]
@@ -462,7 +460,7 @@ train: {replicas: 4, epochs: 20, min_epochs: 5, patience: 6, batch_size: 1024, l
   network_lr: 0.001, weight_decay: 0.01, kl_weight: 0.4, movie_dropout: 0.05, rare_dropout: 0.5,
   threads: 1, devices: 1, num_nodes: 1, strategy: auto, precision: 32-true, without_genres: true,
   shuffled_genres: 0}
-inspect: {evidence: held_out, draws: 20, min_movies: 2, min_pair_users: 20, permutations: 9999,
+inspect: {evidence: held_out, min_movies: 2, min_pair_users: 20, permutations: 9999,
   bootstrap: 1000, neighbours: 3, alpha: 0.05, min_ceiling_share: 0.8, min_stability: 0.8,
   min_overlap: 0.5, min_gain: 0.003}
 tracking: {mlflow_uri: '', mlflow_experiment: genre-embeddings}

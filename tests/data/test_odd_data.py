@@ -19,7 +19,6 @@ QUICK = {
     "min_epochs: 5": "min_epochs: 1",
     "permutations: 9999": "permutations: 99",
     "bootstrap: 1000": "bootstrap: 100",
-    "draws: 20": "draws: 2",
 }
 
 

@@ -27,7 +27,6 @@ from genre_embeddings.inspection.similarity import (
     genre_map,
     replica_stability,
     response_similarity,
-    response_uncertainty,
     spearman,
 )
 
@@ -176,36 +175,6 @@ def test_responses_and_cosines_are_correlations_one_by_one():
         assert found[k, other] == pytest.approx(expected)
         expected = 1 - pdist(centred[[k, other]], "cosine")[0]
         assert cosine[k, other] == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(("replicas", "draws"), [(3, 6), (3, 0), (1, 6), (3, 1)])
-def test_uncertainty_is_welch_and_satterthwaite_cell_by_cell(replicas, draws):
-    users, genres = 30, 4
-    shared = rng(16).normal(size=(users, genres)) @ rng(17).normal(size=(genres, genres))
-    means = shared + rng(18).normal(size=(replicas, users, genres))
-    sampled = means[:, None] + rng(19).normal(size=(replicas, draws, users, genres))
-    found = response_uncertainty(means, sampled if draws else None, level=0.9)
-    for k, other in itertools.combinations(range(genres), 2):
-
-        def fisher(table, k=k, other=other):
-            return np.arctanh(stats.pearsonr(table[:, k], table[:, other]).statistic)
-
-        parts = [(1 / (users - 3), np.inf)]
-        z = [fisher(replica) for replica in means]
-        centre = np.mean(z)
-        if replicas > 1:
-            parts.append((np.var(z, ddof=1), replicas - 1))
-        if draws > 1:
-            z = [[fisher(draw) for draw in replica] for replica in sampled]
-            centre = np.mean(z)
-            parts.append((np.mean(np.var(z, axis=1, ddof=1)), replicas * (draws - 1)))
-        variance = sum(part for part, _ in parts)
-        freedom = variance**2 / sum(part**2 / nu for part, nu in parts)
-        low, high = stats.t.interval(0.9, freedom, centre, np.sqrt(variance))
-        assert found.centre[k, other] == pytest.approx(np.tanh(centre))
-        assert found.low[k, other] == pytest.approx(np.tanh(low))
-        assert found.high[k, other] == pytest.approx(np.tanh(high))
-        assert found.clear[k, other] == (low > 0 or high < 0)
 
 
 def test_cka_is_that_of_features_and_its_chance_that_of_all_orders():

@@ -22,7 +22,7 @@ from genre_embeddings.training.lightning import fit
 from tests.conftest import changed
 from tests.small import small_world, write_world
 
-QUICK = {"draws": 2, "permutations": 199, "bootstrap": 100}
+QUICK = {"permutations": 199, "bootstrap": 100}
 
 
 def answered(settings, planted=None, model=None, truth=True, training=None):
@@ -110,8 +110,7 @@ def test_point_embeddings_have_no_posterior(settings, in_tmp):
 
 
 def test_the_tag_genome_is_shown_and_does_not_judge(settings, in_tmp):
-    quick = {"draws": 0, "permutations": 99, "bootstrap": 100, "splits": 2, "users": 40}
-    quick |= {"evidence": "test", "min_pair_users": 3}
+    quick = {"permutations": 99, "bootstrap": 100, "evidence": "test", "min_pair_users": 3}
     world = small_world(changed(settings, inspect=quick))
     write_world(world)
     names = world.tables.genres["name"].to_list()

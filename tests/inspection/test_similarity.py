@@ -16,7 +16,7 @@ from genre_embeddings.inspection.similarity import (
     replica_similarities,
     replica_stability,
     response_similarity,
-    response_uncertainty,
+    similarity_interval,
     spearman,
 )
 
@@ -142,104 +142,21 @@ def test_cosines_know_no_unit(size):
     assert np.allclose(found.values, centred_cosine(embeddings).values)
 
 
-def test_uncertainty_of_users_alone_is_fishers():
-    rng = np.random.default_rng(3)
-    shared = rng.normal(size=(103, 1))
-    one = shared + rng.normal(size=(103, 2))
-    found = response_uncertainty(np.stack([one, one]))  # replicas that agree to the last digit
-    r = np.corrcoef(one.T)[0, 1]
-    assert found.low[0, 1] == pytest.approx(np.tanh(np.arctanh(r) - 1.959964 / 10), abs=1e-5)
-    assert found.high[0, 1] == pytest.approx(np.tanh(np.arctanh(r) + 1.959964 / 10), abs=1e-5)
-    assert found.centre[0, 1] == pytest.approx(r)
-    assert found.clear[0, 1]
+def test_intervals_are_fishers():
+    """As in a table of the correlation coefficient: r = 0.5 of 103 users."""
+    values, known = np.array([[1, 0.5], [0.5, 1]]), np.ones((2, 2), dtype=bool)
+    low, high = similarity_interval(Similarity(values, known), np.full((2, 2), 0.1))
+    assert low[0, 1] == pytest.approx(0.3393, abs=1e-4)
+    assert high[0, 1] == pytest.approx(0.6323, abs=1e-4)
+    assert np.diagonal(low).tolist() == np.diagonal(high).tolist() == [1, 1]
 
 
-def test_uncertainty_by_hand_from_two_replicas():
-    rng = np.random.default_rng(4)
-    replicas = rng.normal(size=(2, 1003, 1)) + rng.normal(size=(2, 1003, 2)) * [[[0.3]], [[3.0]]]
-    z = np.arctanh([np.corrcoef(replica.T)[0, 1] for replica in replicas])
-    between, users = z.var(ddof=1), 1 / 1000
-    freedom = (between + users) ** 2 / between**2  # nearly 1, where t is 12.7
-    found = response_uncertainty(replicas)
-    half = np.arctanh(found.high[0, 1]) - np.arctanh(found.centre[0, 1])
-    assert 1 < freedom < 1.01
-    assert half / np.sqrt(between + users) == pytest.approx(12.7, rel=0.02)
-    assert not found.clear[0, 1]
-
-
-def test_a_wide_posterior_is_not_told_from_zero_although_its_mean_looks_sure():
-    rng = np.random.default_rng(5)
-    users, size, draws = 400, 6, 100
-    taste = rng.normal(size=(users, size))
-    direction = rng.normal(size=size)
-    mean = 0.05 * np.stack([direction, direction, direction])
-    for spread, told in ((1.0, False), (0.005, True)):
-        genres = mean + spread * rng.normal(size=(2, draws, 3, size))
-        responses = np.einsum("nd,rsgd->rsng", taste, genres)
-        point = np.stack([taste @ mean.T] * 2)
-        found = response_uncertainty(point, responses)
-        assert response_similarity(point).values[0, 1] == pytest.approx(1)
-        assert found.clear[0, 1] == told
-        assert (found.low <= found.centre + 1e-12).all()
-        assert (found.centre <= found.high + 1e-12).all()
-
-
-def test_intervals_of_unrelated_genres_hold_zero_as_often_as_they_say():
-    rng = np.random.default_rng(6)
-    found = response_uncertainty(
-        rng.normal(size=(1, 60, 60)), np.repeat(rng.normal(size=(1, 60, 60)), 2, axis=0)
-    )
-    told = found.clear[np.triu_indices(60, 1)].mean()
-    assert 0.03 < told < 0.07
-
-
-def test_nothing_is_told_by_one_replica_without_draws():
-    found = response_uncertainty(np.random.default_rng(7).normal(size=(1, 50, 3)))
-    assert found.reason == "one replica without posterior draws: nothing shows how sure it is"
-    assert found.clear.dtype == bool
-    assert not found.clear.any()
-    assert (found.low == -1).all()
-    assert (found.high == 1).all()
-    assert found.centre.tolist() == np.zeros((3, 3)).tolist()
-    few = response_uncertainty(np.zeros((2, 3, 3)))
-    assert few.reason == "3 users: an interval needs at least 4"
-    four = np.random.default_rng(7).normal(size=(2, 4, 3))
-    assert response_uncertainty(four).reason == ""
-    assert response_uncertainty(four[:1]).reason == found.reason
-
-
-def test_what_one_replica_or_one_draw_does_not_answer_is_not_known():
-    replicas = np.random.default_rng(9).normal(size=(2, 30, 5))
-    draws = np.random.default_rng(10).normal(size=(2, 4, 30, 5))
-    replicas[1, :, 1] = 0
-    draws[0, 2, :, 3] = 0
-    found = response_uncertainty(replicas, draws)
-    known = np.array([True, False, True, False, True])
-    cells = np.outer(known, known)
-    off = cells & ~np.eye(5, dtype=bool)
-    assert (found.low[~cells] == -1).all()
-    assert (found.high[~cells] == 1).all()
-    assert np.diagonal(found.low).tolist() == [1, -1, 1, -1, 1]
-    assert (np.diagonal(found.high) == 1).all()
-    assert (found.low[off] > -1).all()
-    assert (found.high[off] < 1).all()
-
-
-def test_genres_that_are_opposites_have_an_interval():
-    one = np.random.default_rng(11).normal(size=(3, 50, 1))
-    found = response_uncertainty(np.concatenate([one, -one], axis=2))
-    assert found.high[0, 1] < -0.999
-    assert found.clear[0, 1]
-
-
-def test_uncertainty_of_a_silent_genre_is_complete():
-    responses = np.random.default_rng(8).normal(size=(3, 50, 3))
-    responses[:, :, 1] = 0.5
-    found = response_uncertainty(responses)
-    assert found.low[1].tolist() == [-1, -1, -1]
-    assert not found.clear[1].any()
-    assert np.isfinite(found.low).all()
-    assert np.isfinite(found.high).all()
+def test_what_is_not_known_or_not_measured_has_no_interval():
+    values, known = np.eye(3), np.ones((3, 3), dtype=bool)
+    known[2] = known[:, 2] = False
+    low, high = similarity_interval(Similarity(values, known), np.full((3, 3), 10.0))
+    assert low[0, 1] == low[0, 2] == low[2, 2] == pytest.approx(-1)
+    assert high[0, 1] == high[0, 2] == high[2, 2] == pytest.approx(1)
 
 
 def test_cluster_order_puts_families_together():

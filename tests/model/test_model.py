@@ -86,14 +86,14 @@ def test_a_file_that_is_cut_short(saved):
 
 def test_a_file_of_another_format(saved):
     rewritten(lambda _, about: about.update(format=99))
-    with pytest.raises(InputError, match="has format 99; this version reads format 3"):
+    with pytest.raises(InputError, match="has format 99; this version reads format 4"):
         load_model()
 
 
 def test_weights_of_another_program(saved):
     save_file({"weight": torch.zeros(3)}, PATH)
     TABLES.unlink()
-    with pytest.raises(InputError, match="has format unknown; this version reads format 3"):
+    with pytest.raises(InputError, match="has format unknown; this version reads format 4"):
         load_model()
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from genre_embeddings.inspection.responses import ask, project, spaced_users
+from genre_embeddings.inspection.slopes import Slopes
 from genre_embeddings.training import gauge
 from genre_embeddings.training.gauge import fit_genres
 from genre_embeddings.training.lightning import fit
@@ -80,7 +81,10 @@ def test_responses_vary_over_users_as_the_ratings_say(trained, monkeypatch):
     genres = network.genre_share.shape[1]
     factor = np.random.default_rng(3).normal(size=(genres, 2)) / 3
     measured = factor @ factor.T + 0.1 * np.eye(genres)
-    monkeypatch.setattr(gauge, "_measured", lambda *_: np.stack([measured, measured]))
+    slopes = Slopes(
+        np.pad(measured, (0, 1)), lambda: np.zeros((1, (genres + 1) * (genres + 2) // 2))
+    )
+    monkeypatch.setattr(gauge, "_measure", lambda *_: (slopes, slopes))
     refitted = copy(world, network)
     fit_genres(refitted, world.ratings("train"))
     pairs = np.triu_indices(genres, 1)

@@ -39,7 +39,7 @@ from genre_embeddings.settings import load_yaml
 
 LOW, HIGH = "test.rmse_low", "test.rmse_high"
 INSPECTION_SETTINGS = tuple(
-    f"inspect.{key}" for key in ("evidence", "draws", "min_movies", "min_pair_users")
+    f"inspect.{key}" for key in ("evidence", "min_movies", "min_pair_users")
 )
 """Settings that change what an agreement measures: the agreements of a line share them."""
 DATA = ("data.", "planted.", "split.")

@@ -24,7 +24,7 @@ from genre_embeddings.inspection.references import (
     size_slope,
     usable_genres,
 )
-from genre_embeddings.inspection.responses import ask, ask_draws, project, spaced_users
+from genre_embeddings.inspection.responses import ask, project, spaced_users
 from genre_embeddings.inspection.similarity import (
     Similarity,
     Stability,
@@ -36,7 +36,7 @@ from genre_embeddings.inspection.similarity import (
     replica_similarities,
     replica_stability,
     response_similarity,
-    response_uncertainty,
+    similarity_interval,
 )
 from genre_embeddings.inspection.slopes import movie_design, size_factor
 from genre_embeddings.inspection.value import value
@@ -99,9 +99,7 @@ def inspect(question: Question) -> Answer:
     factor = size_factor(q.network.communality.numpy())
     responses = ask(q.network, users)  # (R, N, G)
     learnt = response_similarity(responses).scaled(factor).restrict(usable.mask)
-    uncertainty = response_uncertainty(
-        responses, ask_draws(q.network, users, q.settings.draws, q.seed)
-    ).scaled(factor)
+    low, high = similarity_interval(learnt, q.network.similarity_error.double().numpy())
     replicas = [s.restrict(usable.mask) for s in replica_similarities(responses)]
     embeddings = q.network.genre_posterior()[0].permute(1, 0, 2).numpy()  # (R, G, D)
     stability = replica_stability(
@@ -120,7 +118,7 @@ def inspect(question: Question) -> Answer:
     ]
     order = cluster_order(learnt).tolist()
     labels = genre_labels(names, q.genres["ratings"].to_list())
-    clear = uncertainty.clear & learnt.known
+    clear = learnt.known & ((low > 0) | (high < 0))
     places = genre_map(learnt)
     slope = size_slope(learnt, measured["moments"])
     return Answer(
@@ -138,8 +136,8 @@ def inspect(question: Question) -> Answer:
         similarity=[
             {
                 **cell,
-                "low": float(uncertainty.low[a, b]) if learnt.known[a, b] else None,
-                "high": float(uncertainty.high[a, b]) if learnt.known[a, b] else None,
+                "low": float(low[a, b]) if learnt.known[a, b] else None,
+                "high": float(high[a, b]) if learnt.known[a, b] else None,
                 "told": bool(clear[a, b]) or a == b,
             }
             for cell, (b, a) in zip(
@@ -162,7 +160,7 @@ def inspect(question: Question) -> Answer:
         costs=costs,
         remarks=[
             *usable.reasons,
-            *filter(None, [uncertainty.reason, *(one.remark for one in measured.values())]),
+            *(one.remark for one in measured.values() if one.remark),
         ],
     )
 

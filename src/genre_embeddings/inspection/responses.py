@@ -6,7 +6,7 @@ and its movies' can change other than the predictions themselves:
 - `ask`: what do the genre embeddings say alone, for the unknown movie of a genre?
 - `project`: what does the model as a whole say, for the known movies of a genre?
 
-Letters: R replicas, S posterior draws, N users asked, B movies asked, G genres.
+Letters: R replicas, N users asked, B movies asked, G genres.
 """
 
 from __future__ import annotations
@@ -67,20 +67,6 @@ def answers(
         rated.append(functional_call(network, weights, (asked[part], movies), shown).timeless)
     found = torch.cat(rated, 1).view(network.replicas, len(users), len(cards))
     return found[..., 1:] - found[..., :1]
-
-
-@torch.no_grad()
-def ask_draws(network: Network, users: np.ndarray, draws: int, seed: int) -> np.ndarray | None:
-    """Responses under draws of the genre embeddings, (R, S, N, G); None for point embeddings."""
-    if draws == 0 or not network.genre.variational:
-        return None
-    generator = torch.Generator().manual_seed(seed)
-    mean, deviation = network.genre.mean, network.genre.log_std.exp()
-    sampled = []
-    for _ in range(draws):
-        noise = torch.randn(mean.shape, generator=generator)
-        sampled.append(answers(network, torch.from_numpy(users), vectors=mean + deviation * noise))
-    return torch.stack(sampled, 1).double().numpy()
 
 
 def project(network: Network, users: np.ndarray) -> np.ndarray:

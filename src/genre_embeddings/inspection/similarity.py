@@ -8,7 +8,7 @@ because they are made of predictions alone:
 
 and two genres are as similar as their responses correlate over users.
 
-Letters: R replicas, S posterior draws, N users asked, G genres, D embedding size.
+Letters: R replicas, N users asked, G genres, D embedding size.
 """
 
 from __future__ import annotations
@@ -20,10 +20,8 @@ from itertools import combinations
 import numpy as np
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
+from scipy.special import ndtri
 from scipy.stats import rankdata
-from scipy.stats import t as student
-
-_MOST = 1 - 1e-9  # correlations are kept below 1 so that Fisher's z stays finite
 
 
 @dataclass(frozen=True)
@@ -50,32 +48,6 @@ class Similarity:
     def restrict(self, genres: np.ndarray) -> Similarity:
         """The same, with the genres outside the (G,) bool mask unknown."""
         return _masked(self.values, self.known & genres[:, None] & genres)
-
-
-@dataclass(frozen=True)
-class Uncertainty:
-    """An interval for every cell of a response similarity; all arrays (G, G).
-
-    Attributes:
-        centre: mean over the draws and replicas (by Fisher's z), float64.
-        low: lower end of the interval, float64.
-        high: upper end of the interval, float64.
-        clear: whether the interval leaves out zero, bool.
-        reason: why there are no intervals; empty if there are.
-    """
-
-    centre: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    clear: np.ndarray
-    reason: str = ""
-
-    def scaled(self, factor: np.ndarray) -> Uncertainty:
-        """The same intervals for similarities times a factor, (G, G), 1 on the diagonal."""
-        if self.reason:
-            return self
-        ends = (self.centre * factor, self.low * factor, self.high * factor)
-        return Uncertainty(*ends, self.clear)
 
 
 @dataclass(frozen=True)
@@ -144,75 +116,26 @@ def replica_similarities(responses: np.ndarray, min_spread: float = 1e-5) -> lis
     return [response_similarity(replica, min_spread) for replica in responses]
 
 
-def response_uncertainty(
-    replicas: np.ndarray,
-    draws: np.ndarray | None = None,
-    level: float = 0.95,
-    min_spread: float = 1e-5,
-) -> Uncertainty:
-    """An interval for every cell of a response similarity, and whether it leaves out zero.
-
-    On the scale of Fisher's z = artanh r, where spreads are comparable, three variances add up:
-
-    - within a replica over posterior draws: what the ratings leave open;
-    - between replicas: what the seed decided. It is not divided by R: replicas share their
-      ratings, so averaging them does not make the ratings say more;
-    - 1 / (N - 3): what other users would have shown (Fisher 1921).
-
-    The interval is z̄ ± t √(sum), with t at the degrees of freedom of Welch and Satterthwaite. It
-    is centred on the draws, not on the similarity of the mean responses: where a posterior is
-    wide its mean is a small vector in a definite direction, whose correlations look certain while
-    those of the draws scatter around zero. A similarity outside its interval says just that.
-
-    Each cell is judged by itself: among G(G - 1) / 2 cells without any similarity, a share of
-    1 - level has an interval without zero by chance.
+def similarity_interval(
+    learnt: Similarity, error: np.ndarray, level: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of the interval of each similarity, (G, G) both: tanh(artanh r ± z · error).
 
     Args:
-        replicas: mean responses of each replica, (R, N, G).
-        draws: responses of posterior draws, all with the same users, (R, S, N, G), or (S, N, G)
-            for one replica or for draws pooled over replicas.
+        learnt: the similarities r.
+        error: standard error of Fisher's artanh r, (G, G).
         level: nominal coverage.
-        min_spread: as for `response_similarity`.
 
     Returns:
-        The intervals. With one replica and no draws nothing can be told: every interval is
-        -1 to 1. So it is for unknown cells.
+        -1 to 1 for pairs that are not known, 1 to 1 for a known genre itself.
     """
-    count, users, genres = replicas.shape
-    sampled = draws is not None and draws.shape[-3] > 1
-    if users < 4 or (count < 2 and not sampled):
-        nothing = np.zeros((genres, genres))
-        reason = (
-            f"{users} users: an interval needs at least 4"
-            if users < 4
-            else "one replica without posterior draws: nothing shows how sure it is"
-        )
-        return Uncertainty(nothing, nothing - 1, nothing + 1, nothing.astype(bool), reason)
-
-    z, known = _fisher(replicas, min_spread)  # (R, G, G)
-    centre, known = z.mean(axis=0), np.logical_and.reduce(known, axis=0)
-    variance = np.full((genres, genres), 1 / (users - 3))
-    squares = np.zeros((genres, genres))  # Σ v² / nu of the estimated parts
-    if count > 1:
-        between = z.var(axis=0, ddof=1)
-        variance, squares = variance + between, squares + between**2 / (count - 1)
-    if draws is not None and sampled:
-        z, seen = _fisher(draws, min_spread)  # (…, S, G, G)
-        within = z.var(axis=-3, ddof=1)
-        freedom = (draws.shape[-3] - 1) * (within.size // genres**2)
-        within = within.reshape(-1, genres, genres).mean(axis=0)
-        variance, squares = variance + within, squares + within**2 / freedom
-        centre = z.reshape(-1, genres, genres).mean(axis=0)
-        known &= np.logical_and.reduce(seen.reshape(-1, genres, genres), axis=0)
-
-    freedom_all = variance**2 / np.maximum(squares, 1e-12 * variance**2)
-    margin = student.ppf((1 + level) / 2, freedom_all) * np.sqrt(variance)
-    low = np.where(known, np.tanh(centre - margin), -1.0)
-    high = np.where(known, np.tanh(centre + margin), 1.0)
-    np.fill_diagonal(low, np.where(np.diagonal(known), 1.0, -1.0))
+    centre = np.arctanh(np.clip(learnt.values, -0.999, 0.999))
+    margin = ndtri((1 + level) / 2) * error
+    low = np.where(learnt.known, np.tanh(centre - margin), -1.0)
+    high = np.where(learnt.known, np.tanh(centre + margin), 1.0)
+    np.fill_diagonal(low, np.where(learnt.genres, 1.0, -1.0))
     np.fill_diagonal(high, 1.0)
-    clear = known & ((low > 0) | (high < 0))
-    return Uncertainty(_masked(np.tanh(centre), known).values, low, high, clear)
+    return low, high
 
 
 def centred_cosine(embeddings: np.ndarray) -> Similarity:
@@ -396,12 +319,6 @@ def _correlations(responses: np.ndarray, min_spread: float) -> tuple[np.ndarray,
     unit = centred / np.where(known, norm, 1)[..., None, :]
     values = np.clip(np.swapaxes(unit, -1, -2) @ unit, -1, 1)
     return values, known[..., :, None] & known[..., None, :]
-
-
-def _fisher(responses: np.ndarray, min_spread: float) -> tuple[np.ndarray, np.ndarray]:
-    """Fisher's z of the correlations of (…, N, G), 0 where unknown, and which are known."""
-    values, known = _correlations(responses, min_spread)
-    return np.arctanh(np.clip(np.where(known, values, 0), -_MOST, _MOST)), known
 
 
 def _masked(values: np.ndarray, known: np.ndarray) -> Similarity:

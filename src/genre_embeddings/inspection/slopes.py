@@ -37,6 +37,8 @@ MOST_USERS = 10_000
 MOST_STEPS = 40
 TOLERANCE = 0.01
 """EM stops once no correlation moves further than this in a step."""
+LARGEST = 0.97
+"""Correlation at which Fisher's z is cut off."""
 GROUPS = 2_000
 MOST_CELLS = 50_000_000
 """Users times P from which the moments are computed; more users are sampled: 400 MB an array."""
@@ -127,6 +129,13 @@ class Slopes:
         change = change / np.sqrt(variance[:, None] * variance)
         change -= np.where(known, values, 0) * (relative[:, :, None] + relative[:, None])
         return np.where(known, change, 0)
+
+    def fisher_error(self) -> np.ndarray:
+        """Standard error of Fisher's artanh of each correlation, (G, G), inf where it is NaN."""
+        values = self.correlations()
+        error = np.sqrt((self.correlation_influence() ** 2).sum(axis=0))
+        error /= 1 - np.clip(np.nan_to_num(values), -LARGEST, LARGEST) ** 2
+        return np.where(np.isfinite(values), error, np.inf)
 
 
 def movie_design(membership: np.ndarray) -> np.ndarray:
@@ -225,6 +234,12 @@ def likelihood(sums: UserSums) -> Slopes:
         )
     influence = partial(_likelihood_influence, sums, mean, covariance, noise)
     return Slopes(covariance, influence, remark)
+
+
+def mean_of(one: Slopes, other: Slopes) -> Slopes:
+    """The mean of two estimates from the same ratings, with the influence of users on it."""
+    covariance = (one.covariance + other.covariance) / 2
+    return Slopes(covariance, lambda: (one.influence + other.influence) / 2)
 
 
 def _step(

@@ -38,6 +38,8 @@ STARS = 4.5
 scale."""
 CACHING_PAYS = 10
 """The sums of all histories are cached if there are at most this many entries per prediction."""
+UNKNOWN_ERROR = 10.0
+"""Standard error of a similarity that was not measured: its interval is -1 to 1."""
 RATINGS_AT_ONCE = 65_536
 """Training ratings whose genres are summed at once, of which there may be millions."""
 GRID = 1 << 20
@@ -113,10 +115,12 @@ class Network(nn.Module):
 
     Attributes:
         communality: (G,) share of users' taste for a genre that its embedding explains.
+        similarity_error: (G, G) standard error of Fisher's z of the similarity of two genres.
         genre_rare: (G, R, D+1) by how much rare movies of a genre differ from its other movies.
     """
 
     communality: Tensor
+    similarity_error: Tensor
     genre_rare: Tensor
     genre_share: Tensor
     genres_seen: Tensor
@@ -158,6 +162,7 @@ class Network(nn.Module):
         if settings.genres:
             self.genre, self.genre_seen = table(genres, 0.1), table(genres)
             self.register_buffer("communality", torch.ones(genres))
+            self.register_buffer("similarity_error", torch.full((genres, genres), UNKNOWN_ERROR))
             self.register_buffer("genre_rare", torch.zeros(genres, replicas, dim + 1))
         if settings.history:
             self.movie_seen, self.user_seen = table(movies + 1), table(users)
@@ -255,7 +260,8 @@ class Network(nn.Module):
         for layer, (a, b) in enumerate(pairwise(sizes)):
             shapes[f"dense.weights.{layer}"] = (replicas, a, b)
         if settings.genres:
-            shapes |= {"communality": (genres,), "genre_rare": (genres, replicas, dim + 1)}
+            shapes |= {"communality": (genres,), "similarity_error": (genres, genres)}
+            shapes |= {"genre_rare": (genres, replicas, dim + 1)}
         return shapes
 
     @staticmethod

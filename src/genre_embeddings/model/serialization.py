@@ -32,7 +32,7 @@ from genre_embeddings.model.build import genre_sets
 from genre_embeddings.model.network import Network
 from genre_embeddings.settings import ModelSettings, Section
 
-FORMAT = 3
+FORMAT = 4
 LARGEST_HEADER = 1 << 18
 """Most bytes of the weights' names, shapes and metadata; usual settings need 10,000."""
 LARGEST_ROW = 10_000
@@ -61,7 +61,7 @@ Stars = Annotated[float, Field(ge=-1e30, le=1e30)]  # within float32
 class About(Section):
     """The metadata of the weights."""
 
-    format: Literal[3]
+    format: Literal[4]
     settings: ModelSettings
     replicas: Annotated[int, Field(ge=1, le=64)]
     limits: tuple[Stars, Stars]

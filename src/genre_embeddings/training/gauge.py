@@ -31,12 +31,14 @@ from genre_embeddings.evaluation.bias import fit_bias
 from genre_embeddings.inspection.responses import answers, spaced_users
 from genre_embeddings.inspection.slopes import (
     MOST_GENRES,
+    Slopes,
     likelihood,
+    mean_of,
     moments,
     movie_design,
     sum_up,
 )
-from genre_embeddings.model.network import Network
+from genre_embeddings.model.network import UNKNOWN_ERROR, Network
 from genre_embeddings.model.ratings import Ratings
 
 RIDGE = 1e-3
@@ -99,14 +101,17 @@ def _fit_covariance(network: Network, train: Ratings) -> None:
     users = torch.from_numpy(spaced_users(network, USERS)).to(genres.device)
     if len(genres) < 2 or len(users) < 3:
         return
-    measured = torch.from_numpy(_measured(network, train, genres.cpu().numpy())).float()
-    measured = measured.to(genres.device)  # (2, G, G)
+    one, mean = _measure(network, train, genres.cpu().numpy())
+    by_moments, measured = (
+        torch.from_numpy(slopes.covariance[:-1, :-1]).float().to(genres.device)  # (G, G)
+        for slopes in (one, mean)
+    )
     upper = torch.triu_indices(len(genres), len(genres), 1, device=genres.device)  # (2, P)
     with torch.no_grad():
         own = _covariances(answers(network, users, genres))  # (R + 1, G, G)
-    moment, pairs = measured[0][*upper], own[:, *upper]  # (P,), (R + 1, P)
+    moment, pairs = by_moments[*upper], own[:, *upper]  # (P,), (R + 1, P)
     scale = ((pairs * moment).sum(1) / (pairs**2).sum(1).clamp(min=1e-12)).clamp(min=1e-3)
-    target = _positive((scale[:, None, None] * own + measured.sum(0)) / 3)  # (R + 1, G, G)
+    target = _positive((scale[:, None, None] * own + 2 * measured) / 3)  # (R + 1, G, G)
     variance = target.diagonal(dim1=1, dim2=2)
     unit = (variance[:, :, None] * variance[:, None]).sqrt().clamp(min=1e-9)
     _minimise(network, users, genres, target, unit, upper)
@@ -115,6 +120,8 @@ def _fit_covariance(network: Network, train: Ratings) -> None:
         shares = explained / torch.maximum(explained, variance[-1]).clamp(min=1e-12)
         network.communality.fill_(float(shares.mean()))  # of genres that are too many to measure
         network.communality[genres] = shares
+        error = torch.from_numpy(mean.fisher_error()).float().to(genres.device)
+        network.similarity_error[genres[:, None], genres] = error.clamp(max=UNKNOWN_ERROR)
 
 
 def _minimise(
@@ -146,8 +153,8 @@ def _minimise(
         vectors[genres, :, :-1] = moved
 
 
-def _measured(network: Network, train: Ratings, genres: np.ndarray) -> np.ndarray:
-    """Covariance of users' genre slopes by moments and by likelihood, (2, G, G)."""
+def _measure(network: Network, train: Ratings, genres: np.ndarray) -> tuple[Slopes, Slopes]:
+    """Users' genre slopes by moments, and the mean of the estimates by moments and likelihood."""
     user, movie, rating = (
         column.cpu().numpy() for column in (train.user, train.movie, train.rating)
     )
@@ -155,7 +162,8 @@ def _measured(network: Network, train: Ratings, genres: np.ndarray) -> np.ndarra
     membership = (network.genre_share[:-1] > 0).cpu().numpy().astype(np.float64)
     design = movie_design(membership)[:, [*genres, -1]]
     sums = sum_up(user, movie, rating - bias.predict(user, movie), design)
-    return np.stack([estimate(sums).covariance[:-1, :-1] for estimate in (moments, likelihood)])
+    by_moments = moments(sums)
+    return by_moments, mean_of(by_moments, likelihood(sums))
 
 
 def _covariances(responses: Tensor) -> Tensor:
