@@ -233,6 +233,3 @@ def test_the_simulation_counts_what_it_says():
     assert next(row["references"] for row in simulation.holm_rows(2)) == "2, correlated 0"
     assert len(list(simulation.movie_rows(1))) == 2
     assert next(simulation.ceiling_rows(1))["users"] == 100
-    sure = next(simulation.similarity_rows(40))
-    assert float(sure["covered"].rstrip("%")) > 80
-    assert float(sure["excludes 0 where it is 0"].rstrip("%")) < 20

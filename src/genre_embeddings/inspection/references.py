@@ -70,7 +70,7 @@ class Evidence:
         error: standard error of each correlation, (G, G).
         replicated: Spearman's rho between this and the same estimate from other ratings.
         ceiling: the rho that a noiseless estimate could reach, 0 to 1; None if not known.
-        movie_halves: rho between the estimates from two halves of the movies.
+        movie_halves: rho between the estimates from two halves of the movies, all ratings.
         rival: the same estimator on the training ratings.
         remark: what a reader has to know; empty if nothing.
     """
@@ -209,7 +209,8 @@ def measure_evidence(
         rival = _mean(parts)
     else:
         rival = evidence(*fit(train), min_pair_users)
-    over_movies = _movie_halves(held_out, len(design), similarity, generator)
+    every = Residuals(*map(np.concatenate, zip(train, held_out, strict=True)))
+    over_movies = _movie_halves(every, len(design), similarity, generator)
     return Evidence(
         name,
         found,
@@ -240,7 +241,7 @@ def size_slope(learnt: Similarity, by_moments: Evidence) -> float | None:
 
 
 def _movie_halves(
-    held_out: Residuals,
+    ratings: Residuals,
     movies: int,
     similarity: Callable[[Residuals], Similarity],
     generator: np.random.Generator,
@@ -249,14 +250,15 @@ def _movie_halves(
 
     Users like some movies more than others, and so any group of movies, a group that means
     nothing included. What belongs to a genre is found again in other movies of it. With genre sets
-    shuffled across movies the rho is about 0, however many the ratings.
+    shuffled across movies the rho is about 0, however many the ratings. No model is asked here, so
+    the training ratings count, too.
     """
     pairs = []
     for _ in range(MOVIE_SPLITS):
         half = generator.permutation(movies) < movies // 2
-        rated = half[held_out.movie]
+        rated = half[ratings.movie]
         pairs.append(
-            tuple(similarity(held_out.part(np.flatnonzero(rows))) for rows in (rated, ~rated))
+            tuple(similarity(ratings.part(np.flatnonzero(rows))) for rows in (rated, ~rated))
         )
     return _mean_agreement(pairs)
 
