@@ -9,6 +9,7 @@ from genre_embeddings.inspection import references as module
 from genre_embeddings.inspection.references import (
     Residuals,
     catalogue_similarity,
+    dominant_user,
     measure_evidence,
     size_slope,
     usable_genres,
@@ -95,6 +96,13 @@ def test_taste_for_single_movies_is_not_taste_for_their_genres():
     found = measure_evidence("likelihood", *given, True, 20, rng(3))
     assert found.replicated > 0.5
     assert found.movie_halves < 0.3
+
+
+def test_a_user_with_half_of_the_ratings_is_named():
+    many = np.repeat(np.arange(5), 4)
+    assert dominant_user(many) == dominant_user(many[:0]) == ""
+    half = np.concatenate([many, np.zeros(16, int)])
+    assert dominant_user(half).startswith("One user gave 56% of the held-out ratings")
 
 
 def test_noise_has_no_ceiling():

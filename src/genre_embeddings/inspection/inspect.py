@@ -20,6 +20,7 @@ from genre_embeddings.inspection.references import (
     Evidence,
     Residuals,
     catalogue_similarity,
+    dominant_user,
     measure_evidence,
     size_slope,
     usable_genres,
@@ -160,6 +161,7 @@ def inspect(question: Question) -> Answer:
         costs=costs,
         remarks=[
             *usable.reasons,
+            *filter(None, [dominant_user(q.held_out.user)]),
             *(one.remark for one in measured.values() if one.remark),
         ],
     )

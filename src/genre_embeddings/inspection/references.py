@@ -30,6 +30,7 @@ from genre_embeddings.inspection.slopes import (
 )
 
 MOVIE_SPLITS = 2
+MOST_OF_ONE_USER = 0.25
 REPLICATES = 2
 """Most parts of the training ratings that measure the noise; each costs a fit."""
 
@@ -137,6 +138,17 @@ def usable_genres(table: np.ndarray, names: Sequence[str], min_movies: int = 2) 
         many = [f"only the {MOST_GENRES} genres with the most movies are compared"]
         mask = mask & np.isin(np.arange(len(mask)), order[:MOST_GENRES])
     return UsableGenres(mask, (*few, *twins, *many))
+
+
+def dominant_user(user: np.ndarray) -> str:
+    """A sentence if one user gave more than a quarter of the ratings, (n,); else empty."""
+    share = float(np.bincount(user).max()) / len(user) if len(user) else 0.0
+    if share <= MOST_OF_ONE_USER:
+        return ""
+    return (
+        f"One user gave {share:.0%} of the held-out ratings: similarities measured in them are "
+        "mostly this user's taste."
+    )
 
 
 def catalogue_similarity(table: np.ndarray) -> Similarity:
