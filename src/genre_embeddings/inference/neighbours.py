@@ -28,8 +28,8 @@ class Neighbours:
 
     Attributes:
         name: the genre, or the movie's title.
-        table: genre, or movie_id, title and genres; similarity; and for genres its lowest and
-            highest value among the replicas.
+        table: genre, or movie_id, title and genres; similarity; and for genres the ends of its
+            95 % interval.
         repeatable: whether the replicas agree on a genre's neighbours; None if there is only one
             replica, and for movies.
     """
@@ -68,6 +68,7 @@ def _genre_neighbours(model: Trained, genre: int, top: int) -> Neighbours:
         replica_similarities,
         replica_stability,
         response_similarity,
+        similarity_interval,
     )
     from genre_embeddings.inspection.slopes import size_factor
 
@@ -75,17 +76,16 @@ def _genre_neighbours(model: Trained, genre: int, top: int) -> Neighbours:
     users = spaced_users(model.network)
     responses = require_finite(ask(model.network, users))  # (R, N, G)
     similarity = response_similarity(responses).scaled(factor)
-    replicas = [replica.scaled(factor) for replica in replica_similarities(responses)]
-    stability = replica_stability(replicas)
+    stability = replica_stability(replica_similarities(responses))
+    low, high = similarity_interval(similarity, model.network.similarity_error.double().numpy())
     names = model.genres["name"].to_list()
     found = nearest_genres(similarity, top)[genre]
-    spread = np.stack([replica.values[genre] for replica in replicas])  # (R, G)
     table = pl.DataFrame(
         {
             "genre": [names[k] for k in found],
             "similarity": similarity.values[genre, found],
-            "lowest": spread[:, found].min(0),
-            "highest": spread[:, found].max(0),
+            "low": low[genre, found],
+            "high": high[genre, found],
         }
     )
     repeatable = None if stability.spearman is None else bool(stability.stable[genre])
