@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
 from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -17,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from genre_embeddings import storage
 from genre_embeddings.cli import genres
 from genre_embeddings.errors import InputError
+from genre_embeddings.inference.trained import open_model
 from tests.conftest import ROOT
 from tests.trained import train_project
 
@@ -88,7 +92,7 @@ def test_predict(run, tmp_path):
 
 def test_recommend(run):
     out = run("recommend", "1", "--genre", "drama", "--top", "2")
-    assert out.startswith("For user 1, drama\n")
+    assert out.startswith("For user 1, Drama\n")
     assert len(out.strip().splitlines()) == 4
     out = run("recommend", "99999", "--top", "1")
     assert out.startswith("User 99999 is not known: this is what users like on average.")
@@ -112,7 +116,9 @@ def test_neighbours(run):
 
 def test_explain(run):
     out = run("explain", "1", "5")
-    assert out.startswith("User 1, movie 5: ")
+    title = open_model().movies.filter(pl.col("movie_id") == 5)["title"].item()
+    assert out.startswith(f"User 1, {title}: ")
+    assert run("explain", "1", title.upper()) == out
     assert [line.split()[0] for line in out.splitlines()[2:4]] == ["mean", "user"]
     out = run("explain", "99999", "88888")
     assert "User 99999 is not known" in out
@@ -121,7 +127,7 @@ def test_explain(run):
 
 def test_embed(run):
     lines = run("embed", "Drama, comedy", "--replica", "1").strip().splitlines()
-    assert lines[0] == "Drama, comedy, replica 1"
+    assert lines[0] == "Drama, Comedy, replica 1"
     assert [line.split()[0] for line in lines[2:]] == ["0", "1", "2", "3"]
 
 
@@ -150,3 +156,96 @@ def test_titles_do_nothing_to_a_terminal(run, project, tmp_path):
     out = run("--model", str(folder), "neighbours", "1", "--top", "1")
     assert out.count("?]0;owned?Title") == 2
     assert "\x1b" not in out
+
+
+def test_any_folder_of_the_project_will_do(project, tmp_path):
+    """Paths that are typed are those of the user's own folder."""
+    shutil.copytree(project, tmp_path / "project")
+    for name in ("dvc.yaml", "params.yaml"):
+        (tmp_path / "project" / name).touch()
+    deep = tmp_path / "project/my/notes"
+    deep.mkdir(parents=True)
+    (deep / "pairs.csv").write_text("userId,movieId\n1,2\n")
+    status, out, err = call("predict", "pairs.csv", "--out", "out.csv", cwd=deep)
+    assert (status, err) == (0, "")
+    assert out.rstrip().endswith(f"-> {deep / 'out.csv'}")
+    assert (deep / "out.csv").is_file()
+    status, out, _ = call("--model", "../../models", "recommend", "1", "--top", "1", cwd=deep)
+    assert (status, out.count("\n")) == (0, 4)
+    _, out, _ = call("export", cwd=deep)  # a default is a place in the top folder
+    assert out.rstrip().endswith("-> exports")
+    assert (tmp_path / "project/exports").is_dir()
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_a_narrow_terminal_gets_whole_lines(run, width, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    wide = max(map(len, run("recommend", "1", "--top", "3").splitlines()))
+    assert wide <= width
+    assert "deviation" in run("recommend", "1", "--top", "3")
+    monkeypatch.delenv("COLUMNS")  # neither a terminal nor a width: nothing is cut
+    monkeypatch.setenv("NO_COLOR", "1")
+    out = run("recommend", "1", "--top", "3")
+    assert "…" not in out
+    assert "\x1b" not in out
+
+
+COMPLETED = {
+    "neighbours dra": ["Drama"],
+    "embed dra": ["Drama"],
+    "recommend 1 --genre dra": ["Drama"],
+    "explain 1 matr": [r"Matrix\,\ The\ \(1999\)"],
+    r"explain 1 the\ mat": [r"Matrix\,\ The\ \(1999\)"],
+    'explain 1 "the mat': ["Matrix, The (1999)"],
+    r"neighbours story\ 2": [r"Toy\ Story\ 2\ \(1999\)"],
+    "neighbours xyz": [],
+    "expl": ["explain"],
+}
+
+
+@pytest.fixture(scope="module")
+def named_movies(tmp_path_factory):
+    """A folder with all of a model that a completion reads."""
+    folder = tmp_path_factory.mktemp("named")
+    (folder / "models").mkdir()
+    titles = ["Matrix, The (1999)", "Toy Story (1995)", "Toy Story 2 (1999)", "Bad\x1b one"]
+    tables = {"title": titles, "name": ["Drama", "Comedy"]}
+    (folder / "models/tables.json").write_text(json.dumps(tables))
+    return folder
+
+
+@pytest.mark.parametrize(("typed", "expected"), COMPLETED.items())
+def test_bash_completes_titles(named_movies, typed, expected):
+    *words, last = re.findall(r'"[^"]*$|(?:\\.|\S)+', f"{ROOT}/genres {typed}")
+    script = f"""
+        PATH={Path(sys.executable).parent}:$PATH
+        eval "$(_GENRES_COMPLETE=bash_source {ROOT}/genres)"
+        COMP_WORDS=({" ".join(map(shlex.quote, [*words, last]))}) COMP_CWORD={len(words)}
+        compopt() {{ :; }}
+        _genres_completion {ROOT}/genres
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    done = subprocess.run(
+        ["bash", "--norc", "-c", script],
+        cwd=named_movies, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert done.stdout.split("\n")[:-1] == (expected or [""])
+
+
+@pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")
+def test_zsh_completes_titles_of_a_command_that_is_not_on_the_path(named_movies):
+    script = f"""
+        PATH={Path(sys.executable).parent}:$PATH
+        compdef() {{ : }}
+        compadd() {{ print -l -- $completions }}
+        eval "$(_GENRES_COMPLETE=zsh_source {ROOT}/genres)"
+        words=({ROOT}/genres neighbours 'toy\\ st') CURRENT=3
+        _genres_completion
+    """
+    done = subprocess.run(
+        ["zsh", "-f", "-c", script],
+        cwd=named_movies, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert done.stdout == "Toy Story (1995)\nToy Story 2 (1999)\n"

@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import textwrap
 import tomllib
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from genre_embeddings.completion import complete_either, complete_genre, complete_movie
 from genre_embeddings.errors import messages
 
 if TYPE_CHECKING:
@@ -24,6 +26,38 @@ if TYPE_CHECKING:
     from genre_embeddings.inference.trained import Trained
 
 TOP = click.IntRange(min=1)
+STARTED = f"{__name__}.started"
+"""Where click's context keeps the folder in which the user typed the command."""
+SHORTENED = (60, 40, 30, 20)
+"""Lengths of text in a table that are tried until it fits the terminal."""
+
+
+class UserPath(click.Path):
+    """A path that the user means from their own folder, while the program runs in the top one."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A typed path, absolute if the program has left the user's folder; defaults stay."""
+        if isinstance(value, str) and ctx and (started := ctx.meta[STARTED]) != Path.cwd():
+            value = started / value
+        return super().convert(value, param, ctx)
+
+
+class InProject(click.Group):
+    """A group of commands that run in the project's top folder, wherever in it the user is."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Go to the top folder before any path is looked at."""
+        here = ctx.meta[STARTED] = Path.cwd()
+        for folder in (here, *here.parents):
+            if (folder / "dvc.yaml").is_file() and (folder / "params.yaml").is_file():
+                os.chdir(folder)
+                break
+        return super().parse_args(ctx, args)
+
+
 replica = click.option(
     "--replica",
     type=int,
@@ -55,10 +89,15 @@ def main() -> None:
         sys.exit(genres())
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=InProject,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="To complete commands, genres and titles with the tab key, run "
+    'eval "$(_GENRES_COMPLETE=bash_source ./genres)" in bash, or the same with zsh_source in zsh.',
+)
 @click.option(
     "--model",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     default=Path("models"),
     show_default=True,
     help="Folder of the trained model.",
@@ -75,7 +114,9 @@ def main() -> None:
 def genres(context: click.Context, model: Path) -> None:
     """Use a trained model, and compare experiments.
 
-    Users and movies are given by the ids of the data. Run it in the project's top folder.
+    Run it anywhere inside the project. Users are given by the ids of the data. Movies are
+    given by id or by a title, or a part of one, in upper or lower case: "toy story". A genre
+    counts more than an id, an id more than a title, and a whole title more than a part.
     """
     context.obj = model
 
@@ -84,7 +125,7 @@ def genres(context: click.Context, model: Path) -> None:
 @click.argument("revisions", nargs=-1, metavar="REV REV [REV]...")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     default=Path("dvc_plots/compare.html"),
     show_default=True,
     help="The page to write.",
@@ -128,7 +169,7 @@ def runs() -> None:
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     default=Path("dvc_plots/sweep.png"),
     show_default=True,
     help="The picture to write.",
@@ -153,7 +194,7 @@ def sweep(setting: str, where: tuple[str, ...], out: Path) -> None:
 @genres.command()
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     default=Path("exports"),
     show_default=True,
     help="The folder to write; an earlier export in it is replaced.",
@@ -172,10 +213,8 @@ def export(model: Path, out: Path, replica: int) -> None:
 
 
 @genres.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="The csv file to write."
-)
+@click.argument("file", type=UserPath())
+@click.option("--out", type=UserPath(), required=True, help="The csv file to write.")
 @click.pass_obj
 def predict(model: Path, file: Path, out: Path) -> None:
     """Predict the rating of each pair of user and movie in a csv file.
@@ -195,7 +234,7 @@ def predict(model: Path, file: Path, out: Path) -> None:
 
 @genres.command()
 @click.argument("user_id")
-@click.option("--genre", help="Only movies of this genre.")
+@click.option("--genre", help="Only movies of this genre.", shell_complete=complete_genre)
 @click.option("--top", type=TOP, default=10, show_default=True, help="Movies to list.")
 @click.pass_obj
 def recommend(model: Path, user_id: str, genre: str | None, top: int) -> None:
@@ -203,8 +242,9 @@ def recommend(model: Path, user_id: str, genre: str | None, top: int) -> None:
     from genre_embeddings import storage
     from genre_embeddings.inference import recommend as recommending
 
-    train = storage.read_side("train")
-    table, known = recommending.recommend(_open(model), user_id, train, genre, top)
+    train, opened = storage.read_side("train"), _open(model)
+    genre = None if genre is None else opened.genres["name"][opened.genre(genre)]
+    table, known = recommending.recommend(opened, user_id, train, genre, top)
     if not known:
         click.echo(f"User {user_id} is not known: this is what users like on average.\n")
     if table.is_empty():
@@ -214,14 +254,17 @@ def recommend(model: Path, user_id: str, genre: str | None, top: int) -> None:
 
 
 @genres.command()
-@click.argument("genre_or_movie_id")
+@click.argument("genre_or_movie", shell_complete=complete_either)
 @click.option("--top", type=TOP, default=10, show_default=True, help="Neighbours to list.")
 @click.pass_obj
-def neighbours(model: Path, genre_or_movie_id: str, top: int) -> None:
-    """List the genres most similar to a genre, or the movies most similar to a movie."""
+def neighbours(model: Path, genre_or_movie: str, top: int) -> None:
+    """List the genres most similar to a genre, or the movies most similar to a movie.
+
+    GENRE_OR_MOVIE is a genre, or the id, the title or a part of the title of a movie.
+    """
     from genre_embeddings.inference import neighbours as nearest
 
-    found = nearest.neighbours(_open(model), genre_or_movie_id, top)
+    found = nearest.neighbours(_open(model), genre_or_movie, top)
     _print(f"Most like {found.name}", found.table)
     if found.repeatable is False:
         click.echo("The replicas disagree on these neighbours: another seed would list others.")
@@ -229,34 +272,41 @@ def neighbours(model: Path, genre_or_movie_id: str, top: int) -> None:
 
 @genres.command()
 @click.argument("user_id")
-@click.argument("movie_id")
+@click.argument("movie", shell_complete=complete_movie)
 @click.pass_obj
-def explain(model: Path, user_id: str, movie_id: str) -> None:
-    """Show a prediction as a sum of parts: mean, user, each genre, movie."""
+def explain(model: Path, user_id: str, movie: str) -> None:
+    """Show a prediction as a sum of parts: mean, user, each genre, movie.
+
+    MOVIE is the id, the title or a part of the title of a movie.
+    """
     from genre_embeddings.inference import explain as explaining
 
-    found = explaining.explain(_open(model), user_id, movie_id)
+    found = explaining.explain(_open(model), user_id, movie)
     if not found.known_user:
         click.echo(f"User {user_id} is not known: this is the mean over users.")
     if not found.known_movie:
-        click.echo(f"Movie {movie_id} is not known: this is the prediction for any unknown movie.")
+        click.echo(f"Movie {movie} is not known: this is the prediction for any unknown movie.")
+    name = found.title if found.known_movie else f"movie {movie}"
     _print(
-        f"User {user_id}, movie {movie_id}: {found.prediction:.2f} stars "
+        f"User {user_id}, {name}: {found.prediction:.2f} stars "
         f"(standard deviation {found.deviation:.2f})",
         found.parts,
     )
 
 
 @genres.command()
-@click.argument("names", metavar="GENRE[,GENRE]...")
+@click.argument("names", metavar="GENRE[,GENRE]...", shell_complete=complete_genre)
 @replica
 @click.pass_obj
 def embed(model: Path, names: str, replica: int) -> None:
     """Print the vector of a new movie with these genres."""
     from genre_embeddings.inference import embed as embedding
 
-    listed = [name for name in names.split(",") if name.strip()]
-    _print(f"{names}, replica {replica}", embedding.embed(_open(model), listed, replica))
+    opened = _open(model)
+    listed = [
+        opened.genres["name"][opened.genre(name)] for name in names.split(",") if name.strip()
+    ]
+    _print(f"{', '.join(listed)}, replica {replica}", embedding.embed(opened, listed, replica))
 
 
 def _open(model: Path) -> Trained:
@@ -268,18 +318,39 @@ def _open(model: Path) -> Trained:
 def _print(title: str, table: pl.DataFrame) -> None:
     import polars as pl
 
-    with pl.Config(
-        tbl_formatting="NOTHING",
-        tbl_hide_column_data_types=True,
-        tbl_hide_dataframe_shape=True,
-        tbl_cell_numeric_alignment="RIGHT",
-        tbl_rows=-1,
-        tbl_cols=-1,
-        tbl_width_chars=1000,
-        fmt_str_lengths=60,
-        float_precision=3,
-    ):
-        # Titles may come from a stranger's model: unprintable characters can control the terminal.
-        title = "".join(c if c.isprintable() else "?" for c in title)
-        table = table.with_columns(pl.col(pl.String).str.replace_all(r"\p{C}", "?"))
-        click.echo(f"{title}\n{table}\n")
+    # Titles may come from a stranger's model: unprintable characters can control the terminal.
+    title = "".join(c if c.isprintable() else "?" for c in title)
+    table = table.with_columns(pl.col(pl.String).str.replace_all(r"\p{C}", "?"))
+    width = shutil.get_terminal_size(fallback=(1000, 24)).columns  # a file has any width
+    for length in SHORTENED:
+        with pl.Config(
+            tbl_formatting="NOTHING",
+            tbl_hide_column_data_types=True,
+            tbl_hide_dataframe_shape=True,
+            tbl_cell_numeric_alignment="RIGHT",
+            tbl_rows=-1,
+            tbl_cols=-1,
+            tbl_width_chars=1000,
+            fmt_str_lengths=length,
+            float_precision=3,
+        ):
+            shown = str(table)
+        if max(map(len, shown.splitlines())) <= width:
+            break
+    else:
+        shown = _stacked(table, width)
+    click.echo(f"{textwrap.fill(title, width)}\n{shown}\n")
+
+
+def _stacked(table: pl.DataFrame, width: int) -> str:
+    """A table for a narrow terminal: for each row a list of its values."""
+    lines = []
+    for row in table.rows(named=True):
+        values = [
+            f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in row.items()
+        ]
+        lines.append(
+            textwrap.fill(", ".join(values), width, subsequent_indent="  ", break_on_hyphens=False)
+        )
+    return "\n".join(lines)

@@ -9,7 +9,9 @@ import numpy as np
 import polars as pl
 import torch
 
+from genre_embeddings.errors import InputError
 from genre_embeddings.inference.predict import AVERAGED, AnyUser
+from genre_embeddings.inference.titles import find_movie, unknown_movie
 from genre_embeddings.inference.trained import (
     Trained,
     predict_indices,
@@ -32,6 +34,7 @@ class Explanation:
         deviation: standard deviation of the rating, in stars.
         known_user: whether the model knows the user.
         known_movie: whether the model knows the movie.
+        title: the movie's title, or what was asked for if the model does not know it.
     """
 
     parts: pl.DataFrame
@@ -39,10 +42,11 @@ class Explanation:
     deviation: float
     known_user: bool
     known_movie: bool
+    title: str
 
 
 def explain(model: Trained, user_id: int | str, movie_id: int | str) -> Explanation:
-    """One prediction as a sum of parts.
+    """One prediction as a sum of parts; the movie is given by its id, or a part of its title.
 
     Let r(v, m, S) be the prediction for user v and movie m if its genres were S:
 
@@ -54,9 +58,14 @@ def explain(model: Trained, user_id: int | str, movie_id: int | str) -> Explanat
         scale  the change by clipping the sum to the scale of ratings
 
     The part of an unknown user is zero, and the other parts are means over users.
+
+    Raises:
+        InputError: the user cannot be an id, or the movie neither an id nor a title.
     """
     network = model.network
-    user, movie = model.find_one("user", user_id), model.find_one("movie", movie_id)
+    user, movie = model.find_one("user", user_id), find_movie(model, movie_id)
+    if movie < 0 and not model.could_be_id("movie", str(movie_id)):
+        raise InputError(unknown_movie(model, str(movie_id)))
     anybody = spaced_users(network, AVERAGED)
     users = anybody if user < 0 else np.array([user])
     own = [] if movie < 0 else model.movies["genres"][movie].to_list()
@@ -96,7 +105,8 @@ def explain(model: Trained, user_id: int | str, movie_id: int | str) -> Explanat
     if abs(prediction - full) > 1e-4:
         parts["scale"] = prediction - full
     table = pl.DataFrame({"part": list(parts), "stars": [float(v) for v in parts.values()]})
-    return Explanation(table, prediction, deviation, user >= 0, movie >= 0)
+    title = str(movie_id) if movie < 0 else model.movies["title"][movie]
+    return Explanation(table, prediction, deviation, user >= 0, movie >= 0, title)
 
 
 def _orders(count: int) -> np.ndarray:

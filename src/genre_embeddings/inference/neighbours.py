@@ -6,13 +6,13 @@ Letters: N users asked, G genres, R replicas.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 import numpy as np
 import polars as pl
 import torch
 
 from genre_embeddings.errors import InputError
+from genre_embeddings.inference.titles import find_movie, matches, suggestion
 from genre_embeddings.inference.trained import Trained, require_finite
 from genre_embeddings.inspection.responses import ask, spaced_users
 
@@ -40,23 +40,27 @@ class Neighbours:
 
 
 def neighbours(model: Trained, what: int | str, top: int = 10) -> Neighbours:
-    """The neighbours of a genre (given by name) or of a movie (given by id).
+    """The neighbours of a genre (given by name) or of a movie (given by id or title).
+
+    Where several fit, a genre counts more than an id, and an id more than a title.
 
     Similarity is the correlation, over users, of the model's responses, as in stage inspect: the
     prediction for the genre or movie minus the prediction for the unknown movie without genres.
     Movies without training ratings are left out: their predictions depend on their genres only.
+
+    Raises:
+        InputError: nothing fits, or several movies do.
     """
-    names = {name.casefold(): name for name in model.genres["name"]}
-    if str(what).strip().casefold() in names and model.network.settings.genres:
-        return _genre_neighbours(model, model.genre(str(what)), top)
-    ids = model.parse("movie", pl.Series([str(what)]))
-    movie = -1 if ids.null_count() else int(model.find("movie", ids)[0])
+    text = str(what).strip()
+    names = model.genres["name"].to_list()
+    if model.network.settings.genres and matches(names, text, parts=False):
+        return _genre_neighbours(model, model.genre(text), top)
+    movie = find_movie(model, text)
     if movie < 0:
-        close = get_close_matches(str(what).casefold(), names, n=1)
-        hint = f" (did you mean {names[close[0]]!r}?)" if close else ""
+        close = suggestion([*names, *model.movies["title"]], text)
         raise InputError(
-            f"{str(what)!r} is neither a genre nor the id of a known movie{hint}; "
-            f"genres: {', '.join(names.values())}; {model.allowed('movie')}."
+            f"{text!r} is neither a genre nor the id or title of a known movie{close}; "
+            f"genres: {', '.join(names)}; {model.allowed('movie')}."
         )
     return _movie_neighbours(model, movie, top)
 

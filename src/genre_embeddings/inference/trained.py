@@ -6,7 +6,6 @@ Letters: B rows, G genres.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +15,7 @@ import torch
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
+from genre_embeddings.inference.titles import matches, suggestion
 from genre_embeddings.model.network import Network
 from genre_embeddings.model.predict import POSTERIOR_DRAWS, predict
 from genre_embeddings.model.serialization import load_unrated, load_whole
@@ -63,17 +63,26 @@ class Trained:
             raise InputError(f"{kind} id {str(value)!r}: {self.allowed(kind)}.")
         return int(self.find(kind, ids)[0])
 
+    def could_be_id(self, kind: Kind, text: str) -> bool:
+        """Whether text has the form of the data's ids, known or not."""
+        return self.parse(kind, pl.Series([text])).null_count() == 0
+
     def genre(self, name: str) -> int:
-        """The index of a genre by its name; upper and lower case are the same."""
+        """The index of a genre by its name, or by a part that no other genre has."""
         self.require_genres()
         names = self.genres["name"].to_list()
-        folded = [known.casefold() for known in names]
-        wanted = name.strip().casefold()
-        if wanted in folded:
-            return names.index(name) if name in names else folded.index(wanted)
-        close = get_close_matches(wanted, folded, n=1)
-        hint = f" (did you mean {names[folded.index(close[0])]!r}?)" if close else ""
-        raise InputError(f"genre {name.strip()!r} is not known{hint}; allowed: {', '.join(names)}.")
+        if name in names:
+            return names.index(name)
+        found = matches(names, name)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            several = ", ".join(names[k] for k in found)
+            raise InputError(f"genre {name.strip()!r} fits several: {several}; name one of them.")
+        raise InputError(
+            f"genre {name.strip()!r} is not known{suggestion(names, name, 1)}; "
+            f"allowed: {', '.join(names)}."
+        )
 
     def require_genres(self) -> None:
         """Raise an error if the model was trained without genres."""

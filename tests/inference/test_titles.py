@@ -1,0 +1,119 @@
+"""Movies and genres that people name by a title or a part of one."""
+
+from dataclasses import replace
+
+import polars as pl
+import pytest
+
+from genre_embeddings.errors import InputError
+from genre_embeddings.inference.explain import explain
+from genre_embeddings.inference.neighbours import neighbours
+from genre_embeddings.inference.titles import find_movie, matches
+from genre_embeddings.inference.trained import open_model
+from tests.trained import train_project
+
+TITLES = [
+    "Toy Story (1995)",
+    "Toy Story 2 (1999)",
+    "Matrix, The (1999)",
+    "Misérables, Les (1995)",
+    "It (1990)",
+    "It (2017)",
+    "Italian Job, The (1969)",
+    "WALL·E (2008)",
+    "City of Lost Children, The (Cité des enfants perdus, La) (1995)",
+    "Schindler's List (1993)",
+    "Lord of the Rings: The Two Towers, The (2002)",
+    "300 (2007)",
+    "5",
+    "!",
+    "Drama",
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("toy story", ["Toy Story (1995)"]),  # a whole title, but for the year
+        ("TOY", ["Toy Story (1995)", "Toy Story 2 (1999)"]),
+        ("story 2", ["Toy Story 2 (1999)"]),
+        ("the matrix", ["Matrix, The (1999)"]),
+        ("matrix, the", ["Matrix, The (1999)"]),
+        ("les miserables", ["Misérables, Les (1995)"]),
+        ("it", ["It (1990)", "It (2017)"]),
+        ("It (2017)", ["It (2017)"]),
+        ("ita", ["Italian Job, The (1969)"]),  # no word of another title begins so
+        ("atri", ["Matrix, The (1999)"]),
+        ("wall-e", ["WALL·E (2008)"]),
+        ("the city of lost children", [TITLES[8]]),
+        ("schindlers list", ["Schindler's List (1993)"]),
+        ("lord rings towers", [TITLES[10]]),
+        ("!", ["!"]),
+        ("?", []),
+        ("", []),
+        ("xyz", []),
+    ],
+)
+def test_what_a_text_may_mean(text, expected):
+    assert [TITLES[n] for n in matches(TITLES, text)] == expected
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    return train_project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture
+def model(project, monkeypatch):
+    """A model whose first movies have the titles above; their ids are 1, 2, ..."""
+    monkeypatch.chdir(project)
+    model = open_model()
+    titles = [*TITLES, *model.movies["title"][len(TITLES) :]]
+    ids = range(1, len(titles) + 1)
+    movies = model.movies.with_columns(title=pl.Series(titles), movie_id=pl.Series(ids))
+    return replace(model, movies=movies)
+
+
+def test_an_id_counts_more_than_a_title(model):
+    assert find_movie(model, 5) == find_movie(model, "5") == 4
+    assert find_movie(model, "300") == TITLES.index("300 (2007)")
+    assert find_movie(model, "2007") == -1  # it could be an id: parts of titles are not compared
+    assert find_movie(model, "the matrix") == 2
+    assert neighbours(model, "drama").table.columns[0] == "genre"
+    assert neighbours(model, "THE MATRIX", top=1).name == "Matrix, The (1999)"
+    assert explain(model, 1, "matrix").title == "Matrix, The (1999)"
+
+
+def test_several_movies_are_listed(model):
+    with pytest.raises(InputError) as found:
+        find_movie(model, "toy")
+    first, *rest = str(found.value).splitlines()
+    assert first.startswith("'toy' fits 2 movies: give more of the title")
+    assert sorted(line.split(maxsplit=1)[1] for line in rest) == TITLES[:2]
+    many = replace(model, movies=model.movies.with_columns(title=pl.lit("The \x1b same")))
+    with pytest.raises(InputError) as found:
+        find_movie(many, "same")
+    lines = str(found.value).splitlines()
+    assert len(lines) == 20
+    assert lines[-1] == "  and 42 more with fewer ratings"
+    listed = [float(many.network.movie_counts[int(line.split()[0]) - 1]) for line in lines[1:-1]]
+    assert listed == sorted(many.network.movie_counts.tolist(), reverse=True)[:18]
+    assert "\x1b" not in lines[1]
+
+
+def test_text_that_fits_nothing_gets_the_nearest_titles(model):
+    with pytest.raises(InputError, match=r"'matirx' in its title .did you mean 'Matrix, The"):
+        explain(model, 1, "matirx")
+    with pytest.raises(InputError, match=r'neither a genre nor .*did you mean "Schindler'):
+        neighbours(model, "shindlers list")
+    with pytest.raises(InputError, match=r"'\?' is neither a genre nor the id or title of a known"):
+        neighbours(model, "?")
+
+
+def test_a_genre_may_be_named_by_its_part(model):
+    names = model.genres["name"].to_list()
+    assert model.genre(names[0][:5].lower()) == 0
+    initial = [name for name in names if name.startswith("A")]
+    assert len(initial) > 1
+    with pytest.raises(InputError, match=f"fits several: {', '.join(initial)}; name one"):
+        model.genre("a")
