@@ -75,7 +75,7 @@ def test_errors_end_in_one_line(project, tmp_path):
     assert err.startswith("error: Revisions named: 1;")
     status, _, err = call("recommend", cwd=tmp_path)
     assert status == 2
-    assert "Missing argument 'USER_ID'" in err
+    assert "Give a USER_ID or --ratings FILE, one of the two." in err
 
 
 def test_without_a_model(in_tmp):
@@ -96,6 +96,21 @@ def test_recommend(run):
     assert len(out.strip().splitlines()) == 4
     out = run("recommend", "99999", "--top", "1")
     assert out.startswith("User 99999 is not known: this is what users like on average.")
+
+
+def test_recommend_to_a_new_person(run, tmp_path):
+    file = tmp_path / "mine.csv"
+    file.write_text("movieId,rating\n1,5\n2,1\n88888,3\n")
+    out = run("recommend", "--ratings", str(file), "--top", "3")
+    first, _, title, *rest = out.splitlines()
+    assert first == (
+        "Left out 1 of 3 ratings, of movies that the model does not know: row 4, '88888'."
+    )
+    assert title == f"From 2 ratings in {file}"
+    assert rest[0].split()[0] == "movie_id"
+    assert "Taste by genre, in stars above or below what users think of it on average" in rest
+    file.write_text("movieId,rating\n1,5\n")
+    assert run("recommend", "--ratings", str(file)).startswith("One rating says little: ")
 
 
 def test_nothing_is_left_to_recommend(run, project, tmp_path, monkeypatch):

@@ -233,24 +233,68 @@ def predict(model: Path, file: Path, out: Path) -> None:
 
 
 @genres.command()
-@click.argument("user_id")
+@click.argument("user_id", required=False)
+@click.option(
+    "--ratings",
+    type=UserPath(),
+    metavar="FILE",
+    help="A csv file with the ratings of a new person: movieId or title, and rating.",
+)
 @click.option("--genre", help="Only movies of this genre.", shell_complete=complete_genre)
 @click.option("--top", type=TOP, default=10, show_default=True, help="Movies to list.")
 @click.pass_obj
-def recommend(model: Path, user_id: str, genre: str | None, top: int) -> None:
-    """List the movies that a user would like best, without those rated in training."""
+def recommend(
+    model: Path, user_id: str | None, ratings: Path | None, genre: str | None, top: int
+) -> None:
+    """List the movies that a user would like best, without those rated in training.
+
+    With --ratings, the user is somebody who was not in training, and the table below shows
+    their taste by genre. The model stays as it is.
+    """
     from genre_embeddings import storage
     from genre_embeddings.inference import recommend as recommending
 
-    train, opened = storage.read_side("train"), _open(model)
+    if (user_id is None) == (ratings is None):
+        raise click.UsageError("Give a USER_ID or --ratings FILE, one of the two.")
+    opened = _open(model)
     genre = None if genre is None else opened.genres["name"][opened.genre(genre)]
-    table, known = recommending.recommend(opened, user_id, train, genre, top)
+    if ratings is not None:
+        _recommend_to_newcomer(opened, ratings, genre, top)
+        return
+    train = storage.read_side("train")
+    table, known = recommending.recommend(opened, str(user_id), train, genre, top)
     if not known:
         click.echo(f"User {user_id} is not known: this is what users like on average.\n")
     if table.is_empty():
         click.echo("There are no movies to recommend.")
         return
     _print(f"For user {user_id}" + (f", {genre}" if genre else ""), table)
+
+
+def _recommend_to_newcomer(model: Trained, ratings: Path, genre: str | None, top: int) -> None:
+    from genre_embeddings.inference import newcomer
+    from genre_embeddings.inference.recommend import recommend
+
+    person = newcomer.read_user(model, ratings)
+    count = len(person.ratings.rating)
+    if person.left_out:
+        click.echo(
+            f"Left out {len(person.left_out)} of {count + len(person.left_out)} ratings, of movies "
+            f"that the model does not know: {newcomer.listed(person.left_out)}.\n"
+        )
+    if count == 1:
+        click.echo("One rating says little: this is nearly what users like on average.\n")
+    table, _ = recommend(person.model, person.user_id, person.ratings, genre, top)
+    title = f"From {count} rating{'s' * (count > 1)} in {ratings}"
+    if table.is_empty():
+        click.echo("There are no movies to recommend.")
+    else:
+        _print(title + (f", {genre}" if genre else ""), table)
+    if model.network.settings.genres:
+        _print(
+            "Taste by genre, in stars above or below what users think of it on average",
+            newcomer.taste(person.model, person.user_id),
+        )
 
 
 @genres.command()

@@ -102,7 +102,7 @@ def test_several_movies_are_listed(model):
 
 
 def test_text_that_fits_nothing_gets_the_nearest_titles(model):
-    with pytest.raises(InputError, match=r"'matirx' in its title .did you mean 'Matrix, The"):
+    with pytest.raises(InputError, match=r"the id or title 'matirx' .did you mean 'Matrix, The"):
         explain(model, 1, "matirx")
     with pytest.raises(InputError, match=r'neither a genre nor .*did you mean "Schindler'):
         neighbours(model, "shindlers list")

@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from genre_embeddings.errors import InputError
@@ -24,6 +25,7 @@ _ARTICLE = re.compile(
 )
 
 
+@lru_cache(maxsize=1 << 18)
 def fold(title: str) -> str:
     """A title as titles are compared: without case, accents, punctuation and moved articles.
 
@@ -88,6 +90,18 @@ def find_movie(model: Trained, text: int | str) -> int:
     if could_be_id and (movie := model.find_one("movie", text)) >= 0:
         return movie
     parts = not could_be_id or not model.movies["movie_id"].dtype.is_integer()
+    return find_title(model, text, parts)
+
+
+def find_title(model: Trained, text: str, parts: bool = True) -> int:
+    """The dense index of a movie by its title, or by a part of it if `parts` is set.
+
+    Returns:
+        The index, or -1 if no title fits.
+
+    Raises:
+        InputError: the text fits several movies.
+    """
     found = matches(model.movies["title"].to_list(), text, parts)
     if len(found) > 1:
         raise InputError(_several(model, text, found))
@@ -97,7 +111,7 @@ def find_movie(model: Trained, text: int | str) -> int:
 def unknown_movie(model: Trained, text: str) -> str:
     """The error for text that is neither an id nor a title."""
     close = suggestion(model.movies["title"].to_list(), text)
-    return f"no rated movie has {text!r} in its title{close}; {model.allowed('movie')}."
+    return f"no rated movie has the id or title {text!r}{close}; {model.allowed('movie')}."
 
 
 def _several(model: Trained, text: str, found: list[int]) -> str:

@@ -297,24 +297,32 @@ class Network(nn.Module):
             typical: whether the unknown movie is as all movies of its genres, not as rare ones.
         """
         u, bias, v, movie_bias = self.vectors(users, movies, genres, own, generator, typical)
-        bias, parts = bias + movie_bias, [u, v]  # (B, R), (B, R, D) each
+        if self.session is None or times is None:
+            timeless = self.timeless(u, bias + movie_bias, v)
+            return Output(timeless, timeless)
+        near = self.session(users, times, own)  # (B, R, S)
+        timeless = self.timeless(u, bias + movie_bias, v, near)
+        shift = self.star * (near * self.session.amplitude).sum(-1).T  # (R, B)
+        return Output(timeless + shift, timeless)
+
+    def timeless(self, u: Tensor, bias: Tensor, v: Tensor, near: Tensor | None = None) -> Tensor:
+        """Ratings without the time term, (R, B).
+
+        Args:
+            u: (B, R, D) vectors of the users.
+            bias: (B, R) sums of the biases of user and movie.
+            v: (B, R, D) vectors of the movies.
+            near: (B, R, S) ratings near in time, or None if the times are unknown.
+        """
+        parts = [u, v]
         if self.settings.cross:
             product = u * v  # (B, R, D)
             bias = bias + product.sum(-1)  # (B, R)
             parts.append(product)
-        near = None
         if self.session is not None:
-            if times is None:
-                near = bias.new_zeros(*bias.shape, len(SCALES))
-            else:
-                near = self.session(users, times, own)  # (B, R, S)
-            parts.append(near)
+            parts.append(bias.new_zeros(*bias.shape, len(SCALES)) if near is None else near)
         x = torch.cat(parts, -1).transpose(0, 1)  # (R, B, inputs)
-        timeless = self._on_scale(self.centre + bias.T + self.dense(x))  # (R, B)
-        if near is None or self.session is None:
-            return Output(timeless, timeless)
-        shift = self.star * (near * self.session.amplitude).sum(-1).T  # (R, B)
-        return Output(timeless + shift, timeless)
+        return self._on_scale(self.centre + bias.T + self.dense(x))
 
     def vectors(
         self,

@@ -1,0 +1,243 @@
+"""People who were not in training: from a handful of ratings to predictions, without training.
+
+    person = add_user(open_model(), {"Toy Story (1995)": 5, 318: 4.5})
+    recommend(person.model, person.user_id, person.ratings)
+    taste(person.model, person.user_id)
+
+Letters: N ratings, C columns of the user table, R replicas, G genres.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from genre_embeddings import storage
+from genre_embeddings.data.sources.base import NO_TIME, shown
+from genre_embeddings.errors import InputError
+from genre_embeddings.inference.posterior import with_user
+from genre_embeddings.inference.predict import AVERAGED
+from genre_embeddings.inference.titles import find_movie, find_title, suggestion, unknown_movie
+from genre_embeddings.inference.trained import Trained, require_finite
+from genre_embeddings.inspection.responses import ask, spaced_users
+from genre_embeddings.model.network import Network
+
+ID_COLUMNS = ("movieId", "movie_id")
+NAMED = 5
+"""How many movies that the model does not know are named."""
+
+
+class Newcomer(NamedTuple):
+    """A model with one more user.
+
+    Attributes:
+        model: predicts, explains and recommends for the new user as for any other.
+        user_id: the id that the new user has in it.
+        ratings: the new user's ratings; `recommend` takes them as the training ratings.
+        left_out: one line for each rating that was left out, as the model does not know the movie.
+    """
+
+    model: Trained
+    user_id: int | str
+    ratings: storage.Side
+    left_out: tuple[str, ...] = ()
+
+
+def add_user(model: Trained, ratings: Mapping[int | str, float]) -> Newcomer:
+    """The model with one more user, who gave these ratings.
+
+    Args:
+        model: the trained model, which stays as it is.
+        ratings: rating by movie; a movie is given by its id, or by a part of its title.
+
+    Raises:
+        InputError: a movie is not known, fits several or is rated twice; a rating is not on the
+            model's scale; there is none.
+    """
+    rows = []
+    for key, rating in ratings.items():
+        if (movie := find_movie(model, key)) < 0:
+            raise InputError(unknown_movie(model, str(key)))
+        rows.append((f"rating of {key!r}", movie, rating))
+    return _add(model, _checked(model, rows))
+
+
+def read_user(model: Trained, path: Path) -> Newcomer:
+    """The model with one more user, whose ratings are in a csv file.
+
+    Args:
+        model: the trained model, which stays as it is.
+        path: a csv file with a header: movieId (or movie_id) or title, and rating; other columns
+            are ignored. Movies that the model does not know are left out.
+
+    Raises:
+        InputError: the file cannot be used; the row is named.
+    """
+    rows, unknown = [], []
+    for row, text, is_id, rating in _read(path):
+        place = f"{path}, row {row}"
+        if is_id and not model.could_be_id("movie", text):
+            raise InputError(
+                f"{place}: movieId is {shown(text)}; {model.allowed('movie')}. Titles go into a "
+                "column title."
+            )
+        try:
+            movie = model.find_one("movie", text) if is_id else find_title(model, text)
+        except InputError as error:
+            raise InputError(f"{place}: {error}") from None
+        if movie < 0:
+            unknown.append((row, text))
+        else:
+            rows.append((place, movie, rating))
+    titles = model.movies["title"].to_list()
+    left_out = [
+        f"row {row}, {shown(text)}{suggestion(titles, text, 1) if n < NAMED else ''}"
+        for n, (row, text) in enumerate(unknown)
+    ]
+    if unknown and not rows:
+        raise InputError(f"{path}: the model knows none of the movies: {listed(left_out)}.")
+    if not rows:
+        raise InputError(f"{path} has no ratings below its header.")
+    return _add(model, _checked(model, rows))._replace(left_out=tuple(left_out))
+
+
+def listed(left_out: Sequence[str]) -> str:
+    """The first movies that were left out, and how many more there are."""
+    more = f"; and {len(left_out) - NAMED} more" if len(left_out) > NAMED else ""
+    return "; ".join(left_out[:NAMED]) + more
+
+
+def _read(path: Path) -> Iterator[tuple[int, str, bool, str]]:
+    """Row number, text of the movie, whether it is an id, and text of the rating."""
+    columns = "the columns movieId or title, and rating, separated by commas"
+    if not path.is_file():
+        raise InputError(f"{path} is not a file: give a csv file with {columns}.")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            movie = next((name for name in (*ID_COLUMNS, "title") if name in header), None)
+            if movie is None or "rating" not in header:
+                raise InputError(
+                    f"{path}, row 1: the header is {shown(','.join(header))}; it needs {columns}."
+                )
+            if len(set(header)) < len(header):
+                raise InputError(f"{path}, row 1: the header has a column twice; name it once.")
+            at, rating = header.index(movie), header.index("rating")
+            for fields in reader:
+                if not any(field.strip() for field in fields):
+                    continue
+                place = f"{path}, row {reader.line_num}"
+                if len(fields) != len(header):
+                    raise InputError(
+                        f"{place}: {len(fields)} fields, and the header has {len(header)}. Put a "
+                        'title with a comma in quotation marks: "Matrix, The (1999)".'
+                    )
+                if not (text := fields[at].strip()):
+                    raise InputError(f"{place}: {movie} is empty; fill it in or delete the row.")
+                yield reader.line_num, text, movie in ID_COLUMNS, fields[rating]
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not UTF-8 text: save it as csv in UTF-8.") from None
+    except csv.Error as error:
+        raise InputError(f"{path} cannot be read as a csv file ({error}).") from None
+
+
+def _checked(
+    model: Trained, rows: Sequence[tuple[str, int, float | str]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Movies and ratings (N,) of rows (place, dense index, rating), each movie once."""
+    low, high = model.network.limits
+    if not rows:
+        raise InputError("there are no ratings: give one at least.")
+    places: dict[int, str] = {}
+    values = []
+    for place, movie, text in rows:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise InputError(
+                f"{place}: rating is {shown(str(text))}; allowed: {low:g} to {high:g}, "
+                "the scale of the model. Convert ratings on another scale first."
+            )
+        if movie in places:
+            title = shown(model.movies["title"][movie])
+            raise InputError(f"{place}: {title} is rated twice (see {places[movie]}); keep one.")
+        places[movie] = place
+        values.append(value)
+    return np.array(list(places)), np.array(values, dtype=np.float32)
+
+
+def _add(model: Trained, ratings: tuple[np.ndarray, np.ndarray]) -> Newcomer:
+    movies, values = ratings
+    network = with_user(model.network, torch.from_numpy(movies), torch.from_numpy(values))
+    taken = set(model.users["user_id"])
+    texts = model.users["user_id"].dtype == pl.String
+    user_id = next(i for n in count() if (i := f"new {n}" if texts else n) not in taken)
+    row = pl.DataFrame({"user": model.users.height, "user_id": user_id}, schema=model.users.schema)
+    users = pl.concat([model.users, row])
+    user = np.full(len(movies), model.users.height)
+    side = storage.Side(user, movies, values, np.full(len(movies), NO_TIME))
+    return Newcomer(replace(model, network=network, users=users), user_id, side)
+
+
+@torch.no_grad()
+def taste(model: Trained, user_id: int | str) -> pl.DataFrame:
+    """A user's taste by genre, in stars.
+
+    taste_k(u) = a_k(u) - mean over users v of a_k(v)
+
+    where a_k(u) is what the model predicts for a typical unknown movie of genre k less what it
+    predicts for one of no genre: how much more than others the user likes a movie for its genre.
+
+    Returns:
+        genre, taste and deviation (of the posterior of the user's vector, and among replicas), the
+        most liked genre first.
+
+    Raises:
+        InputError: the model does not know the user, or has no genres.
+    """
+    model.require_genres()
+    network = model.network
+    user = model.find_one("user", user_id)
+    if user < 0:
+        raise InputError(f"user {shown(user_id)} is not known; {model.allowed('user')}.")
+    own = ask(network, np.array([user]))[:, 0]  # (R, G)
+    mean = ask(network, spaced_users(network, AVERAGED)).mean(1)  # (R, G)
+    relative = require_finite(own - mean)
+    variance = relative.var(0) + _posterior_variance(network, user).numpy()  # (G,)
+    table = pl.DataFrame(
+        {
+            "genre": model.genres["name"],
+            "taste": relative.mean(0),
+            "deviation": np.sqrt(variance),
+        }
+    )
+    return table.sort("taste", descending=True)
+
+
+def _posterior_variance(network: Network, user: int) -> Tensor:
+    """Variance of a user's responses to genres by the posterior of the user's vector, (G,)."""
+    genres = network.genre_share.shape[1]
+    if not network.user.variational:
+        return torch.zeros(genres)
+    cards = torch.cat([torch.zeros(1, genres), torch.eye(genres)])  # (G+1, G)
+    movies = torch.full((genres + 1,), network.unknown)
+    u, bias, v, movie_bias = network.vectors(torch.tensor([user]), movies, cards, typical=True)
+    with torch.enable_grad():
+        rows = u.expand(genres + 1, -1, -1).clone().requires_grad_()
+        rated = network.timeless(rows, bias + movie_bias, v)  # (R, G+1)
+        (slopes,) = torch.autograd.grad(rated.sum(), rows)  # (G+1, R, D)
+    spread = (2 * network.user.log_std[user, :, :-1]).exp()  # (R, D)
+    return ((slopes[1:] - slopes[:1]).square() * spread).sum(-1).mean(1)
