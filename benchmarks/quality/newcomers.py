@@ -1,0 +1,118 @@
+"""New people against trained users.
+
+    python -m benchmarks.quality.newcomers FOLDER
+
+FOLDER is a checkout whose stage train has run. A second model is trained without the ratings of
+15 % of the users. Their training ratings, or a few of them, are then given to it as those of new
+people, and their test ratings are predicted. Compared are predictions for an unknown user, and
+those of the first model, which was trained with these users. None knows the times of the ratings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
+
+import numpy as np
+import torch
+
+from benchmarks.measuring import Row, table
+from genre_embeddings import storage
+from genre_embeddings.inference.posterior import with_user
+from genre_embeddings.inference.predict import AnyUser
+from genre_embeddings.model.build import build_network, genre_sets
+from genre_embeddings.model.network import Network
+from genre_embeddings.model.predict import POSTERIOR_DRAWS, predict
+from genre_embeddings.model.ratings import Ratings
+from genre_embeddings.model.serialization import configure_torch, load_whole
+from genre_embeddings.settings import load_settings
+from genre_embeddings.training.gauge import fit_genres
+from genre_embeddings.training.lightning import fit
+
+SHARE = 0.15
+GIVEN = (1, 5, 20, 10**9)
+"""How many training ratings a new person gives, at most."""
+
+
+def without(side: storage.Side, users: np.ndarray) -> storage.Side:
+    """The ratings of all other users."""
+    kept = ~np.isin(side.user, users)
+    return storage.Side(*(column[kept] for column in side))
+
+
+def train_without(users: np.ndarray) -> Network:
+    """A model of the settings in params.yaml that has not seen these users."""
+    settings = load_settings()
+    configure_torch(settings.train.threads)
+    _, tables = load_whole()
+    train, validation = (
+        Ratings.of(without(storage.read_side(side), users)) for side in ("train", "validation")
+    )
+    sets = genre_sets(tables.movies, tables.genres.height)
+    meta = storage.read_meta()
+    network = build_network(settings, train, sets, tables.users.height, meta)
+    fit(network, train, validation, settings.train, settings.seed, record=False, name="without")
+    fit_genres(network, train)
+    return network.eval()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path)
+    os.chdir(parser.parse_args().folder)
+    train, test = storage.read_side("train"), storage.read_side("test")
+    every = np.unique(test.user)
+    users = np.random.default_rng(0).permutation(every)[: int(len(every) * SHARE)]
+    asked = np.isin(test.user, users)
+    user, movie = (column[asked].astype(np.int64) for column in test[:2])
+    rating = test.rating[asked]
+    trained, network = load_whole()[0], train_without(users)
+    anybody = AnyUser(network).predict(movie)
+    known = np.stack(predict(trained, user, movie, draws=POSTERIOR_DRAWS))
+
+    def rmse(found: np.ndarray) -> float:
+        return float(np.sqrt(np.mean((found[0] - rating) ** 2)))
+
+    def row(name: str, found: np.ndarray, seconds: str) -> Row:
+        gain = (rmse(anybody) - rmse(found)) / (rmse(anybody) - rmse(known))
+        ratio = np.mean(((found[0] - rating) / found[1]) ** 2)
+        return {
+            "user": name,
+            "RMSE": f"{rmse(found):.4f}",
+            "share of the gain": f"{gain:.0%}",
+            "squared error / squared deviation": f"{ratio:.2f}",
+            "seconds": seconds,
+        }
+
+    rows = [row("unknown", anybody, "")]
+    for most in GIVEN:
+        found, spent = anybody.copy(), []
+        for one in users:
+            start, end = np.searchsorted(train.user, [one, one + 1])
+            some = np.random.default_rng(one).permutation(np.arange(start, end))[:most]
+            if not len(some):
+                continue
+            some.sort()
+            began = time.perf_counter()
+            new = with_user(
+                network,
+                torch.from_numpy(train.movie[some].astype(np.int64)),
+                torch.from_numpy(train.rating[some]),
+            )
+            spent.append(time.perf_counter() - began)
+            mine = user == one
+            index = np.full(mine.sum(), new.users - 1)
+            found[:, mine] = predict(new, index, movie[mine], draws=POSTERIOR_DRAWS)
+        name = f"new, {most} rating{'s' * (most > 1)}" if most < 10**9 else "new, all ratings"
+        rows.append(row(name, found, f"{np.median(spent):.2f}"))
+    rows.append(row("trained", known, ""))
+    print(f"{len(users)} users, {len(rating):,} test ratings\n\n{table(rows)}")
+
+
+if __name__ == "__main__":
+    main()
