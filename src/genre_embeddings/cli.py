@@ -92,8 +92,9 @@ def main() -> None:
 @click.group(
     cls=InProject,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="To complete commands, genres and titles with the tab key, run "
-    'eval "$(_GENRES_COMPLETE=bash_source ./genres)" in bash, or the same with zsh_source in zsh.',
+    epilog="\b\nThe tab key completes commands, genres and titles after this line of bash\n"
+    "(in zsh, write zsh_source):\n"
+    '  eval "$(_GENRES_COMPLETE=bash_source ./genres)"',
 )
 @click.option(
     "--model",

@@ -23,6 +23,8 @@ LISTED = 18
 _ARTICLE = re.compile(
     r"^(.*?), (the|an?|le|la|les|il|el|los|las|un|une|der|die|das)(?= \(|$)", re.IGNORECASE
 )
+_WORD = re.compile(r"\w+")
+_APOSTROPHES = str.maketrans("", "", "'\N{RIGHT SINGLE QUOTATION MARK}")
 
 
 @lru_cache(maxsize=1 << 18)
@@ -31,13 +33,13 @@ def fold(title: str) -> str:
 
     "Misérables, Les (1995)" becomes "les miserables 1995".
     """
-    letters = unicodedata.normalize("NFKD", _ARTICLE.sub(r"\2 \1", title).casefold())
-    plain = "".join(
-        c
-        for c in letters
-        if not unicodedata.combining(c) and c not in "'\N{RIGHT SINGLE QUOTATION MARK}"
-    )
-    return " ".join(re.findall(r"\w+", plain))
+    if ", " in title:
+        title = _ARTICLE.sub(r"\2 \1", title)
+    letters = title.casefold()
+    if not letters.isascii():
+        letters = unicodedata.normalize("NFKD", letters)
+        letters = "".join(c for c in letters if not unicodedata.combining(c))
+    return " ".join(_WORD.findall(letters.translate(_APOSTROPHES)))
 
 
 def matches(names: Sequence[str], text: str, parts: bool = True) -> list[int]:
