@@ -41,28 +41,39 @@ stages:
     - plots/support.json: {cache: false, template: support, x: ratings, y: rmse, title: Support}
     - plots/pairs.json: {cache: false, template: scatter, x: evidence, y: learnt, title: Pairs}
     - plots/evidence.json: {cache: false, template: evidence, x: a, y: b, title: Evidence}
-    - plots/nulls.json: {cache: false, template: nulls, x: value, y: count, title: Nulls}
     - plots/picture.png: {cache: false}
     - plots/loss.json: {cache: false, template: curves, x: epoch, y: loss, title: Loss}
+    - plots/summary.json: {cache: false, template: summary, x: name, y: value, title: Summary}
+"""
+EARLIER = """\
+    - plots/nulls.json: {cache: false, template: nulls, x: value, y: count, title: Nulls}
 """
 LATER = """\
 plots:
 - plots/calibration.json: {template: calibration, x: level, y: coverage, title: Calibration}
 """
-# Chart: kind of mark, number of them for one revision
+# Chart, in the order of the page: kind of mark, number of them for one revision
 MARKS = {
-    "Loss": ("line", 2),
+    "Summary": ("text", 5),
     "Similarity": ("rect", 16),
+    "Evidence": ("rect", 32),
+    "Loss": ("line", 2),
     "Map": ("symbol", 4),
+    "Pairs": ("symbol", 2),
     "Ratings": ("rect", 4),
     "Reliability": ("symbol", 2),
-    "Genres": ("symbol", 16),
-    "Support": ("line", 2),
-    "Pairs": ("symbol", 2),
-    "Evidence": ("rect", 32),
-    "Nulls": ("area", 2),
     "Calibration": ("line", 1),
+    "Support": ("line", 2),
+    "Genres": ("symbol", 16),
 }
+SHOWN = {
+    "learnt": "learnt",
+    "likelihood": "held-out ratings",
+    "rival": "mixed model",
+    "truth": "planted truth",
+    "genome": "tags of movies",
+}
+"""References on the page, in this order, and how they are called there."""
 
 
 def rows_of(revision: int) -> dict[str, list[dict[str, Any]]]:
@@ -115,23 +126,54 @@ def rows_of(revision: int) -> dict[str, list[dict[str, Any]]]:
         ],
         "pairs": [
             {"a": "War", "b": "Drama", "learnt": 0.5, "evidence": 0.1, "reference": reference}
-            for reference in ("likelihood", "catalogue")
+            for reference in ("likelihood", "truth", "catalogue")
         ],
-        "nulls": [
-            {"value": value, "count": 5, "observed": 0.6, "null": null, "reference": "likelihood"}
-            for null in ("untrained", "permuted")
-            for value in (-0.1, 0.1)
+        "nulls": [{"value": 0.1, "count": 5, "observed": 0.6, "reference": "likelihood"}],
+        "summary": [
+            {"section": section, "name": name, "value": value}
+            for section, name, value in (
+                ("changes", "model.dim", str(2**revision)),
+                ("changes", "train.lr", "0.01"),
+                ("data", "ratings", "100,000"),
+                ("verdicts", "structure", "✓ pass"),
+                ("prediction", "test RMSE (stars)", f"{0.9 + shift:.4f}"),
+                ("agreement", "with held-out ratings", f"{0.5 + shift:.2f}"),
+            )
         ],
     }
 
 
 # Revisions of different data: their genres, references and numbers of ratings
 MIXED = {
-    "planted": (GENRES, ["learnt", "truth", "moments"], ["1-2", "501-1000"]),
+    "planted": (GENRES, ["learnt", "truth", "likelihood", "moments"], ["1-2", "501-1000"]),
     "films": (["IMAX", "Drama", "War", "Children"], ["learnt", "genome"], ["0", "1-2", "1001+"]),
-    "odd": (GENRES[::-1], ["rival", "truth", "learnt"], ["3-5"]),
+    "odd": (GENRES[::-1], ["rival", "truth", "taste", "learnt"], ["3-5"]),
     "bare": ([], [], ["1-2"]),  # its model compared no genres
 }
+
+
+# Their summaries: "odd" lacks rows that the others have, and "bare" is from before there was one
+SUMMARIES: dict[str, dict[str, list[str]]] = {
+    "planted": {
+        "changes": ["model.dim", "planted.users"],
+        "verdicts": ["structure", "value"],
+        "agreement": ["with held-out ratings", "with the planted truth", "between replicas"],
+    },
+    "films": {
+        "changes": ["model.dim"],
+        "verdicts": ["structure", "value"],
+        "prediction": ["test RMSE (stars)", "new movies: RMSE"],
+        "agreement": ["with held-out ratings", "between replicas"],
+    },
+    "odd": {"data": ["source"], "verdicts": ["value"], "agreement": ["between replicas"]},
+    "bare": {},
+}
+
+
+def summary_of(name: str) -> dict[tuple[str, str], str]:
+    """The text of each cell of a revision's summary, which no other cell has."""
+    rows = [(section, row) for section, rows in SUMMARIES[name].items() for row in rows]
+    return {row: f"{name} {number}" for number, row in enumerate(rows)}
 
 
 def mixed_rows(name: str) -> dict[str, list[dict[str, Any]]]:
@@ -155,11 +197,9 @@ def mixed_rows(name: str) -> dict[str, list[dict[str, Any]]]:
             {"a": "War", "b": "Drama", "learnt": 0.5, "evidence": 0.1 * number, "reference": name}
             for name in references[1:]
         ],
-        "nulls": [
-            {"value": value, "count": 5, "observed": 0.1 * number, "null": "permuted"}
-            | {"reference": reference}
-            for reference in references[1:]
-            for value in (-0.1, 0.1)
+        "summary": [
+            {"section": section, "name": row, "value": value}
+            for (section, row), value in summary_of(name).items()
         ],
         "histogram": [
             {"rating": 1.0 + 5 * (number > 0), "count": count, "kind": kind}
@@ -174,7 +214,7 @@ def mixed_rows(name: str) -> dict[str, list[dict[str, Any]]]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Repository with a tag a revision; the first is from before `calibration` existed."""
+    """Repository with a tag a revision; the first lacks `calibration` and has a retired chart."""
     folder = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / ".dvc/plots", folder / ".dvc/plots")
     shutil.copytree(ROOT / ".dvc/html", folder / ".dvc/html")
@@ -184,12 +224,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     git = ["git", "-C", str(folder), "-c", "user.name=Test", "-c", "user.email=test@example.org"]
     subprocess.run([*git, "init", "--quiet"], check=True)
     for revision, name in enumerate([*REVISIONS, *MIXED]):
-        later = LATER if revision else ""
-        (folder / "dvc.yaml").write_text(PIPELINE + later)
+        (folder / "dvc.yaml").write_text(PIPELINE + (LATER if revision else EARLIER))
         (folder / "plots/picture.png").write_bytes(base64.b64decode(PIXEL))
         made = mixed_rows(name) if name in MIXED else rows_of(revision)
         for plot, rows in made.items():
-            if plot != "calibration" or revision:
+            if plot != ("calibration" if revision == 0 else "nulls"):
                 (folder / f"plots/{plot}.json").write_text(json.dumps(rows))
         subprocess.run([*git, "add", "--all"], check=True)
         subprocess.run([*git, "commit", "--quiet", "--message", name], check=True)
@@ -274,7 +313,7 @@ def facts(mark: Element) -> dict[str, str]:
 
 
 def test_project_uses_every_template() -> None:
-    used = set(re.findall(r"template: (\w+)", PIPELINE + LATER))
+    used = set(re.findall(r"template: (\w+)", PIPELINE + LATER + EARLIER))
     assert used == {path.stem for path in (ROOT / ".dvc/plots").glob("*.json")}
 
 
@@ -282,7 +321,7 @@ def test_project_uses_every_template() -> None:
 def test_every_chart_is_drawn(revisions: int, request: pytest.FixtureRequest) -> None:
     page = request.getfixturevalue({2: "two", 3: "three", 6: "six"}[revisions])
     found = charts(page)
-    assert set(found) == {*MARKS, "plots/picture.png"}
+    assert list(found) == [*MARKS, "plots/picture.png"]
     for title, (kind, number) in MARKS.items():
         assert found[title].get("data-drawn") == "yes", title
         present = revisions - (title == "Calibration")
@@ -376,7 +415,8 @@ def mixed(project: Path, request: pytest.FixtureRequest) -> tuple[list[str], Pag
 def test_each_panel_draws_its_own_numbers(mixed: tuple[list[str], Page]) -> None:
     revisions, found = mixed[0], charts(mixed[1])
     drawn, colours = {}, {}
-    for revision, reference, panel in headed(found["Evidence"]):
+    for revision, title, panel in headed(found["Evidence"]):
+        (reference,) = (name for name, shown in SHOWN.items() if shown == title)
         if not (rects := marks(panel, "rect")):
             assert reference not in MIXED[revision][1]
             continue
@@ -395,24 +435,49 @@ def test_each_panel_draws_its_own_numbers(mixed: tuple[list[str], Page]) -> None
         (name, row["reference"], row["a"], row["b"]): row["ratings"]
         for name in revisions
         for row in mixed_rows(name)["evidence"]
+        if row["reference"] in SHOWN
     }
     assert drawn == wanted
     assert {len(fills) for fills in colours.values()} == {1}
     assert len(colours) > 10
 
 
-@pytest.mark.parametrize(("title", "kind"), [("Pairs", "symbol"), ("Nulls", "rule")])
-def test_each_panel_belongs_to_its_headers(
-    mixed: tuple[list[str], Page], title: str, kind: str
-) -> None:
+def test_each_panel_belongs_to_its_headers(mixed: tuple[list[str], Page]) -> None:
     revisions, found = mixed[0], charts(mixed[1])
     drawn = []
-    for revision, reference, panel in headed(found[title]):
-        for mark in marks(panel, kind):
+    for title, revision, panel in headed(found["Pairs"]):
+        for mark in marks(panel, "symbol"):
             said = facts(mark)
-            assert (said["revision"], said["reference"]) == (revision, reference)
-            drawn.append((revision, reference))
-    assert sorted(drawn) == sorted((name, ref) for name in revisions for ref in MIXED[name][1][1:])
+            assert (said["revision"], SHOWN[said["reference"]]) == (revision, title)
+            drawn.append((revision, said["reference"]))
+    evidence = {"likelihood", "truth", "genome"}
+    wanted = [(name, ref) for name in revisions for ref in MIXED[name][1] if ref in evidence]
+    assert sorted(drawn) == sorted(wanted)
+
+
+def test_each_cell_of_the_summary_stands_in_its_row_and_column(
+    mixed: tuple[list[str], Page],
+) -> None:
+    revisions, found = mixed[0], charts(mixed[1])["Summary"]
+    (header,) = classed(found, "column_header")
+    columns = {place(label)[0]: label.text for label in header.iter("text")}
+    assert list(columns.values()) == [name for name in revisions if SUMMARIES[name]]
+    drawn = {}
+    for panel in classed(found, "role-scope", "cell")[0]:
+        (labels,) = classed(panel, "role-axis-label")
+        rows = {place(label)[1]: label.text for label in labels.iter("text")}
+        for mark in marks(panel, "text"):
+            x, y = place(mark)
+            (name,) = (name for at, name in columns.items() if abs(at - x) < 2)
+            (row,) = (row for at, row in rows.items() if abs(at - y) < 5)
+            drawn[name, row] = mark.text
+    wanted = {
+        (name, row): value
+        for name in revisions
+        for (section, row), value in summary_of(name).items()
+        if section != "changes" or row == "model.dim"
+    }
+    assert drawn == wanted
 
 
 def test_heatmaps_of_different_genres_have_no_empty_stripes(

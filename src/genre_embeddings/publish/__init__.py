@@ -1,1 +1,1 @@
-"""The model card, and an MLflow tracking server."""
+"""The summary, the model card, and an MLflow tracking server."""
