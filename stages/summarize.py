@@ -9,7 +9,7 @@ def main() -> None:
     settings = load_settings()
 
     from genre_embeddings import storage
-    from genre_embeddings.publish.summary import SUMMARY, TABLE, headlines, table
+    from genre_embeddings.summary import SUMMARY, TABLE, headlines, table
 
     prepared, split, evaluated, inspected = (
         storage.read_json(storage.METRICS / f"{stage}.json")

@@ -85,6 +85,7 @@ def rows_of(revision: int) -> dict[str, list[dict[str, Any]]]:
             {"epoch": epoch, "loss": loss + extra, "side": side}
             for side, loss in (("train", 0.8), ("validation", 0.9))
             for epoch, extra in ((1, 0.2), (2, 0.0), (3, 0.01 * revision))
+            if epoch < 3 or revision != 2
         ],
         "similarity": [
             {"a": a, "b": b, "similarity": None if {a, b} == {"War", "Comedy"} else 0.5 + shift}
@@ -372,6 +373,43 @@ def test_six_revisions_share_one_order_and_have_a_colour_each(six: Page) -> None
 def test_every_epoch_is_named_once(two: Page) -> None:
     epochs = text(classed(charts(two)["Loss"], "role-axis-label")[0])
     assert epochs == ["1", "2", "3"]
+
+
+HOVER = """
+<script>
+const waiting = setInterval(() => {
+  if (!document.body.dataset.ready) return;
+  clearInterval(waiting);
+  const head = [...document.querySelectorAll("h2")].find(head => head.textContent === "Loss");
+  const svg = head.parentNode.querySelector("svg.marks");
+  svg.scrollIntoView({block: "center"});
+  const plot = svg.getBoundingClientRect();
+  const at = {clientX: plot.left + plot.width * 0.7, clientY: plot.top + plot.height / 2};
+  const hit = document.elementFromPoint(at.clientX, at.clientY);
+  for (const event of ["pointerover", "mouseover", "pointermove", "mousemove"])
+    hit.dispatchEvent(new MouseEvent(event, {...at, bubbles: true, view: window}));
+}, 50);
+</script>
+"""
+
+
+def test_one_tooltip_has_the_values_of_all_curves_at_an_epoch(project: Path, three: Page) -> None:
+    assert charts(three)
+    (written,) = project.glob(f"page-diff-{'-'.join(REVISIONS[:3])}/index.html")
+    hovered = written.with_name("hovered.html")
+    head, end, tail = written.read_text(encoding="utf-8").rpartition("</body>")
+    hovered.write_text(f"{head}{HOVER}{end}{tail}", encoding="utf-8")
+    page = open_page(hovered, project / ".dvc/tmp/profile")
+    (tooltip,) = (d for d in page.root.iter("div") if d.get("id") == "vg-tooltip-element")
+    said = {row.findtext("td[1]"): row.findtext("td[2]") for row in tooltip.iter("tr")}
+    # The third revision ended after two epochs.
+    assert said == {
+        "epoch": "3",
+        "old, train": "0.8",
+        "old, validation": "0.9",
+        "dim-8, train": "0.81",
+        "dim-8, validation": "0.91",
+    }
 
 
 def test_pictures_are_folded_up_at_the_end(two: Page) -> None:

@@ -22,8 +22,8 @@ from scmrepo.exceptions import SCMError as GitError
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
-from genre_embeddings.publish.summary import EVALUATION, INSPECTION, SUMMARY, headlines
 from genre_embeddings.settings import effective, load_yaml
+from genre_embeddings.summary import EVALUATION, INSPECTION, SUMMARY, headlines
 
 WORKSPACE = "workspace"
 EVIDENCE = ("truth", "likelihood")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from genre_embeddings.inspection.agreement import Agreement, agreement, correlation, difference
+from genre_embeddings.inspection.agreement import agreement, correlation, difference
 from genre_embeddings.inspection.question import Question
 from genre_embeddings.inspection.references import (
     Evidence,
@@ -54,7 +54,7 @@ Rows = list[dict[str, Any]]
 Z = 1.96
 """A similarity by evidence is told from zero at 95 % where it exceeds so many standard errors."""
 EVIDENCE = ("likelihood", "truth", "genome")
-"""References worth a place on the comparison page: the others are noisier, or the model saw them."""
+"""References that the comparison page shows: others are noisier, or known to the model."""
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""The summary, the model card, and an MLflow tracking server."""
+"""The model card, and an MLflow tracking server."""

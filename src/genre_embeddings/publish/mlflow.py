@@ -23,8 +23,8 @@ import requests
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
 from genre_embeddings.publish.card import CARD
-from genre_embeddings.publish.summary import SUMMARY
 from genre_embeddings.settings import Settings
+from genre_embeddings.summary import SUMMARY
 
 if TYPE_CHECKING:
     import mlflow

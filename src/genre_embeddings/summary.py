@@ -77,7 +77,7 @@ def table(
     Section `changes` holds all settings; the page shows those in which revisions differ.
     """
     flat = effective(storage.flatten(settings.model_dump(mode="json")))
-    source = settings.data.source
+    source: str = settings.data.source
     if source == "folder":
         source = f"{Path(settings.data.path).name} (folder)"
     sections = {
