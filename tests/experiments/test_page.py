@@ -355,6 +355,18 @@ def test_six_revisions_fit_on_a_laptop(six: Page) -> None:
                 assert float(picture.get("width", "0")) < LAPTOP - 60, title
 
 
+def test_panels_stack_on_a_small_screen(project: Path, two: Page) -> None:
+    assert len({y for _, y in panels(charts(two)["Map"])}) == 1
+    written = project / "page-diff-old-dim-8/index.html"
+    found = charts(open_page(written, project / ".dvc/tmp/profile", width=500))
+    for title in ("Map", "Support"):
+        assert len({x for x, _ in panels(found[title])}) == 1, title
+    for title, box in found.items():
+        for picture in box.iter("svg"):
+            if picture.get("class") == "marks":
+                assert float(picture.get("width", "0")) < 500, title
+
+
 def test_six_revisions_share_one_order_and_have_a_colour_each(six: Page) -> None:
     found = charts(six)
     labels = [text(g) for g in classed(found["Similarity"], "role-axis-label")]
