@@ -16,7 +16,7 @@ def main() -> None:
 
     answer = inspect(gather(settings))
     plots = storage.PLOTS / "inspect"
-    for name in ("similarity", "evidence", "scatter", "nulls", "map"):
+    for name in ("similarity", "evidence", "scatter", "map"):
         storage.write_rows(plots / f"{name}.json", getattr(answer, name))
     picture = plots / "heatmaps.png"
     draw_heatmaps(answer.matrices, answer.labels, answer.order, answer.clear, picture)

@@ -17,7 +17,7 @@ def main() -> None:
     )
     sides = assign_sides(ratings, users, movies, storage.read_meta(), settings.split, settings.seed)
     counts = write_split(ratings, sides)
-    storage.write_metrics(storage.METRICS / "split.json", {"sides": counts})
+    storage.write_metrics(storage.METRICS / "split.json", {"parts": counts})
     shares = ", ".join(f"{side} {counts[side]['ratings']:,}" for side in storage.SIDES)
     print(
         f"split {ratings.height:,} ratings ({settings.split.strategy}): {shares} -> {storage.SPLIT}"

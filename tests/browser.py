@@ -40,10 +40,11 @@ def find_browser() -> str:
     pytest.skip(reason)
 
 
-def open_page(path: Path, profile: Path) -> Page:
+def open_page(path: Path, profile: Path, width: int = 1280) -> Page:
     """Open `path`, let its scripts run to their end and return the page as it then stands.
 
-    `profile` is a folder for the browser's own files. Requests go to a proxy that only notes them.
+    `profile` is a folder for the browser's own files, `width` that of the window in pixels, 500 or
+    more. Requests go to a proxy that only notes them.
     """
     with _proxy() as (port, requests):
         done = subprocess.run(
@@ -52,6 +53,8 @@ def open_page(path: Path, profile: Path) -> Page:
                 "--headless",
                 "--no-sandbox",
                 "--disable-gpu",
+                "--hide-scrollbars",
+                f"--window-size={width},720",
                 "--disable-quic",
                 "--disable-sync",
                 "--disable-component-update",

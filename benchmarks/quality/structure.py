@@ -66,7 +66,8 @@ def draw(folder: Path, path: Path) -> None:
             matrices[title][place[cell["a"]], place[cell["b"]]] = cell["similarity"]
     clear = np.zeros((size, size), dtype=bool)
     for cell in intervals:
-        clear[place[cell["a"]], place[cell["b"]]] = cell["told"]
+        known = cell["similarity"] is not None
+        clear[place[cell["a"]], place[cell["b"]]] = known and not cell["low"] <= 0 <= cell["high"]
     draw_heatmaps(matrices, names, list(range(size)), {SHOWN["learnt"]: clear}, path)
 
 

@@ -400,9 +400,10 @@ def queue_at_once(whole: Project, count: int, folder: Path) -> str:
     for number, value in enumerate(values, 1):
         alone.change({"inspect": {"neighbours": value}})
         alone.run(sys.executable, "-m", "stages.inspect")
-        name = "metrics/inspect.json"
-        queued = project.git("show", f"{_revision(project, f'q-{number}')}:{name}")
-        if queued != (alone.folder / name).read_text():
+        name, queued = "metrics/inspect.json", folder / f"q-{number}.json"
+        revision = project.git("rev-parse", _revision(project, f"q-{number}")).strip()
+        project.dvc("get", ".", name, "--rev", revision, "--out", str(queued))
+        if queued.read_bytes() != (alone.folder / name).read_bytes():
             return f"wrong: experiment {number} has other metrics than alone"
     return "all succeeded, each with the metrics of the same experiment alone"
 

@@ -20,7 +20,7 @@ from benchmarks.measuring import ROOT, Row, report
 from benchmarks.speed.scaling import STAGES, write_params
 
 SMALLEST = 10_000
-ALL_STAGES = ("check", *STAGES, "publish")
+ALL_STAGES = ("check", *STAGES, "summarize", "publish")
 
 
 def imports_of(stage: str, folder: Path) -> Row:

@@ -7,6 +7,7 @@ the descriptions, and `tests/test_settings.py` checks that the two are equal.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -307,6 +308,17 @@ class Settings(Section):
         return self.model.model_copy(
             update={"time": time, "genres": self.model.genres and genres > 0}
         )
+
+
+def effective(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of settings, named `section.key`, that affect what is learnt and measured, sorted."""
+    source = settings.get("data.source")
+    unused = ["train.threads", "train.devices", "train.num_nodes", "tracking."]
+    if source != "planted":
+        unused.append("planted.")
+    if source != "folder":  # other sources know their scale, and are the same in every folder
+        unused += ["data.path", "data.min_rating", "data.max_rating"]
+    return {k: v for k, v in sorted(settings.items()) if not k.startswith(tuple(unused))}
 
 
 def load_settings(path: Path | str = "params.yaml") -> Settings:

@@ -74,6 +74,8 @@ _MAKER = {
     MODEL: "train",
     ABLATIONS: "train",
     PREDICTIONS: "evaluate",
+    METRICS / "train": "train",
+    **{METRICS / f"{stage}.json": stage for stage in ("prepare", "split", "evaluate", "inspect")},
 }
 
 

@@ -48,7 +48,9 @@ def in_the_queue(project: Project, name: str) -> float:
 def mean_of(project: Project, name: str) -> float:
     refs = project.git("for-each-ref", "--format=%(objectname)", f"refs/exps/**/{name}")
     (commit,) = refs.split()
-    return json.loads(project.git("show", f"{commit}:metrics/prepare.json"))["mean_rating"]
+    file = project.folder.with_name(f"{name}.json")
+    project.dvc("get", ".", "metrics/prepare.json", "--rev", commit, "--out", str(file))
+    return json.loads(file.read_text())["mean_rating"]
 
 
 def test_files_dropped_into_data_raw(project: Project) -> None:

@@ -112,7 +112,8 @@ def test_one_user_does_not_tell_how_users_differ():
     test = predicted([1, 1], [0, 1], [4, 5], [3, 4])
     found = judged(train, test, BiasModel(3.5, np.zeros(2), np.zeros(3)))
     assert "rmse_low" not in found.metrics["test"]
-    assert "mse_gain_low" not in found.metrics["test"]["baselines"]["global_mean"]
+    one = found.metrics["test"]["baselines"]["global_mean"]
+    assert not {"mse_gain_low", "skill_low"} & set(one)
     assert found.support == []
     assert found.metrics["test"]["rmse"] == 1.0
 
@@ -167,6 +168,7 @@ def test_numbers_of_test_one_by_one(drawn):
         low, high = one.pop("mse_gain_low"), one.pop("mse_gain_high")
         gain = np.mean(theirs**2) - np.mean(error**2)
         assert low < gain < high < 4 * gain
+        assert one.pop("skill_low") < one["skill"] < one.pop("skill_high")
         expected = errors(theirs) | {"skill": 1 - np.mean(error**2) / np.mean(theirs**2)}
         assert one == pytest.approx({k: v for k, v in expected.items() if k != "ratings"})
     assert told.pop("baselines") == {}

@@ -41,28 +41,39 @@ stages:
     - plots/support.json: {cache: false, template: support, x: ratings, y: rmse, title: Support}
     - plots/pairs.json: {cache: false, template: scatter, x: evidence, y: learnt, title: Pairs}
     - plots/evidence.json: {cache: false, template: evidence, x: a, y: b, title: Evidence}
-    - plots/nulls.json: {cache: false, template: nulls, x: value, y: count, title: Nulls}
     - plots/picture.png: {cache: false}
     - plots/loss.json: {cache: false, template: curves, x: epoch, y: loss, title: Loss}
+    - plots/summary.json: {cache: false, template: summary, x: name, y: value, title: Summary}
+"""
+EARLIER = """\
+    - plots/nulls.json: {cache: false, template: nulls, x: value, y: count, title: Nulls}
 """
 LATER = """\
 plots:
 - plots/calibration.json: {template: calibration, x: level, y: coverage, title: Calibration}
 """
-# Chart: kind of mark, number of them for one revision
+# Chart, in the order of the page: kind of mark, number of them for one revision
 MARKS = {
-    "Loss": ("line", 2),
+    "Summary": ("text", 5),
     "Similarity": ("rect", 16),
+    "Evidence": ("rect", 32),
+    "Loss": ("line", 2),
     "Map": ("symbol", 4),
+    "Pairs": ("symbol", 2),
     "Ratings": ("rect", 4),
     "Reliability": ("symbol", 2),
-    "Genres": ("symbol", 16),
-    "Support": ("line", 2),
-    "Pairs": ("symbol", 2),
-    "Evidence": ("rect", 32),
-    "Nulls": ("area", 2),
     "Calibration": ("line", 1),
+    "Support": ("line", 2),
+    "Genres": ("symbol", 16),
 }
+SHOWN = {
+    "learnt": "learnt",
+    "likelihood": "held-out ratings",
+    "rival": "mixed model",
+    "truth": "planted truth",
+    "genome": "tags of movies",
+}
+"""References on the page, in this order, and how they are called there."""
 
 
 def rows_of(revision: int) -> dict[str, list[dict[str, Any]]]:
@@ -74,6 +85,7 @@ def rows_of(revision: int) -> dict[str, list[dict[str, Any]]]:
             {"epoch": epoch, "loss": loss + extra, "side": side}
             for side, loss in (("train", 0.8), ("validation", 0.9))
             for epoch, extra in ((1, 0.2), (2, 0.0), (3, 0.01 * revision))
+            if epoch < 3 or revision != 2
         ],
         "similarity": [
             {"a": a, "b": b, "similarity": None if {a, b} == {"War", "Comedy"} else 0.5 + shift}
@@ -115,23 +127,54 @@ def rows_of(revision: int) -> dict[str, list[dict[str, Any]]]:
         ],
         "pairs": [
             {"a": "War", "b": "Drama", "learnt": 0.5, "evidence": 0.1, "reference": reference}
-            for reference in ("likelihood", "catalogue")
+            for reference in ("likelihood", "truth", "catalogue")
         ],
-        "nulls": [
-            {"value": value, "count": 5, "observed": 0.6, "null": null, "reference": "likelihood"}
-            for null in ("untrained", "permuted")
-            for value in (-0.1, 0.1)
+        "nulls": [{"value": 0.1, "count": 5, "observed": 0.6, "reference": "likelihood"}],
+        "summary": [
+            {"section": section, "name": name, "value": value}
+            for section, name, value in (
+                ("changes", "model.dim", str(2**revision)),
+                ("changes", "train.lr", "0.01"),
+                ("data", "ratings", "100,000"),
+                ("verdicts", "structure", "✓ pass"),
+                ("prediction", "test RMSE (stars)", f"{0.9 + shift:.4f}"),
+                ("agreement", "with held-out ratings", f"{0.5 + shift:.2f}"),
+            )
         ],
     }
 
 
 # Revisions of different data: their genres, references and numbers of ratings
 MIXED = {
-    "planted": (GENRES, ["learnt", "truth", "moments"], ["1-2", "501-1000"]),
+    "planted": (GENRES, ["learnt", "truth", "likelihood", "moments"], ["1-2", "501-1000"]),
     "films": (["IMAX", "Drama", "War", "Children"], ["learnt", "genome"], ["0", "1-2", "1001+"]),
-    "odd": (GENRES[::-1], ["rival", "truth", "learnt"], ["3-5"]),
+    "odd": (GENRES[::-1], ["rival", "truth", "taste", "learnt"], ["3-5"]),
     "bare": ([], [], ["1-2"]),  # its model compared no genres
 }
+
+
+# Their summaries: "odd" lacks rows that the others have, and "bare" is from before there was one
+SUMMARIES: dict[str, dict[str, list[str]]] = {
+    "planted": {
+        "changes": ["model.dim", "planted.users"],
+        "verdicts": ["structure", "value"],
+        "agreement": ["with held-out ratings", "with the planted truth", "between replicas"],
+    },
+    "films": {
+        "changes": ["model.dim"],
+        "verdicts": ["structure", "value"],
+        "prediction": ["test RMSE (stars)", "new movies: RMSE"],
+        "agreement": ["with held-out ratings", "between replicas"],
+    },
+    "odd": {"data": ["source"], "verdicts": ["value"], "agreement": ["between replicas"]},
+    "bare": {},
+}
+
+
+def summary_of(name: str) -> dict[tuple[str, str], str]:
+    """The text of each cell of a revision's summary, which no other cell has."""
+    rows = [(section, row) for section, rows in SUMMARIES[name].items() for row in rows]
+    return {row: f"{name} {number}" for number, row in enumerate(rows)}
 
 
 def mixed_rows(name: str) -> dict[str, list[dict[str, Any]]]:
@@ -155,11 +198,9 @@ def mixed_rows(name: str) -> dict[str, list[dict[str, Any]]]:
             {"a": "War", "b": "Drama", "learnt": 0.5, "evidence": 0.1 * number, "reference": name}
             for name in references[1:]
         ],
-        "nulls": [
-            {"value": value, "count": 5, "observed": 0.1 * number, "null": "permuted"}
-            | {"reference": reference}
-            for reference in references[1:]
-            for value in (-0.1, 0.1)
+        "summary": [
+            {"section": section, "name": row, "value": value}
+            for (section, row), value in summary_of(name).items()
         ],
         "histogram": [
             {"rating": 1.0 + 5 * (number > 0), "count": count, "kind": kind}
@@ -174,7 +215,7 @@ def mixed_rows(name: str) -> dict[str, list[dict[str, Any]]]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Repository with a tag a revision; the first is from before `calibration` existed."""
+    """Repository with a tag a revision; the first lacks `calibration` and has a retired chart."""
     folder = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / ".dvc/plots", folder / ".dvc/plots")
     shutil.copytree(ROOT / ".dvc/html", folder / ".dvc/html")
@@ -184,12 +225,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     git = ["git", "-C", str(folder), "-c", "user.name=Test", "-c", "user.email=test@example.org"]
     subprocess.run([*git, "init", "--quiet"], check=True)
     for revision, name in enumerate([*REVISIONS, *MIXED]):
-        later = LATER if revision else ""
-        (folder / "dvc.yaml").write_text(PIPELINE + later)
+        (folder / "dvc.yaml").write_text(PIPELINE + (LATER if revision else EARLIER))
         (folder / "plots/picture.png").write_bytes(base64.b64decode(PIXEL))
         made = mixed_rows(name) if name in MIXED else rows_of(revision)
         for plot, rows in made.items():
-            if plot != "calibration" or revision:
+            if plot != ("calibration" if revision == 0 else "nulls"):
                 (folder / f"plots/{plot}.json").write_text(json.dumps(rows))
         subprocess.run([*git, "add", "--all"], check=True)
         subprocess.run([*git, "commit", "--quiet", "--message", name], check=True)
@@ -274,7 +314,7 @@ def facts(mark: Element) -> dict[str, str]:
 
 
 def test_project_uses_every_template() -> None:
-    used = set(re.findall(r"template: (\w+)", PIPELINE + LATER))
+    used = set(re.findall(r"template: (\w+)", PIPELINE + LATER + EARLIER))
     assert used == {path.stem for path in (ROOT / ".dvc/plots").glob("*.json")}
 
 
@@ -282,7 +322,7 @@ def test_project_uses_every_template() -> None:
 def test_every_chart_is_drawn(revisions: int, request: pytest.FixtureRequest) -> None:
     page = request.getfixturevalue({2: "two", 3: "three", 6: "six"}[revisions])
     found = charts(page)
-    assert set(found) == {*MARKS, "plots/picture.png"}
+    assert list(found) == [*MARKS, "plots/picture.png"]
     for title, (kind, number) in MARKS.items():
         assert found[title].get("data-drawn") == "yes", title
         present = revisions - (title == "Calibration")
@@ -315,6 +355,18 @@ def test_six_revisions_fit_on_a_laptop(six: Page) -> None:
                 assert float(picture.get("width", "0")) < LAPTOP - 60, title
 
 
+def test_panels_stack_on_a_small_screen(project: Path, two: Page) -> None:
+    assert len({y for _, y in panels(charts(two)["Map"])}) == 1
+    written = project / "page-diff-old-dim-8/index.html"
+    found = charts(open_page(written, project / ".dvc/tmp/profile", width=500))
+    for title in ("Map", "Support"):
+        assert len({x for x, _ in panels(found[title])}) == 1, title
+    for title, box in found.items():
+        for picture in box.iter("svg"):
+            if picture.get("class") == "marks":
+                assert float(picture.get("width", "0")) < 500, title
+
+
 def test_six_revisions_share_one_order_and_have_a_colour_each(six: Page) -> None:
     found = charts(six)
     labels = [text(g) for g in classed(found["Similarity"], "role-axis-label")]
@@ -333,6 +385,43 @@ def test_six_revisions_share_one_order_and_have_a_colour_each(six: Page) -> None
 def test_every_epoch_is_named_once(two: Page) -> None:
     epochs = text(classed(charts(two)["Loss"], "role-axis-label")[0])
     assert epochs == ["1", "2", "3"]
+
+
+HOVER = """
+<script>
+const waiting = setInterval(() => {
+  if (!document.body.dataset.ready) return;
+  clearInterval(waiting);
+  const head = [...document.querySelectorAll("h2")].find(head => head.textContent === "Loss");
+  const svg = head.parentNode.querySelector("svg.marks");
+  svg.scrollIntoView({block: "center"});
+  const plot = svg.getBoundingClientRect();
+  const at = {clientX: plot.left + plot.width * 0.7, clientY: plot.top + plot.height / 2};
+  const hit = document.elementFromPoint(at.clientX, at.clientY);
+  for (const event of ["pointerover", "mouseover", "pointermove", "mousemove"])
+    hit.dispatchEvent(new MouseEvent(event, {...at, bubbles: true, view: window}));
+}, 50);
+</script>
+"""
+
+
+def test_one_tooltip_has_the_values_of_all_curves_at_an_epoch(project: Path, three: Page) -> None:
+    assert charts(three)
+    (written,) = project.glob(f"page-diff-{'-'.join(REVISIONS[:3])}/index.html")
+    hovered = written.with_name("hovered.html")
+    head, end, tail = written.read_text(encoding="utf-8").rpartition("</body>")
+    hovered.write_text(f"{head}{HOVER}{end}{tail}", encoding="utf-8")
+    page = open_page(hovered, project / ".dvc/tmp/profile")
+    (tooltip,) = (d for d in page.root.iter("div") if d.get("id") == "vg-tooltip-element")
+    said = {row.findtext("td[1]"): row.findtext("td[2]") for row in tooltip.iter("tr")}
+    # The third revision ended after two epochs.
+    assert said == {
+        "epoch": "3",
+        "old, train": "0.8",
+        "old, validation": "0.9",
+        "dim-8, train": "0.81",
+        "dim-8, validation": "0.91",
+    }
 
 
 def test_pictures_are_folded_up_at_the_end(two: Page) -> None:
@@ -376,7 +465,8 @@ def mixed(project: Path, request: pytest.FixtureRequest) -> tuple[list[str], Pag
 def test_each_panel_draws_its_own_numbers(mixed: tuple[list[str], Page]) -> None:
     revisions, found = mixed[0], charts(mixed[1])
     drawn, colours = {}, {}
-    for revision, reference, panel in headed(found["Evidence"]):
+    for revision, title, panel in headed(found["Evidence"]):
+        (reference,) = (name for name, shown in SHOWN.items() if shown == title)
         if not (rects := marks(panel, "rect")):
             assert reference not in MIXED[revision][1]
             continue
@@ -395,24 +485,49 @@ def test_each_panel_draws_its_own_numbers(mixed: tuple[list[str], Page]) -> None
         (name, row["reference"], row["a"], row["b"]): row["ratings"]
         for name in revisions
         for row in mixed_rows(name)["evidence"]
+        if row["reference"] in SHOWN
     }
     assert drawn == wanted
     assert {len(fills) for fills in colours.values()} == {1}
     assert len(colours) > 10
 
 
-@pytest.mark.parametrize(("title", "kind"), [("Pairs", "symbol"), ("Nulls", "rule")])
-def test_each_panel_belongs_to_its_headers(
-    mixed: tuple[list[str], Page], title: str, kind: str
-) -> None:
+def test_each_panel_belongs_to_its_headers(mixed: tuple[list[str], Page]) -> None:
     revisions, found = mixed[0], charts(mixed[1])
     drawn = []
-    for revision, reference, panel in headed(found[title]):
-        for mark in marks(panel, kind):
+    for title, revision, panel in headed(found["Pairs"]):
+        for mark in marks(panel, "symbol"):
             said = facts(mark)
-            assert (said["revision"], said["reference"]) == (revision, reference)
-            drawn.append((revision, reference))
-    assert sorted(drawn) == sorted((name, ref) for name in revisions for ref in MIXED[name][1][1:])
+            assert (said["revision"], SHOWN[said["reference"]]) == (revision, title)
+            drawn.append((revision, said["reference"]))
+    evidence = {"likelihood", "truth", "genome"}
+    wanted = [(name, ref) for name in revisions for ref in MIXED[name][1] if ref in evidence]
+    assert sorted(drawn) == sorted(wanted)
+
+
+def test_each_cell_of_the_summary_stands_in_its_row_and_column(
+    mixed: tuple[list[str], Page],
+) -> None:
+    revisions, found = mixed[0], charts(mixed[1])["Summary"]
+    (header,) = classed(found, "column_header")
+    columns = {place(label)[0]: label.text for label in header.iter("text")}
+    assert list(columns.values()) == [name for name in revisions if SUMMARIES[name]]
+    drawn = {}
+    for panel in classed(found, "role-scope", "cell")[0]:
+        (labels,) = classed(panel, "role-axis-label")
+        rows = {place(label)[1]: label.text for label in labels.iter("text")}
+        for mark in marks(panel, "text"):
+            x, y = place(mark)
+            (name,) = (name for at, name in columns.items() if abs(at - x) < 2)
+            (row,) = (row for at, row in rows.items() if abs(at - y) < 5)
+            drawn[name, row] = mark.text
+    wanted = {
+        (name, row): value
+        for name in revisions
+        for (section, row), value in summary_of(name).items()
+        if section != "changes" or row == "model.dim"
+    }
+    assert drawn == wanted
 
 
 def test_heatmaps_of_different_genres_have_no_empty_stripes(

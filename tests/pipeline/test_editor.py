@@ -124,8 +124,6 @@ def test_training_is_seen_while_it_runs(where: str, base: Project, tmp_path: Pat
         assert [state["state"] for state in states] == ["running"]
         assert states[0]["name"] == ("tempdir" if where == "--temp" else "workspace")
         if where == "workspace":
-            shown = rows[0]["data"]["metrics"]
-            assert shown["metrics/train/metrics.json"]["data"]["step"] in (step, step + 1)
             (curve,) = plots_of(project)["data"]["plots/train/rmse.json"]
             # The signal stands between the metrics and the curves of an epoch.
             drawn = [row["epoch"] for row in curve["anchor_definitions"]["<DVC_METRIC_DATA>"]]

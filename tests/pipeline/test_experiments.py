@@ -1,10 +1,12 @@
 """Experiments as a person runs and compares them: real `dvc exp run`, the queue, the page."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
+from genre_embeddings.storage import flatten
 from tests.browser import Page, open_page
 from tests.experiments.test_page import charts, classed, marks, panels, text
 from tests.project import Project, finish_queue, read_yaml, stages_run
@@ -23,12 +25,27 @@ def page(compared: Project, tmp_path_factory: pytest.TempPathFactory) -> Page:
 
 def test_metrics_diff_holds_the_numbers_of_both(compared: Project) -> None:
     found = compared.dvc_json("metrics", "diff", "main", "wide")
-    changed = {"metrics/train/metrics.json", "metrics/evaluate.json", "metrics/inspect.json"}
-    assert set(found) == changed
-    rmse = found["metrics/evaluate.json"]["test.rmse"]
+    assert set(found) == {"metrics/summary.json"}
+    rmse = found["metrics/summary.json"]["test.rmse"]
     assert rmse["old"] != rmse["new"]
-    shrunk = compared.dvc_json("metrics", "diff", "main", "shrunk")
-    assert set(shrunk) == {"metrics/inspect.json"}
+    # More permutations change no headline.
+    assert compared.dvc_json("metrics", "diff", "main", "shrunk") == {}
+
+
+def test_few_numbers_are_shown(compared: Project) -> None:
+    shown = compared.dvc_json("metrics", "show")[""]["data"]
+    assert set(shown) == {"metrics/summary.json"}
+    assert len(flatten(shown["metrics/summary.json"]["data"])) <= 20
+
+
+def test_a_clone_without_remote_compares(compared: Project, tmp_path: Path) -> None:
+    clone = compared.clone(tmp_path / "clone")
+    clone.git("fetch", "--quiet", "origin", "refs/exps/*:refs/exps/*")
+    command = (sys.executable, "genres", "runs")
+    assert clone.run(*command) == compared.run(*command)
+    numbers = ("metrics", "diff", "main", "wide")
+    assert clone.dvc_json(*numbers) == compared.dvc_json(*numbers)
+    assert not (clone.folder / "metrics/evaluate.json").exists()
 
 
 def test_params_diff_names_the_one_change(compared: Project) -> None:
@@ -85,7 +102,8 @@ def test_going_back_runs_nothing(base: Project, compared: Project, tmp_path: Pat
     project.git("checkout", "--quiet", "main", "--", "params.yaml")
     said = project.dvc("repro")
     assert stages_run(said) == ["publish"]  # the card, which the run cache leaves out
-    assert said.count("is cached - skipping run") == 4  # check, train, evaluate, inspect
+    # check, train, evaluate, inspect, summarize
+    assert said.count("is cached - skipping run") == 5
     assert project.results() == expected
     assert project.git("status", "--porcelain") == ""
 
@@ -94,10 +112,11 @@ def test_temporary_copy_leaves_the_workspace_alone(base: Project, tmp_path: Path
     project = base.copy(tmp_path / "project")
     before = project.results()
     said = project.dvc("exp", "run", "--temp", "-n", "aside", "-S", "inspect.permutations=299")
-    assert stages_run(said) == ["check", "inspect", "publish"]
+    assert stages_run(said) == ["check", "inspect", "summarize", "publish"]
     assert project.results() == before
     assert project.git("status", "--porcelain") == ""
-    assert set(project.dvc_json("metrics", "diff", "main", "aside")) == {"metrics/inspect.json"}
+    changed = project.dvc_json("params", "diff", "main", "aside")["params.yaml"]
+    assert changed == {"inspect.permutations": {"old": 99, "new": 299, "diff": 200}}
 
 
 def test_queued_grid_runs_the_code_that_it_recorded(base: Project, tmp_path: Path) -> None:

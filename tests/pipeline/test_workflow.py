@@ -61,7 +61,7 @@ def test_report_tells_what_changed(compared: Project, tmp_path: Path) -> None:
     assert re.search(r"^ model\.dim +2 +8 *$", report, re.M)
     assert re.search(r"^ structure +\w+ +\w+ *$", report, re.M)
     assert re.search(r"^\| Path +\| Metric +\| main +\| workspace +\| Change +\|$", report, re.M)
-    assert "| metrics/inspect.json" in report
+    assert "| metrics/summary.json" in report
     pictures = re.findall(r"!\[.*?\]\((.*?)\)", report)
     assert len(pictures) == 4
     before, after = (matplotlib.image.imread(folder / name) for name in pictures[:2])

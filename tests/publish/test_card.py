@@ -157,7 +157,7 @@ def test_cold_movies_and_users_are_counted(project: Project) -> None:
         content["test"].pop("rmse_high", None)
 
     edit("metrics/evaluate.json", colder)
-    edit("metrics/split.json", lambda content: content["sides"]["test"].update(cold_users=7))
+    edit("metrics/split.json", lambda content: content["parts"]["test"].update(cold_users=7))
     text = written(load_settings())
     assert "On the 1,460 test ratings of movies without training ratings" in text
     assert "the RMSE is 0.900." in text

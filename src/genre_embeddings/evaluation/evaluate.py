@@ -86,7 +86,7 @@ def evaluate(
     warm = seen[test.movie] > 0
     content["test"]["warm_movies"] = _errors(test.part(warm))
     content["test"]["cold_movies"] = _errors(test.part(~warm))
-    content["test"] |= _against_baselines(test, baseline, scale, np.random.default_rng(seed))
+    content["test"] |= _against_baselines(test, baseline, scale, seed)
     coverage = metrics.coverage(test.rating, test.mean, test.deviation, LEVELS)
     content["test"]["coverage"] = {f"{level:.0%}": share for level, share in coverage.items()}
     grid = [step / 20 for step in range(1, 20)] + [0.99]
@@ -120,9 +120,10 @@ def _errors(part: Predicted) -> dict[str, Any]:
 
 
 def _against_baselines(
-    test: Predicted, baseline: BiasModel, scale: tuple[float, float], rng: np.random.Generator
+    test: Predicted, baseline: BiasModel, scale: tuple[float, float], seed: int
 ) -> dict[str, Any]:
     """Interval of our RMSE; each baseline's errors, our skill over it, and the paired gain."""
+    rng = np.random.default_rng(seed)
     users = baseline.user.size
     ours = metrics.user_sums(test.user, test.mean - test.rating, users)
     whole = metrics.rmse_interval(ours, DRAWS, rng)
@@ -138,9 +139,11 @@ def _against_baselines(
         theirs = metrics.user_sums(test.user, mean - test.rating, users)
         errors = _errors(Predicted(test.user, test.movie, test.rating, mean, test.deviation))
         gain = metrics.paired_difference(theirs, ours, DRAWS, rng, error="mse")
+        skill = metrics.skill_interval(ours, theirs, DRAWS, np.random.default_rng([seed, 2]))
         content["baselines"][name] = {
             **{key: errors[key] for key in ("mse", "rmse", "mae")},
             "skill": metrics.skill(metrics.mse(ours) or 0.0, errors["mse"]) or 0.0,
+            **({"skill_low": skill.low, "skill_high": skill.high} if skill else {}),
             **({"mse_gain_low": gain.low, "mse_gain_high": gain.high} if gain else {}),
         }
     return content

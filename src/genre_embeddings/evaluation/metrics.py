@@ -205,6 +205,28 @@ def paired_difference(
     return interval(observed[0] - observed[1], drawn[:, 0] - drawn[:, 1], level, users)
 
 
+def skill_interval(
+    ours: UserSums,
+    baseline: UserSums,
+    draws: int,
+    generator: np.random.Generator,
+    level: float = 0.95,
+) -> Interval | None:
+    """The skill with its interval by `draws` bootstrap draws of users, paired.
+
+    None for ratings of fewer than two users, or where the baseline makes no error.
+    """
+    estimate = skill(mse(ours) or 0.0, mse(baseline) or 0.0)
+    users = int((ours.ratings > 0).sum())
+    if estimate is None or users < 2:
+        return None
+    totals = np.stack([ours.squared, baseline.squared])
+    own, other = bootstrap_over_users(totals, ours.ratings, draws, generator).T
+    # Drawn users of whom the baseline makes no error leave nothing to save.
+    share = 1 - np.divide(own, other, out=np.ones_like(own), where=other > 0)
+    return interval(estimate, share, level, users)
+
+
 def coverage(
     rating: np.ndarray,
     mean: np.ndarray,

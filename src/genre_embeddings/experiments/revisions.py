@@ -22,24 +22,20 @@ from scmrepo.exceptions import SCMError as GitError
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
-from genre_embeddings.settings import load_yaml
+from genre_embeddings.settings import effective, load_yaml
+from genre_embeddings.summary import EVALUATION, INSPECTION, SUMMARY, headlines
 
 WORKSPACE = "workspace"
-INSPECTION = storage.METRICS / "inspect.json"
-EVALUATION = storage.METRICS / "evaluate.json"
 EVIDENCE = ("truth", "likelihood")
 """References that are independent of the model, those that say most first."""
 VERDICTS = ("structure", "stability", "value")
 PREDICTION, VALIDATION, REPLICAS = "test RMSE (stars)", "validation RMSE", "agreement of replicas"
 AGREEMENTS = {
-    **{f"agreement with {name}": f"agreement.{name}.spearman" for name in EVIDENCE},
+    **{f"agreement with {name}": f"agreement.{name}" for name in EVIDENCE},
     REPLICAS: "stability.spearman",
 }
 SCORES = {PREDICTION: "test.rmse", VALIDATION: "validation.rmse", **AGREEMENTS}
 """Metrics that runs are compared by: what they are called, and their key."""
-WITHOUT_EFFECT = ("train.threads", "train.devices", "train.num_nodes", "tracking.")
-"""Settings that say how a run is done, and not what is learnt."""
-
 OTHER_RATINGS = "Their test ratings differ, so their errors cannot be compared directly."
 
 
@@ -50,7 +46,7 @@ class Run:
     Attributes:
         name: how the revision is called.
         settings: settings with which its stages ran, as `section.key`.
-        metrics: metrics of its model, such as `test.rmse`.
+        metrics: headline metrics of its model, such as `test.rmse`.
         hashes: DVC's hashes of its data: `data` as prepared, and their `split`.
     """
 
@@ -67,13 +63,7 @@ class Run:
 
     def effective(self) -> dict[str, Any]:
         """The settings that had an effect on what was learnt and measured."""
-        source = self.settings.get("data.source")
-        unused = list(WITHOUT_EFFECT)
-        if source != "planted":
-            unused.append("planted.")
-        if source != "folder":  # the others know their scale, and are the same wherever they lie
-            unused += ["data.path", "data.min_rating", "data.max_rating"]
-        return {k: v for k, v in sorted(self.settings.items()) if not k.startswith(tuple(unused))}
+        return effective(self.settings)
 
     def differences(self, other: Run) -> list[str]:
         """Which of data, split and seed differ between two runs."""
@@ -156,11 +146,18 @@ class Revision:
             params = stages.get(stage, {}).get("params", {}).get("params.yaml")
             settings |= storage.flatten(params or {})
         model = _hash(stages, "train", "outs", storage.MODEL)
-        metrics: dict[str, Any] = {}
-        for stage, path in (("evaluate", EVALUATION), ("inspect", INSPECTION)):
-            if model is not None and _hash(stages, stage, "deps", storage.MODEL) == model:
-                content = self.read_json(path)
-                metrics |= storage.flatten(content) if isinstance(content, Mapping) else {}
+        details = {"evaluate": EVALUATION, "inspect": INSPECTION}
+        current = {
+            path: _hash(stages, stage, "outs", path)
+            for stage, path in details.items()
+            if model is not None and _hash(stages, stage, "deps", storage.MODEL) == model
+        }
+        summarized = {path: _hash(stages, "summarize", "deps", path) for path in details.values()}
+        if current == summarized and None not in current.values():
+            metrics = self.read_json(SUMMARY)
+        else:  # not summarized, as after `dvc exp run evaluate`, or from before there was a summary
+            metrics = headlines(*(self.read_json(path) for path in current))
+        metrics = storage.flatten(metrics) if isinstance(metrics, Mapping) else {}
         hashes = {
             "data": _hash(stages, "prepare", "outs", storage.PREPARED),
             "split": _hash(stages, "split", "outs", storage.SPLIT),

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from genre_embeddings.inspection.agreement import Agreement, agreement, correlation, difference
+from genre_embeddings.inspection.agreement import agreement, correlation, difference
 from genre_embeddings.inspection.question import Question
 from genre_embeddings.inspection.references import (
     Evidence,
@@ -53,6 +53,8 @@ from genre_embeddings.inspection.verdict import (
 Rows = list[dict[str, Any]]
 Z = 1.96
 """A similarity by evidence is told from zero at 95 % where it exceeds so many standard errors."""
+EVIDENCE = ("likelihood", "truth", "genome")
+"""References that the comparison page shows: others are noisier, or known to the model."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,6 @@ class Answer:
     similarity: Rows = field(default_factory=list)
     evidence: Rows = field(default_factory=list)
     scatter: Rows = field(default_factory=list)
-    nulls: Rows = field(default_factory=list)
     map: Rows = field(default_factory=list)
     neighbours: Rows = field(default_factory=list)
     costs: Rows = field(default_factory=list)
@@ -107,7 +108,7 @@ def inspect(question: Question) -> Answer:
         replicas, embeddings, q.settings.neighbours, q.settings.min_overlap
     )
     measured = _measure(q, table, usable.mask, rng)
-    references, matrices, nulls = _compare(q, learnt, measured, table, users, usable.mask, rng)
+    references, matrices = _compare(q, learnt, measured, table, users, usable.mask, rng)
     matrices = {"learnt": learnt, **matrices}
     matrices["cosine"] = centred_cosine(embeddings.transpose(1, 0, 2).reshape(len(names), -1))
     _tell("what genres are worth on test ratings")
@@ -139,7 +140,6 @@ def inspect(question: Question) -> Answer:
                 **cell,
                 "low": float(low[a, b]) if learnt.known[a, b] else None,
                 "high": float(high[a, b]) if learnt.known[a, b] else None,
-                "told": bool(clear[a, b]) or a == b,
             }
             for cell, (b, a) in zip(
                 _cells(learnt, q.genres, order), product(order, order), strict=True
@@ -147,11 +147,11 @@ def inspect(question: Question) -> Answer:
         ],
         evidence=[
             {**cell, "reference": name}
-            for name, matrix in matrices.items()
-            for cell in _cells(matrix, q.genres, order)
+            for name in ("learnt", "rival", *EVIDENCE)
+            if name in matrices
+            for cell in _cells(matrices[name], q.genres, order)
         ],
         scatter=_scatter(matrices, names),
-        nulls=nulls,
         map=[
             {"genre": names[k], "x": x, "y": y, "ratings": q.genres["ratings"][k]}
             for k, (x, y) in enumerate(places.positions.tolist())
@@ -202,8 +202,8 @@ def _compare(
     users: np.ndarray,
     usable: np.ndarray,
     rng: np.random.Generator,
-) -> tuple[list[Reference], dict[str, Similarity], Rows]:
-    """The learnt similarity compared with each reference, and with what chance reaches."""
+) -> tuple[list[Reference], dict[str, Similarity]]:
+    """The learnt similarity compared with each reference."""
     rival = measured["likelihood"].rival
     factor = size_factor(q.network.communality.numpy())
     whole = response_similarity(project(q.network, users)).scaled(factor).restrict(usable)
@@ -221,15 +221,13 @@ def _compare(
         response_similarity(ask(network, users)).restrict(usable) for network in q.shuffled_genres
     ]
 
-    references, nulls = [], []
+    references = []
     for name, similarity in found.items():
         agreed = agreement(learnt, similarity, q.settings.permutations, rng)
         chance = {"untrained": correlation(untrained, similarity) or 0.0}
-        nulls += _null_rows(name, "labels permuted", agreed.null, agreed)
         if shuffled:
             rhos = np.array([correlation(s, similarity) or 0.0 for s in shuffled])
             chance["models with shuffled genres, 95 %"] = float(np.quantile(rhos, 0.95))
-            nulls += _null_rows(name, "trained on shuffled genres", rhos, agreed)
         one = measured.get(name)
         other = rival if one is None else one.rival
         gap = None
@@ -252,24 +250,7 @@ def _compare(
                 gap=gap,
             )
         )
-    return references, {**found, "rival": rival, "model": whole}, nulls
-
-
-def _null_rows(reference: str, null: str, rhos: np.ndarray, agreed: Agreement) -> Rows:
-    """A histogram of what chance reaches, with what was observed."""
-    if agreed.spearman is None or rhos.size == 0:
-        return []
-    counts, edges = np.histogram(rhos, np.linspace(-1, 1, 41))
-    return [
-        {
-            "value": round(float(centre), 3),
-            "count": int(count),
-            "observed": agreed.spearman,
-            "null": null,
-            "reference": reference,
-        }
-        for centre, count in zip((edges[:-1] + edges[1:]) / 2, counts, strict=True)
-    ]
+    return references, {**found, "rival": rival, "model": whole}
 
 
 def _metrics(
@@ -338,9 +319,10 @@ def _scatter(matrices: dict[str, Similarity], names: list[str]) -> Rows:
     """Each pair of genres: learnt against each reference."""
     learnt = matrices["learnt"]
     rows = []
-    for name, reference in matrices.items():
-        if name in ("learnt", "cosine", "rival", "model"):
+    for name in EVIDENCE:
+        if name not in matrices:
             continue
+        reference = matrices[name]
         for a, b in zip(*np.triu_indices(len(names), 1), strict=True):
             if learnt.known[a, b] and reference.known[a, b]:
                 rows.append(

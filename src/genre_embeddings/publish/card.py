@@ -63,7 +63,7 @@ def gather(settings: Settings) -> dict[str, Any]:
         "time": model.time,
         "megabytes": weights.stat().st_size / 1e6,
         "prepared": storage.read_json(storage.METRICS / "prepare.json"),
-        "parts": storage.read_json(storage.METRICS / "split.json")["sides"],
+        "parts": storage.read_json(storage.METRICS / "split.json")["parts"],
         "fit": storage.read_json(storage.METRICS / "train/metrics.json")["fit"],
         "test": storage.read_json(storage.METRICS / "evaluate.json")["test"],
         "support": _support(storage.read_json(storage.PLOTS / "evaluate/support.json")),

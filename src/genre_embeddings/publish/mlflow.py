@@ -24,6 +24,7 @@ from genre_embeddings import storage
 from genre_embeddings.errors import InputError
 from genre_embeddings.publish.card import CARD
 from genre_embeddings.settings import Settings
+from genre_embeddings.summary import SUMMARY
 
 if TYPE_CHECKING:
     import mlflow
@@ -87,6 +88,7 @@ def _log(client: mlflow.MlflowClient, experiment: str, settings: Settings) -> st
     found: dict[str, Any] = {}
     for stage in METRICS:
         found |= storage.flatten(storage.read_json(storage.METRICS / f"{stage}.json"))
+    found |= storage.flatten(storage.read_json(SUMMARY))
     key = _key(params, found)
     uri = settings.tracking.mlflow_uri
 

@@ -419,12 +419,10 @@ class Recorder(lightning.Callback):
         self.live.next_step()
 
     def finish(self, fitting: Fitting) -> None:
-        """Write the best epoch's losses as the summary; stage evaluate measures the errors."""
-        best = fitting.history[self.best.epoch - 1]
+        """Write which epoch was the best; the curves hold its losses."""
         self.live.end()
-        content = {"best_epoch": int(best["epoch"]), "epochs": len(fitting.history)}
-        losses = {f"{side}_loss": best[f"{side}/loss"] for side in ("train", "validation")}
-        storage.write_metrics(LIVE / "metrics.json", {"fit": {**content, **losses}})
+        content = {"best_epoch": self.best.epoch, "epochs": len(fitting.history)}
+        storage.write_metrics(LIVE / "metrics.json", {"fit": content})
 
 
 class Progress(lightning.Callback):

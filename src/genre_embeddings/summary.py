@@ -1,0 +1,142 @@
+"""The headline numbers of a run: few enough for `dvc metrics show` and for one look at a page.
+
+The stages write all that they measure into metrics/*.json, which DVC caches and does not list.
+metrics/summary.json, in git, repeats what decides whether a run is better than another;
+plots/summary.json holds the same as text, with the data and the settings, for the table on top of
+the comparison page.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from genre_embeddings import storage
+from genre_embeddings.settings import Settings, effective
+
+SUMMARY = storage.METRICS / "summary.json"
+TABLE = storage.PLOTS / "summary.json"
+EVALUATION = storage.METRICS / "evaluate.json"
+INSPECTION = storage.METRICS / "inspect.json"
+
+BIAS = "test.baselines.user_movie_bias"
+HEADLINES = {
+    "verdict.structure": "verdict.structure",
+    "verdict.stability": "verdict.stability",
+    "verdict.value": "verdict.value",
+    "test.rmse": "test.rmse",
+    "test.rmse_low": "test.rmse_low",
+    "test.rmse_high": "test.rmse_high",
+    "test.baseline_rmse": f"{BIAS}.rmse",
+    "test.skill": f"{BIAS}.skill",
+    "test.skill_low": f"{BIAS}.skill_low",
+    "test.skill_high": f"{BIAS}.skill_high",
+    "test.cold_movies_rmse": "test.cold_movies.rmse",
+    "validation.rmse": "validation.rmse",
+    "agreement.likelihood": "agreement.likelihood.spearman",
+    "agreement.ceiling": "agreement.likelihood.ceiling",
+    "agreement.mixed_model": "agreement.likelihood.rival",
+    "agreement.truth": "agreement.truth.spearman",
+    "stability.spearman": "stability.spearman",
+    "value.warm_movies_gain": "value.warm_movies_estimate",
+    "value.cold_movies_gain": "value.cold_movies_estimate",
+}
+"""Each headline, and the number of metrics/evaluate.json or metrics/inspect.json that it repeats.
+
+Errors and gains are in stars. `skill` is the share of the baseline's squared error that the model
+saves. Agreements are Spearman's rho, the one with held-out ratings by likelihood.
+"""
+MARKS = {"pass": "✓", "fail": "✗", "inconclusive": "?"}
+NOT_CHANGES = ("data.source", "data.path", "seed", "split.strategy")
+"""Settings that have rows of their own, or say where a person keeps files."""
+
+
+def headlines(*details: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Nested headline metrics, of what the details of evaluation and inspection hold."""
+    content: dict[str, Any] = {}
+    for name, source in HEADLINES.items():
+        group, _, key = name.partition(".")
+        found = [storage.value_at(detail, source) for detail in details]
+        for value in found:
+            if isinstance(value, int | float | str):
+                content.setdefault(group, {})[key] = value
+    return content
+
+
+def table(
+    settings: Settings,
+    ratings: int,
+    test_ratings: int,
+    evaluated: Mapping[str, Any],
+    inspected: Mapping[str, Any],
+) -> list[dict[str, str]]:
+    """Rows of section, name and value as text, for the table on top of the comparison page.
+
+    Section `changes` holds all settings; the page shows those in which revisions differ.
+    """
+    flat = effective(storage.flatten(settings.model_dump(mode="json")))
+    source: str = settings.data.source
+    if source == "folder":
+        source = f"{Path(settings.data.path).name} (folder)"
+    sections = {
+        "changes": {
+            key: value if isinstance(value, str) else json.dumps(value)
+            for key, value in flat.items()
+            if key not in NOT_CHANGES
+        },
+        "data": {
+            "source": source,
+            "ratings": f"{ratings:,}",
+            "test ratings": f"{test_ratings:,}",
+            "split": settings.split.strategy,
+            "seed": str(settings.seed),
+        },
+        "verdicts": {
+            line: f"{MARKS[outcome]} {outcome}" for line, outcome in inspected["verdict"].items()
+        },
+        "prediction": _prediction(evaluated["test"], inspected.get("value", {})),
+        "agreement": _agreement(inspected),
+    }
+    return [
+        {"section": section, "name": name, "value": value}
+        for section, rows in sections.items()
+        for name, value in rows.items()
+    ]
+
+
+def _prediction(test: Mapping[str, Any], gains: Mapping[str, Any]) -> dict[str, str]:
+    bias = test["baselines"]["user_movie_bias"]
+    skill = f"{bias['skill']:.0%}"
+    if "skill_low" in bias:
+        skill += f" ({100 * bias['skill_low']:.0f} to {100 * bias['skill_high']:.0f})"
+    rows = {
+        "test RMSE (stars)": f"{test['rmse']:.4f}",
+        "95 % interval": "-",
+        "user + movie bias": f"{bias['rmse']:.4f}",
+        "squared error saved": skill,
+    }
+    if "rmse_low" in test:
+        rows["95 % interval"] = f"{test['rmse_low']:.3f} to {test['rmse_high']:.3f}"
+    if test["cold_movies"]["ratings"]:
+        rows["new movies: RMSE"] = f"{test['cold_movies']['rmse']:.4f}"
+    for group, label in (("warm", "RMSE saved by genres"), ("cold", "new movies: by genres")):
+        if gains.get(f"{group}_movies_estimate") is not None:
+            rows[label] = f"{gains[f'{group}_movies_estimate']:.4f}"
+    return rows
+
+
+def _agreement(inspected: Mapping[str, Any]) -> dict[str, str]:
+    numbers = {
+        "with held-out ratings": "agreement.likelihood.spearman",
+        "noise ceiling": "agreement.likelihood.ceiling",
+        "chance stays below": "agreement.likelihood.null_95",
+        "mixed model": "agreement.likelihood.rival",
+        "with the planted truth": "agreement.truth.spearman",
+        "between replicas": "stability.spearman",
+    }
+    found = {label: storage.value_at(inspected, name) for label, name in numbers.items()}
+    if "truth" not in inspected.get("agreement", {}):
+        del found["with the planted truth"]
+    return {label: "-" if rho is None else f"{rho:.2f}" for label, rho in found.items()}

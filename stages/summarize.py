@@ -1,0 +1,27 @@
+"""Stage summarize: the headline metrics, and the table on top of the comparison page."""
+
+from stages import run
+
+
+def main() -> None:
+    from genre_embeddings.settings import load_settings
+
+    settings = load_settings()
+
+    from genre_embeddings import storage
+    from genre_embeddings.summary import SUMMARY, TABLE, headlines, table
+
+    prepared, split, evaluated, inspected = (
+        storage.read_json(storage.METRICS / f"{stage}.json")
+        for stage in ("prepare", "split", "evaluate", "inspect")
+    )
+    test_ratings = split["parts"]["test"]["ratings"]
+    storage.write_metrics(SUMMARY, headlines(evaluated, inspected))
+    storage.write_rows(
+        TABLE, table(settings, prepared["ratings"], test_ratings, evaluated, inspected)
+    )
+    print(f"summarized the run -> {SUMMARY}, {TABLE}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,94 @@
+"""The headline numbers, and the table of them on the comparison page."""
+
+import json
+
+import pytest
+
+from genre_embeddings.summary import headlines, table
+from tests.conftest import changed
+from tests.project import Project
+
+EVALUATED = {
+    "test": {
+        "rmse": 0.81234,
+        "rmse_low": 0.8,
+        "rmse_high": 0.83,
+        "baselines": {
+            "user_movie_bias": {"rmse": 0.9, "skill": 0.185, "skill_low": 0.15, "skill_high": 0.21}
+        },
+        "cold_movies": {"ratings": 0},
+    },
+    "validation": {"rmse": 0.8},
+}
+AGREED = {"spearman": 0.5, "ceiling": 0.7, "null_95": 0.2, "rival": 0.6}
+INSPECTED = {
+    "verdict": {"structure": "pass", "stability": "fail", "value": "inconclusive"},
+    "agreement": {"likelihood": AGREED, "moments": AGREED},
+    "stability": {"spearman": 0.9},
+    "value": {"warm_movies_estimate": 0.01},
+}
+UNANSWERED = {"verdict": dict.fromkeys(("structure", "stability", "value"), "inconclusive")}
+
+
+def shown(settings, evaluated=EVALUATED, inspected=INSPECTED):
+    rows = table(settings, 2000, 200, evaluated, inspected)
+    return {(row["section"], row["name"]): row["value"] for row in rows}
+
+
+def test_headlines_repeat_details_under_short_names():
+    found = headlines(EVALUATED, INSPECTED)
+    assert found["test"] == {
+        "rmse": 0.81234,
+        "rmse_low": 0.8,
+        "rmse_high": 0.83,
+        "baseline_rmse": 0.9,
+        "skill": 0.185,
+        "skill_low": 0.15,
+        "skill_high": 0.21,
+    }
+    assert found["agreement"] == {"likelihood": 0.5, "ceiling": 0.7, "mixed_model": 0.6}
+    assert found["verdict"] == INSPECTED["verdict"]
+    assert headlines(EVALUATED, None).keys() == {"test", "validation"}
+    assert headlines({"test": {"rmse": None}}) == {}
+
+
+def test_table_is_text(settings):
+    found = shown(settings)
+    assert found["verdicts", "stability"] == "✗ fail"
+    assert found["prediction", "test RMSE (stars)"] == "0.8123"
+    assert found["prediction", "95 % interval"] == "0.800 to 0.830"
+    assert found["prediction", "squared error saved"] == "18% (15 to 21)"
+    assert found["prediction", "RMSE saved by genres"] == "0.0100"
+    assert found["agreement", "noise ceiling"] == "0.70"
+    assert ("agreement", "with the planted truth") not in found
+    assert found["changes", "model.hidden"] == "[64, 32]"
+    assert found["data", "ratings"] == "2,000"
+    assert not {("changes", name) for name in ("data.path", "seed", "train.threads")} & set(found)
+
+
+def test_table_of_what_was_not_measured(settings):
+    one_user = json.loads(json.dumps(EVALUATED))
+    for name in ("rmse_low", "rmse_high"):
+        del one_user["test"][name]
+    for name in ("skill_low", "skill_high"):
+        del one_user["test"]["baselines"]["user_movie_bias"][name]
+    found = shown(settings, one_user, UNANSWERED)
+    assert found["prediction", "95 % interval"] == "-"
+    assert found["prediction", "squared error saved"] == "18%"
+    assert found["agreement", "with held-out ratings"] == "-"
+    assert found["verdicts", "value"] == "? inconclusive"
+
+
+def test_own_files_are_named_without_their_place(settings):
+    own = changed(settings, data={"source": "folder", "path": "/home/me/books"})
+    assert shown(own)["data", "source"] == "books (folder)"
+    assert not any("/home" in value for value in shown(own).values())
+
+
+@pytest.mark.pipeline
+def test_summary_of_a_run(base: Project) -> None:
+    details = (
+        json.loads((base.folder / f"metrics/{stage}.json").read_text())
+        for stage in ("evaluate", "inspect")
+    )
+    assert json.loads((base.folder / "metrics/summary.json").read_text()) == headlines(*details)
