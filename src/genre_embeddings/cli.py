@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from genre_embeddings.errors import messages
+from genre_embeddings.errors import InputError, messages
 
 if TYPE_CHECKING:
     import polars as pl
@@ -52,6 +52,14 @@ def main() -> None:
     # OpenMP threads that spin while they wait take cores from other processes.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with messages():
+        for argument in sys.argv[1:]:
+            try:
+                argument.encode()
+            except UnicodeEncodeError:
+                raise InputError(
+                    f"the argument {os.fsencode(argument)!r} is not UTF-8 text: allowed are ids, "
+                    "names and paths in UTF-8."
+                ) from None
         sys.exit(genres())
 
 
@@ -161,13 +169,18 @@ def sweep(setting: str, where: tuple[str, ...], out: Path) -> None:
 @replica
 @click.pass_obj
 def export(model: Path, out: Path, replica: int) -> None:
-    """Write genre and movie embeddings as Parquet and for the Embedding Projector."""
+    """Write the embeddings for other programs, and a scorer that PyTorch runs.
+
+    The embeddings of genres, movies and users are Parquet files; genres and movies are also
+    written for TensorBoard's Embedding Projector. scorer.pt2 predicts ratings without this
+    program.
+    """
     from genre_embeddings.inference import export as exporting
 
     done = exporting.export(_open(model), out, replica)
     click.echo(
-        f"exported {done.genres} genres and {done.movies:,} movies of replica {replica}, "
-        f"{done.dim} numbers each -> {out}"
+        f"exported {done.genres} genres, {done.movies:,} movies and {done.users:,} users of "
+        f"replica {replica}, {done.dim} numbers each, and the scorer -> {out}"
     )
 
 
@@ -189,22 +202,36 @@ def predict(model: Path, file: Path, out: Path) -> None:
     counts = predict_file(_open(model), file, out)
     click.echo(
         f"predicted {counts.rows:,} rows, {counts.unknown_users:,} of unknown users and "
-        f"{counts.unknown_movies:,} of unknown movies -> {out}"
+        f"{counts.unknown_movies:,} of unknown movies -> {out}",
+        err=out.parent == Path("/dev"),  # /dev/stdout gets the rows alone
     )
 
 
 @genres.command()
-@click.argument("user_id")
+@click.argument("user_id", required=False)
+@click.option("--all", "everyone", is_flag=True, help="For all users, into the file --out.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="The Parquet file to write, with --all."
+)
 @click.option("--genre", help="Only movies of this genre.")
-@click.option("--top", type=TOP, default=10, show_default=True, help="Movies to list.")
+@click.option("--top", type=TOP, default=10, show_default=True, help="Movies to list for a user.")
 @click.pass_obj
-def recommend(model: Path, user_id: str, genre: str | None, top: int) -> None:
+def recommend(
+    model: Path, user_id: str | None, everyone: bool, out: Path | None, genre: str | None, top: int
+) -> None:
     """List the movies that a user would like best, without those rated in training."""
-    from genre_embeddings import storage
     from genre_embeddings.inference import recommend as recommending
 
-    train = storage.read_side("train")
-    table, known = recommending.recommend(_open(model), user_id, train, genre, top)
+    if everyone != (user_id is None) or everyone != (out is not None):
+        raise click.UsageError("Give either USER_ID, or --all and --out FILE.parquet.")
+    if out is not None:
+        opened = _open(model)
+        users, quiet = opened.users.height, not sys.stderr.isatty()
+        with click.progressbar(length=users, label="Users", file=sys.stderr, hidden=quiet) as bar:
+            rows = recommending.recommend_all(opened, out, genre, top, bar.update)
+        click.echo(f"recommended {rows:,} movies to {users:,} users -> {out}")
+        return
+    table, known = recommending.recommend(_open(model), str(user_id), genre, top)
     if not known:
         click.echo(f"User {user_id} is not known: this is what users like on average.\n")
     if table.is_empty():

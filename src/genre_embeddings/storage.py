@@ -15,7 +15,9 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +37,8 @@ PREDICTIONS = Path("data/predictions")
 METRICS = Path("metrics")
 PLOTS = Path("plots")
 REPORT = Path("plots/report.html")
+
+STREAMS = {Path("/dev/stdout"): 1, Path("/dev/stderr"): 2}
 
 SIDES = ("train", "validation", "test")
 
@@ -106,8 +110,9 @@ def _whole(path: Path) -> Iterator[Path]:
 def replacing(path: Path, folder: bool = False) -> Iterator[Path]:
     """A temporary path beside `path`; what is written there takes its place on success.
 
-    What a killed process left beside `path` is taken away then. A device or a pipe, such as
-    /dev/stdout, is written to where it is.
+    What a killed process left beside `path` is taken away then. A device or a pipe is written to
+    where it is, and so is /dev/stdout; where that is a file (`>> file`), it is written to from the
+    place where the shell has opened it.
 
     Raises:
         InputError: the folder that is to hold it is a file, or it is a folder itself, which
@@ -115,6 +120,12 @@ def replacing(path: Path, folder: bool = False) -> Iterator[Path]:
     """
     if path.is_dir() and not folder:
         raise InputError(f"{path} is a folder, and a file is to be written: name another place.")
+    if path in STREAMS and path.is_file():  # opened by its name, it would lose what it holds
+        with TemporaryDirectory() as scratch:
+            yield (temporary := Path(scratch) / "stream")
+            with temporary.open("rb") as made, os.fdopen(os.dup(STREAMS[path]), "wb") as stream:
+                shutil.copyfileobj(made, stream)
+        return
     if path.parent == Path("/dev") or (path.exists() and not path.is_file() and not path.is_dir()):
         yield path  # root could put a file in its place, for everybody
         return
@@ -279,3 +290,34 @@ def read_side(side: str) -> Side:
         with _whole(folder / f"{name}.npy") as path:
             columns.append(np.load(path, mmap_mode="r", allow_pickle=False))
     return Side(*columns)
+
+
+def read_split() -> dict[str, Side]:
+    """All sides of the split.
+
+    Raises:
+        InputError: a file is missing or damaged, or the split is not one of the prepared ratings.
+    """
+    sides = {name: read_side(name) for name in SIDES}
+    prepared = read_table(PREPARED / "ratings.parquet")
+    parts = [pl.DataFrame(side._asdict(), schema=RATINGS_SCHEMA) for side in sides.values()]
+    # Sums of 64-bit hashes of the rows, whose order does not matter.
+    if _sum_of_hashes(prepared) != sum(map(_sum_of_hashes, parts)) % 2**64:
+        raise InputError(
+            f"{SPLIT} and {PREPARED} are from different runs: the ratings in {SPLIT} are not those "
+            f"in {PREPARED}. Run `dvc checkout` to get the results of your commit, or `dvc repro` "
+            "to make new ones."
+        )
+    return sides
+
+
+def _sum_of_hashes(ratings: pl.DataFrame) -> int:
+    return int(ratings.hash_rows().to_numpy().sum(dtype=np.uint64))
+
+
+def fingerprint(side: Side) -> str:
+    """SHA-256 of the ratings of a side."""
+    digest = sha256()
+    for column in side:
+        digest.update(np.ascontiguousarray(column).data)
+    return digest.hexdigest()

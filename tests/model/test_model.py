@@ -35,7 +35,7 @@ def saved(world):
 
 def ask(network, world, side="test", own=False):
     part = world.sides[side]
-    return predict(network, part.user, part.movie, part.timestamp, own=own, draws=2)
+    return predict(network, part.user, part.movie, part.timestamp, own=own)
 
 
 def test_what_is_saved_predicts_the_same(saved, world):
@@ -86,14 +86,14 @@ def test_a_file_that_is_cut_short(saved):
 
 def test_a_file_of_another_format(saved):
     rewritten(lambda _, about: about.update(format=99))
-    with pytest.raises(InputError, match="has format 99; this version reads format 4"):
+    with pytest.raises(InputError, match="has format 99; this version reads format 5"):
         load_model()
 
 
 def test_weights_of_another_program(saved):
     save_file({"weight": torch.zeros(3)}, PATH)
     TABLES.unlink()
-    with pytest.raises(InputError, match="has format unknown; this version reads format 4"):
+    with pytest.raises(InputError, match="has format unknown; this version reads format 5"):
         load_model()
 
 

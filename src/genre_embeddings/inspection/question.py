@@ -13,7 +13,12 @@ from genre_embeddings.evaluation.bias import BiasModel, fit_bias
 from genre_embeddings.model.build import build_network, genre_sets
 from genre_embeddings.model.network import Network
 from genre_embeddings.model.ratings import Ratings
-from genre_embeddings.model.serialization import configure_torch, load_model, load_whole
+from genre_embeddings.model.serialization import (
+    configure_torch,
+    load_model,
+    load_whole,
+    require_same_data,
+)
 from genre_embeddings.settings import InspectSettings, Settings
 from genre_embeddings.storage import Side
 
@@ -60,17 +65,19 @@ def gather(settings: Settings) -> Question:
     """Read the files of the stages before.
 
     Raises:
-        InputError: a file is missing or damaged; the message names the stage that makes it.
+        InputError: a file is missing or damaged, or files come from different runs.
     """
     configure_torch(settings.train.threads)
-    (network, (_, movies, genres)), meta = load_whole(), storage.read_meta()
-    sides = {name: storage.read_side(name) for name in storage.SIDES}
+    sides, meta = storage.read_split(), storage.read_meta()
     train, test = sides["train"], sides["test"]
+    names = storage.read_json(storage.ABLATIONS / "ablations.json")
+    folders = [storage.ABLATIONS / name for name in names]
+    require_same_data(train, folders)
+    network, (_, movies, genres) = load_whole()
     held_out = test
     if settings.inspect.evidence == "held_out":
         held_out = storage.Side(*map(np.concatenate, zip(sides["validation"], test, strict=True)))
-    names = storage.read_json(storage.ABLATIONS / "ablations.json")
-    ablations = {name: load_model(storage.ABLATIONS / name) for name in names}
+    ablations = dict(zip(names, map(load_model, folders), strict=True))
     sets = genre_sets(movies, genres.height)
     return Question(
         network=network,
