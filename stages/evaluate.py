@@ -20,7 +20,7 @@ def main() -> None:
 
     configure_torch(settings.train.threads)
     meta = storage.read_meta()
-    split = storage.read_split()
+    split = storage.read_sides()
     require_same_data(split["train"])
     network, (_, movies, genres) = load_whole()
     network.index_ratings(Ratings.of(split["train"]))
@@ -48,7 +48,8 @@ def main() -> None:
     for name in ("histogram", "reliability", "genres", "support", "calibration"):
         storage.write_rows(plots / f"{name}.json", getattr(result, name))
     draw_histogram(result.histogram, plots / "histogram.png")
-    storage.write_metrics(storage.METRICS / "evaluate.json", result.metrics)
+    measured = {"model": storage.model_fingerprint(), **result.metrics}
+    storage.write_metrics(storage.METRICS / "evaluate.json", measured)
     errors = result.metrics["test"]
     print(
         f"evaluated {errors['ratings']:,} test ratings: RMSE {errors['rmse']:.4f}, "

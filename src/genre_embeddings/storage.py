@@ -15,7 +15,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -292,27 +292,51 @@ def read_side(side: str) -> Side:
     return Side(*columns)
 
 
-def read_split() -> dict[str, Side]:
-    """All sides of the split.
+def read_sides(*names: str) -> dict[str, Side]:
+    """Some sides of the split, or all if `names` is empty.
 
     Raises:
         InputError: a file is missing or damaged, or the split is not one of the prepared ratings.
     """
-    sides = {name: read_side(name) for name in SIDES}
+    sides = {name: read_side(name) for name in names or SIDES}
     prepared = read_table(PREPARED / "ratings.parquet")
-    parts = [pl.DataFrame(side._asdict(), schema=RATINGS_SCHEMA) for side in sides.values()]
-    # Sums of 64-bit hashes of the rows, whose order does not matter.
-    if _sum_of_hashes(prepared) != sum(map(_sum_of_hashes, parts)) % 2**64:
-        raise InputError(
-            f"{SPLIT} and {PREPARED} are from different runs: the ratings in {SPLIT} are not those "
-            f"in {PREPARED}. Run `dvc checkout` to get the results of your commit, or `dvc repro` "
-            "to make new ones."
+    tables = [pl.DataFrame(side._asdict(), schema=RATINGS_SCHEMA) for side in sides.values()]
+    known, found = (
+        np.sort(table.hash_rows().to_numpy()) for table in (prepared, pl.concat(tables))
+    )
+    at = np.searchsorted(known, found).clip(max=len(known) - 1)
+    whole = len(sides) < len(SIDES) or len(found) == len(known)
+    if not whole or (known[at] != found).any() or (found[1:] == found[:-1]).any():
+        raise different_runs(
+            SPLIT, PREPARED, f"the ratings in {SPLIT} are not those in {PREPARED}, each once"
         )
     return sides
 
 
-def _sum_of_hashes(ratings: pl.DataFrame) -> int:
-    return int(ratings.hash_rows().to_numpy().sum(dtype=np.uint64))
+def different_runs(one: Path, other: Path, why: str) -> InputError:
+    """The error for files that are used together and do not belong together."""
+    return InputError(
+        f"{one} and {other} are from different runs: {why}. Run `dvc checkout` to get the results "
+        "of your commit, or `dvc repro` to make new ones."
+    )
+
+
+def model_fingerprint() -> str:
+    """12 hexadecimal digits that identify the trained model."""
+    with require(MODEL / "model.safetensors").open("rb") as opened:
+        return file_digest(opened, "sha256").hexdigest()[:12]
+
+
+def read_measured(stage: str) -> dict[str, Any]:
+    """The metrics of stage evaluate or inspect.
+
+    Raises:
+        InputError: the file is missing, damaged or about another model than the one in models/.
+    """
+    content = read_json(path := METRICS / f"{stage}.json")
+    if "model" in content and content["model"] != model_fingerprint():
+        raise different_runs(path, MODEL, f"{path} was measured with another model")
+    return content
 
 
 def fingerprint(side: Side) -> str:

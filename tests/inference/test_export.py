@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from urllib.request import urlopen
 
 import numpy as np
 import polars as pl
@@ -73,6 +74,14 @@ def test_everything_loads_back(model, tmp_path, replica):
     assert [row[1] for row in rows[6:]] == [str(movie) for movie in model.movies["movie_id"]]
 
 
+ASK = """
+import sys, torch
+scorer = torch.export.load("scorer.pt2").module()
+assert not any(name.startswith("genre_embeddings") for name in sys.modules)
+users, movies = torch.arange(-1, 80), torch.arange(-1, 60)
+print(*scorer(users.repeat_interleave(61), movies.repeat(81)).tolist())
+print(scorer(users[:1], movies[:1]).item())
+"""
 VARIANTS = [{"cross": True}, {"cross": False, "time": False}, {"squash": True}, {"genres": False}]
 
 
@@ -89,12 +98,8 @@ def test_the_scorer_predicts_what_the_model_predicts(settings, in_tmp, variant):
     model = open_model()
     write_scorer(model.network, in_tmp / "scorer.pt2")
     assert str(ROOT).encode() not in (in_tmp / "scorer.pt2").read_bytes()
-    ask = "import sys, torch; s = torch.export.load('scorer.pt2').module(); "
-    ask += "assert not any(name.startswith('genre_emb') for name in sys.modules); "
-    ask += "users, movies = torch.arange(-1, 80), torch.arange(-1, 60); "
-    ask += "print(*s(users.repeat_interleave(61), movies.repeat(81)).tolist(), s(users[:1], users[:1]).item())"
     said = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", ask], check=True, capture_output=True, text=True
+        [sys.executable, "-W", "ignore", "-c", ASK], check=True, capture_output=True, text=True
     ).stdout
     users = pl.concat([pl.Series([999_999]), model.users["user_id"]])
     movies = pl.concat([pl.Series([888_888]), model.movies["movie_id"]])
@@ -158,3 +163,26 @@ def test_a_model_without_history_and_time_is_kept_and_exported(settings, in_tmp)
     assert torch.equal(before.timeless, after.timeless)
     again.index_ratings(world.ratings("train"))  # there is no history to index
     assert movie_vectors(again).shape == (60, 2, 4)
+
+
+def test_the_server_of_the_guide_answers(model, in_tmp):
+    guide = (ROOT / "docs/guide/serving.md").read_text(encoding="utf-8")
+    script = guide.partition("```python\n")[2].partition("```")[0].replace("8000", "0")
+    # Port 0 is any free one, which the server has to name.
+    script = script.replace("HTTPServer((", "server = HTTPServer((").replace(
+        ".serve_forever()", "; print(server.server_port, flush=True); server.serve_forever()"
+    )
+    export(model, in_tmp / "exports")
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=in_tmp, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, text=True,
+    ) as process:  # fmt: skip
+        try:
+            address = f"http://127.0.0.1:{int(process.stdout.readline())}/"
+            for user, movie in ((3, 7), (999_999, 7), (3, 888_888)):
+                with urlopen(f"{address}?user={user}&movie={movie}", timeout=60) as answer:
+                    said = float(answer.read())
+                expected = predict_pairs(model, pl.Series([user]), pl.Series([movie]))
+                assert said == pytest.approx(expected["prediction"].item(), abs=1e-4)
+        finally:
+            process.kill()

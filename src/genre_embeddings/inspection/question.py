@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ def gather(settings: Settings) -> Question:
         InputError: a file is missing or damaged, or files come from different runs.
     """
     configure_torch(settings.train.threads)
-    sides, meta = storage.read_split(), storage.read_meta()
+    sides, meta = storage.read_sides(), storage.read_meta()
     train, test = sides["train"], sides["test"]
     names = storage.read_json(storage.ABLATIONS / "ablations.json")
     folders = [storage.ABLATIONS / name for name in names]
@@ -90,9 +91,17 @@ def gather(settings: Settings) -> Question:
         held_out=held_out,
         test=test,
         baseline=fit_bias(train.user, train.movie, train.rating, network.users, network.unknown),
-        truth=storage.read_json(storage.TRUTH),
+        truth=_of_genres(storage.TRUTH, genres),
         settings=settings.inspect,
         random_split=settings.split.strategy == "random",
         seed=settings.seed,
-        genome=storage.read_json(storage.GENOME),
+        genome=_of_genres(storage.GENOME, genres),
     )
+
+
+def _of_genres(path: Path, genres: pl.DataFrame) -> dict[str, Any] | None:
+    """A reference, if the data have one, which must be one of these genres."""
+    content = storage.read_json(path)
+    if content is not None and content["genres"] != genres["name"].to_list():
+        raise storage.different_runs(path, storage.PREPARED, "their genres differ")
+    return content

@@ -170,25 +170,18 @@ def require_same_data(train: storage.Side, ablations: Sequence[Path] = ()) -> No
         InputError: they come from different runs; the message names both folders.
     """
     model, *others = (_about(_file(folder / WEIGHTS)) for folder in (storage.MODEL, *ablations))
-    split = storage.SPLIT / "train"
+    prepared, split = storage.PREPARED, storage.SPLIT / "train"
     if model.train != storage.fingerprint(train):
-        raise _different(storage.MODEL, "trained on other ratings than", split)
+        why = "the model was trained on other ratings"
+        raise storage.different_runs(storage.MODEL, split, why)
     if model.tables != sha256(_prepared_tables()).hexdigest():
-        raise _different(
-            storage.MODEL, "trained with other ids, titles or genres than", storage.PREPARED
-        )
+        why = "the model has other users, movies or genres"
+        raise storage.different_runs(storage.MODEL, prepared, why)
     for folder, other in zip(ablations, others, strict=True):
-        genres = other.settings.genres
-        same = model.settings.model_copy(update={"genres": genres}), model.replicas, model.train
-        if (other.settings, other.replicas, other.train) != same:
-            raise _different(folder, "trained with other ratings or settings than", storage.MODEL)
-
-
-def _different(folder: Path, how: str, other: Path) -> InputError:
-    return InputError(
-        f"{folder} and {other} are from different runs: {folder} was {how} {other}. Run `dvc "
-        "checkout` to get the results of your commit, or `dvc repro` to make new ones."
-    )
+        same = other.settings.model_copy(update={"genres": model.settings.genres})
+        if (same, other.replicas, other.train) != (model.settings, model.replicas, model.train):
+            why = "the two were trained with other ratings or settings"
+            raise storage.different_runs(storage.MODEL, folder, why)
 
 
 def load_model(folder: Path = storage.MODEL) -> Network:
