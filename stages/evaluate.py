@@ -14,25 +14,25 @@ def main() -> None:
     from genre_embeddings.evaluation.bias import fit_bias
     from genre_embeddings.evaluation.evaluate import Predicted, evaluate
     from genre_embeddings.figures import draw_histogram
-    from genre_embeddings.model.predict import POSTERIOR_DRAWS, predict
+    from genre_embeddings.model.predict import predict
     from genre_embeddings.model.ratings import Ratings
-    from genre_embeddings.model.serialization import configure_torch, load_whole
+    from genre_embeddings.model.serialization import configure_torch, load_whole, require_same_data
 
     configure_torch(settings.train.threads)
     meta = storage.read_meta()
+    split = storage.read_sides()
+    require_same_data(split["train"])
     network, (_, movies, genres) = load_whole()
-    network.index_ratings(Ratings.of(storage.read_side("train")))
+    network.index_ratings(Ratings.of(split["train"]))
     sides = {}
-    for name in storage.SIDES:
-        side = storage.read_side(name)
+    for name, side in split.items():
         mean, deviation = predict(
             network,
             side.user,
             side.movie,
             side.timestamp,
-            settings.seed,
             own=name == "train",
-            draws=POSTERIOR_DRAWS if name == "test" else 0,
+            posterior=name == "test",
         )
         sides[name] = Predicted(side.user, side.movie, side.rating, mean, deviation)
     train, test = sides["train"], sides["test"]
@@ -48,7 +48,8 @@ def main() -> None:
     for name in ("histogram", "reliability", "genres", "support", "calibration"):
         storage.write_rows(plots / f"{name}.json", getattr(result, name))
     draw_histogram(result.histogram, plots / "histogram.png")
-    storage.write_metrics(storage.METRICS / "evaluate.json", result.metrics)
+    measured = {"model": storage.model_fingerprint(), **result.metrics}
+    storage.write_metrics(storage.METRICS / "evaluate.json", measured)
     errors = result.metrics["test"]
     print(
         f"evaluated {errors['ratings']:,} test ratings: RMSE {errors['rmse']:.4f}, "

@@ -21,7 +21,8 @@ def main() -> None:
     picture = plots / "heatmaps.png"
     draw_heatmaps(answer.matrices, answer.labels, answer.order, answer.clear, picture)
     write_report(answer, settings, storage.REPORT)
-    storage.write_metrics(storage.METRICS / "inspect.json", answer.metrics)
+    measured = {"model": storage.model_fingerprint(), **answer.metrics}
+    storage.write_metrics(storage.METRICS / "inspect.json", measured)
     outcomes = ", ".join(f"{verdict.line}: {verdict.outcome}" for verdict in answer.verdicts)
     print(f"inspected the genres ({outcomes}) -> {storage.REPORT}")
 

@@ -22,7 +22,7 @@ def main() -> None:
         *(storage.read_table(storage.PREPARED / f"{name}.parquet") for name in Tables._fields)
     )
     meta = storage.read_meta()
-    train, validation = (Ratings.of(storage.read_side(side)) for side in ("train", "validation"))
+    train, validation = map(Ratings.of, storage.read_sides("train", "validation").values())
     sets = genre_sets(tables.movies, tables.genres.height)
     network = build_network(settings, train, sets, tables.users.height, meta)
     with Scratch() as scratch:

@@ -17,9 +17,9 @@ from click.testing import CliRunner
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from genre_embeddings import storage
 from genre_embeddings.cli import genres
 from genre_embeddings.errors import InputError
+from genre_embeddings.inference import recommend
 from genre_embeddings.inference.trained import open_model
 from tests.conftest import ROOT
 from tests.trained import train_project
@@ -73,9 +73,14 @@ def test_errors_end_in_one_line(project, tmp_path):
     status, _, err = call("compare", "workspace", cwd=tmp_path)
     assert status == 1
     assert err.startswith("error: Revisions named: 1;")
-    status, _, err = call("recommend", cwd=tmp_path)
-    assert status == 2
-    assert "Give a USER_ID or --ratings FILE, one of the two." in err
+    for arguments in ((), ("7", "--all"), ("--all",), ("7", "--out", "a.parquet")):
+        status, _, err = call("recommend", *arguments, cwd=tmp_path)
+        assert status == 2
+        assert "Give one of USER_ID, --ratings FILE, and --all with --out FILE.parquet." in err
+    status, out, err = call("explain", b"caf\xe9", "5", cwd=project)
+    assert (status, out) == (1, "")
+    assert err.startswith(r"error: the argument b'caf\xe9' is not UTF-8 text: allowed are ids,")
+    assert err.count("\n") == 1
 
 
 def test_without_a_model(in_tmp):
@@ -113,15 +118,22 @@ def test_recommend_to_a_new_person(run, tmp_path):
     assert run("recommend", "--ratings", str(file)).startswith("One rating says little: ")
 
 
-def test_nothing_is_left_to_recommend(run, project, tmp_path, monkeypatch):
-    shutil.copytree(project, tmp_path / "project")
-    monkeypatch.chdir(tmp_path / "project")
-    movies = np.arange(60, dtype=np.uint32)
-    columns = np.zeros_like(movies), movies, np.full(60, 4, np.float32), np.zeros(60, np.int64)
-    for column, values in zip(storage.RATINGS_SCHEMA, columns, strict=True):
-        np.save(storage.SPLIT / "train" / f"{column}.npy", values)
-    first = str(storage.read_side("train").user[0] + 1)
-    assert run("recommend", first) == "There are no movies to recommend.\n"
+def test_recommend_for_all(run, tmp_path):
+    out = tmp_path / "all.parquet"
+    said = run("recommend", "--all", "--top", "2", "--out", str(out))
+    assert said == f"recommended 160 movies to 80 users -> {out}\n"
+    assert pl.read_parquet(out).columns == [
+        "user_id",
+        "rank",
+        "movie_id",
+        "prediction",
+        "deviation",
+    ]
+
+
+def test_nothing_is_left_to_recommend(run, monkeypatch):
+    monkeypatch.setattr(recommend, "_candidates", lambda *_: np.empty(0, dtype=np.int64))
+    assert run("recommend", "1") == "There are no movies to recommend.\n"
 
 
 def test_neighbours(run):
@@ -148,7 +160,7 @@ def test_embed(run):
 
 def test_export(run, tmp_path):
     out = run("export", "--out", str(tmp_path / "exports"))
-    assert out.startswith("exported 6 genres and 60 movies of replica 0, 4 numbers each -> ")
+    assert out.startswith("exported 6 genres, 60 movies and 80 users of replica 0, 4 numbers ")
     assert (tmp_path / "exports" / "vectors.tsv").is_file()
 
 

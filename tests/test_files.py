@@ -9,6 +9,7 @@ import pytest
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError, messages
+from tests.conftest import ROOT
 
 
 def test_a_folder_is_replaced_whole_or_not_at_all(in_tmp):
@@ -103,8 +104,20 @@ def test_a_pipe_is_written_to_and_not_replaced(in_tmp):
 
 def test_a_device_is_not_replaced():
     # Asked of the path alone: root, who runs some test machines, could replace it.
-    with storage.replacing(Path("/dev/stdout")) as path:
-        assert path == Path("/dev/stdout")
+    with storage.replacing(Path("/dev/null")) as path:
+        assert path == Path("/dev/null")
+
+
+def test_what_the_shell_appends_to_is_not_replaced(in_tmp):
+    """`>> file` keeps what the file holds, and what is printed later comes after the content."""
+    write = "from pathlib import Path; from genre_embeddings import storage; "
+    write += "storage.write_json(Path('/dev/stdout'), [1]); print('done')"
+    file = in_tmp / "file"
+    file.write_text("old\n")
+    with file.open("a") as opened:
+        environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+        subprocess.run([sys.executable, "-c", write], stdout=opened, check=True, env=environment)
+    assert file.read_text() == "old\n[\n  1\n]\ndone\n"
 
 
 def test_nested_values_go_by_dotted_names():

@@ -27,7 +27,7 @@ from genre_embeddings.inference.posterior import with_user
 from genre_embeddings.inference.predict import AnyUser
 from genre_embeddings.model.build import build_network, genre_sets
 from genre_embeddings.model.network import Network
-from genre_embeddings.model.predict import POSTERIOR_DRAWS, predict
+from genre_embeddings.model.predict import predict
 from genre_embeddings.model.ratings import Ratings
 from genre_embeddings.model.serialization import configure_torch, load_whole
 from genre_embeddings.settings import load_settings
@@ -73,7 +73,7 @@ def main() -> None:
     rating = test.rating[asked]
     trained, network = load_whole()[0], train_without(users)
     anybody = AnyUser(network).predict(movie)
-    known = np.stack(predict(trained, user, movie, draws=POSTERIOR_DRAWS))
+    known = np.stack(predict(trained, user, movie))
 
     def rmse(found: np.ndarray) -> float:
         return float(np.sqrt(np.mean((found[0] - rating) ** 2)))
@@ -107,7 +107,7 @@ def main() -> None:
             spent.append(time.perf_counter() - began)
             mine = user == one
             index = np.full(mine.sum(), new.users - 1)
-            found[:, mine] = predict(new, index, movie[mine], draws=POSTERIOR_DRAWS)
+            found[:, mine] = predict(new, index, movie[mine])
         name = f"new, {most} rating{'s' * (most > 1)}" if most < 10**9 else "new, all ratings"
         rows.append(row(name, found, f"{np.median(spent):.2f}"))
     rows.append(row("trained", known, ""))

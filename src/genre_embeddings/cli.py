@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from genre_embeddings.completion import complete_either, complete_genre, complete_movie
-from genre_embeddings.errors import messages
+from genre_embeddings.errors import InputError, messages
 
 if TYPE_CHECKING:
     import polars as pl
@@ -86,6 +86,14 @@ def main() -> None:
     # OpenMP threads that spin while they wait take cores from other processes.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with messages():
+        for argument in sys.argv[1:]:
+            try:
+                argument.encode()
+            except UnicodeEncodeError:
+                raise InputError(
+                    f"the argument {os.fsencode(argument)!r} is not UTF-8 text: allowed are ids, "
+                    "names and paths in UTF-8."
+                ) from None
         sys.exit(genres())
 
 
@@ -203,13 +211,18 @@ def sweep(setting: str, where: tuple[str, ...], out: Path) -> None:
 @replica
 @click.pass_obj
 def export(model: Path, out: Path, replica: int) -> None:
-    """Write genre and movie embeddings as Parquet and for the Embedding Projector."""
+    """Write the embeddings for other programs, and a scorer that PyTorch runs.
+
+    The embeddings of genres, movies and users are Parquet files; genres and movies are also
+    written for TensorBoard's Embedding Projector. scorer.pt2 predicts ratings without this
+    program.
+    """
     from genre_embeddings.inference import export as exporting
 
     done = exporting.export(_open(model), out, replica)
     click.echo(
-        f"exported {done.genres} genres and {done.movies:,} movies of replica {replica}, "
-        f"{done.dim} numbers each -> {out}"
+        f"exported {done.genres} genres, {done.movies:,} movies and {done.users:,} users of "
+        f"replica {replica}, {done.dim} numbers each, and the scorer -> {out}"
     )
 
 
@@ -229,7 +242,8 @@ def predict(model: Path, file: Path, out: Path) -> None:
     counts = predict_file(_open(model), file, out)
     click.echo(
         f"predicted {counts.rows:,} rows, {counts.unknown_users:,} of unknown users and "
-        f"{counts.unknown_movies:,} of unknown movies -> {out}"
+        f"{counts.unknown_movies:,} of unknown movies -> {out}",
+        err=out.parent == Path("/dev"),  # /dev/stdout gets the rows alone
     )
 
 
@@ -241,29 +255,44 @@ def predict(model: Path, file: Path, out: Path) -> None:
     metavar="FILE",
     help="A csv file with the ratings of a new person: movieId or title, and rating.",
 )
+@click.option("--all", "everyone", is_flag=True, help="For all users, into the file --out.")
+@click.option("--out", type=UserPath(), help="The Parquet file to write, with --all.")
 @click.option("--genre", help="Only movies of this genre.", shell_complete=complete_genre)
-@click.option("--top", type=TOP, default=10, show_default=True, help="Movies to list.")
+@click.option("--top", type=TOP, default=10, show_default=True, help="Movies to list for a user.")
 @click.pass_obj
 def recommend(
-    model: Path, user_id: str | None, ratings: Path | None, genre: str | None, top: int
+    model: Path,
+    user_id: str | None,
+    ratings: Path | None,
+    everyone: bool,
+    out: Path | None,
+    genre: str | None,
+    top: int,
 ) -> None:
     """List the movies that a user would like best, without those rated in training.
 
     With --ratings, the user is somebody who was not in training, and the table below shows
     their taste by genre. The model stays as it is.
     """
-    from genre_embeddings import storage
     from genre_embeddings.inference import recommend as recommending
 
-    if (user_id is None) == (ratings is None):
-        raise click.UsageError("Give a USER_ID or --ratings FILE, one of the two.")
+    asked = (user_id is not None) + (ratings is not None) + everyone
+    if asked != 1 or everyone != (out is not None):
+        raise click.UsageError(
+            "Give one of USER_ID, --ratings FILE, and --all with --out FILE.parquet."
+        )
     opened = _open(model)
     genre = None if genre is None else opened.genres["name"][opened.genre(genre)]
     if ratings is not None:
         _recommend_to_newcomer(opened, ratings, genre, top)
         return
-    train = storage.read_side("train")
-    table, known = recommending.recommend(opened, str(user_id), train, genre, top)
+    if out is not None:
+        users, quiet = opened.users.height, not sys.stderr.isatty()
+        with click.progressbar(length=users, label="Users", file=sys.stderr, hidden=quiet) as bar:
+            rows = recommending.recommend_all(opened, out, genre, top, bar.update)
+        click.echo(f"recommended {rows:,} movies to {users:,} users -> {out}")
+        return
+    table, known = recommending.recommend(opened, str(user_id), genre, top)
     if not known:
         click.echo(f"User {user_id} is not known: this is what users like on average.\n")
     if table.is_empty():
@@ -285,7 +314,7 @@ def _recommend_to_newcomer(model: Trained, ratings: Path, genre: str | None, top
         )
     if count == 1:
         click.echo("One rating says little: this is nearly what users like on average.\n")
-    table, _ = recommend(person.model, person.user_id, person.ratings, genre, top)
+    table, _ = recommend(person.model, person.user_id, genre, top, rated=person.ratings.movie)
     title = f"From {count} rating{'s' * (count > 1)} in {ratings}"
     if table.is_empty():
         click.echo("There are no movies to recommend.")

@@ -15,7 +15,9 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import file_digest, sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +37,8 @@ PREDICTIONS = Path("data/predictions")
 METRICS = Path("metrics")
 PLOTS = Path("plots")
 REPORT = Path("plots/report.html")
+
+STREAMS = {Path("/dev/stdout"): 1, Path("/dev/stderr"): 2}
 
 SIDES = ("train", "validation", "test")
 
@@ -108,8 +112,9 @@ def _whole(path: Path) -> Iterator[Path]:
 def replacing(path: Path, folder: bool = False) -> Iterator[Path]:
     """A temporary path beside `path`; what is written there takes its place on success.
 
-    What a killed process left beside `path` is taken away then. A device or a pipe, such as
-    /dev/stdout, is written to where it is.
+    What a killed process left beside `path` is taken away then. A device or a pipe is written to
+    where it is, and so is /dev/stdout; where that is a file (`>> file`), it is written to from the
+    place where the shell has opened it.
 
     Raises:
         InputError: the folder that is to hold it is a file, or it is a folder itself, which
@@ -117,6 +122,12 @@ def replacing(path: Path, folder: bool = False) -> Iterator[Path]:
     """
     if path.is_dir() and not folder:
         raise InputError(f"{path} is a folder, and a file is to be written: name another place.")
+    if path in STREAMS and path.is_file():  # opened by its name, it would lose what it holds
+        with TemporaryDirectory() as scratch:
+            yield (temporary := Path(scratch) / "stream")
+            with temporary.open("rb") as made, os.fdopen(os.dup(STREAMS[path]), "wb") as stream:
+                shutil.copyfileobj(made, stream)
+        return
     if path.parent == Path("/dev") or (path.exists() and not path.is_file() and not path.is_dir()):
         yield path  # root could put a file in its place, for everybody
         return
@@ -281,3 +292,58 @@ def read_side(side: str) -> Side:
         with _whole(folder / f"{name}.npy") as path:
             columns.append(np.load(path, mmap_mode="r", allow_pickle=False))
     return Side(*columns)
+
+
+def read_sides(*names: str) -> dict[str, Side]:
+    """Some sides of the split, or all if `names` is empty.
+
+    Raises:
+        InputError: a file is missing or damaged, or the split is not one of the prepared ratings.
+    """
+    sides = {name: read_side(name) for name in names or SIDES}
+    prepared = read_table(PREPARED / "ratings.parquet")
+    tables = [pl.DataFrame(side._asdict(), schema=RATINGS_SCHEMA) for side in sides.values()]
+    known, found = (
+        np.sort(table.hash_rows().to_numpy()) for table in (prepared, pl.concat(tables))
+    )
+    at = np.searchsorted(known, found).clip(max=len(known) - 1)
+    whole = len(sides) < len(SIDES) or len(found) == len(known)
+    if not whole or (known[at] != found).any() or (found[1:] == found[:-1]).any():
+        raise different_runs(
+            SPLIT, PREPARED, f"the ratings in {SPLIT} are not those in {PREPARED}, each once"
+        )
+    return sides
+
+
+def different_runs(one: Path, other: Path, why: str) -> InputError:
+    """The error for files that are used together and do not belong together."""
+    return InputError(
+        f"{one} and {other} are from different runs: {why}. Run `dvc checkout` to get the results "
+        "of your commit, or `dvc repro` to make new ones."
+    )
+
+
+def model_fingerprint() -> str:
+    """12 hexadecimal digits that identify the trained model."""
+    with require(MODEL / "model.safetensors").open("rb") as opened:
+        return file_digest(opened, "sha256").hexdigest()[:12]
+
+
+def read_measured(stage: str) -> dict[str, Any]:
+    """The metrics of stage evaluate or inspect.
+
+    Raises:
+        InputError: the file is missing, damaged or about another model than the one in models/.
+    """
+    content = read_json(path := METRICS / f"{stage}.json")
+    if "model" in content and content["model"] != model_fingerprint():
+        raise different_runs(path, MODEL, f"{path} was measured with another model")
+    return content
+
+
+def fingerprint(side: Side) -> str:
+    """SHA-256 of the ratings of a side."""
+    digest = sha256()
+    for column in side:
+        digest.update(np.ascontiguousarray(column).data)
+    return digest.hexdigest()

@@ -1,14 +1,21 @@
 """Exported embeddings, loaded back and held against the model."""
 
+import subprocess
+import sys
+from urllib.request import urlopen
+
 import numpy as np
 import polars as pl
 import pytest
 import torch
 
 from genre_embeddings.errors import InputError
-from genre_embeddings.inference.export import export, movie_vectors
+from genre_embeddings.inference.export import TABLES, export, movie_vectors
+from genre_embeddings.inference.predict import predict_pairs
+from genre_embeddings.inference.scorer import write_scorer
 from genre_embeddings.inference.trained import open_model
 from genre_embeddings.model.serialization import load_model, save_model
+from tests.conftest import ROOT
 from tests.small import rows_of, small_world, write_world
 from tests.trained import train_project
 
@@ -31,8 +38,8 @@ def lines_of(path):
 @pytest.mark.parametrize("replica", [0, 1])
 def test_everything_loads_back(model, tmp_path, replica):
     out = tmp_path / "exports"
-    assert export(model, out, replica) == (6, 60, 4)
-    genres, movies = (pl.read_parquet(out / f"{name}.parquet") for name in ("genres", "movies"))
+    assert export(model, out, replica) == (6, 60, 80, 4)
+    genres, movies, users = (pl.read_parquet(out / name) for name in TABLES)
     mean, deviation = (part[:, replica].numpy() for part in model.network.genre_posterior())
     assert genres.select("genre", "movies", "ratings").equals(
         model.genres.select(pl.col("name").alias("genre"), "movies", "ratings")
@@ -47,13 +54,58 @@ def test_everything_loads_back(model, tmp_path, replica):
     assert (movies["vector"].to_numpy() == own).all()
     assert movies["genre_vector"].to_numpy() == pytest.approx(by_genre, abs=1e-6)
 
+    assert users["user_id"].equals(model.users["user_id"])
+    assert users["ratings"].to_list() == model.network.user_counts.int().tolist()
+    # <u, v> is part of a prediction: the rest of it does not know who the two are.
+    with torch.no_grad():
+        u, _, v, _ = model.network.vectors(torch.arange(80)[:60], torch.arange(60))
+    expected = (u * v).sum(-1)[:, replica].numpy()
+    products = users["vector"].to_numpy()[:60] * movies["vector"].to_numpy()
+    assert products.sum(1) == pytest.approx(expected, abs=1e-6)
+    for table in (movies, users):
+        assert table["index"].to_list() == list(range(table.height))
+
     vectors = np.array(lines_of(out / "vectors.tsv"), dtype=np.float32)
-    assert vectors == pytest.approx(np.concatenate([mean, own + by_genre]), abs=1e-6)
+    assert vectors == pytest.approx(np.concatenate([mean, own]), abs=1e-6)
     head, *rows = lines_of(out / "metadata.tsv")
     assert head == ["kind", "id", "name", "genres", "ratings"]
     assert len(rows) == len(vectors)
     assert [row[1] for row in rows[:6]] == model.genres["name"].to_list()
     assert [row[1] for row in rows[6:]] == [str(movie) for movie in model.movies["movie_id"]]
+
+
+ASK = """
+import sys, torch
+scorer = torch.export.load("scorer.pt2").module()
+assert not any(name.startswith("genre_embeddings") for name in sys.modules)
+users, movies = torch.arange(-1, 80), torch.arange(-1, 60)
+print(*scorer(users.repeat_interleave(61), movies.repeat(81)).tolist())
+print(scorer(users[:1], movies[:1]).item())
+"""
+VARIANTS = [{"cross": True}, {"cross": False, "time": False}, {"squash": True}, {"genres": False}]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_scorer_predicts_what_the_model_predicts(settings, in_tmp, variant):
+    """Read by PyTorch alone; of known and unknown users and movies, in batches of any size."""
+    world = small_world(settings)
+    write_world(world)
+    network = world.network(**variant).eval()
+    torch.manual_seed(0)
+    for parameter in network.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    save_model(network)
+    model = open_model()
+    write_scorer(model.network, in_tmp / "scorer.pt2")
+    assert str(ROOT).encode() not in (in_tmp / "scorer.pt2").read_bytes()
+    said = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", ASK], check=True, capture_output=True, text=True
+    ).stdout
+    users = pl.concat([pl.Series([999_999]), model.users["user_id"]])
+    movies = pl.concat([pl.Series([888_888]), model.movies["movie_id"]])
+    every = pl.DataFrame({"u": users}).join(pl.DataFrame({"m": movies}), how="cross")
+    expected = predict_pairs(model, every["u"], every["m"])["prediction"].to_list()
+    assert list(map(float, said.split())) == pytest.approx([*expected, expected[0]], abs=1e-5)
 
 
 def test_movie_vectors_are_what_the_network_computes_with(model):
@@ -93,7 +145,7 @@ def test_a_folder_of_other_files_is_left_alone(model, tmp_path):
 
 def test_a_model_without_genres(tmp_path, monkeypatch):
     monkeypatch.chdir(train_project(tmp_path, genres=False))
-    assert export(open_model(), tmp_path / "exports") == (0, 60, 4)
+    assert export(open_model(), tmp_path / "exports") == (0, 60, 80, 4)
     assert pl.read_parquet(tmp_path / "exports" / "genres.parquet").is_empty()
     movies = pl.read_parquet(tmp_path / "exports" / "movies.parquet")
     assert not movies["genre_vector"].to_numpy().any()
@@ -111,3 +163,26 @@ def test_a_model_without_history_and_time_is_kept_and_exported(settings, in_tmp)
     assert torch.equal(before.timeless, after.timeless)
     again.index_ratings(world.ratings("train"))  # there is no history to index
     assert movie_vectors(again).shape == (60, 2, 4)
+
+
+def test_the_server_of_the_guide_answers(model, in_tmp):
+    guide = (ROOT / "docs/guide/serving.md").read_text(encoding="utf-8")
+    script = guide.partition("```python\n")[2].partition("```")[0].replace("8000", "0")
+    # Port 0 is any free one, which the server has to name.
+    script = script.replace("HTTPServer((", "server = HTTPServer((").replace(
+        ".serve_forever()", "; print(server.server_port, flush=True); server.serve_forever()"
+    )
+    export(model, in_tmp / "exports")
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=in_tmp, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, text=True,
+    ) as process:  # fmt: skip
+        try:
+            address = f"http://127.0.0.1:{int(process.stdout.readline())}/"
+            for user, movie in ((3, 7), (999_999, 7), (3, 888_888)):
+                with urlopen(f"{address}?user={user}&movie={movie}", timeout=60) as answer:
+                    said = float(answer.read())
+                expected = predict_pairs(model, pl.Series([user]), pl.Series([movie]))
+                assert said == pytest.approx(expected["prediction"].item(), abs=1e-4)
+        finally:
+            process.kill()

@@ -14,16 +14,17 @@ import torch
 from genre_embeddings import storage
 from genre_embeddings.data.tables import build_tables
 from genre_embeddings.errors import InputError
+from genre_embeddings.inference import recommend as recommendation
 from genre_embeddings.inference.embed import embed
 from genre_embeddings.inference.explain import ORDERS, _orders, explain
 from genre_embeddings.inference.neighbours import neighbours
 from genre_embeddings.inference.predict import ADDED, AnyUser, predict_file, predict_pairs
-from genre_embeddings.inference.recommend import recommend
+from genre_embeddings.inference.recommend import recommend, recommend_all
 from genre_embeddings.inference.trained import Trained, open_model
-from genre_embeddings.model.predict import POSTERIOR_DRAWS, predict
+from genre_embeddings.model.predict import predict
 from genre_embeddings.model.serialization import save_model
-from tests.conftest import source_of
-from tests.small import World
+from tests.conftest import small_settings, source_of
+from tests.small import World, small_world, write_world
 from tests.trained import train_project
 
 NOBODY, NOTHING = 999_999, 888_888
@@ -78,23 +79,28 @@ def test_a_file_is_predicted_as_the_network_predicts(model, tmp_path):
         mean.tolist(), abs=1e-4
     )
     fourth = model.users.filter(pl.col("user_id") == 4)["user"].to_numpy()
-    mean, deviation = predict(
-        model.network, fourth, np.array([unknown]), np.array([900_000_001]), draws=POSTERIOR_DRAWS
-    )
+    mean, deviation = predict(model.network, fourth, np.array([unknown]), np.array([900_000_001]))
     assert float(rows[1]["prediction"]) == pytest.approx(mean[0], abs=1e-4)
-    assert float(rows[1]["deviation"]) == pytest.approx(deviation[0], rel=0.1)
+    assert float(rows[1]["deviation"]) == pytest.approx(deviation[0], abs=1e-4)
 
 
-def test_parts_of_a_file_do_not_change_its_predictions(model, tmp_path):
-    pairs = "".join(f"{1 + n % 90},{1 + n % 70}\n" for n in range(200))
-    source = write(tmp_path / "pairs.csv", f"user_id,movie_id\n{pairs}")
+def test_a_pair_has_the_same_answer_in_any_file_and_order(model, tmp_path):
+    """Known and unknown ids, with and without genres of their own."""
+    name = model.genres["name"][0]
+    pairs = [f"{1 + n % 90},{1 + n % 70},{name if n % 3 else ''}" for n in range(200)]
+    pairs += [f"{NOBODY},{NOTHING},{name}", f"{NOBODY},7,", f"3,{NOTHING},{name}"]
     frames = []
-    for rows in (7, 1000):
-        predict_file(model, source, tmp_path / "out.csv", rows)
-        frames.append(pl.read_csv(tmp_path / "out.csv"))
-    left_out = ["deviation"]  # drawn for each part anew
-    assert frames[0].drop(left_out).equals(frames[1].drop(left_out))
-    assert frames[0].height == 200
+    for rows, order in ((7, 1), (1000, 1), (50, -1)):
+        text = "\n".join(("user_id,movie_id,genres", *pairs[::order]))
+        predict_file(model, write(tmp_path / "pairs.csv", text), tmp_path / "out.csv", rows)
+        frames.append(pl.read_csv(tmp_path / "out.csv")[::order])
+    alone = pl.concat(
+        predict_pairs(model, pl.Series([1 + n % 90]), pl.Series([1 + n % 70])) for n in range(5, 9)
+    )
+    for frame in frames[1:]:
+        assert frame.equals(frames[0])
+    for column in ("prediction", "deviation"):
+        assert frames[0][column][5:9].to_list() == pytest.approx(alone[column].to_list(), abs=1e-4)
 
 
 def test_an_unknown_user_is_the_mixture_of_the_known(model):
@@ -103,7 +109,7 @@ def test_an_unknown_user_is_the_mixture_of_the_known(model):
     mean, deviation = anybody.predict(movie)
     assert np.array_equal(anybody.predict(movie), (mean, deviation))  # from what it kept
     everyone = np.arange(model.network.users)  # 80 of them: all are asked
-    means, deviations = predict(model.network, everyone, np.full(80, 5), draws=64)
+    means, deviations = predict(model.network, everyone, np.full(80, 5))
     assert mean[0] == mean[1] == pytest.approx(means.mean(), abs=1e-5)
     mixture = math.sqrt((deviations.astype(float) ** 2).mean() + means.astype(float).var())
     assert deviation[0] == pytest.approx(mixture, rel=0.05)
@@ -216,7 +222,7 @@ def test_ids_may_be_text(named, tmp_path):
 def test_what_is_recommended(model):
     train = storage.read_side("train")
     user = model.users["user_id"][10]
-    table, known = recommend(model, user, train, top=100)
+    table, known = recommend(model, user, top=100)
     assert known
     seen = set(train.movie[train.user == 10].tolist())
     expected = [movie for movie in range(model.network.unknown) if movie not in seen]
@@ -226,21 +232,65 @@ def test_what_is_recommended(model):
     best = ids[expected[int(mean.argmax())]]
     assert table["movie_id"][0] == best
     assert table["prediction"].is_sorted(descending=True)
+    others, _ = recommend(model, user, top=100, rated=np.array(expected[1:]))
+    assert others["movie_id"].to_list() == [ids[expected[0]]]
 
 
 def test_recommendations_of_a_genre_and_for_anybody(model):
-    train, name = storage.read_side("train"), model.genres["name"][2]
-    table, _ = recommend(model, "1", train, genre=name.upper(), top=3)
+    name = model.genres["name"][2]
+    table, _ = recommend(model, "1", genre=name.upper(), top=3)
     assert table.height == 3
     assert all(name in genres.split("|") for genres in table["genres"])
-    table, known = recommend(model, NOBODY, train, top=1000)
+    table, known = recommend(model, NOBODY, top=1000)
     assert not known
     assert table.height == model.network.unknown
     assert table["prediction"].is_sorted(descending=True)
     with pytest.raises(InputError, match=r"genre 'Actoin' is not known .did you mean 'Action'"):
-        recommend(model, 1, train, genre="Actoin")
+        recommend(model, 1, genre="Actoin")
     with pytest.raises(InputError, match="user id 'x': the model's user ids are whole numbers"):
-        recommend(model, "x", train)
+        recommend(model, "x")
+
+
+@pytest.mark.parametrize("at_once", [1, 10**9])
+def test_recommendations_for_all_are_those_for_each(model, tmp_path, monkeypatch, at_once):
+    """In parts of one user, and all at once."""
+    monkeypatch.setattr(recommendation, "SCORES", at_once)
+    out, done = tmp_path / "all.parquet", []
+    genre = model.genres["name"][2]
+    rows = recommend_all(model, out, genre, 100, done.append)
+    found = pl.read_parquet(out)
+    assert rows == found.height
+    assert sum(done) == model.network.users
+    assert found["user_id"].unique().sort().equals(model.users["user_id"])
+    for user in model.users["user_id"][:10]:
+        own = found.filter(pl.col("user_id") == user)
+        one, _ = recommend(model, user, genre, 100)
+        assert own["rank"].to_list() == list(range(1, one.height + 1))
+        assert own["movie_id"].equals(one["movie_id"])
+        for column in ("prediction", "deviation"):
+            assert own[column].to_numpy() == pytest.approx(one[column].to_numpy(), abs=1e-5)
+    with pytest.raises(InputError, match=r"all\.csv: the file is a Parquet table"):
+        recommend_all(model, tmp_path / "all.csv")
+    model.network.centre.data.fill_(torch.nan)
+    before = out.read_bytes()
+    with pytest.raises(InputError, match="weights are so large"):
+        recommend_all(model, out)
+    assert out.read_bytes() == before
+
+
+def test_a_model_folder_is_enough(project, tmp_path, monkeypatch):
+    """Whatever the working directory holds, answers are those of the model's own data."""
+    model = tmp_path / "model"
+    shutil.copytree(project / storage.MODEL, model)
+    monkeypatch.chdir(project)
+    expected, _ = recommend(open_model(), 1)
+    other = tmp_path / "other"
+    other.mkdir()
+    monkeypatch.chdir(other)
+    for prepared in (False, True):
+        if prepared:  # the checkout has other data
+            write_world(small_world(small_settings(seed=9)))
+        assert recommend(open_model(model), 1)[0].equals(expected)
 
 
 def test_neighbours_of_a_genre(model):

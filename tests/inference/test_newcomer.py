@@ -128,7 +128,7 @@ def test_ratings_by_id_or_title(model):
     person = add_user(model, {title.upper(): 5, int(model.movies["movie_id"][8]): 1.5})
     assert person.ratings.movie.tolist() == [3, 8]
     assert person.user_id not in model.users["user_id"]
-    table, known = recommend(person.model, person.user_id, person.ratings, top=1000)
+    table, known = recommend(person.model, person.user_id, top=1000, rated=person.ratings.movie)
     assert known
     assert table.height == 58
     pair = pl.Series([person.user_id]), pl.Series([model.movies["movie_id"][5]])
@@ -157,7 +157,7 @@ def test_ids_that_are_text(model):
     users = pl.DataFrame({"user": model.users["user"], "user_id": model.users["user_id"].cast(str)})
     person = add_user(replace(model, users=users), {1: 5})
     assert person.user_id == "new 0"
-    assert recommend(person.model, "new 0", person.ratings, top=1)[1]
+    assert recommend(person.model, "new 0", top=1, rated=person.ratings.movie)[1]
 
 
 @pytest.mark.parametrize(

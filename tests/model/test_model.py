@@ -1,6 +1,9 @@
 """A model folder: what is saved comes back, and what is broken is refused."""
 
 import json
+import os
+import subprocess
+import sys
 from hashlib import sha256
 
 import numpy as np
@@ -13,6 +16,7 @@ from genre_embeddings import storage
 from genre_embeddings.errors import InputError
 from genre_embeddings.model.predict import predict
 from genre_embeddings.model.serialization import load_model, save_model
+from tests.conftest import ROOT
 from tests.small import small_world, write_world
 
 
@@ -35,7 +39,7 @@ def saved(world):
 
 def ask(network, world, side="test", own=False):
     part = world.sides[side]
-    return predict(network, part.user, part.movie, part.timestamp, own=own, draws=2)
+    return predict(network, part.user, part.movie, part.timestamp, own=own)
 
 
 def test_what_is_saved_predicts_the_same(saved, world):
@@ -86,14 +90,35 @@ def test_a_file_that_is_cut_short(saved):
 
 def test_a_file_of_another_format(saved):
     rewritten(lambda _, about: about.update(format=99))
-    with pytest.raises(InputError, match="has format 99; this version reads format 4"):
+    with pytest.raises(InputError, match="has format 99; this version reads format 5"):
         load_model()
+
+
+def test_weights_that_are_larger_than_memory(saved):
+    with PATH.open("r+b") as opened:
+        opened.truncate(1 << 42)  # 4 TiB, of which the disk holds nothing
+    with pytest.raises(InputError, match=r"has 4,398\.0 GB, which do not fit into the memory"):
+        load_model()
+
+
+def test_a_process_that_may_not_take_the_memory(saved):
+    """As in a container or under `ulimit -v`, torch, safetensors or the system refuse."""
+    wide = torch.zeros(1 << 27)  # 512 MiB
+    rewritten(lambda state, _: state.update({"user.mean": wide}))
+    ask = "import resource, torch; from genre_embeddings.model.serialization import load_model; "
+    ask += "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize(); "
+    ask += "resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 28),) * 2); load_model()"
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", ask], capture_output=True, text=True, check=False, env=environment
+    )
+    assert "InputError: models/model.safetensors has 0.5 GB, which do not fit" in done.stderr
 
 
 def test_weights_of_another_program(saved):
     save_file({"weight": torch.zeros(3)}, PATH)
     TABLES.unlink()
-    with pytest.raises(InputError, match="has format unknown; this version reads format 4"):
+    with pytest.raises(InputError, match="has format unknown; this version reads format 5"):
         load_model()
 
 

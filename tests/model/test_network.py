@@ -1,5 +1,6 @@
 """The network against its own equations, worked out by hand or by another way."""
 
+import numpy as np
 import pytest
 import torch
 from torch import distributions
@@ -9,6 +10,7 @@ from genre_embeddings.model import network as network_module
 from genre_embeddings.model.embedding import EmbeddingTable
 from genre_embeddings.model.history import History
 from genre_embeddings.model.network import Network
+from genre_embeddings.model.predict import predict
 from genre_embeddings.model.ratings import Ratings
 from genre_embeddings.model.session import Session
 from tests.small import rows_of, small_world
@@ -240,9 +242,20 @@ def test_every_variant_predicts_and_learns(world, model):
     assert torch.isfinite(loss.fit).all()
     assert torch.isfinite(loss.kl).all()
     assert net.user.mean.grad.abs().sum() > 0
-    mean, deviation = net.predict(train.user, train.movie, samples=2, generator=generator)
-    assert mean.shape == deviation.shape == (32,)
-    assert (deviation > 0).all()
+    own_inputs = train.user.numpy(), train.movie.numpy(), train.time.numpy()
+    mean, deviation = predict(net, *own_inputs, own=True)
+    plain, without = predict(net, *own_inputs, own=True, posterior=False)
+    assert np.array_equal(mean, plain)
+    assert (without > 0).all()
+    # The posterior's variance is that of many samples.
+    with torch.no_grad():
+        rating = net(train.user, train.movie, train.time, own=own).rating
+        spread = torch.zeros(32)
+        for _ in range(400):
+            drawn = net(train.user, train.movie, train.time, own=own, generator=generator).rating
+            spread += (drawn - rating).square().mean(0) / 400
+    expected = (spread + torch.from_numpy(without).square()).sqrt()
+    assert deviation == pytest.approx(expected.numpy(), rel=0.03)
 
 
 def test_kl_counts_every_row_once_an_epoch(world):

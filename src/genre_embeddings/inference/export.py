@@ -1,12 +1,14 @@
 """Export of the embeddings to files for other tools.
 
 genres.parquet   genre, movies, ratings, vector (D,), deviation (D,) of the posterior
-movies.parquet   movie_id, title, genres, ratings (in training), vector (D,), genre_vector (D,)
+movies.parquet   index, movie_id, title, genres, ratings (in training), vector (D,), genre_vector
+                 (D,)
+users.parquet    index, user_id, ratings (in training), vector (D,)
 vectors.tsv, metadata.tsv   genres and movies, for TensorBoard's Embedding Projector
+scorer.pt2       predictions for pairs of `index`, for PyTorch without this package
 
-A prediction contains the products <u, m> + <u, g> of user and movie: `vector` is m, learnt for the
-movie itself, and `genre_vector` is g, from its genres. The sum m + g and the genres' vectors lie in
-the same space; the two tsv files hold these.
+A prediction contains the product <u, v>: `vector` of a user is u, `vector` of a movie is v, its
+genres included, and `genre_vector` is the part of v that comes from its genres.
 """
 
 from __future__ import annotations
@@ -20,10 +22,12 @@ import torch
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
+from genre_embeddings.inference.scorer import write_scorer
 from genre_embeddings.inference.trained import Trained, require_finite
 from genre_embeddings.model.network import Network
 
-NAMES = ("genres.parquet", "movies.parquet", "vectors.tsv", "metadata.tsv")
+TABLES = ("genres.parquet", "movies.parquet", "users.parquet")
+NAMES = (*TABLES, "vectors.tsv", "metadata.tsv", "scorer.pt2")
 
 
 class Exported(NamedTuple):
@@ -31,13 +35,15 @@ class Exported(NamedTuple):
 
     genres: int
     movies: int
+    users: int
     dim: int
 
 
 def export(model: Trained, out: Path, replica: int = 0) -> Exported:
     """Write the embeddings of one replica to a folder, in place of an earlier export.
 
-    Replicas are not averaged, because each has its own basis.
+    Embeddings of replicas are not averaged, because each has its own basis; the scorer averages
+    their predictions.
 
     Args:
         model: the trained model.
@@ -50,17 +56,18 @@ def export(model: Trained, out: Path, replica: int = 0) -> Exported:
     _require_own_folder(out)
     model.require_replica(replica)
     genres, movies = genre_table(model, replica), movie_table(model, replica)
-    points = [genres["vector"].to_numpy()]
-    points.append(movies["vector"].to_numpy() + movies["genre_vector"].to_numpy())
+    points = [table["vector"].to_numpy() for table in (genres, movies)]
     with storage.replacing_folder(out) as folder:
         storage.write_table(folder / "genres.parquet", genres)
         storage.write_table(folder / "movies.parquet", movies)
+        storage.write_table(folder / "users.parquet", user_table(model, replica))
         vectors = pl.DataFrame(np.concatenate(points))
         vectors.write_csv(folder / "vectors.tsv", separator="\t", include_header=False)
         _metadata(genres, movies).write_csv(
             folder / "metadata.tsv", separator="\t", quote_style="never"
         )
-    return Exported(genres.height, movies.height, vectors.width)
+        write_scorer(model.network, folder / "scorer.pt2")
+    return Exported(genres.height, movies.height, model.network.users, vectors.width)
 
 
 def genre_table(model: Trained, replica: int) -> pl.DataFrame:
@@ -87,11 +94,24 @@ def movie_table(model: Trained, replica: int) -> pl.DataFrame:
     by_genre = torch.zeros_like(own)
     if network.settings.genres:
         by_genre = network.genre_share[:-1] @ network.genre_posterior()[0][:, replica]
-    return model.described(np.arange(network.unknown)).with_columns(
+    table = model.described(np.arange(network.unknown)).with_row_index()
+    return table.with_columns(
         ratings=pl.Series(network.movie_counts[:-1].numpy()).cast(pl.UInt32),
         vector=_vectors(own.numpy()),
         genre_vector=_vectors(by_genre.numpy()),
     )
+
+
+@torch.no_grad()
+def user_table(model: Trained, replica: int) -> pl.DataFrame:
+    """A row for each user."""
+    network = model.network
+    vectors = network.vectors(torch.arange(network.users), torch.zeros(1, dtype=torch.int64))[0]
+    return model.users.select(
+        "user_id",
+        ratings=pl.Series(network.user_counts.numpy()).cast(pl.UInt32),
+        vector=_vectors(vectors[:, replica].numpy()),
+    ).with_row_index()
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """People who were not in training: from a handful of ratings to predictions, without training.
 
     person = add_user(open_model(), {"Toy Story (1995)": 5, 318: 4.5})
-    recommend(person.model, person.user_id, person.ratings)
+    recommend(person.model, person.user_id, rated=person.ratings.movie)
     taste(person.model, person.user_id)
 
 Letters: N ratings, C columns of the user table, R replicas, G genres.

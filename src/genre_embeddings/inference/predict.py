@@ -33,7 +33,7 @@ from genre_embeddings.model.network import Network
 AVERAGED = 200
 """How many known users are averaged to predict for an unknown user."""
 POSTERIOR_USERS = 20
-"""How many of these users get posterior samples."""
+"""For how many of these users the posterior's variance is computed."""
 ROWS = 100_000
 """Rows of a file that are predicted at once."""
 BLOCK = 4_096
@@ -79,25 +79,35 @@ class AnyUser:
         missing = missing[np.isnan(self.known[0, missing])]
         for start in range(0, len(missing), BLOCK):
             block = missing[start : start + BLOCK]
-            rated = self.network.grid(*map(torch.from_numpy, (self.users, block)))  # (R, N, B)
-            each = require_finite(rated.double().numpy())
+            each = self._rated(block)  # (R, N, B)
             mean, replicas = each.mean(0).clip(*self.network.limits), each.var(0)  # (N, B)
             # The posterior is a small part of the deviation, so fewer users are enough for it.
             some = slice(None, None, math.ceil(len(self.users) / POSTERIOR_USERS))
             drawn = self.users[some]
             asked = np.tile(drawn, len(block)), np.repeat(block, len(drawn))
-            deviation = predict_indices(self.network, *asked, draws=1)[1].reshape(len(block), -1)
+            deviation = predict_indices(self.network, *asked)[1].reshape(len(block), -1)
             rest = np.square(deviation, dtype=np.float64).mean(1) - replicas[some].mean(0)
             variance = np.maximum(rest, 0) + replicas.mean(0) + mean.var(0)
             self.known[:, block] = mean.mean(0), np.sqrt(variance)
         return self.known[:, movies]
+
+    def means(self, movies: np.ndarray) -> np.ndarray:
+        """Predictions of each averaged user, (N, B)."""
+        blocks = np.split(movies, range(BLOCK, len(movies), BLOCK))
+        rated = [self._rated(block).mean(0).clip(*self.network.limits) for block in blocks]
+        return np.concatenate(rated, 1)
+
+    def _rated(self, movies: np.ndarray) -> np.ndarray:
+        """Ratings by each averaged user, not clipped, (R, N, B)."""
+        rated = self.network.grid(torch.from_numpy(self.users), torch.from_numpy(movies))
+        return require_finite(rated.double().numpy())
 
     def predict_set(self, genres: Genres) -> np.ndarray:
         """Prediction and deviation for an unknown movie of these genres, (2,) float32."""
         if genres not in self.sets:
             sets = _sets(self.network, [genres]).expand(len(self.users), -1)
             movies = np.full(len(self.users), self.network.unknown)
-            found = predict_indices(self.network, self.users, movies, draws=1, sets=sets)
+            found = predict_indices(self.network, self.users, movies, sets=sets)
             mean, deviation = found.astype(np.float64)
             self.sets[genres] = mean.mean(), np.sqrt(np.square(deviation).mean() + mean.var())
         return np.array(self.sets[genres], dtype=np.float32)

@@ -1,55 +1,148 @@
-"""Recommendations: the movies that a user would like best."""
+"""Recommendations: the movies that a user would like best, for one user or for all.
+
+Letters: U users, N users at once, B movies that may be recommended, M movies, R replicas.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import polars as pl
+import torch
+from polars.io.plugins import register_io_source
 
 from genre_embeddings import storage
+from genre_embeddings.errors import InputError
 from genre_embeddings.inference.predict import AnyUser
-from genre_embeddings.inference.trained import Trained, predict_indices, predict_unclipped
+from genre_embeddings.inference.trained import Trained, predict_indices, require_finite
+from genre_embeddings.model.network import Network
+from genre_embeddings.model.ratings import Slices
+
+SCORES = 1 << 23
+"""Predictions (R, N, B) that are in memory at once: 32 MB."""
 
 
 def recommend(
-    model: Trained, user_id: int | str, train: storage.Side, genre: str | None = None, top: int = 10
+    model: Trained,
+    user_id: int | str,
+    genre: str | None = None,
+    top: int = 10,
+    rated: np.ndarray | None = None,
 ) -> tuple[pl.DataFrame, bool]:
-    """The movies with the highest predictions among those that the user has not rated in training.
+    """The movies with the highest predictions among those that the user has not rated.
 
     Args:
         model: the trained model.
         user_id: the user; an unknown user gets the best movies on average over users.
-        train: the training ratings.
         genre: recommend only movies of this genre.
         top: maximum number of movies.
+        rated: dense indices of the movies that the user has rated; by default those in training.
 
     Returns:
         movie_id, title, genres, ratings (in training), prediction and deviation, best first; and
         whether the user is known.
     """
     network = model.network
-    user = model.find_one("user", user_id)
-    candidate = np.ones(network.unknown, dtype=bool)
-    if user >= 0:
-        start, end = np.searchsorted(train.user, [user, user + 1])
-        candidate[train.movie[start:end]] = False
-    if genre is not None:
-        candidate &= network.genre_share[:-1, model.genre(genre)].numpy() > 0
-    movies = np.flatnonzero(candidate)
+    user, movies = model.find_one("user", user_id), _candidates(model, genre)
     if user < 0:
         score, deviation = AnyUser(network).predict(movies)
-        best = np.argsort(-score, kind="stable")[:top]
-        mean, deviation = score[best], deviation[best]
+        order = np.argsort(-score, kind="stable")[:top]
+        best, mean, deviation = movies[order], score[order], deviation[order]
     else:
-        # Ranked before clipping: the best predictions may all be clipped to the same rating.
-        score = predict_unclipped(network, np.full(len(movies), user), movies)
-        best = np.argsort(-score, kind="stable")[:top]
+        if rated is not None:
+            movies = np.setdiff1d(movies, rated)
+        _, best = next(_best(network, np.array([user]), movies, top))
         mean, deviation = np.empty((2, 0), dtype=np.float32)
         if len(best):
-            mean, deviation = predict_indices(network, np.full(len(best), user), movies[best])
-    chosen = movies[best]
-    table = model.described(chosen).with_columns(
-        ratings=pl.Series(network.movie_counts[chosen].numpy()).cast(pl.Int64),
+            mean, deviation = predict_indices(network, np.full(len(best), user), best)
+    table = model.described(best).with_columns(
+        ratings=pl.Series(network.movie_counts[best].numpy()).cast(pl.Int64),
         prediction=pl.Series(mean),
         deviation=pl.Series(deviation),
     )
     return table, user >= 0
+
+
+def recommend_all(
+    model: Trained,
+    out: Path,
+    genre: str | None = None,
+    top: int = 10,
+    report: Callable[[int], Any] = lambda _: None,
+) -> int:
+    """Write the best movies of every user of the model to a Parquet file, a part at a time.
+
+    Columns: user_id, rank (1 is the best), movie_id, prediction and deviation. Movies that a user
+    has rated in training are left out.
+
+    Args:
+        model: the trained model.
+        out: the file to write.
+        genre: recommend only movies of this genre.
+        top: maximum number of movies for each user.
+        report: called with the number of users of each part that is done.
+
+    Returns:
+        The number of rows.
+    """
+    if out.suffix != ".parquet":
+        raise InputError(f"--out {out}: the file is a Parquet table, so its name ends in .parquet.")
+    network, movies, rows = model.network, _candidates(model, genre), 0
+    ids = [model.users["user_id"], model.movies["movie_id"]]
+    schema = pl.Schema(
+        {
+            "user_id": ids[0].dtype, "rank": pl.UInt32(), "movie_id": ids[1].dtype,
+            "prediction": pl.Float32(), "deviation": pl.Float32(),
+        }
+    )  # fmt: skip
+
+    def parts(*_: Any) -> Iterator[pl.DataFrame]:
+        nonlocal rows
+        for users, best in _best(network, np.arange(network.users), movies, top):
+            counts = np.unique(users, return_counts=True)[1]
+            ranks = np.arange(len(users)) - np.repeat(counts.cumsum() - counts, counts)
+            mean, deviation = predict_indices(network, users, best)
+            columns = [ids[0][users], ranks + 1, ids[1][best], mean, deviation]
+            yield pl.DataFrame(dict(zip(schema, columns, strict=True)), schema=schema)
+            rows += len(users)
+            report(len(counts))
+
+    with storage.replacing(out) as temporary, network.cached_histories(network.users * len(movies)):
+        register_io_source(parts, schema=schema).sink_parquet(temporary, compression="zstd")
+    return rows
+
+
+def _candidates(model: Trained, genre: str | None) -> np.ndarray:
+    """Dense indices of the movies of a genre, or of all movies, (B,)."""
+    if genre is None:
+        return np.arange(model.network.unknown)
+    return np.flatnonzero(model.network.genre_share[:-1, model.genre(genre)].numpy() > 0)
+
+
+def _best(
+    network: Network, users: np.ndarray, movies: np.ndarray, top: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Users and their best movies, user by user and best first, for a part of the users at a time.
+
+    A user who has rated all but a few of the movies gets these few. Movies are ranked before
+    clipping, because the best predictions may all be clipped to the same rating.
+    """
+    place = np.full(network.unknown, -1)
+    place[movies] = np.arange(len(movies))
+    ends = network.user_counts.double().cumsum(0).long().numpy()
+    for some in Slices(len(users), max(1, SCORES // (network.replicas * max(1, len(movies))))):
+        asked = users[some]
+        score = network.grid(*map(torch.from_numpy, (asked, movies))).mean(0)  # (N, B)
+        require_finite(score.numpy())
+        for row, user in enumerate(asked):
+            start = 0 if user == 0 else ends[user - 1]
+            seen = place[network.rated[start : ends[user]].numpy()]
+            score[row, seen[seen >= 0]] = -torch.inf
+        highest, order = (
+            part.numpy()[:, :top] for part in score.sort(descending=True, stable=True)
+        )
+        rows, columns = np.nonzero(np.isfinite(highest))
+        yield asked[rows], movies[order[rows, columns]]

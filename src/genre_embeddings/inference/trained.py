@@ -17,7 +17,7 @@ from genre_embeddings import storage
 from genre_embeddings.errors import InputError
 from genre_embeddings.inference.titles import matches, suggestion
 from genre_embeddings.model.network import Network
-from genre_embeddings.model.predict import POSTERIOR_DRAWS, predict
+from genre_embeddings.model.predict import predict
 from genre_embeddings.model.serialization import load_unrated, load_whole
 
 BATCH = 16_384
@@ -140,14 +140,13 @@ def predict_indices(
     users: np.ndarray,
     movies: np.ndarray,
     times: np.ndarray | None = None,
-    draws: int = POSTERIOR_DRAWS,
     sets: torch.Tensor | None = None,
 ) -> np.ndarray:
     """Predictions and their standard deviations for dense indices, (2, B) float32.
 
     `sets` (B, G) are genres to use instead of the movies' own, 0 or 1.
     """
-    return require_finite(np.stack(predict(network, users, movies, times, draws=draws, sets=sets)))
+    return require_finite(np.stack(predict(network, users, movies, times, sets=sets)))
 
 
 @torch.no_grad()

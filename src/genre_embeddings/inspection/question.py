@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,12 @@ from genre_embeddings.evaluation.bias import BiasModel, fit_bias
 from genre_embeddings.model.build import build_network, genre_sets
 from genre_embeddings.model.network import Network
 from genre_embeddings.model.ratings import Ratings
-from genre_embeddings.model.serialization import configure_torch, load_model, load_whole
+from genre_embeddings.model.serialization import (
+    configure_torch,
+    load_model,
+    load_whole,
+    require_same_data,
+)
 from genre_embeddings.settings import InspectSettings, Settings
 from genre_embeddings.storage import Side
 
@@ -60,17 +66,19 @@ def gather(settings: Settings) -> Question:
     """Read the files of the stages before.
 
     Raises:
-        InputError: a file is missing or damaged; the message names the stage that makes it.
+        InputError: a file is missing or damaged, or files come from different runs.
     """
     configure_torch(settings.train.threads)
-    (network, (_, movies, genres)), meta = load_whole(), storage.read_meta()
-    sides = {name: storage.read_side(name) for name in storage.SIDES}
+    sides, meta = storage.read_sides(), storage.read_meta()
     train, test = sides["train"], sides["test"]
+    names = storage.read_json(storage.ABLATIONS / "ablations.json")
+    folders = [storage.ABLATIONS / name for name in names]
+    require_same_data(train, folders)
+    network, (_, movies, genres) = load_whole()
     held_out = test
     if settings.inspect.evidence == "held_out":
         held_out = storage.Side(*map(np.concatenate, zip(sides["validation"], test, strict=True)))
-    names = storage.read_json(storage.ABLATIONS / "ablations.json")
-    ablations = {name: load_model(storage.ABLATIONS / name) for name in names}
+    ablations = dict(zip(names, map(load_model, folders), strict=True))
     sets = genre_sets(movies, genres.height)
     return Question(
         network=network,
@@ -83,9 +91,17 @@ def gather(settings: Settings) -> Question:
         held_out=held_out,
         test=test,
         baseline=fit_bias(train.user, train.movie, train.rating, network.users, network.unknown),
-        truth=storage.read_json(storage.TRUTH),
+        truth=_of_genres(storage.TRUTH, genres),
         settings=settings.inspect,
         random_split=settings.split.strategy == "random",
         seed=settings.seed,
-        genome=storage.read_json(storage.GENOME),
+        genome=_of_genres(storage.GENOME, genres),
     )
+
+
+def _of_genres(path: Path, genres: pl.DataFrame) -> dict[str, Any] | None:
+    """A reference, if the data have one, which must be one of these genres."""
+    content = storage.read_json(path)
+    if content is not None and content["genres"] != genres["name"].to_list():
+        raise storage.different_runs(path, storage.PREPARED, "their genres differ")
+    return content

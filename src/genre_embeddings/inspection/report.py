@@ -52,7 +52,7 @@ def write_report(answer: Answer, settings: Settings, path: Path) -> None:
         movies=storage.read_table(storage.PREPARED / "movies.parquet").height,
         sides={name: storage.read_side(name).rating.size for name in storage.SIDES},
         changes=_changes(settings, meta.source),
-        test=storage.read_json(storage.METRICS / "evaluate.json")["test"],
+        test=storage.read_measured("evaluate")["test"],
         curves=draw_curves(storage.read_json(storage.PLOTS / "train/loss.json")),
         histogram=draw_histogram(storage.read_json(storage.PLOTS / "evaluate/histogram.json")),
         shown=maps[:SHOWN],

@@ -165,20 +165,27 @@ class History(nn.Module):
     ) -> Tensor:
         """Pooled embeddings of the histories of `rows`, (B, R, D)."""
         sample = generator if table.variational else None
-        sums = self._sums(table, sample is not None, rows)
+        pooled, variance = self.pool(table, rows, own, sample is not None)
+        return pooled if sample is None else sample_normal(pooled, safe_sqrt(variance), sample)
+
+    def pool(
+        self, table: EmbeddingTable, rows: Tensor, own: Tensor | None, variances: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Means and variances of the pooled embeddings of `rows`, (B, R, D) each.
+
+        The variances are meaningless if `variances` does not ask for them.
+        """
+        sums = self._sums(table, variances, rows)
         sums = sums.unflatten(1, (-1, *table.mean.shape[1:]))
-        mean, variance = sums[:, 0], sums[:, -1]  # (B, R, D); the variance is used in sampling only
+        mean, variance = sums[:, 0], sums[:, -1]  # (B, R, D)
         count = self.starts[rows + 1] - self.starts[rows]  # (B,)
         if own is not None:
             left = self.kept[own] & (count > 0)  # (B,) the unknown movie has an empty history
             count = count - left.long()
             column, left = self.columns[own], left.to(mean.dtype)[:, None, None]
             mean = mean - left * table.take("mean", column)
-            if sample is not None:
+            if variances:
                 own_variance = (2 * table.take("log_std", column)).exp()
                 variance = (variance - left * own_variance).clamp(min=0)
         count = count.clamp(min=1).to(mean.dtype)[:, None, None]  # (B, 1, 1)
-        pooled = mean / count.sqrt()
-        if sample is None:
-            return pooled
-        return sample_normal(pooled, safe_sqrt(variance / count), sample)
+        return mean / count.sqrt(), variance / count

@@ -117,6 +117,7 @@ class Network(nn.Module):
         communality: (G,) share of users' taste for a genre that its embedding explains.
         similarity_error: (G, G) standard error of Fisher's z of the similarity of two genres.
         genre_rare: (G, R, D+1) by how much rare movies of a genre differ from its other movies.
+        rated: (N,) movies of the training ratings, by user.
     """
 
     communality: Tensor
@@ -126,6 +127,7 @@ class Network(nn.Module):
     genres_seen: Tensor
     user_counts: Tensor
     movie_counts: Tensor
+    rated: Tensor
 
     def __init__(
         self,
@@ -190,6 +192,7 @@ class Network(nn.Module):
         self.register_buffer("genre_share", weights)
         self.register_buffer("genres_seen", seen / counts.clamp(min=1)[:, None].sqrt())
         self.register_buffer("user_counts", counts.float())
+        self.register_buffer("rated", train.movie.int())
         self.register_buffer(
             "movie_counts", torch.bincount(train.movie, minlength=movies + 1).float()
         )
@@ -225,13 +228,18 @@ class Network(nn.Module):
         network = cls(settings, replicas, train, membership, users, limits, generator)
         for name, own in network.state_dict(keep_vars=True).items():
             module, _, leaf = name.rpartition(".")
-            if leaf in ("entries", "times", "residuals"):
+            if leaf in ("entries", "rated", "residuals", "times"):
                 # One entry per training rating; this network was built without any.
                 own = own.new_empty(len(state[name]), *own.shape[1:])
                 setattr(network.get_submodule(module), leaf, own)
             if state[name].dtype != own.dtype or not state[name].isfinite().all():
                 raise ValueError(f"{name} has values that are not {own.dtype}, or not finite")
         network.load_state_dict(state, assign=True)
+        counts, rated = network.user_counts, network.rated
+        if (counts < 0).any() or counts.double().sum() != len(rated):
+            raise ValueError(f"users have {int(counts.sum())} ratings, and {len(rated)} are listed")
+        if ((rated < 0) | (rated >= network.unknown)).any():
+            raise ValueError("a user rated movies that do not exist")
         if settings.history:
             network.user_history.check_lists()
             network.movie_history.check_lists()
@@ -368,6 +376,7 @@ class Network(nn.Module):
                 (self.user_history, self.movie_seen),
                 (self.movie_history, self.user_seen),
             ]
+        pairs = [pair for pair in pairs if pair[0].cached is None]  # else a caller has summed them
         try:
             for history, table in pairs:
                 history.cache_sums(table)
@@ -460,28 +469,3 @@ class Network(nn.Module):
         if not self.genre.variational:
             return mean, torch.zeros_like(mean)
         return mean, self.genre.log_std[..., :-1].detach().exp()
-
-    @torch.no_grad()
-    def predict(
-        self,
-        users: Tensor,
-        movies: Tensor,
-        times: Tensor | None = None,
-        genres: Tensor | None = None,
-        own: Tensor | None = None,
-        samples: int = 0,
-        generator: Generator | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Predicted ratings and their standard deviations, (B,) each.
-
-        The prediction is the mean over replicas, clipped to the scale.
-        deviation^2 = noise^2 + variance over replicas + variance of the posterior, the last
-        estimated from `samples` draws of each replica.
-        """
-        rating = self(users, movies, times, genres, own).rating  # (R, B)
-        noise = self.star**2 * (2 * self.log_noise).exp().mean()
-        variance = noise + rating.var(0, correction=0)  # (B,)
-        for _ in range(samples if self.settings.embedding == "variational" else 0):
-            sampled = self(users, movies, times, genres, own, generator).rating  # (R, B)
-            variance = variance + (sampled - rating).square().mean(0) / samples
-        return rating.mean(0).clamp(*self.limits), variance.sqrt()

@@ -31,7 +31,7 @@ def write_card(settings: Settings) -> None:
     """Write metrics/card.md.
 
     Raises:
-        InputError: a file is missing; the message names the stage that makes it.
+        InputError: a file is missing, or files come from different runs.
     """
     text = render(TEMPLATE, **gather(settings)).lstrip("\n")
     with storage.replacing(CARD) as temporary:
@@ -45,7 +45,7 @@ def gather(settings: Settings) -> dict[str, Any]:
         for name in ("users", "movies", "genres")
     )
     meta = storage.read_meta()
-    inspected = storage.read_json(storage.METRICS / "inspect.json")
+    inspected = storage.read_measured("inspect")
     weights = storage.require(storage.MODEL / "model.safetensors")
     model = settings.in_effect(meta.has_time, genres.height)
     kept = settings.model_dump(mode="json", exclude={"inspect", "tracking"})
@@ -65,7 +65,7 @@ def gather(settings: Settings) -> dict[str, Any]:
         "prepared": storage.read_json(storage.METRICS / "prepare.json"),
         "parts": storage.read_json(storage.METRICS / "split.json")["parts"],
         "fit": storage.read_json(storage.METRICS / "train/metrics.json")["fit"],
-        "test": storage.read_json(storage.METRICS / "evaluate.json")["test"],
+        "test": storage.read_measured("evaluate")["test"],
         "support": _support(storage.read_json(storage.PLOTS / "evaluate/support.json")),
         "extremes": _extremes(storage.read_json(storage.PLOTS / "evaluate/genres.json")),
         "verdict": inspected["verdict"],

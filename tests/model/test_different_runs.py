@@ -1,0 +1,131 @@
+"""Files of different runs, used together, are named and not mixed."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+
+from genre_embeddings import storage
+from genre_embeddings.errors import InputError
+from genre_embeddings.inspection.question import gather
+from genre_embeddings.training.ablations import train_ablations
+from stages import evaluate, train
+from tests.conftest import changed, small_settings
+from tests.small import small_world, write_world
+from tests.trained import train_project
+
+
+def make_run(folder: Path, **model) -> Path:
+    """A folder with data, a model and a model without genres; params.yaml, but no metrics."""
+    folder.mkdir()
+    train_project(folder, **model)
+    world = small_world(changed(small_settings(), train={"epochs": 1}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        settings = world.settings.model_dump(mode="json")
+        Path("params.yaml").write_text(yaml.safe_dump(settings))
+        storage.write_json(storage.TRUTH, None)
+        storage.write_json(storage.GENOME, None)
+        sides = world.ratings("train"), world.ratings("validation")
+        chosen = changed(world.settings, model=model)
+        train_ablations(chosen, *sides, world.tables, world.tables.meta)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("runs") / "first")
+
+
+@pytest.fixture
+def here(first, tmp_path, monkeypatch):
+    shutil.copytree(first, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+
+
+def fails(one: Path, other: Path, *stages) -> None:
+    for stage in stages:
+        with pytest.raises(InputError) as raised:
+            stage()
+        said = str(raised.value)
+        assert said.startswith(f"{one} and {other} are from different runs: ")
+        assert "`dvc repro`" in said
+
+
+def inspect():
+    from genre_embeddings.settings import load_settings
+
+    gather(load_settings())
+
+
+def test_files_of_one_run_belong_together(here):
+    inspect()
+    evaluate.main()
+    assert storage.read_measured("evaluate")["model"] == storage.model_fingerprint()
+
+
+def test_a_split_of_other_data(here):
+    """Each side comes from a world of the same size."""
+    world = small_world(small_settings(seed=9))
+    storage.write_table(storage.PREPARED / "ratings.parquet", world.tables.ratings)
+    fails(storage.SPLIT, storage.PREPARED, train.main, evaluate.main, inspect)
+
+
+def test_sides_of_two_splits(here):
+    """Test ratings of another split of the same data: the model was trained on some of them."""
+    other = small_world(changed(small_settings(), split={"strategy": "temporal"})).sides["test"]
+    for column, values in zip(storage.RATINGS_SCHEMA, other, strict=True):
+        storage.write_column(storage.SPLIT / "test" / f"{column}.npy", np.asarray(values))
+    fails(storage.SPLIT, storage.PREPARED, evaluate.main, inspect)
+
+
+def test_a_model_of_another_split(here):
+    world = small_world(changed(small_settings(), split={"strategy": "temporal"}))
+    write_world(world)
+    fails(storage.MODEL, storage.SPLIT / "train", evaluate.main, inspect)
+
+
+def test_one_rating_that_differs(here):
+    """The same pairs of users and movies, so that all indices fit."""
+    column = storage.SPLIT / "train" / "rating.npy"
+    values = np.load(column)
+    values[0] = 5.5 - values[0]
+    np.save(column, values)
+    prepared = storage.PREPARED / "ratings.parquet"
+    fails(storage.SPLIT, storage.PREPARED, train.main, evaluate.main, inspect)
+    side = storage.read_side("train")
+    key = (pl.col("user") == int(side.user[0])) & (pl.col("movie") == int(side.movie[0]))
+    change = pl.when(key).then(float(values[0])).otherwise("rating").cast(pl.Float32)
+    table = storage.read_table(prepared).with_columns(rating=change)
+    storage.write_table(prepared, table)
+    fails(storage.MODEL, storage.SPLIT / "train", evaluate.main, inspect)
+
+
+def test_movies_with_other_genres(here):
+    path = storage.PREPARED / "movies.parquet"
+    movies = storage.read_table(path)
+    storage.write_table(path, movies.with_columns(genres=movies["genres"].reverse()))
+    fails(storage.MODEL, storage.PREPARED, evaluate.main, inspect)
+
+
+def test_models_for_comparison_with_other_settings(here, tmp_path):
+    other = make_run(tmp_path / "other", hidden=(4,))
+    shutil.rmtree(storage.ABLATIONS)
+    shutil.copytree(other / storage.ABLATIONS, storage.ABLATIONS)
+    fails(storage.MODEL, storage.ABLATIONS / "without_genres", inspect)
+
+
+def test_a_truth_of_other_genres(here):
+    storage.write_json(storage.TRUTH, {"genres": ["Spy"], "similarity": [[1.0]]})
+    fails(storage.TRUTH, storage.PREPARED, inspect)
+
+
+def test_metrics_of_another_model(here):
+    evaluate.main()
+    path = storage.METRICS / "evaluate.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model": "0" * 12}))
+    fails(path, storage.MODEL, lambda: storage.read_measured("evaluate"))
