@@ -119,6 +119,15 @@ def test_deps_are_what_the_stage_imports(stage: str) -> None:
     assert len(deps) == len(set(deps))
 
 
+def test_no_stage_depends_on_a_part_of_an_output() -> None:
+    stages = read_yaml(ROOT / "dvc.yaml")["stages"].values()
+    kinds = ("outs", "metrics", "plots")
+    entries = [entry for stage in stages for kind in kinds for entry in stage.get(kind, [])]
+    outs = [Path(entry if isinstance(entry, str) else next(iter(entry))) for entry in entries]
+    deps = {Path(dep) for stage in stages for dep in stage["deps"]}
+    assert not [(dep, out) for dep in deps for out in outs if out in dep.parents]
+
+
 def test_stage_inspect_cannot_train() -> None:
     assert not [path for path in closure("inspect") if "/training/" in path]
 
@@ -237,7 +246,7 @@ def test_bad_setting_of_an_experiment_loses_nothing(project: Project) -> None:
     ("stage", "missing", "maker"),
     [
         ("split", "data/prepared", "prepare"),
-        ("train", "data/split", "split"),
+        ("train", "data/split/train", "split"),
         ("evaluate", "models", "train"),
         ("inspect", "data/prepared", "prepare"),
         ("summarize", "metrics/inspect.json", "inspect"),

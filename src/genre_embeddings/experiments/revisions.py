@@ -160,7 +160,7 @@ class Revision:
         metrics = storage.flatten(metrics) if isinstance(metrics, Mapping) else {}
         hashes = {
             "data": _hash(stages, "prepare", "outs", storage.PREPARED),
-            "split": _hash(stages, "split", "outs", storage.SPLIT),
+            "split": _split_hash(stages),
         }
         return Run(self.name, settings, metrics, hashes)
 
@@ -213,6 +213,12 @@ def _hash(stages: Mapping[str, Any], stage: str, kind: str, path: Path) -> str |
     """DVC's hash of an output (`outs`) or a dependency (`deps`) of a stage."""
     entries = stages.get(stage, {}).get(kind, [])
     return next((e.get("md5") for e in entries if e["path"] == path.as_posix()), None)
+
+
+def _split_hash(stages: Mapping[str, Any]) -> str | None:
+    """The hashes of all sides of the split, or None if DVC recorded none."""
+    hashes = [_hash(stages, "split", "outs", storage.SPLIT / side) for side in storage.SIDES]
+    return " ".join(map(str, hashes)) if any(hashes) else None
 
 
 def _unknown(name: str) -> str:
