@@ -12,7 +12,7 @@ SAYS = """
 import sys
 from genre_embeddings.errors import InputError, messages
 with messages():
-    print("Amélie \\xb1 \\u6642 \\x1b]0;owned\\x07 \\x9b2J \\u202eevil a\\rb")
+    print("\\u2713 \\u2717 ? Amélie \\xb1 \\u6642 \\x1b]0;owned\\x07 \\x9b2J \\u202eevil a\\rb")
     sys.stderr.write("\\r50 %")
     raise InputError("'\\x1b[2J\\u2028' is no id")
 """
@@ -27,9 +27,9 @@ with messages():
 @pytest.mark.parametrize(
     ("encoding", "said"),
     [
-        ("utf-8", "Amélie ± 時"),
-        ("cp1252", "Amélie ± ?"),
-        ("ascii", "Am?lie ? ?"),
+        ("utf-8", "✓ ✗ ? Amélie ± 時"),
+        ("cp1252", "+ x ? Amélie ± ?"),
+        ("ascii", "+ x ? Am?lie ? ?"),
     ],
 )
 def test_no_text_controls_the_terminal_or_ends_in_an_error_of_encoding(encoding, said):

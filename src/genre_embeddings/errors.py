@@ -11,6 +11,9 @@ from contextlib import contextmanager
 # A progress bar begins with a carriage return.
 OBEYED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]|(?!\A)\r")
 
+MARKS = str.maketrans({"✓": "+", "✗": "x", "…": "..."})
+"""Signs that would lose their meaning as question marks, which stand for verdicts, too."""
+
 
 class InputError(Exception):
     """Input that cannot be used: settings, files or rows.
@@ -41,8 +44,10 @@ class Terminal(io.TextIOWrapper):
 
     def write(self, text: str) -> int:
         """Write the text as this terminal can show it."""
-        plain = OBEYED.sub(_escaped, text)
-        return super().write(plain.encode(self.wanted, "replace").decode(self.wanted))
+        shown = OBEYED.sub(_escaped, text)
+        if (known := shown.encode(self.wanted, "replace").decode(self.wanted)) != shown:
+            known = shown.translate(MARKS).encode(self.wanted, "replace").decode(self.wanted)
+        return super().write(known)
 
 
 @contextmanager
@@ -62,6 +67,11 @@ def messages() -> Iterator[None]:
             raise
         where = error.filename or "a file"
         sys.exit(f"error: {where}: {error.strerror}. Nothing was replaced; mend it and run again.")
+
+
+def plain(text: str) -> str:
+    """A name as a part of one line, without characters that a terminal obeys."""
+    return OBEYED.sub(_escaped, " ".join(text.split()))
 
 
 def _escaped(found: re.Match[str]) -> str:
