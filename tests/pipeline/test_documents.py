@@ -28,6 +28,8 @@ SMALLER = (
     (r"for (dim|lr) in (\S+) [\d. ]+;", r"for \1 in \2;"),
     (r"range\(12\)", "range(1)"),
     ("--open", ""),
+    # DVC can lose a task that is queued while a worker ends: the next page starts the queue.
+    ("&& dvc queue start --jobs 1", ""),
     ("/home/me/books", "BOOKS"),
     ("Horror", "Comedy"),  # a genre of the small world
     ("Drama", "Action"),
@@ -62,12 +64,9 @@ def commands(script: str) -> Iterator[str]:
 
 def run(project: Project, command: str) -> None:
     """Run a command; if it starts the queue, wait until the queue is empty."""
-    before, starts, _ = command.partition("dvc queue start")
-    if not starts:
+    if "dvc queue start" not in command:
         project.run("bash", "-c", command)
         return
-    if before.endswith("&& "):
-        project.run("bash", "-c", before.removesuffix("&& "))
     ends = finish_queue(project)
     assert set(ends.values()) == {"Success"}, ends
 
