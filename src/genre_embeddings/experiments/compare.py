@@ -246,7 +246,9 @@ def write_page(comparison: Comparison, path: Path) -> None:
 def _draw(first: Learnt, other: Learnt, widest: float) -> bytes:
     """Two heatmaps and their difference, as PNG; `widest` is the end of the difference's scale."""
     names = [cut(name) for name in first.genres]
-    size = 1.6 + 0.22 * len(names)
+    side = 0.3 + 0.22 * len(names)
+    label_room = 0.1 * max(map(len, names))
+    width, height = 3 * (side + 0.5) + label_room + 3.2, side + label_room + 1.2
     difference = other.values - first.values
     panels = [
         (first.name, first.values, SIMILAR, 1.0, "similarity"),
@@ -254,7 +256,7 @@ def _draw(first: Learnt, other: Learnt, widest: float) -> bytes:
         (f"{other.name} - {first.name}", difference, CHANGED, widest, "difference"),
     ]
     written = io.BytesIO()
-    with drawing("the comparison", written, 3 * size + 3.2, size + 1.6, dpi=80) as figure:
+    with drawing("the comparison", written, width, height, dpi=80) as figure:
         grid = figure.subplots(1, 3, sharey=True)
         for axes, (title, values, colours, end, label) in zip(grid, panels, strict=True):
             image = axes.imshow(values.T, cmap=colours, vmin=-end, vmax=end)
