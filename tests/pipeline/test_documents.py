@@ -83,6 +83,7 @@ def test_every_command_in_a_clone_that_has_nothing(base: Project, tmp_path: Path
     books = tmp_path / "books"
     project.run("python", "docs/guide/books.py", "100", str(books))
     (project.folder / "pairs.csv").write_text("userId,movieId,genres\n1,1,\n1,999,Comedy\n")
+    (project.folder / "mine.csv").write_text("movieId,rating\n1,5\n2,1\n")
     for page in PAGES:
         for script in scripts(page) if page.name != OTHER_MACHINES else ():
             for command in commands(script.replace("BOOKS", str(books))):
