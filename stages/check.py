@@ -16,10 +16,11 @@ def main() -> None:
 
     path = load_settings().data.path
     if path.startswith("~"):
-        raise InputError(
-            f"data.path is {path!r}, and DVC does not replace '~': write "
-            f"{str(Path(path).expanduser())!r}."
-        )
+        try:
+            advice = repr(str(Path(path).expanduser()))
+        except RuntimeError:  # there is no such user
+            advice = "the whole path"
+        raise InputError(f"data.path is {path!r}, and DVC does not replace '~': write {advice}.")
     if not Path(path).exists():
         root = os.environ.get("DVC_ROOT", ".")
         if (Path(root) / path).exists():

@@ -66,7 +66,7 @@ def write_world(world: World) -> None:
     from genre_embeddings.data.tables import write_tables
 
     write_tables(world.tables)
-    with storage.replacing_folder(storage.SPLIT) as folder:
+    with storage.replacing_sides() as folders:
         for name, side in world.sides.items():
             for column, values in zip(storage.RATINGS_SCHEMA, side, strict=True):
-                storage.write_column(folder / name / f"{column}.npy", np.asarray(values))
+                storage.write_column(folders[name] / f"{column}.npy", np.asarray(values))

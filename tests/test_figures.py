@@ -1,14 +1,23 @@
 """Pictures of genres whose names are long, look like formulas or have letters of other scripts."""
 
+import base64
+import io
+import re
+import warnings
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib import image
 from matplotlib.figure import Figure
 
 from genre_embeddings import figures
+from genre_embeddings.experiments.compare import Comparison, Learnt, write_page
+from genre_embeddings.experiments.revisions import Run
+from genre_embeddings.experiments.sweep import Line, Sweep, draw
 from genre_embeddings.figures import cut, draw_heatmaps, draw_histogram
+from tests.conftest import ROOT
 
 CLOCK = "\N{WATCH}"  # in STIXGeneral, which comes with matplotlib, and not in DejaVu Sans
 
@@ -69,3 +78,30 @@ def test_nothing_to_compare_is_a_picture_too(in_tmp, matrices):
     draw_histogram(rows, Path("histogram.png"))
     for path in in_tmp.iterdir():
         assert path.read_bytes().startswith(b"\x89PNG")
+
+
+ODD = ["$", "$$", "$$$", "x" * 80, "時代劇 ドラマ", "</script><b>", "_hidden", "a\\frac{"]
+
+
+def test_every_picture_is_drawn_in_one_place():
+    for path in (*ROOT.glob("src/**/*.py"), *ROOT.glob("benchmarks/**/*.py")):
+        if path.name != "figures.py":
+            assert not re.search(r"savefig|pyplot|[^.\w]Figure\(", path.read_text()), path
+
+
+def test_a_comparison_and_a_sweep_of_odd_names(tmp_path, capsys):
+    values = np.eye(len(ODD))
+    runs = [
+        Run(f"run ${number}", {"model.dim": number}, {"test.rmse": 0.9}, {}) for number in (1, 2)
+    ]
+    one, other = (Learnt(run, ODD, values, values, values) for run in runs)
+    comparison = Comparison([one, other], np.eye(2), np.zeros((2, len(ODD))), [])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write_page(comparison, tmp_path / "page.html")
+        line = Line("data.path=" + "$x_{" * 40, {1: [runs[0]], 2: [runs[1]]}, [])
+        draw(Sweep("model.dim", [line, line], [], []), tmp_path / "sweep.png")
+    assert capsys.readouterr().err.count("\n") <= 1
+    (picture,) = re.findall(r"base64,([^\"]+)", (tmp_path / "page.html").read_text())
+    height, width, _ = image.imread(io.BytesIO(base64.b64decode(picture)), "png").shape
+    assert height < 600 < width < 1600

@@ -23,9 +23,9 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch starts: processes run side by side
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
-import matplotlib as mpl
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
 from benchmarks.measuring import ROOT, replace_generated
@@ -34,6 +34,7 @@ from genre_embeddings.data.sources.planted import planted_world
 from genre_embeddings.data.split import assign_sides, parts_of
 from genre_embeddings.data.tables import Tables, build_tables, truth_content
 from genre_embeddings.evaluation.bias import fit_bias
+from genre_embeddings.figures import picture
 from genre_embeddings.inspection.inspect import inspect
 from genre_embeddings.inspection.question import Question
 from genre_embeddings.model.build import build_network, genre_sets
@@ -42,9 +43,6 @@ from genre_embeddings.model.ratings import Ratings
 from genre_embeddings.settings import Settings, load_settings
 from genre_embeddings.training.gauge import fit_genres
 from genre_embeddings.training.lightning import fit
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
 
 PAGE, PICTURE = "docs/method/calibration.md", "docs/images/calibration-power.png"
 LINES = ("structure", "stability", "value")
@@ -261,7 +259,12 @@ def power_table(found: dict[str, list[Row]]) -> Iterator[str]:
 
 def draw(found: dict[str, list[Row]], path: Path) -> None:
     """Passes, and agreement with the truth, against the number of ratings."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    with picture(path, 10, 4) as figure:
+        _draw(figure, found)
+
+
+def _draw(figure: Figure, found: dict[str, list[Row]]) -> None:
+    left, right = figure.subplots(1, 2)
     for effect, style in ((1.0, "o-"), (2.0, "s--")):
         kinds = [kind for kind in POWER if kind.genre_effect == effect]
         ratings = [kind.ratings for kind in kinds]
@@ -296,9 +299,6 @@ def draw(found: dict[str, list[Row]], path: Path) -> None:
         axes.minorticks_off()
         axes.legend(frameon=False, fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
-    with storage.replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
-    plt.close(figure)
 
 
 def page(found: dict[str, list[Row]], worlds: int, seconds: float) -> Iterator[str]:

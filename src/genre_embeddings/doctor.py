@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from genre_embeddings.errors import messages
+
 OLDEST_PYTHON = (3, 11)
 SOURCE = ("src", "stages", "dvc.yaml", "params.yaml", ".dvc/config", ".dvc/html", ".dvc/plots")
 """What a run reads: a queued experiment has of it what git has."""
@@ -186,4 +188,5 @@ def _some(names: list[str], most: int = 5) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with messages():
+        sys.exit(main())

@@ -1,10 +1,18 @@
-"""The one exception that a user is meant to read, and how a program ends with its message."""
+"""The one exception that a user is meant to read, and how a program writes to the terminal."""
 
+import io
 import re
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+# Control characters, which can hide or forge text on a terminal, and those that reverse its order.
+# A progress bar begins with a carriage return.
+OBEYED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]|(?!\A)\r")
+
+MARKS = str.maketrans({"✓": "+", "✗": "x", "…": "..."})
+"""Signs that would lose their meaning as question marks, which stand for verdicts, too."""
 
 
 class InputError(Exception):
@@ -15,14 +23,43 @@ class InputError(Exception):
     """
 
 
+class Terminal(io.TextIOWrapper):
+    """A stream on which no text controls the terminal, and none ends in an error of encoding.
+
+    Names and values come from files of others. Characters that a terminal obeys are written as
+    escapes, those that the encoding lacks as question marks.
+    """
+
+    def __init__(self, stream: io.TextIOWrapper) -> None:
+        self.wanted = stream.encoding
+        # click writes UTF-8 to the bytes of a stream that calls itself ASCII.
+        is_ascii = "é".encode(self.wanted, "replace") == b"?"
+        super().__init__(
+            stream.buffer,
+            encoding="utf-8" if is_ascii else self.wanted,
+            errors="replace",
+            line_buffering=stream.line_buffering,
+            write_through=stream.write_through,
+        )
+
+    def write(self, text: str) -> int:
+        """Write the text as this terminal can show it."""
+        shown = OBEYED.sub(_escaped, text)
+        if (known := shown.encode(self.wanted, "replace").decode(self.wanted)) != shown:
+            known = shown.translate(MARKS).encode(self.wanted, "replace").decode(self.wanted)
+        return super().write(known)
+
+
 @contextmanager
 def messages() -> Iterator[None]:
     """End the program with one message and status 1 where the user can correct the cause."""
+    for name in ("stdout", "stderr"):
+        if type(stream := getattr(sys, name)) is io.TextIOWrapper:  # not a test's own
+            setattr(sys, name, Terminal(stream))
     try:
         yield
     except InputError as error:
-        # Names and values come from files of others, and a terminal obeys control characters.
-        sys.exit("error: " + re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", _escaped, str(error)))
+        sys.exit("error: " + OBEYED.sub(_escaped, str(error)))
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except OSError as error:
@@ -30,6 +67,11 @@ def messages() -> Iterator[None]:
             raise
         where = error.filename or "a file"
         sys.exit(f"error: {where}: {error.strerror}. Nothing was replaced; mend it and run again.")
+
+
+def plain(text: str) -> str:
+    """A name as a part of one line, without characters that a terminal obeys."""
+    return OBEYED.sub(_escaped, " ".join(text.split()))
 
 
 def _escaped(found: re.Match[str]) -> str:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -38,7 +38,7 @@ LONGEST = 28
 
 
 @contextmanager
-def plain_text(name: Path | str) -> Iterator[None]:
+def _plain_text(name: str) -> Iterator[None]:
     """Draw all text as it is: no "$" starts a formula, and a missing letter becomes a box.
 
     Args:
@@ -64,21 +64,32 @@ def plain_text(name: Path | str) -> Iterator[None]:
 
 @contextmanager
 def picture(path: Path, width: float, height: float) -> Iterator[Figure]:
-    """A figure of so many inches to draw on; it is written to `path` at the end.
+    """A figure of so many inches to draw on; it is written to `path` at the end."""
+    with replacing(path) as temporary, drawing(str(path), temporary, width, height) as figure:
+        yield figure
 
-    The metadata that would change from version to version are left out.
+
+@contextmanager
+def drawing(
+    name: str, target: Path | IO[bytes], width: float, height: float, dpi: int = 110
+) -> Iterator[Figure]:
+    """A figure of so many inches to draw on; it is written as PNG to `target` at the end.
+
+    All pictures are made here, so that no name in them is read as a formula. The metadata that
+    would change from version to version are left out.
     """
-    with plain_text(path), replacing(path) as temporary:
+    with _plain_text(name):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
-        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
+        figure.savefig(target, format="png", dpi=dpi, metadata={"Software": None})
 
 
-def cut(label: str) -> str:
-    """A label that leaves room for the picture."""
-    if len(label) <= LONGEST:
+def cut(label: str, longest: int = LONGEST) -> str:
+    """A label that leaves room for the picture, as one line."""
+    label = " ".join(label.split())
+    if len(label) <= longest:
         return label
-    return f"{label[: LONGEST // 2]}…{label[-(LONGEST // 2 - 1) :]}"
+    return f"{label[: longest // 2]}…{label[-(longest // 2 - 1) :]}"
 
 
 def draw_histogram(rows: list[dict[str, Any]], path: Path) -> None:

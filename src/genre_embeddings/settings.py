@@ -37,6 +37,12 @@ SOURCES = Literal[
     "ml-32m",
 ]
 
+WRITTEN = (
+    "data/ablations", "data/checked", "data/genome.json", "data/predictions", "data/prepared",
+    "data/split", "data/truth.json", "metrics", "models", "plots",
+)  # fmt: skip
+"""Outputs of the pipeline, or folders that hold them."""
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -84,6 +90,20 @@ class DataSettings(Section):
     missing_movies: Literal["error", "drop", "keep"]
     """If a rated movie is not in the movie list: error, drop (its ratings) or keep (without
     genres)"""
+
+    @field_validator("path")
+    @classmethod
+    def _is_not_written(cls, value: str) -> str:
+        # DVC refuses it too, but names neither the setting nor the folder.
+        place = Path(value).resolve()
+        for name in WRITTEN:
+            written = Path(name).resolve()
+            if place.is_relative_to(written) or written.is_relative_to(place):
+                raise ValueError(
+                    f"{value!r} overlaps with {name}, to which the pipeline writes; allowed: a "
+                    "folder of its own, such as data/raw, or an archive"
+                )
+        return value
 
     @model_validator(mode="after")
     def _scale_is_ordered(self) -> DataSettings:

@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from hashlib import file_digest, sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -273,9 +273,19 @@ def read_meta() -> Meta:
     return Meta(**read_json(PREPARED / "meta.json"))
 
 
+@contextmanager
+def replacing_sides() -> Iterator[dict[str, Path]]:
+    """An empty temporary folder for each side; together they replace data/split on success.
+
+    Each side is an output of its own in dvc.yaml. DVC cannot restore the part of an output on which
+    stage train would depend otherwise, where the cache lacks the earlier split that dvc.lock names.
+    """
+    with ExitStack() as stack:
+        yield {side: stack.enter_context(replacing_folder(SPLIT / side)) for side in SIDES}
+
+
 def write_column(path: Path, values: np.ndarray) -> None:
     """Write one column of a side as .npy; made within a folder that is replaced as a whole."""
-    path.parent.mkdir(exist_ok=True)
     try:
         np.save(path, np.ascontiguousarray(values), allow_pickle=False)
     except OSError as error:

@@ -184,8 +184,8 @@ def test_a_disk_that_is_full(no_room):
     large = np.arange(100_000)
 
     def column() -> None:
-        with storage.replacing_folder(storage.SPLIT) as folder:
-            storage.write_column(folder / "train" / "user.npy", large)
+        with storage.replacing_sides() as folders:
+            storage.write_column(folders["train"] / "user.npy", large)
 
     for name, write in (
         ("models", lambda: save_model(network)),

@@ -186,6 +186,15 @@ def test_what_is_no_zip_archive_need_not_be_deleted(tmp_path: Path) -> None:
     ("path", "message"),
     [
         ("~/books", r"data.path is '~/books', and DVC does not replace '~': write '/.*/books'"),
+        ("~no-such-user/books", r"data.path is '~no-such-user/books', .* write the whole path"),
+        *(
+            (path, rf"data.path: '{path}' overlaps with {written}, to which the pipeline writes")
+            for path, written in (
+                ("data", "data/ablations"),
+                ("..", "data/ablations"),
+                ("models/x", "models"),
+            )
+        ),
         ("books", r"because neither git nor DVC tracks it: run `dvc add books` and start"),
         ("nowhere", r"data.path is 'nowhere', which does not exist"),
     ],

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from genre_embeddings import storage
 from genre_embeddings.cli import genres
 from genre_embeddings.errors import InputError
 from genre_embeddings.experiments.compare import compare, read_revision, write_page
@@ -49,7 +50,7 @@ def write(values, names=NAMES, lr=0.01, structure="pass", seed=0, data="1", spli
     model = [{"path": "models", "md5": "1"}]
     stages = {
         "prepare": {"outs": [{"path": "data/prepared", "md5": data}]},
-        "split": {"outs": [{"path": "data/split", "md5": split}]},
+        "split": {"outs": [{"path": f"data/split/{side}", "md5": split} for side in storage.SIDES]},
         "train": {"params": {"params.yaml": params}, "outs": model},
         "evaluate": {"deps": model},
         "inspect": {"deps": model},

@@ -14,6 +14,7 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 import pytest
+from dvc_render.vega import VegaRenderer
 
 from tests.browser import Page, open_page
 
@@ -612,7 +613,7 @@ def test_a_request_would_be_seen(tmp_path: Path) -> None:
 def test_page_forbids_requests_and_names_a_chart_that_fails(tmp_path: Path) -> None:
     spec = {"title": "Broken", "data": {"values": []}, "mark": "no such mark", "encoding": {}}
     picture = '<img src="http://example.org/picture.png">'
-    chart = f'{picture}<div id="b"><script>vegaEmbed("#b", {json.dumps(spec)});</script></div>'
+    chart = picture + VegaRenderer.DIV.format(id="b", partial=json.dumps(spec))
     (tmp_path / "page.html").write_text(
         PAGE.read_text(encoding="utf-8").replace("{plot_divs}", chart), encoding="utf-8"
     )
@@ -623,11 +624,38 @@ def test_page_forbids_requests_and_names_a_chart_that_fails(tmp_path: Path) -> N
     assert "cannot be drawn" in broken.findtext("p[@class='note error']", "")
 
 
+def test_no_name_of_a_stranger_runs_as_a_script(tmp_path: Path) -> None:
+    evil = "document.title = 'owned'"
+    name = f'</script><script>{evil}</script><img src=x onerror="{evil}"><script>{evil}//'
+    chart = {"data": {"values": [{"rev": "a"}]}, "mark": "point", "encoding": {}}
+    divs = [
+        VegaRenderer.DIV.format(id=f"c{number}", partial=json.dumps(chart | {"title": title}))
+        for number, title in enumerate(("Whole", name, "Whole again"))
+    ]
+    divs.append(f'<div><p>{name}</p><img src="data:image/png;base64,{PIXEL}"></div>')
+    (tmp_path / "page.html").write_text(
+        PAGE.read_text(encoding="utf-8").replace("{plot_divs}", "\n".join(divs)), encoding="utf-8"
+    )
+    page = open_page(tmp_path / "page.html", tmp_path / "profile")
+    assert page.root.findtext(".//title") == "Genre embeddings compared"
+    assert {"Whole", "Whole again"} <= set(charts(page))
+    assert "cannot be drawn" in "".join(page.root.itertext())
+
+
+def test_policy_names_the_scripts_of_the_page_by_their_hashes() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    scripts = re.findall(r"<script[^>]*>(.*?)</script>", page, flags=re.DOTALL)
+    digests = [base64.b64encode(hashlib.sha256(code.encode()).digest()) for code in scripts]
+    wanted = " ".join(f"'sha256-{digest.decode()}'" for digest in digests)
+    policy = re.findall(r"script-src ([^;\"]*)", page)
+    assert policy == [wanted], "after a change of a script, put its new hash into the policy"
+
+
 def test_page_says_where_colours_repeat(tmp_path: Path) -> None:
     for count, repeats in ((8, False), (9, True)):
         rows = [{"rev": f"revision {number}"} for number in range(count)]
         spec = {"title": "A", "data": {"values": rows}, "mark": "point", "encoding": {}}
-        chart = f'<div id="b"><script>vegaEmbed("#b", {json.dumps(spec)});</script></div>'
+        chart = VegaRenderer.DIV.format(id="b", partial=json.dumps(spec))
         (tmp_path / "page.html").write_text(
             PAGE.read_text(encoding="utf-8").replace("{plot_divs}", chart), encoding="utf-8"
         )

@@ -120,10 +120,12 @@ def test_movie_vectors_are_what_the_network_computes_with(model):
 
 def test_titles_cannot_break_the_table(model, tmp_path):
     model.movies[0, "title"] = 'A "tab"\there\r\nand a line'
+    model.movies[1, "title"] = '=HYPERLINK("http://example.org")'
     export(model, tmp_path / "exports")
     rows = lines_of(tmp_path / "exports" / "metadata.tsv")
     assert len(rows) == 1 + 6 + 60
     assert rows[7][2] == 'A "tab" here and a line'
+    assert rows[8][2] == """'=HYPERLINK("http://example.org")"""
 
 
 def test_a_folder_of_other_files_is_left_alone(model, tmp_path):

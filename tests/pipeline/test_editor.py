@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dvc_render.vega import VegaRenderer
 
 from tests.browser import open_page
 from tests.experiments.test_page import charts
@@ -69,10 +70,7 @@ def test_one_of_them_is_drawn_by_itself(plots: dict[str, Any], tmp_path: Path) -
         rows = [row for row in anchors["<DVC_METRIC_DATA>"] if row["rev"] == "wide"]
         chosen = {"<DVC_METRIC_DATA>": rows, "<DVC_METRIC_COLOR>": colour}
         chart = filled(plot, anchors | chosen)
-        divs.append(
-            f'<div id="chart{len(divs)}"><script>'
-            f"vegaEmbed('#chart{len(divs)}', {json.dumps(chart)});</script></div>"
-        )
+        divs.append(VegaRenderer.DIV.format(id=f"chart{len(divs)}", partial=json.dumps(chart)))
         titles.add(anchors["<DVC_METRIC_TITLE>"])
     page = (ROOT / ".dvc/html/page.html").read_text(encoding="utf-8")
     page = page.replace("{plot_divs}", "\n".join(divs)).replace("{refresh_tag}", "")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from genre_embeddings.errors import messages
+from genre_embeddings.settings import WRITTEN
 from tests.project import MOST_SECONDS, ROOT, STAGES, Project, read_yaml, shared, stages_run
 
 # Found by every python that the pipeline starts. A stage tells which modules and which settings it
@@ -117,6 +118,21 @@ def test_deps_are_what_the_stage_imports(stage: str) -> None:
     assert set(code) == closure(stage)
     assert len(code) == len(set(code))
     assert len(deps) == len(set(deps))
+
+
+def test_no_stage_depends_on_a_part_of_an_output() -> None:
+    stages = read_yaml(ROOT / "dvc.yaml")["stages"].values()
+    kinds = ("outs", "metrics", "plots")
+    entries = [entry for stage in stages for kind in kinds for entry in stage.get(kind, [])]
+    outs = [Path(entry if isinstance(entry, str) else next(iter(entry))) for entry in entries]
+    deps = {Path(dep) for stage in stages for dep in stage["deps"]}
+    assert not [(dep, out) for dep in deps for out in outs if out in dep.parents]
+
+
+def test_a_path_of_data_is_refused_where_any_output_lies() -> None:
+    stages = read_yaml(ROOT / "dvc.yaml")["stages"].values()
+    outs = {out for stage in stages for out in stage.get("outs", []) if isinstance(out, str)}
+    assert {out for out in outs if not any(Path(out).is_relative_to(w) for w in WRITTEN)} == set()
 
 
 def test_stage_inspect_cannot_train() -> None:
@@ -237,7 +253,7 @@ def test_bad_setting_of_an_experiment_loses_nothing(project: Project) -> None:
     ("stage", "missing", "maker"),
     [
         ("split", "data/prepared", "prepare"),
-        ("train", "data/split", "split"),
+        ("train", "data/split/train", "split"),
         ("evaluate", "models", "train"),
         ("inspect", "data/prepared", "prepare"),
         ("summarize", "metrics/inspect.json", "inspect"),

@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 from click.testing import CliRunner
+from markdown_it import MarkdownIt
 
 from genre_embeddings.cli import genres
 from genre_embeddings.errors import InputError
@@ -206,3 +207,18 @@ def test_a_missing_file_names_its_stage_and_leaves_the_card(project: Project) ->
     with pytest.raises(InputError, match="run `dvc repro train` first"):
         write_card(load_settings())
     assert CARD.read_bytes() == before
+
+
+def test_names_of_genres_are_shown_as_they_are(project: Project) -> None:
+    names = "<script>alert(1)</script> & [a](http://example.org)", "# *b* `c` $x$"
+    rows = [{"genre": name, "rmse": k, "ratings": 1000} for k, name in enumerate(names)]
+    edit("plots/evaluate/genres.json", lambda content: content.__setitem__(slice(None), rows))
+    write_card(load_settings())
+    body = CARD.read_text(encoding="utf-8").split("---\n")[2]
+    tokens = MarkdownIt("commonmark", {"html": True}).parse(body)
+    texts = [child.content for token in tokens for child in token.children or ()]
+    for name in names:
+        assert name in "".join(texts)
+    (item,) = (token for token in tokens if "alert" in token.content)
+    kinds = {child.type for child in item.children or ()}
+    assert kinds <= {"text", "text_special", "softbreak"}

@@ -92,10 +92,10 @@ def write_split(ratings: pl.DataFrame, sides: np.ndarray) -> dict[str, Any]:
         > 0
         for column in ("user", "movie")
     }
-    with storage.replacing_folder(storage.SPLIT) as folder:
+    with storage.replacing_sides() as folders:
         for name, part in parts_of(ratings, sides):
             for column in storage.RATINGS_SCHEMA:
-                storage.write_column(folder / name / f"{column}.npy", part[column].to_numpy())
+                storage.write_column(folders[name] / f"{column}.npy", part[column].to_numpy())
             counts[name] = {
                 "ratings": part.height,
                 "share": part.height / ratings.height,

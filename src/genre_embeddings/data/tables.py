@@ -84,7 +84,8 @@ def build_tables(source: Source, settings: DataSettings) -> Tables:
     if ratings["rating"].min() == ratings["rating"].max():
         print(
             f"{source.name}: all {ratings.height:,} ratings are {ratings['rating'][0]:g}, so there "
-            "is nothing to learn from them",
+            "is nothing to learn from them; clicks and purchases are no ratings "
+            "(docs/guide/own-data.md)",
             file=sys.stderr,
         )
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
@@ -26,7 +25,7 @@ from genre_embeddings.experiments.revisions import (
     Run,
     warnings,
 )
-from genre_embeddings.figures import plain_text
+from genre_embeddings.figures import cut, drawing
 from genre_embeddings.inspection.similarity import spearman
 from genre_embeddings.pages import render
 
@@ -244,32 +243,32 @@ def write_page(comparison: Comparison, path: Path) -> None:
         temporary.write_text(page, encoding="utf-8")
 
 
-@plain_text("the comparison")
 def _draw(first: Learnt, other: Learnt, widest: float) -> bytes:
     """Two heatmaps and their difference, as PNG; `widest` is the end of the difference's scale."""
-    count = len(first.genres)
-    size = 1.6 + 0.22 * count
-    figure = Figure(figsize=(3 * size + 3.2, size + 1.6), layout="constrained")
-    grid = figure.subplots(1, 3, sharey=True)
+    names = [cut(name) for name in first.genres]
+    side = 0.3 + 0.22 * len(names)
+    label_room = 0.1 * max(map(len, names))
+    width, height = 3 * (side + 0.5) + label_room + 3.2, side + label_room + 1.2
     difference = other.values - first.values
     panels = [
         (first.name, first.values, SIMILAR, 1.0, "similarity"),
         (other.name, other.values, SIMILAR, 1.0, "similarity"),
         (f"{other.name} - {first.name}", difference, CHANGED, widest, "difference"),
     ]
-    for axes, (title, values, colours, end, label) in zip(grid, panels, strict=True):
-        image = axes.imshow(values.T, cmap=colours, vmin=-end, vmax=end)
-        axes.set_facecolor("#bbbbbb")  # seen where a similarity is not known
-        axes.set_title(title)
-        axes.set_xticks(range(count), first.genres, rotation=90)
-        axes.set_yticks(range(count), first.genres)
-        axes.tick_params(length=0)
-        if label == "difference" or axes is grid[1]:
-            figure.colorbar(image, ax=axes, label=label, shrink=0.7)
-    apart = (other.low > first.high) | (other.high < first.low)
-    unsure = ~apart & np.isfinite(difference) & ~np.eye(count, dtype=bool)
-    down, across = np.nonzero(unsure.T)
-    grid[2].scatter(across, down, s=4, color="black")
     written = io.BytesIO()
-    figure.savefig(written, format="png", dpi=80, metadata={"Software": None})
+    with drawing("the comparison", written, width, height, dpi=80) as figure:
+        grid = figure.subplots(1, 3, sharey=True)
+        for axes, (title, values, colours, end, label) in zip(grid, panels, strict=True):
+            image = axes.imshow(values.T, cmap=colours, vmin=-end, vmax=end)
+            axes.set_facecolor("#bbbbbb")  # seen where a similarity is not known
+            axes.set_title(cut(title))
+            axes.set_xticks(range(len(names)), names, rotation=90)
+            axes.set_yticks(range(len(names)), names)
+            axes.tick_params(length=0)
+            if label == "difference" or axes is grid[1]:
+                figure.colorbar(image, ax=axes, label=label, shrink=0.7)
+        apart = (other.low > first.high) | (other.high < first.low)
+        unsure = ~apart & np.isfinite(difference) & ~np.eye(len(names), dtype=bool)
+        down, across = np.nonzero(unsure.T)
+        grid[2].scatter(across, down, s=4, color="black")
     return written.getvalue()

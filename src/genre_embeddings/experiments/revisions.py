@@ -21,7 +21,7 @@ from dvc.scm import SCMError
 from scmrepo.exceptions import SCMError as GitError
 
 from genre_embeddings import storage
-from genre_embeddings.errors import InputError
+from genre_embeddings.errors import InputError, plain
 from genre_embeddings.settings import effective, load_yaml
 from genre_embeddings.summary import EVALUATION, INSPECTION, SUMMARY, headlines
 
@@ -119,7 +119,7 @@ class Revision:
         """A JSON file's content, or None where there is no such file."""
         text = self.read_text(path)
         try:
-            return None if text is None else json.loads(text)
+            return None if text is None else _plain(json.loads(text))
         except (json.JSONDecodeError, RecursionError) as error:
             raise InputError(
                 f"{self.name}: {path} is not JSON ({error}): restore it with git."
@@ -134,7 +134,7 @@ class Revision:
         name = f"{self.name}: dvc.lock"
         lock = load_yaml(self.read_text(Path("dvc.lock")) or "{}", name)
         try:
-            return self._run(lock.get("stages", {}))
+            return self._run(_plain(lock.get("stages", {})))
         except (AttributeError, KeyError, RecursionError, TypeError) as error:
             raise InputError(
                 f"{name} does not hold stages as DVC writes them ({error!r}): restore it with git."
@@ -160,7 +160,7 @@ class Revision:
         metrics = storage.flatten(metrics) if isinstance(metrics, Mapping) else {}
         hashes = {
             "data": _hash(stages, "prepare", "outs", storage.PREPARED),
-            "split": _hash(stages, "split", "outs", storage.SPLIT),
+            "split": _split_hash(stages),
         }
         return Run(self.name, settings, metrics, hashes)
 
@@ -213,6 +213,26 @@ def _hash(stages: Mapping[str, Any], stage: str, kind: str, path: Path) -> str |
     """DVC's hash of an output (`outs`) or a dependency (`deps`) of a stage."""
     entries = stages.get(stage, {}).get(kind, [])
     return next((e.get("md5") for e in entries if e["path"] == path.as_posix()), None)
+
+
+def _plain(content: Any) -> Any:
+    """The content with plain names: a pulled experiment may hold any text.
+
+    DVC has colorama between us and the terminal, which stumbles over some control characters.
+    """
+    if isinstance(content, str):
+        return plain(content)
+    if isinstance(content, list):
+        return [_plain(item) for item in content]
+    if isinstance(content, dict):
+        return {_plain(key): _plain(value) for key, value in content.items()}
+    return content
+
+
+def _split_hash(stages: Mapping[str, Any]) -> str | None:
+    """The hashes of all sides of the split, or None if DVC recorded none."""
+    hashes = [_hash(stages, "split", "outs", storage.SPLIT / side) for side in storage.SIDES]
+    return " ".join(map(str, hashes)) if any(hashes) else None
 
 
 def _unknown(name: str) -> str:

@@ -24,7 +24,6 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from genre_embeddings import storage
 from genre_embeddings.errors import InputError
 from genre_embeddings.experiments.revisions import (
     AGREEMENTS,
@@ -34,7 +33,7 @@ from genre_embeddings.experiments.revisions import (
     Run,
     read_runs,
 )
-from genre_embeddings.figures import plain_text
+from genre_embeddings.figures import cut, picture
 from genre_embeddings.settings import load_yaml
 
 LOW, HIGH = "test.rmse_low", "test.rmse_high"
@@ -49,6 +48,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 """Okabe and Ito's, which the colour-blind distinguish; grey belongs to no line."""
 GREY = "#8c8c8c"
 MOST_TICKS = 8
+LONGEST_LABEL = 70  # characters
 
 Value = int | float | str
 """A setting's value; one that is not a number is represented by its text."""
@@ -200,13 +200,17 @@ def collect(setting: str = "model.dim", where: Sequence[str] = ()) -> Sweep:
     return Sweep(setting, lines, _distinct(others, setting), list(dict.fromkeys(notes)))
 
 
-@plain_text("the picture of the sweep")
 def draw(sweep: Sweep, path: Path) -> None:
     """Draw a panel a measure, as PNG: means as lines, runs as dots, the interval as a band."""
     measures = sweep.measures
     columns = 2 if len(measures) in (2, 4) else min(3, len(measures))
     rows = -(-len(measures) // columns)
-    figure = Figure(figsize=(4.6 * columns, 3.3 * rows + 0.9), layout="constrained")
+    with picture(path, 4.6 * columns, 3.3 * rows + 0.9) as figure:
+        _draw(figure, sweep, rows, columns)
+
+
+def _draw(figure: Figure, sweep: Sweep, rows: int, columns: int) -> None:
+    measures = sweep.measures
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[len(measures) :]:
         axes.remove()
@@ -222,7 +226,8 @@ def draw(sweep: Sweep, path: Path) -> None:
                 [place[v] for v in banded], [low[v] for v in banded], [high[v] for v in banded],
                 color=colour, alpha=0.12, linewidth=0,
             )  # fmt: skip
-            axes.plot([place[v] for v in means], [*means.values()], color=colour, label=line.label)
+            label = cut(line.label, LONGEST_LABEL)
+            axes.plot([place[v] for v in means], [*means.values()], color=colour, label=label)
             _dots(axes, place, _runs(line), sweep.setting, measure, colour)
         better = "lower" if measure == PREDICTION else "higher"
         axes.set_title(f"{measure}: {better} is better", fontsize=11)
@@ -244,8 +249,6 @@ def draw(sweep: Sweep, path: Path) -> None:
         said.append("grey: runs whose other settings differ")
     below = 1 - 0.45 / figure.get_figheight()
     figure.text(0.5, below, ", ".join(said), ha="center", fontsize=9, color="#555555")
-    with storage.replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
 
 
 def _compared(run: Run, setting: str) -> dict[str, Any]:

@@ -130,8 +130,13 @@ def _vectors(values: np.ndarray) -> pl.Series:
 
 
 def _metadata(genres: pl.DataFrame, movies: pl.DataFrame) -> pl.DataFrame:
-    """A line for each vector, genres first; tabs and line breaks in names become spaces."""
-    clean = pl.col("name").str.replace_all(r"[\t\r\n]+", " ")
+    """A line for each vector, genres first, in text that no program takes for anything else.
+
+    Control characters become spaces. A text that a spreadsheet would compute as a formula begins
+    with an apostrophe; the Parquet files hold it as it is.
+    """
+    text = pl.col(pl.String).str.replace_all(r"[\p{Cc}\u2028\u2029]+", " ")
+    text = text.str.replace(r"^([\s]*[=+@-])", "'$1")
     rows = [
         genres.select(
             kind=pl.lit("genre"), id=pl.col("genre"), name="genre", genres="genre",
@@ -142,7 +147,7 @@ def _metadata(genres: pl.DataFrame, movies: pl.DataFrame) -> pl.DataFrame:
             genres="genres", ratings="ratings",
         ),
     ]  # fmt: skip
-    return pl.concat(rows).with_columns(clean)
+    return pl.concat(rows).with_columns(text)
 
 
 def _require_own_folder(out: Path) -> None:

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import base64
+import html
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +38,7 @@ def render(template: Path, **values: Any) -> str:
         "percent": _percent,
         "quote": lambda value: shlex.quote(str(value)),
         "repr": repr,
+        "markdown": markdown,
         "data_uri": _data_uri,
     }
     environment.filters |= filters
@@ -48,6 +51,13 @@ def data_name(source: str) -> str:
         release = source.removeprefix("ml-")
         return f"MovieLens {release.upper() if release[0].isdigit() else release}"
     return "a planted world" if source == "planted" else "ratings of one's own"
+
+
+def markdown(text: str) -> str:
+    """A name as Markdown that shows it as it is: no tag of HTML, no link, no emphasis."""
+    text = html.escape(" ".join(text.split()), quote=False)
+    text = re.sub(r"([\\`*_\[\]()!|~$:.])", r"\\\1", text)
+    return re.sub(r"^([#+=-])", r"\\\1", text)
 
 
 def _percent(share: float, digits: int = 0) -> str:

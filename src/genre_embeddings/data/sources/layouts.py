@@ -134,11 +134,14 @@ def _ratings_table(
     """How a file of ratings is cut, and what it may hold; `drop` allows ratings off the scale."""
     identity = WHOLE_ID if release else ANY_ID
     own = "" if release else " (data.min_rating to data.max_rating)"
+    dates = "" if release or layout != CSV else "; dates: convert them, or leave out the column"
     rules = {
         "user_id": identity,
         "movie_id": identity,
         "rating": number(-_LARGEST, _LARGEST) if drop else number(*scale, own),
-        "timestamp": whole_number(_LATEST, " seconds since 1970 (milliseconds: divide by 1000)"),
+        "timestamp": whole_number(
+            _LATEST, f" seconds since 1970 (milliseconds: divide by 1000{dates})"
+        ),
     }
     table = Table(file, "ratings", "\t", "\t", tuple(rules), rules)
     if layout == DAT:
