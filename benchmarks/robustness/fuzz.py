@@ -253,8 +253,6 @@ def texts(name: str, content: bytes) -> list[str]:
             found.append(line.decode("latin-1" if name in LATIN else "ascii"))
     if any(re.search(r"[\x00-\x08\x0a-\x1f\x7f]", text) for text in found):
         raise ValueError(f"{name} has a control character")
-    if name in ("ratings.csv", "genome-scores.csv"):  # Polars skips a mark below the header
-        found[1:2] = [text.removeprefix("\ufeff") for text in found[1:2]]
     return found
 
 
