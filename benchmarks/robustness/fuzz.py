@@ -30,7 +30,6 @@ from random import Random
 from typing import Any, TypeAlias
 
 os.environ.setdefault("POLARS_MAX_THREADS", "1")  # small files: more threads only wait
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
 import numpy as np
 
