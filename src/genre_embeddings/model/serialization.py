@@ -167,7 +167,7 @@ def load_whole(folder: Path = storage.MODEL) -> tuple[Network, Tables]:
     if found != FORMAT:
         raise InputError(
             f"{path} has format {found if isinstance(found, int) else 'unknown'}; this version "
-            f"reads format {FORMAT}. Train it anew with `dvc repro train`."
+            f"reads format {FORMAT}. Train it again with `dvc repro train`."
         )
     try:
         about = About.model_validate_json(text)
