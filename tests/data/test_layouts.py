@@ -433,6 +433,7 @@ def test_quotation_marks_mean_nothing_outside_csv(tmp_path: Path) -> None:
         ("ann,-2,4", "movie_id is '-2'; allowed: a whole number of 0 or more, or text"),
         ("\ufeffann,2,4", r"user_id is '\\ufeffann'; allowed: a whole number of 0 or more, or"),
         (" ,2,4", "user_id is ' '; allowed: a whole number of 0 or more, or text"),
+        ("an\x1bn,2,4", r"'an\\x1bn,2,4' holds the control character '\\x1b'"),
         ("ann,2,11", r"rating is '11'; allowed: a number from 1 to 10 \(data.min_rating to"),
     ],
 )
