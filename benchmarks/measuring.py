@@ -1,20 +1,27 @@
-"""Helpers shared by the benchmarks: tables, pages, the machine, and synthetic ratings."""
+"""Shared by the benchmarks: tables, pages, the machine, the clock, made-up ratings and networks."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from genre_embeddings.model.network import Network
+    from genre_embeddings.model.ratings import Ratings
+    from genre_embeddings.settings import ModelSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks/results"
 PAGE = ROOT / "docs/results/speed.md"
 
 Row = dict[str, Any]
+GENRES = 18
 
 
 def machine() -> str:
@@ -29,6 +36,15 @@ def machine() -> str:
     card = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     return f"{os.cpu_count()} cores ({name}), {card}, torch {torch.__version__}{load} at the start"
+
+
+def clock() -> float:
+    """Seconds: by the CPU where one thread computes, so that a busy machine does not matter."""
+    import torch
+
+    if torch.get_num_threads() == 1 and not torch.cuda.is_available():
+        return time.process_time()
+    return time.perf_counter()
 
 
 def table(rows: list[Row]) -> str:
@@ -83,3 +99,25 @@ def columns(users: int, movies: int, ratings: int, seed: int = 0) -> tuple[np.nd
     time = rng.integers(0, 10**9, ratings)
     order = np.lexsort((time, user))
     return user, movie.clip(max=movies - 1), rating, time[order]
+
+
+def made_up(users: int, movies: int, ratings: int, seed: int = 0) -> Ratings:
+    """Long-tailed ratings."""
+    import torch
+
+    from genre_embeddings.model.ratings import Ratings
+
+    return Ratings(*(torch.from_numpy(c) for c in columns(users, movies, ratings, seed)))
+
+
+def untrained(
+    settings: ModelSettings, replicas: int, train: Ratings, users: int, movies: int
+) -> Network:
+    """An untrained network with made-up genre sets."""
+    import torch
+
+    from genre_embeddings.model.network import Network
+
+    generator = torch.Generator().manual_seed(0)
+    membership = (torch.rand(movies, GENRES, generator=generator) < 0.12).float()
+    return Network(settings, replicas, train, membership, users, (0.5, 5.0), generator)

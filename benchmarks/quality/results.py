@@ -17,8 +17,6 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
-
 from benchmarks.measuring import table
 from benchmarks.quality.peers.pipeline import ROOT, checkout, parameters, run_stage
 from genre_embeddings.errors import InputError

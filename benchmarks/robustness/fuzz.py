@@ -30,7 +30,6 @@ from random import Random
 from typing import Any, TypeAlias
 
 os.environ.setdefault("POLARS_MAX_THREADS", "1")  # small files: more threads only wait
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
 import numpy as np
 
@@ -253,8 +252,6 @@ def texts(name: str, content: bytes) -> list[str]:
             found.append(line.decode("latin-1" if name in LATIN else "ascii"))
     if any(re.search(r"[\x00-\x08\x0a-\x1f\x7f]", text) for text in found):
         raise ValueError(f"{name} has a control character")
-    if name in ("ratings.csv", "genome-scores.csv"):  # Polars skips a mark below the header
-        found[1:2] = [text.removeprefix("\ufeff") for text in found[1:2]]
     return found
 
 

@@ -8,40 +8,25 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
-import time
-
-from benchmarks.measuring import ROOT, Row, columns, report
-
-sys.path.insert(0, str(ROOT / "src"))
 
 import numpy as np
 import torch
 
+from benchmarks.measuring import ROOT, Row, clock, made_up, report, untrained
 from genre_embeddings.model.network import Network
 from genre_embeddings.model.predict import predict
 from genre_embeddings.model.ratings import Ratings
 from genre_embeddings.settings import load_settings
 
-USERS, MOVIES, RATINGS, GENRES = 610, 9742, 100_836, 18
+USERS, MOVIES, RATINGS = 610, 9742, 100_836
 ROUNDS = 3
 LIGHT = {"hidden": (), "history": 0, "time": False}
 
 
-def clock() -> float:
-    """CPU seconds of one thread, else seconds by the clock."""
-    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
-
-
-def network_of(replicas: int, **changes: object) -> tuple[Network, tuple[np.ndarray, ...]]:
-    """An untrained network and its training ratings."""
-    made = columns(USERS, MOVIES, RATINGS)
-    train = Ratings(*(torch.from_numpy(column) for column in made))
-    generator = torch.Generator().manual_seed(0)
-    membership = (torch.rand(MOVIES, GENRES, generator=generator) < 0.12).float()
+def network_of(train: Ratings, replicas: int, **changes: object) -> Network:
+    """An untrained network."""
     settings = load_settings(ROOT / "params.yaml").model.model_copy(update=changes)
-    limits = (0.5, 5.0)
-    return Network(settings, replicas, train, membership, USERS, limits, generator), made
+    return untrained(settings, replicas, train, USERS, MOVIES)
 
 
 def row(name: str, network: Network, made: tuple[np.ndarray, ...]) -> Row:
@@ -71,12 +56,14 @@ def main() -> None:
     parser.add_argument("--doc", action="store_true", help="write docs/results/speed.md")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    train = made_up(USERS, MOVIES, RATINGS)
+    made = train.user.numpy(), train.movie.numpy(), train.rating.numpy(), train.time.numpy()
     ways = {
-        "default, 4 replicas": network_of(4),
-        "default, 1 replica": network_of(1),
-        "no hidden layer, history or time, 1 replica": network_of(1, **LIGHT),
+        "default, 4 replicas": network_of(train, 4),
+        "default, 1 replica": network_of(train, 1),
+        "no hidden layer, history or time, 1 replica": network_of(train, 1, **LIGHT),
     }
-    rows = [row(name, network, made) for name, (network, made) in ways.items()]
+    rows = [row(name, network, made) for name, network in ways.items()]
     notes = (
         f"`python -m benchmarks.speed.inference --threads {options.threads}`: {USERS:,} users, "
         f"{MOVIES:,} movies; ratings in the fastest of {ROUNDS} rounds, top 10 extrapolated from "
@@ -84,9 +71,9 @@ def main() -> None:
     )
     report("speed-inference", "Prediction", notes, rows, options.doc)
     if options.profile:
-        network, (user, movie, _, moments) = ways["default, 4 replicas"]
+        user, movie, _, moments = made
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as found:
-            predict(network, user, movie, moments)
+            predict(ways["default, 4 replicas"], user, movie, moments)
         print(found.key_averages().table(sort_by="self_cpu_time_total", row_limit=12))
 
 

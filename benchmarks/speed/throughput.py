@@ -6,7 +6,7 @@ the default settings of our model at ML-25M's shape: a bare loop of the same net
 
 An epoch's time is extrapolated from some steps; ours goes through `training.fit`, so that
 Lightning, schedule, checks and the measuring of both sides count. Its fixed part (measuring) is
-told from its steps by two runs of different length. The ways take turns within one run.
+the difference between two runs of different length. The ways take turns within one run.
 """
 
 from __future__ import annotations
@@ -14,46 +14,29 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator
-
-from benchmarks.measuring import ROOT, Row, columns, report
-
-sys.path.insert(0, str(ROOT / "src"))
 
 import pytorch_lightning as lightning
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from benchmarks.measuring import ROOT, Row, clock, made_up, report, untrained
 from genre_embeddings.model.network import Network
 from genre_embeddings.model.ratings import Ratings, ShuffledPositions
-from genre_embeddings.settings import ModelSettings, TrainSettings, load_settings
+from genre_embeddings.settings import TrainSettings, load_settings
 from genre_embeddings.training import lightning as training
 
 NOTEBOOK = {"users": 157_481, "movies": 50, "ratings": 2_544_549, "train": 1_781_184}
 ML_25M = {"users": 162_541, "movies": 59_047, "ratings": 25_000_095, "train": 17_500_067}
-GENRES = 18
 ROUNDS = 3
-
-
-def clock_now() -> float:
-    """Seconds: by the CPU where one thread computes, so that a busy machine does not matter."""
-    if torch.get_num_threads() == 1 and not torch.cuda.is_available():
-        return time.process_time()
-    return time.perf_counter()
 
 
 def ratings(shape: dict[str, int]) -> tuple[Ratings, Ratings]:
     """Training and validation ratings of a shape; a fifth of the ratings validates."""
-    users, movies, count = shape["users"], shape["movies"], shape["train"]
-
-    def side(size: int, seed: int) -> Ratings:
-        return Ratings(*(torch.from_numpy(c) for c in columns(users, movies, size, seed)))
-
-    return side(count, 0), side(shape["ratings"] // 5, 1)
+    users, movies = shape["users"], shape["movies"]
+    return made_up(users, movies, shape["train"]), made_up(users, movies, shape["ratings"] // 5, 1)
 
 
 class Notebook(lightning.LightningModule):
@@ -89,7 +72,7 @@ def notebook_way(shape: dict[str, int], train: Ratings, dim: int, batch: int, st
 
     class Clock(lightning.Callback):
         def on_train_batch_end(self, *_: object) -> None:
-            times.append(clock_now())
+            times.append(clock())
 
     trainer = lightning.Trainer(
         accelerator="auto", devices=1, max_steps=steps, logger=False, callbacks=[Clock()],
@@ -103,12 +86,12 @@ def timed(step: Callable[[Tensor], None], batches: Iterator[Tensor], steps: int)
     """Seconds a step, after three to warm up."""
     for _ in range(3):
         step(next(batches))
-    start = clock_now()
+    start = clock()
     for _ in range(steps):
         step(next(batches))
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return (clock_now() - start) / steps
+    return (clock() - start) / steps
 
 
 def bare_notebook(shape: dict[str, int], train: Ratings, dim: int, batch: int, steps: int) -> float:
@@ -124,15 +107,6 @@ def bare_notebook(shape: dict[str, int], train: Ratings, dim: int, batch: int, s
         optimizer.step()
 
     return timed(step, iter(ShuffledPositions(train.count, batch, 0)), steps)
-
-
-def network_of(
-    shape: dict[str, int], train: Ratings, settings: ModelSettings, replicas: int = 1
-) -> Network:
-    """An untrained network with made-up genre sets."""
-    generator = torch.Generator().manual_seed(0)
-    membership = (torch.rand(shape["movies"], GENRES, generator=generator) < 0.12).float()
-    return Network(settings, replicas, train, membership, shape["users"], (0.5, 5.0), generator)
 
 
 def bare(
@@ -162,21 +136,21 @@ def ours(
     network: Network, train: Ratings, validation: Ratings, settings: TrainSettings, steps: int
 ) -> tuple[float, float]:
     """Seconds a step, and seconds at the end of an epoch (measuring, best weights), by `fit`."""
-    clock: list[float] = []
+    times: list[float] = []
 
     class Fitting(training.Fitting):
         """Stops the epoch early and looks at the clock."""
 
         def on_train_batch_end(self, *_: object) -> None:
             """Look at the clock before the epoch is measured."""
-            clock.append(clock_now())
+            times.append(clock())
             super().on_train_batch_end()
 
         def finish_epoch(self) -> dict[str, float]:
             """Measure, timed."""
-            start = clock_now()
+            start = clock()
             found = super().finish_epoch()
-            self.tail = clock_now() - start
+            self.tail = clock() - start
             fittings.append(self)
             return found
 
@@ -192,7 +166,7 @@ def ours(
         training.fit(network, train, validation, changed, 0, record=False)
     finally:
         training.Fitting = kept  # type: ignore[misc]
-    return (clock[-1] - clock[2]) / (len(clock) - 3), fittings[0].tail
+    return (times[-1] - times[2]) / (len(times) - 3), fittings[0].tail
 
 
 class Few(ShuffledPositions):
@@ -236,7 +210,7 @@ def on_notebook_shape(steps: int) -> list[Row]:
     for _ in range(ROUNDS):
         slow.append(notebook_way(NOTEBOOK, train, plain.dim, batch, min(20, steps)))
         fast.append(bare_notebook(NOTEBOOK, train, plain.dim, batch, steps * 3))
-        network = network_of(NOTEBOOK, train, plain)
+        network = untrained(plain, 1, train, NOTEBOOK["users"], NOTEBOOK["movies"])
         step, tail = ours(network, train, validation, fitting, steps * 3)
         own.append(step)
         tails.append(tail)
@@ -264,7 +238,7 @@ def on_ml_25m_shape(steps: int) -> list[Row]:
         shape = f"history {history}, time {'on' if timely else 'off'}, replicas {replicas}"
         if variant == default:
             shape += " (the default)"
-        network = network_of(ML_25M, train, model, replicas)
+        network = untrained(model, replicas, train, ML_25M["users"], ML_25M["movies"])
         fast, own, tail = [], [], math.inf
         for _ in range(1 if timely else 2):
             fast.append(bare(network, train, fitting, steps))
@@ -292,7 +266,8 @@ def on_default_shape(steps: int) -> list[Row]:
     found: dict[str, list[float]] = {}
     for _ in range(ROUNDS):
         for way in ("bare loop", "bare loop, torch.compile", "ours", "ours, bf16-mixed"):
-            network = network_of(shape, train, settings.model, settings.train.replicas)
+            replicas, size = settings.train.replicas, (planted.users, planted.movies)
+            network = untrained(settings.model, replicas, train, *size)
             if way.startswith("bare"):
                 step = bare(network, train, settings.train, steps, "compile" in way)
             else:

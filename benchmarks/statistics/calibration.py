@@ -10,7 +10,6 @@ import argparse
 import json
 import math
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -21,14 +20,13 @@ from time import monotonic
 from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch starts: processes run side by side
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
-from benchmarks.measuring import ROOT, replace_generated
+from benchmarks.measuring import ROOT, Row, replace_generated, table
 from genre_embeddings import storage
 from genre_embeddings.data.sources.planted import planted_world
 from genre_embeddings.data.split import assign_sides, parts_of
@@ -48,7 +46,6 @@ PAGE, PICTURE = "docs/method/calibration.md", "docs/images/calibration-power.png
 LINES = ("structure", "stability", "value")
 EVIDENCE, CEILING = (("structure", f"likelihood.{name}") for name in ("spearman", "ceiling"))
 OUTCOMES = ("pass", "fail", "inconclusive")
-Row = dict[str, Any]
 
 SMALL: dict[str, dict[str, Any]] = {
     "planted": {"genres": 10},
@@ -203,58 +200,47 @@ def _known(rows: Sequence[Row], line: str, number: str) -> list[float]:
     return [value for value in values if value is not None]
 
 
-def _mean(values: Sequence[float]) -> str:
-    return f"{fmean(values):.2f}" if values else "-"
-
-
-def null_table(found: dict[str, list[Row]]) -> Iterator[str]:
+def null_rows(found: dict[str, list[Row]]) -> Iterator[Row]:
     """Outcomes in worlds without genre structure, with the rate of false passes below."""
     shown = (*LINES, "structure, truth known")
-    yield f"| pass / fail / inconclusive | {' | '.join(shown)} | all three pass |"
-    yield "|---|" + "---|" * (len(shown) + 1)
     everything = [row for kind in NULL for row in found[kind.name]]
     for name, rows in [(kind.name, found[kind.name]) for kind in NULL] + [("all", everything)]:
         counts = {
             line: [sum(row[line] == outcome for row in rows) for outcome in OUTCOMES]
             for line in shown
         }
-        cells = " | ".join("/".join(map(str, counts[line])) for line in shown)
+        cells = {line: "/".join(map(str, counts[line])) for line in shown}
         together = sum(map(passed, rows))
-        yield f"| {name} | {cells} | {together} |"
-    rates = " | ".join(
-        "-" if line == "stability" else false_rate(counts[line][0], len(everything))
-        for line in shown
-    )
-    yield f"| false passes (95 % interval) | {rates} | {false_rate(together, len(everything))} |"
+        yield {"pass / fail / inconclusive": name, **cells, "all three pass": together}
+    worlds = len(everything)
+    rates = {line: false_rate(counts[line][0], worlds) for line in shown} | {"stability": "-"}
+    name = "false passes (95 % interval)"
+    whole = false_rate(together, worlds)
+    yield {"pass / fail / inconclusive": name, **rates, "all three pass": whole}
 
 
-def power_table(found: dict[str, list[Row]]) -> Iterator[str]:
+def power_rows(found: dict[str, list[Row]]) -> Iterator[Row]:
     """How often the lines pass where there is something to find, and how well it is found."""
-    yield (
-        "| genre effect | ratings | worlds | structure | structure, truth known | stability "
-        "| value | all three | rho with truth | rho with evidence | its ceiling | rho of replicas |"
-    )
-    yield "|" + "---|" * 12
     for kind in POWER:
         rows = found[kind.name]
-        shares = [
-            sum(row[line] == "pass" for row in rows) / len(rows)
+        shares = {
+            line: fmean(row[line] == "pass" for row in rows)
             for line in ("structure", "structure, truth known", "stability", "value")
-        ]
-        shares.append(sum(map(passed, rows)) / len(rows))
-        numbers = [
-            [row["truth"] for row in rows if row["truth"] is not None],
-            _known(rows, *EVIDENCE),
-            _known(rows, *CEILING),
-            _known(rows, "stability", "spearman"),
-        ]
-        yield (
-            f"| {kind.genre_effect:g} | {kind.ratings:,} | {len(rows)} | "
-            + " | ".join(f"{share:.0%}" for share in shares)
-            + " | "
-            + " | ".join(map(_mean, numbers))
-            + " |"
-        )
+        }
+        numbers = {
+            "rho with truth": [row["truth"] for row in rows if row["truth"] is not None],
+            "rho with evidence": _known(rows, *EVIDENCE),
+            "its ceiling": _known(rows, *CEILING),
+            "rho of replicas": _known(rows, "stability", "spearman"),
+        }
+        yield {
+            "genre effect": f"{kind.genre_effect:g}",
+            "ratings": kind.ratings,
+            "worlds": len(rows),
+            **{line: f"{share:.0%}" for line, share in shares.items()},
+            "all three": f"{fmean(map(passed, rows)):.0%}",
+            **{name: f"{fmean(values):.2f}" if values else "-" for name, values in numbers.items()},
+        }
 
 
 def draw(found: dict[str, list[Row]], path: Path) -> None:
@@ -317,13 +303,13 @@ def page(found: dict[str, list[Row]], worlds: int, seconds: float) -> Iterator[s
     yield ""
     yield "## Worlds without genre structure"
     yield ""
-    yield from null_table(found)
+    yield table(list(null_rows(found)))
     yield ""
     yield "Stability has no false passes: replicas can agree even where genres have no effect."
     yield ""
     yield "## Worlds with genre structure"
     yield ""
-    yield from power_table(found)
+    yield table(list(power_rows(found)))
     yield ""
     yield f"![Passes and agreement by ratings](../{Path(PICTURE).relative_to('docs')})"
 

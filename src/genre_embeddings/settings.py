@@ -357,7 +357,7 @@ def load_settings(path: Path | str = "params.yaml") -> Settings:
             "or bring the file back with `git checkout params.yaml`."
         ) from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text ({error}): write it anew as such.") from None
+        raise InputError(f"{path} is not UTF-8 text ({error}): save it as UTF-8.") from None
     return parse_settings(text, str(path))
 
 

@@ -103,7 +103,7 @@ def _whole(path: Path) -> Iterator[Path]:
         yield require(path)
     except (EOFError, ValueError, pl.exceptions.PolarsError) as error:
         stage = _maker(path)
-        remedy = f"`dvc repro {stage}` makes it anew" if stage else "bring it back with git"
+        remedy = f"`dvc repro {stage}` makes it again" if stage else "bring it back with git"
         reason = str(error).partition("\n")[0]
         raise InputError(f"{path} is damaged ({reason}): {remedy}.") from None
 

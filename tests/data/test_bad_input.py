@@ -78,7 +78,9 @@ def test_a_model_cut_short_from_another_version_or_not_there(project):
             open_model()
     weights.write_bytes(whole.replace(b'\\"format\\": 5', b'\\"format\\": 1'))
     said = refused("predict", "pairs.csv", "--out", "old.csv", cwd=project)
-    assert "has format 1; this version reads format 5. Train it anew with `dvc repro train`" in said
+    assert (
+        "has format 1; this version reads format 5. Train it again with `dvc repro train`" in said
+    )
     assert (project / "old.csv").read_text() == "old"
     with pytest.raises(
         InputError, match=r"nowhere.model\.safetensors is not here: name the folder"

@@ -16,7 +16,7 @@ from stages import check
 from tests.conftest import ROOT
 
 BOOKS = {
-    "ratings.csv": "user_id,movie_id,rating\nann,014044792X,10\nbo,0140447938,7\n",
+    "ratings.csv": "user_id,movie_id,rating\nann, 014044792X ,10\n bo,0140447938,7\n",
     "movies.csv": "movie_id,title,genres\n014044792X,The Idiot,Novel\n0140447938,Resurrection,\n",
 }
 SONGS = {

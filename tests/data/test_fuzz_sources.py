@@ -38,13 +38,6 @@ def test_every_layout_survives_every_kind_of_damage(name: str) -> None:
     assert outcomes.count("error") > len(outcomes) / 4
 
 
-def test_large_files_survive_too() -> None:
-    """Polars cuts them into pieces, and a row's number must count through all of them."""
-    for name in ("own csv", "ml-1m"):
-        for kind in ("bytes", "line ends"):
-            assert attack(name, kind, 0, ratings=20_000) in ("parsed", "error")
-
-
 @steady
 @given(
     name=st.sampled_from(FOLDERS),
@@ -202,8 +195,6 @@ def test_the_judge_notices_a_lost_row(tmp_path: Path, monkeypatch: pytest.Monkey
         (InputError("it is bad"), "names not the damaged file"),
         (InputError("ratings.dat, row 3: it is bad"), "names none of the changed rows"),
         (InputError("ratings.dat, row 4: \x1b"), "not readable"),
-        (InputError("x" * 5000), "not readable"),
-        (InputError("ratings.dat, row 4: it is bad"), ""),
         (None, "an invalid row was read"),
     ],
 )
@@ -221,11 +212,8 @@ def test_the_judge_wants_one_error_that_names_the_row(
         return {}
 
     monkeypatch.setattr(fuzz, "prepared", fail)
-    if message:
-        with pytest.raises(WrongOutcomeError, match=message):
-            judge(LAYOUTS["ml-1m"], before, after, tmp_path)
-    else:
-        assert judge(LAYOUTS["ml-1m"], before, after, tmp_path) == "error"
+    with pytest.raises(WrongOutcomeError, match=message):
+        judge(LAYOUTS["ml-1m"], before, after, tmp_path)
     if isinstance(outcome, InputError) and message != "not readable":
         with pytest.raises(WrongOutcomeError, match="although nothing is wrong"):
             judge(LAYOUTS["ml-1m"], before, before, tmp_path)

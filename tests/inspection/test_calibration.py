@@ -63,14 +63,13 @@ def test_counts(tmp_path):
     kinds = (*NULL, *POWER)
     found = {kind.name: [row(kind, 0, "pass"), row(kind, 1, "fail")] for kind in kinds}
     assert [passed(world) for world in found[NULL[0].name]] == [True, False]
-    lines = list(calibration.null_table(found))
-    assert lines[2] == f"| {NULL[0].name} | 1/1/0 | 1/1/0 | 1/1/0 | 1/1/0 | 1 |"
-    worlds = 2 * len(NULL)
-    assert lines[-2].startswith(f"| all | {len(NULL)}/{len(NULL)}/0 |")
-    assert f"{len(NULL)} of {worlds} (" in lines[-1]
-    power = list(calibration.power_table(found))
-    assert len(power) == 2 + len(POWER)
-    assert power[2].endswith("| 50% | 50% | 50% | 50% | 50% | 0.40 | 0.50 | 0.80 | - |")
+    rows = [[*row.values()] for row in calibration.null_rows(found)]
+    assert rows[0] == [NULL[0].name, *["1/1/0"] * 4, 1]
+    assert rows[-2][:2] == ["all", f"{len(NULL)}/{len(NULL)}/0"]
+    assert f"{len(NULL)} of {2 * len(NULL)} (" in rows[-1][-1]
+    power = [[*row.values()] for row in calibration.power_rows(found)]
+    assert len(power) == len(POWER)
+    assert power[0][3:] == [*["50%"] * 5, "0.40", "0.50", "0.80", "-"]
     calibration.draw(found, tmp_path / "power.png")
     assert (tmp_path / "power.png").stat().st_size > 0
 

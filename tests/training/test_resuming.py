@@ -105,7 +105,7 @@ def test_a_killed_training_ends_with_the_bytes_of_an_uninterrupted_one(settings_
 
 @pytest.mark.pipeline
 def test_two_processes_go_on_together(settings_here):
-    both = changed(settings_here, train={"devices": 2})
+    both = changed(settings_here, train={"devices": 2, "without_genres": False})
     train_stage(both)
     whole = results()
     forget()
@@ -243,13 +243,13 @@ def stage_processes(folder: Path) -> list[int]:
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="looks processes up in /proc")
 def test_when_dvc_is_killed_its_stage_ends_and_the_next_run_goes_on(base, tmp_path):
     whole = base.copy(tmp_path / "whole")
-    whole.change({"train": {"epochs": LONG, "patience": LONG}})
+    whole.change({"train": {"epochs": LONG, "patience": LONG, "without_genres": False}})
     killed = whole.copy(tmp_path / "killed")
-    whole.dvc("repro")
+    whole.dvc("repro", "train")
     done = 0
     # A shell that gives its place to the stage, and one that stays between DVC and the stage
     for shell in (shutil.which("bash") or "/bin/sh", "/bin/sh"):
-        with killed.start_dvc("repro", SHELL=shell) as process:
+        with killed.start_dvc("repro", "train", SHELL=shell) as process:
             wait_for(lambda done=done: epochs_done(killed.folder) > done + 3, process)
             os.kill(process.pid, signal.SIGKILL)
             process.communicate()
@@ -259,7 +259,7 @@ def test_when_dvc_is_killed_its_stage_ends_and_the_next_run_goes_on(base, tmp_pa
             time.sleep(0.05)
         done = epochs_done(killed.folder)
         assert done < LONG, "the stage went on without DVC"
-    said = killed.dvc("repro")
+    said = killed.dvc("repro", "train")
     assert RESUMED in said
     assert killed.results() == whole.results()
 
@@ -267,7 +267,8 @@ def test_when_dvc_is_killed_its_stage_ends_and_the_next_run_goes_on(base, tmp_pa
 @pytest.mark.pipeline
 def test_an_experiment_is_taken_up_in_a_copy_of_the_project(base, tmp_path):
     project = base.copy(tmp_path / "project")
-    more = ("-S", f"train.epochs={LONG}", "-S", f"train.patience={LONG}")
+    settings = (f"epochs={LONG}", f"patience={LONG}", "without_genres=false")
+    more = ("train", *(word for setting in settings for word in ("-S", f"train.{setting}")))
     with project.start_dvc("exp", "run", *more) as process:
         wait_for(lambda: 3 < epochs_done(project.folder) < 20, process)
         os.killpg(process.pid, signal.SIGKILL)

@@ -86,7 +86,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--only", nargs="+", choices=MODELS, metavar="NAME", help=", ".join(MODELS))
     parser.add_argument(
-        "--tune", action="store_true", help="choose the peers' settings anew on validation"
+        "--tune", action="store_true", help="choose the peers' settings again on validation"
     )
     parser.add_argument(
         "-S",

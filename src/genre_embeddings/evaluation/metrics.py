@@ -89,7 +89,7 @@ def skill(mse: float, baseline_mse: float) -> float | None:
 def bootstrap_over_users(
     totals: np.ndarray, ratings: np.ndarray, draws: int, generator: np.random.Generator
 ) -> np.ndarray:
-    """Means per rating under users drawn anew with replacement.
+    """Means per rating under users drawn with replacement.
 
     All rows of `totals` see the same drawn users, so that differences between rows are paired.
     Users without ratings are left out before the draw. More than 10,000 users are thrown

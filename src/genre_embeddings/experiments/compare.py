@@ -178,7 +178,7 @@ def read_revision(name: str) -> Learnt:
     revision = Revision(name)
     rows = revision.read_json(SIMILARITY)
     if rows is None:
-        remedy = "run `dvc repro`" if name == WORKSPACE else "run it anew with the present code"
+        remedy = "run `dvc repro`" if name == WORKSPACE else "run it again with the present code"
         raise InputError(
             f"{name} has no {SIMILARITY}: it was made before the inspection wrote one, or its run "
             f"did not end. Choose another revision, or {remedy}."

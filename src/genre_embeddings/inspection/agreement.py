@@ -61,7 +61,7 @@ def agreement(
         learnt: unknown in whole genres only; these are left out.
         reference: any pair may be unknown and is left out.
         permutations: number of shuffles; 9,999 gives p-values down to 0.0001. They take 0.1 s
-            for 18 genres, and 0.2 s where pairs are masked and every shuffle is ranked anew.
+            for 18 genres, and 0.2 s where pairs are masked and every shuffle is ranked again.
         generator: draws the shuffles.
 
     Raises:

@@ -110,9 +110,9 @@ class Evidence:
 def usable_genres(table: np.ndarray, names: Sequence[str], min_movies: int = 2) -> UsableGenres:
     """Leave out genres that no rating can tell from something else.
 
-    A genre of a single movie cannot be told from that movie, and of genres with one and the same
-    set of movies none can be told from the others: only the first of them stays. At most 60
-    genres, those with the most movies, stay: more are too many to look at or to estimate.
+    The effect of a genre with a single movie cannot be separated from that movie's own. Of genres
+    that have exactly the same movies, only the first stays. At most 60 genres, those with the most
+    movies, stay: more are too many to look at or to estimate.
 
     Args:
         table: membership, (M, G) bool.

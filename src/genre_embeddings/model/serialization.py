@@ -290,7 +290,7 @@ def _about(path: Path) -> About:
     if found != FORMAT:
         raise InputError(
             f"{path} has format {found if isinstance(found, int) else 'unknown'}; this version "
-            f"reads format {FORMAT}. Train it anew with `dvc repro train`."
+            f"reads format {FORMAT}. Train it again with `dvc repro train`."
         )
     try:
         return About.model_validate_json(text)

@@ -133,8 +133,8 @@ def _in_archive(
             members = found.setdefault("".join(folders), {})
             if name in members:
                 raise InputError(
-                    f"{place}: {shown(member.filename)} stands twice in the archive: pack it anew, "
-                    "or unpack it yourself and name the folder in data.path."
+                    f"{place}: {shown(member.filename)} stands twice in the archive: pack it "
+                    "again, or unpack it yourself and name the folder in data.path."
                 )
             members[name] = member
     return found
@@ -211,5 +211,5 @@ def _unreadable(place: Path, layouts: Sequence[tuple[str, ...]], error: Exceptio
     return InputError(
         f"{place} is not a zip archive that can be read ({printable(str(error))}); allowed in "
         f"data.path: a folder or a zip archive with {_needed(layouts)}. Put the files into a "
-        "folder and name it, or pack them anew."
+        "folder and name it, or pack them again."
     )

@@ -1,9 +1,8 @@
 """Read large text tables, check every line, and name the first bad one.
 
-Polars scans the file twice. The first pass counts the lines and checks their shape, the second
-checks what the fields hold and finds the first bad row. An error message then quotes that row from
-the file itself. A row is one line of UTF-8 text without control characters. Blank lines, a byte
-order mark and Windows line ends are allowed.
+Polars reads the lines, cuts them at the mark, and checks what the fields hold, all in one pass. A
+row is one line of UTF-8 text without control characters. Blank lines, a byte order mark, Windows
+line ends, and blanks around ids and numbers are allowed.
 """
 
 from __future__ import annotations
@@ -11,10 +10,9 @@ from __future__ import annotations
 import codecs
 import csv
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from typing import Any
 
 import polars as pl
@@ -27,11 +25,12 @@ CONTROL = r"[\x00-\x08\x0a-\x1f\x7f]"
 """Characters that text does not hold, damage does, and a terminal obeys; a tab is none of them."""
 
 # Text that Int64 holds without loss: "007" and "7" may be two different books.
-WHOLE = r"^ *(0|[1-9][0-9]{0,17})$"
+WHOLE = r"^ *(0|[1-9][0-9]{0,17}) *$"
 _NEGATIVE = r"^ *-[0-9]+ *$"
-_QUOTED = '"(?:[^"]|"")*"'
-_QUOTED_FIELD = f'(?:^|,)({_QUOTED}|[^",]*)'
-_QUOTED_ROW = f'^({_QUOTED}|[^",]*)(,({_QUOTED}|[^",]*))*$'
+_QUOTED_FIELD = r"""("(?:[^"]|"")*"|[^",]*)"""
+_QUOTED_ROW = f"^{_QUOTED_FIELD}(,{_QUOTED_FIELD})*$"
+_CUT = "\x1f"
+"""Takes the place of the commas between fields that may be quoted: no field holds it."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,8 @@ class Rule:
     """What a field may hold, for Polars and in words.
 
     Attributes:
-        dtype: the type as which Polars reads the field.
-        usable: whether Polars's value is allowed; null where Polars could not read one.
+        dtype: the type of the field's value.
+        usable: whether a value is allowed.
         meaning: what is allowed.
     """
 
@@ -48,18 +47,15 @@ class Rule:
     usable: Callable[[pl.Expr], pl.Expr]
     meaning: str
 
+    def value(self, field: pl.Expr, blanks: bool = True) -> pl.Expr:
+        """The value of a field of text; null where a number, in `blanks` or not, cannot be read."""
+        if self.dtype == pl.String():
+            return field
+        return (field.str.strip_chars(" ") if blanks else field).cast(self.dtype, strict=False)
+
     def allows(self, text: str) -> bool:
-        """Whether one value is allowed; the csv reader reads it as it reads a whole column."""
-        if not text:
-            return False
-        field = pl.read_csv(
-            f"field\n{text}".encode(),
-            separator="\x1f",  # a control character, which no field may hold
-            quote_char=None,
-            schema={"field": self.dtype},
-            ignore_errors=True,
-        )
-        return field.select(self.usable(pl.col("field"))).item() is True
+        """Whether one field of text is allowed."""
+        return pl.select(self.usable(self.value(pl.lit(text)))).item() is True
 
 
 WHOLE_ID = Rule(pl.String(), lambda field: field.str.contains(WHOLE), "a whole number of 0 or more")
@@ -91,189 +87,132 @@ class Table:
     Attributes:
         file: the file.
         holds: what its rows are.
-        separator: the one character at which Polars cuts.
-        mark: what parts two fields for a reader of the file.
-        columns: name of each field as Polars cuts it; "" for one that is not used.
+        mark: what separates two fields.
+        columns: name of each field; "" for one that is not used.
         rules: what the fields may hold, by name.
         header: whether the first row is a header.
     """
 
     file: File
     holds: str
-    separator: str
     mark: str
     columns: tuple[str, ...]
     rules: Mapping[str, Rule]
     header: bool = False
 
     @cached_property
-    def fields(self) -> list[str]:
-        """Columns as a reader of the file sees them."""
-        return [name for name in self.columns if name or len(self.mark) == 1]
-
-    @cached_property
-    def quoted(self) -> bool:
-        """Whether fields may stand in quotation marks."""
-        if self.mark != ",":
-            return False
+    def _rare(self) -> set[bytes]:
+        """Which of the characters stand in the file that cost time and that few files hold."""
         with self.file.path.open("rb") as content:
-            return any(b'"' in block for block in iter(lambda: content.read(2**20), b""))
+            blocks = iter(lambda: content.read(2**20), b"")
+            return {rare for block in blocks for rare in (b'"', b" ") if rare in block}
 
-    @cached_property
-    def skipped(self) -> int:
-        """Lines before the first row: the header and blank ones, at which Polars would stumble."""
-        count = 0
-        with self.file.path.open("rb") as lines:
-            for number, line in enumerate(lines):
-                if number or not self.header:
-                    mark = b"" if number else codecs.BOM_UTF8
-                    if line.removeprefix(mark).removesuffix(b"\n").removesuffix(b"\r"):
-                        break
-                count += 1
-        return count
+    @property
+    def _quoted(self) -> bool:
+        """Whether fields may stand in quotation marks."""
+        return self.mark == "," and b'"' in self._rare
 
-    def scan(self, dtypes: Mapping[str, pl.DataType], lenient: bool = False) -> pl.LazyFrame:
-        """All fields, as text where `dtypes` does not say otherwise; a blank line is all null.
-
-        If `lenient`, a value that is not of its type is null; otherwise it is an error.
-
-        The column `row` counts the lines of the file from 1.
-        """
-        names = [name or f"field {n}" for n, name in enumerate(self.columns)]
-        return pl.scan_csv(
-            self.file.path,
-            separator=self.separator,
-            has_header=False,
-            skip_lines=self.skipped,
-            quote_char='"' if self.quoted else None,
-            schema={name: dtypes.get(name, pl.String()) for name in names},
-            row_index_name="row",
-            row_index_offset=self.skipped + 1,
-            ignore_errors=lenient,
-            glob=False,
-        )
+    def _rows(self) -> pl.LazyFrame:
+        """Lines that are not blank: row (from 1), line, fields (how many), and each field."""
+        line, names = pl.col("line"), [name or f"field {n}" for n, name in enumerate(self.columns)]
+        lines = pl.scan_lines(self.file.path, row_index_name="row", row_index_offset=1, glob=False)
+        if self.header:
+            lines = lines.filter(pl.col("row") > 1)
+        else:
+            bare = pl.when(pl.col("row") == 1).then(line.str.strip_prefix("\ufeff")).otherwise(line)
+            lines = lines.with_columns(line=bare)
+        mark, cut = self.mark, line
+        if self._quoted:
+            mark, cut = _CUT, (line + ",").str.replace_all(f"{_QUOTED_FIELD},", f"${{1}}{_CUT}")
+            cut = cut.str.strip_suffix(_CUT)
+        lines = lines.filter(line.str.len_bytes() > 0).with_columns(cut=cut).with_columns(
+            fields=pl.col("cut").str.count_matches(mark, literal=True) + 1,
+            cut=pl.col("cut").str.split_exact(mark, len(names) - 1).struct.rename_fields(names),
+        )  # fmt: skip
+        lines = lines.unnest("cut")
+        if self._quoted:
+            bare = pl.col(names).str.replace('^"((?s:.)*)"$', "${1}").str.replace_all('""', '"')
+            lines = lines.with_columns(
+                pl.when(pl.col(names).str.starts_with('"')).then(bare).otherwise(pl.col(names))
+            )
+        return lines
 
     def check(self, *also: pl.Expr) -> tuple[Any, ...]:
         """Make sure that every line that is not blank can be used.
 
         Args:
-            also: further aggregates over the rows, to be had from the same pass.
+            also: further aggregates over the columns' values, to be had from the same pass.
 
         Returns:
-            The values of `also`.
+            How many rows there are, and the values of `also`.
 
         Raises:
             InputError: there are no rows, or one cannot be used; it is named.
         """
-        dtypes = {name: rule.dtype for name, rule in self.rules.items()}
-        usable = self._usable()
-        is_blank = pl.all_horizontal(pl.all().exclude("row").is_null())
-        try:
-            filled, misshapen, empty = self._count_lines()
-            if not filled:
-                raise InputError(f"{self.file.label} holds no {self.holds}.")
-            if misshapen is not None:
-                raise self._first_bad_row(misshapen)
-            counts = self.scan(dtypes, lenient=True).select(
-                usable.sum().alias("usable"),
-                pl.col("row").filter(~usable & ~is_blank).min().alias("first bad row"),
-                *(value.alias(f"value {n}") for n, value in enumerate(also)),
-            )
-            count, row, *values = counts.collect(engine="streaming").row(0)
-        except pl.exceptions.PolarsError:
-            raise self._first_bad_row(self._not_text()) from None
-        if count != filled:
-            bad = [line for line in (empty, row and row - 1) if line is not None]
-            raise self._first_bad_row(min(bad, default=0))
-        return tuple(values)
-
-    def _count_lines(self) -> tuple[int, int | None, int | None]:
-        """How many lines are not blank, the first misshapen row and the first empty row.
-
-        Lines are counted from 0. An empty row has separators, but nothing between them.
-        """
-        number, line = pl.col("number"), pl.col("line")
-        # Polars passes over a byte order mark before the first row that it reads.
-        bare = line.str.strip_prefix("\ufeff")
-        line = pl.when(number == self.skipped).then(bare).otherwise(line)
-        if self.quoted:
-            outside = line.str.replace_all(_QUOTED, "")
-            misshapen = ~line.str.contains(_QUOTED_ROW)
-        else:
-            outside, misshapen = line, pl.lit(value=False)
-        # Polars takes a field that is missing for an empty one, and may leave out one too many.
-        for mark, fields in {self.mark: self.fields, self.separator: self.columns}.items():
-            misshapen |= outside.str.count_matches(mark, literal=True) != len(fields) - 1
-        misshapen |= line.str.contains(CONTROL)
-        filled = (line.str.len_bytes() > 0) & (number >= self.skipped)
-        lines = pl.scan_lines(self.file.path, row_index_name="number", glob=False)
-        # Polars reads a row of empty fields as it reads a blank line: all null.
-        empty = line.str.strip_chars(f'{self.separator}"') == ""
-        counts = lines.select(
-            filled.sum(),
-            number.filter(filled & misshapen).min().alias("misshapen"),
-            number.filter(filled & empty).min().alias("empty"),
+        line = pl.col("line")
+        usable = (pl.col("fields") == len(self.columns)) & ~line.str.contains(CONTROL)
+        if self._quoted:
+            usable &= line.str.contains(_QUOTED_ROW)
+        for name, rule in self.rules.items():
+            usable &= rule.usable(pl.col(name)).fill_null(value=False)
+        counts = self._values().select(
+            pl.len().alias("rows"),
+            pl.col("row").filter(~usable).min().alias("first bad row"),
+            *(value.alias(f"value {n}") for n, value in enumerate(also)),
         )
-        return counts.collect(engine="streaming").row(0)
+        try:
+            rows, bad, *values = counts.collect(engine="streaming").row(0)
+        except pl.exceptions.PolarsError:
+            for _ in read_rows(self.file, old=False):
+                pass  # it names the first line that is no text
+            raise
+        if not rows:
+            raise InputError(f"{self.file.label} holds no {self.holds}.")
+        if bad is not None:
+            raise self._error(bad)
+        return rows, *values
 
-    def _usable(self) -> pl.Expr:
-        """Whether all fields of a row hold what is allowed."""
-        each = [rule.usable(pl.col(name)) for name, rule in self.rules.items()]
-        return pl.all_horizontal(each).fill_null(value=False)
+    def read(self, whole: Set[str]) -> pl.LazyFrame:
+        """The rows of a table that was checked: row (from 1), and the columns that have a rule.
 
-    def _not_text(self) -> int:
-        """The first line that is no UTF-8, counted from 0, or else 0."""
-        with self.file.path.open("rb") as lines:
-            for number, line in enumerate(lines):
-                try:
-                    line.decode()
-                except UnicodeDecodeError:
-                    return number
-        return 0
+        Args:
+            whole: names of the columns of ids that are whole numbers in all rows; the others are
+                text, without blanks around it.
+        """
+        ids = [name for name, rule in self.rules.items() if rule.dtype == pl.String()]
+        blanks = b" " in self._rare or not whole >= set(ids)
+        bare = {name: pl.col(name).str.strip_chars() if blanks else pl.col(name) for name in ids}
+        cast = [value.cast(pl.Int64) if n in whole else value for n, value in bare.items()]
+        return self._values().with_columns(cast).select("row", *self.rules)
 
-    def _first_bad_row(self, start: int) -> InputError:
-        """The error for the first row that cannot be used, at or after line `start` (from 0)."""
-        start = max(start, self.skipped)
-        with self.file.path.open("rb") as lines:
-            for row, line in enumerate(islice(lines, start, None), start=start + 1):
-                line = line.removesuffix(b"\n").removesuffix(b"\r")
-                if row <= self.skipped + 1:
-                    line = line.removeprefix(codecs.BOM_UTF8)
-                if not line:
-                    continue
-                place = f"{self.file.label}, row {row}"
-                fields = self._cut(line, place)
-                for name, value in zip(self.fields, fields, strict=True):
-                    if name in self.rules and not self.rules[name].allows(value):
-                        return InputError(
-                            f"{place}: {name} is {shown(value)}; allowed: "
-                            f"{self.rules[name].meaning}. Correct the row or delete it."
-                        )
-        return InputError(f"{self.file.label} cannot be read as a table of {self.holds}.")
+    def off(self, name: str, low: float, high: float) -> int:
+        """How many rows have a number outside of two bounds, whatever else is wrong with them."""
+        rows = self._values().select((~pl.col(name).is_between(low, high)).sum())
+        return int(rows.collect(engine="streaming").item())
 
-    def _cut(self, line: bytes, place: str) -> list[str]:
-        """The fields of a line, as many as there are columns."""
-        text = text_of(line, place)
-        fields = text.split(self.mark)
-        if self.quoted and '"' in text:
-            if not re.match(_QUOTED_ROW, text):
-                raise InputError(
-                    f"{place}: {shown(text)} cannot be read. A quotation mark that opens a field "
-                    'closes it in the same row, and those inside are doubled: "".'
-                )
-            # Not by the csv module, which refuses fields that Polars reads: those over 131,072.
-            fields = [_unquoted(field) for field in re.findall(_QUOTED_FIELD, text)]
-        check_count(fields, len(self.fields), text, self.mark, place)
-        if self.mark != self.separator and any(self.separator in field for field in fields):
+    def _values(self) -> pl.LazyFrame:
+        """The rows with values in place of the texts of fields that have a rule."""
+        values = (rule.value(pl.col(n), b" " in self._rare) for n, rule in self.rules.items())
+        return self._rows().with_columns(values)
+
+    def _error(self, row: int) -> InputError:
+        """What is wrong with a row."""
+        found = self._rows().filter(pl.col("row") == row).collect().row(0, named=True)
+        line, place = found["line"], f"{self.file.label}, row {row}"
+        text_of(line.encode(), place)
+        if self._quoted and not re.match(_QUOTED_ROW, line):
             raise InputError(
-                f"{place}: {shown(text)} holds a {self.separator!r} by itself; allowed: "
-                f"{self.mark!r} between the fields, and none inside. Correct the row or delete it."
+                f"{place}: {shown(line)} cannot be read. A quotation mark that opens a field "
+                'closes it in the same row, and those inside are doubled: "".'
             )
-        return fields
-
-
-def _unquoted(field: str) -> str:
-    return field[1:-1].replace('""', '"') if field.startswith('"') else field
+        check_count(found["fields"], len(self.columns), line, self.mark, place)
+        for name in self.columns:
+            if name in self.rules and not self.rules[name].allows(found[name]):
+                break
+        return InputError(
+            f"{place}: {name} is {shown(found[name])}; allowed: {self.rules[name].meaning}. "
+            "Correct the row or delete it."
+        )
 
 
 def read_rows(file: File, old: bool) -> Iterator[tuple[int, str]]:
@@ -314,11 +253,11 @@ def read_header(file: File, example: str) -> list[str]:
     return [name.strip() for name in fields]
 
 
-def check_count(fields: list[str], allowed: int, text: str, mark: str, place: str) -> None:
+def check_count(fields: int, allowed: int, text: str, mark: str, place: str) -> None:
     """Make sure that a row has as many fields as are allowed."""
-    if len(fields) != allowed:
+    if fields != allowed:
         raise InputError(
-            f"{place}: {shown(text)} has {len(fields)} fields parted by {mark!r}; "
+            f"{place}: {shown(text)} has {fields} fields separated by {mark!r}; "
             f"allowed: {allowed}. Correct the row or delete it."
         )
 

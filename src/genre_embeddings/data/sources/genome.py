@@ -52,7 +52,7 @@ def scan_genome(file: File | None, movies: pl.DataFrame) -> pl.LazyFrame | None:
         "tag_id": whole_number(_LARGEST_TAG),
         "relevance": number(0, 1),
     }
-    table = Table(file, "scores", ",", ",", tuple(rules), rules, header=True)
+    table = Table(file, "scores", ",", tuple(rules), rules, header=True)
     try:
         header = ",".join(read_header(file, _HEADER))
         if header != _HEADER:
@@ -65,13 +65,8 @@ def scan_genome(file: File | None, movies: pl.DataFrame) -> pl.LazyFrame | None:
         raise InputError(
             f"{error} Or take the file away: it is evidence that can be done without."
         ) from None
-    dtypes = {name: rule.dtype for name, rule in rules.items()}
-    rows = table.scan(dtypes | ({"movie_id": pl.Int64()} if whole else {}))
-    return rows.filter(pl.col("relevance").is_not_null()).select(  # null: a blank line
-        "movie_id" if whole else pl.col("movie_id").str.strip_chars(),
-        "tag_id",
-        pl.col("relevance").cast(pl.Float32),
-        "row",
+    return table.read({"movie_id"} if whole else set()).with_columns(
+        pl.col("relevance").cast(pl.Float32)
     )
 
 
@@ -108,7 +103,7 @@ def genome_content(
     return {
         "genres": genres["name"].to_list(),
         "similarity": [
-            [round(float(value), 6) if told else None for value, told in zip(*line, strict=True)]
+            [round(float(value), 6) if sure else None for value, sure in zip(*line, strict=True)]
             for line in zip(values, known, strict=True)
         ],
     }
@@ -128,9 +123,7 @@ def _check_once(scores: pl.DataFrame, cell: np.ndarray) -> None:
         )
 
 
-def tag_similarity(
-    relevance: np.ndarray, table: np.ndarray, shared_movies: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
+def tag_similarity(relevance: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Correlation over tags of the profiles of two genres.
 
     The profile of a genre is the mean relevance of each tag over its movies, less the mean of all
@@ -139,13 +132,12 @@ def tag_similarity(
     and unlike all others by that alone.
 
     A movie of both k and l would bring the same tags into both profiles and make any two genres
-    that share movies look alike. So, as for taste, profiles that are compared rest on the movies
-    that have only one of the two, unless `shared_movies`.
+    that share movies look alike. So profiles that are compared rest on the movies that have only
+    one of the two.
 
     Args:
         relevance: (M, T) float32.
         table: membership, (M, G) bool, a genre at least for each movie.
-        shared_movies: keep the movies of both genres.
 
     Returns:
         The similarity and where it is known, (G, G) float64 and bool.
@@ -158,10 +150,8 @@ def tag_similarity(
     for genre in range(genres):
         of_genre = table[:, genre]
         tags = relevance[of_genre].astype(np.float64)  # (movies of the genre, T)
-        kept = np.ones((len(tags), genres), dtype=bool)
-        if not shared_movies:
-            kept = ~table[of_genre]
-            kept[:, genre] = True
+        kept = ~table[of_genre]
+        kept[:, genre] = True
         counts[genre] = kept.sum(0)
         weights = kept * weight[of_genre, None]  # (movies of the genre, G)
         total = np.maximum(weights.sum(0), 1e-12)

@@ -1,8 +1,8 @@
 """Parsers of the three layouts in which MovieLens has been published.
 
 - *csv* (since 2015): `ratings.csv` and `movies.csv` with a header, UTF-8.
-- *dat* (ml-1m, ml-10m): `ratings.dat` and `movies.dat`, fields parted by `::`.
-- *item* (ml-100k): `u.data` parted by tabs, `u.item` by pipes with a 0/1 flag per genre of
+- *dat* (ml-1m, ml-10m): `ratings.dat` and `movies.dat`, separated by `::`.
+- *item* (ml-100k): `u.data` separated by tabs, `u.item` by pipes with a 0/1 flag per genre of
   `u.genre`.
 
 Ratings may be many and are scanned (`csv.Table`). Movies are few and are read into memory. Each
@@ -15,7 +15,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import polars as pl
@@ -42,18 +42,11 @@ DAT = ("ratings.dat", "movies.dat")
 ITEM = ("u.data", "u.item", "u.genre")
 LAYOUTS = (CSV, DAT, ITEM)
 
+_IDS = ("user_id", "movie_id")
 _LARGEST = 1e30  # of a rating off the scale
 _LATEST = 32_503_680_000  # seconds: the year 3000; above it lie milliseconds
-_HEADERS = {
-    "userId": "user_id",
-    "user_id": "user_id",
-    "movieId": "movie_id",
-    "movie_id": "movie_id",
-    "rating": "rating",
-    "timestamp": "timestamp",
-    "title": "title",
-    "genres": "genres",
-}
+_NAMES = {"userId": "user_id", "movieId": "movie_id"}
+_COLUMNS = (*_IDS, "rating", "timestamp", "title", "genres")
 
 
 @dataclass(frozen=True)
@@ -100,26 +93,31 @@ def read_tables(
     table = _ratings_table(layout, files[layout[0]], scale, release, drop)
     off_scale = ~pl.col("rating").is_between(*scale)
     try:
-        count, off, whole_users, whole_movies = table.check(
-            pl.col("rating").count(),
-            off_scale.sum(),
-            pl.col("user_id").drop_nulls().str.contains(WHOLE).all(),
-            pl.col("movie_id").drop_nulls().str.contains(WHOLE).all(),
+        count, off, *whole = table.check(
+            off_scale.sum(), *(pl.col(name).str.contains(WHOLE).all() for name in _IDS)
         )
     except InputError as error:
-        rows_off = table.scan({"rating": pl.Float64()}, lenient=True).select(off_scale.sum())
-        if release or ": rating is " not in str(error) or not (off := rows_off.collect().item()):
+        if release or ": rating is " not in str(error) or not (off := table.off("rating", *scale)):
             raise
         raise InputError(
             f"{error} {off:,} ratings are below {scale[0]:g} or above {scale[1]:g}; if these mean "
             "'not rated', set data.off_scale to drop."
         ) from None
-    whole_movies = whole_movies and movies["movie_id"].str.contains(WHOLE).all()
-    ratings = _ratings_frame(table, whole_users, whole_movies)
+    ids = {name for name, is_whole in zip(_IDS, whole, strict=True) if is_whole}
+    if "movie_id" in ids and movies["movie_id"].str.contains(WHOLE).all():
+        movies = movies.with_columns(pl.col("movie_id").cast(pl.Int64))
+    else:
+        ids -= {"movie_id"}
+    has_time = "timestamp" in table.columns
+    ratings = table.read(ids).select(
+        *_IDS,
+        pl.col("rating").cast(pl.Float32),
+        "timestamp" if has_time else pl.lit(NO_TIME, pl.Int64).alias("timestamp"),
+    )
     return Tables(
         ratings=ratings.filter(~off_scale) if off else ratings,
-        movies=movies.with_columns(pl.col("movie_id").cast(pl.Int64)) if whole_movies else movies,
-        has_time="timestamp" in table.columns,
+        movies=movies,
+        has_time=has_time,
         rows=count,
         dropped={"off_scale": off} if off else {},
     )
@@ -143,43 +141,27 @@ def _ratings_table(
             _LATEST, f" seconds since 1970 (milliseconds: divide by 1000{dates})"
         ),
     }
-    table = Table(file, "ratings", "\t", "\t", tuple(rules), rules)
-    if layout == DAT:
-        cut = ("user_id", "", "movie_id", "", "rating", "", "timestamp")
-        return replace(table, separator=":", mark="::", columns=cut)
-    if layout == CSV:
-        needed = list(rules) if release else ["user_id", "movie_id", "rating"]
-        columns = _csv_columns(file, needed, "userId,movieId,rating,timestamp")
-        columns = tuple(name if name in rules else "" for name in columns)
-        rules = {name: rule for name, rule in rules.items() if name in columns}
-        return replace(table, separator=",", mark=",", columns=columns, rules=rules, header=True)
-    return table
+    if layout != CSV:
+        return Table(file, "ratings", "::" if layout == DAT else "\t", tuple(rules), rules)
+    needed = list(rules) if release else [*_IDS, "rating"]
+    columns = _csv_columns(file, needed, "userId,movieId,rating,timestamp")
+    columns = tuple(name if name in rules else "" for name in columns)
+    rules = {name: rule for name, rule in rules.items() if name in columns}
+    return Table(file, "ratings", ",", columns, rules, header=True)
 
 
 def _csv_columns(file: File, needed: Iterable[str], example: str) -> tuple[str, ...]:
     """Our name of each column of a csv file by its header, "" for one that is not ours."""
     header = read_header(file, example)
-    names = tuple(_HEADERS.get(name, "") for name in header)
+    names = tuple(_NAMES.get(name, name if name in _COLUMNS else "") for name in header)
     missing = [name for name in needed if names.count(name) != 1]
     if missing or names.count("timestamp") > 1:
         raise InputError(
             f"{file.label}, row 1: {shown(','.join(header))} must be the header, with the columns "
-            f"{example} parted by commas, each once. Put that line on top of the file, "
+            f"{example} separated by commas, each once. Put that line on top of the file, "
             "or rename the columns."
         )
     return names
-
-
-def _ratings_frame(table: Table, whole_users: bool, whole_movies: bool) -> pl.LazyFrame:
-    whole = {"user_id": whole_users, "movie_id": whole_movies}
-    dtypes = {name: rule.dtype for name, rule in table.rules.items()}
-    frame = table.scan(dtypes | {name: pl.Int64() for name in whole if whole[name]})
-    has_time = "timestamp" in table.columns
-    return frame.filter(pl.col("rating").is_not_null()).select(  # null: a blank line
-        *(name if whole[name] else pl.col(name).str.strip_chars() for name in whole),
-        pl.col("rating").cast(pl.Float32),
-        "timestamp" if has_time else pl.lit(NO_TIME, pl.Int64).alias("timestamp"),
-    )
 
 
 # Movies
@@ -205,7 +187,7 @@ def _csv_movies(file: File) -> Iterator[_Row]:
                 "comma or a quotation mark stands in quotation marks in one line, and its own "
                 'are doubled: "".'
             ) from None
-        check_count(fields, len(names), line, ",", place)
+        check_count(len(fields), len(names), line, ",", place)
         yield row, fields[movie_id].strip(), fields[title], fields[genres]
 
 
@@ -214,9 +196,9 @@ def _dat_movies(file: File) -> Iterator[_Row]:
     for row, line in read_rows(file, old=True):
         movie_id, _, rest = line.partition("::")
         title, _, genres = rest.rpartition("::")
-        parts = line.split("::")  # for counting alone: in 1::Heat:::War a colon ends the title
-        if "::" in title or len(parts) < 3:
-            check_count(parts, 3, line, "::", f"{file.label}, row {row}")
+        marks = line.count("::")  # for counting alone: in 1::Heat:::War a colon ends the title
+        if "::" in title or marks < 2:
+            check_count(marks + 1, 3, line, "::", f"{file.label}, row {row}")
         yield row, movie_id.strip(), title, genres
 
 
@@ -226,7 +208,7 @@ def _item_movies(file: File, genre_file: File) -> Iterator[_Row]:
     for row, line in read_rows(file, old=True):
         place = f"{file.label}, row {row}"
         fields = line.split("|")
-        check_count(fields, 5 + len(names), line, "|", place)
+        check_count(len(fields), 5 + len(names), line, "|", place)
         genres = []
         for name, flag in zip(names, fields[5:], strict=True):
             if flag.strip() not in ("0", "1"):
