@@ -115,7 +115,7 @@ def test_a_place_on_this_machine_and_unused_settings_are_not_shown(
     )
     page = written(answer_of(names), changed(settings, data={"path": "/home/ann/films"}))
     assert "<title>MovieLens 1M: genre embeddings</title>" in page
-    assert "all others have their defaults" in page
+    assert "all have their defaults" in page
     assert "/home/ann" not in page
 
 
