@@ -22,7 +22,8 @@ def main() -> None:
         *(storage.read_table(storage.PREPARED / f"{name}.parquet") for name in Tables._fields)
     )
     meta = storage.read_meta()
-    train, validation = map(Ratings.of, storage.read_sides("train", "validation").values())
+    # Not read_sides, which looks at the test ratings, too.
+    train, validation = (Ratings.of(storage.read_side(side)) for side in ("train", "validation"))
     sets = genre_sets(tables.movies, tables.genres.height)
     network = build_network(settings, train, sets, tables.users.height, meta)
     with Scratch() as scratch:

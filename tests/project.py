@@ -211,7 +211,7 @@ def stages_run(said: str) -> list[str]:
 
 def finish_queue(project: Project, jobs: int = 1, seconds: int = MOST_SECONDS) -> dict[str, str]:
     """Start the queue, wait until it is worked off; how each experiment ended."""
-    end, said = time.monotonic() + seconds, "0 active"
+    end, said, queued = time.monotonic() + seconds, "0 active", set[str]()
     try:
         while time.monotonic() < end:
             if "0 active" in said:  # at first, and where a worker of DVC gave up too early
@@ -220,7 +220,8 @@ def finish_queue(project: Project, jobs: int = 1, seconds: int = MOST_SECONDS) -
             said = project.dvc("queue", "status")
             rows = [line.split() for line in said.splitlines() if line[:1].isalnum()]
             ends = {row[1]: row[-1] for row in rows if row[0] not in ("Task", "Worker")}
-            if not {"Queued", "Running"} & set(ends.values()):
+            queued |= ends.keys()  # DVC does not list a task that it is just about to start
+            if not {"Queued", "Running"} & set(ends.values()) and queued == ends.keys():
                 return ends
     finally:
         project.dvc("queue", "stop", "--kill")

@@ -42,6 +42,7 @@ def call(*arguments, cwd):
 @pytest.fixture
 def run(project, monkeypatch):
     monkeypatch.chdir(project)
+    monkeypatch.setenv("COLUMNS", "1000")
 
     def invoke(*arguments):
         result = CliRunner().invoke(genres, arguments, catch_exceptions=False)

@@ -13,7 +13,7 @@ from genre_embeddings import storage
 from genre_embeddings.errors import InputError
 from genre_embeddings.inspection.question import gather
 from genre_embeddings.training.ablations import train_ablations
-from stages import evaluate, train
+from stages import evaluate
 from tests.conftest import changed, small_settings
 from tests.small import small_world, write_world
 from tests.trained import train_project
@@ -72,7 +72,7 @@ def test_a_split_of_other_data(here):
     """Each side comes from a world of the same size."""
     world = small_world(small_settings(seed=9))
     storage.write_table(storage.PREPARED / "ratings.parquet", world.tables.ratings)
-    fails(storage.SPLIT, storage.PREPARED, train.main, evaluate.main, inspect)
+    fails(storage.SPLIT, storage.PREPARED, evaluate.main, inspect)
 
 
 def test_sides_of_two_splits(here):
@@ -96,7 +96,7 @@ def test_one_rating_that_differs(here):
     values[0] = 5.5 - values[0]
     np.save(column, values)
     prepared = storage.PREPARED / "ratings.parquet"
-    fails(storage.SPLIT, storage.PREPARED, train.main, evaluate.main, inspect)
+    fails(storage.SPLIT, storage.PREPARED, evaluate.main, inspect)
     side = storage.read_side("train")
     key = (pl.col("user") == int(side.user[0])) & (pl.col("movie") == int(side.movie[0]))
     change = pl.when(key).then(float(values[0])).otherwise("rating").cast(pl.Float32)

@@ -77,7 +77,7 @@ def test_every_command_in_a_clone_that_has_nothing(base: Project, tmp_path: Path
     # Now dvc.lock names outputs that nobody has.
     project.change({"planted": {"ratings": 1400}})
     project.commit()
-    for permutations, stages in ((199, 7), (299, 3)):
+    for permutations, stages in ((199, 8), (299, 4)):
         said = project.dvc("exp", "run", "--temp", "-S", f"inspect.permutations={permutations}")
         assert len(stages_run(said)) == stages, said
     books = tmp_path / "books"

@@ -50,6 +50,7 @@ def write_fold(place: Path, fold: int, prepared: Path, split: Path, seed: int) -
     sides = {"train": base.filter(~chosen), "validation": base.filter(chosen), "test": test}
     with storage.replacing_folder(split) as folder:
         for side, part in sides.items():
+            (folder / side).mkdir()
             for column in storage.RATINGS_SCHEMA:
                 storage.write_column(folder / side / f"{column}.npy", part[column].to_numpy())
 
