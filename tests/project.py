@@ -135,11 +135,11 @@ class Project:
         return done.stdout
 
     def environment(self) -> dict[str, str]:
-        """No trace of the person's configuration, of a git hook or of a run of DVC around us."""
+        """No trace of the person's configuration, terminal, git hook or run of DVC around us."""
         kept = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("GIT_", "DVC_", "PYTHON", "COV_"))
+            if not name.startswith(("GIT_", "DVC_", "PYTHON", "COV_", "COLUMNS"))
         }
         beside = self.folder.with_name(f"{self.folder.name}.dvc")
         return kept | {
