@@ -25,12 +25,6 @@ def project(tmp_path_factory):
     return train_project(tmp_path_factory.mktemp("project"), cross=True)
 
 
-@pytest.fixture
-def model(project, monkeypatch):
-    monkeypatch.chdir(project)
-    return open_model()
-
-
 def lines_of(path):
     return [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
 

@@ -30,17 +30,6 @@ from tests.trained import train_project
 NOBODY, NOTHING = 999_999, 888_888
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    return train_project(tmp_path_factory.mktemp("project"))
-
-
-@pytest.fixture
-def model(project, monkeypatch):
-    monkeypatch.chdir(project)
-    return open_model()
-
-
 @pytest.fixture
 def named(settings):
     """An untrained model of a world in which ids are text."""

@@ -14,23 +14,9 @@ from genre_embeddings.inference.newcomer import add_user, read_user, taste
 from genre_embeddings.inference.posterior import posterior, prior, with_user
 from genre_embeddings.inference.predict import AnyUser, predict_pairs
 from genre_embeddings.inference.recommend import recommend
-from genre_embeddings.inference.trained import open_model
 from genre_embeddings.inspection.responses import ask, spaced_users
 from genre_embeddings.model.predict import predict
 from tests.small import small_world
-from tests.trained import train_project
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    return train_project(tmp_path_factory.mktemp("project"))
-
-
-@pytest.fixture
-def model(project, monkeypatch):
-    monkeypatch.chdir(project)
-    return open_model()
-
 
 MOVIES, RATINGS = torch.tensor([3, 8, 21, 40]), torch.tensor([5.0, 1.0, 3.5, 4.0])
 

@@ -10,7 +10,6 @@ from genre_embeddings.inference.explain import explain
 from genre_embeddings.inference.neighbours import neighbours
 from genre_embeddings.inference.titles import find_movie, matches
 from genre_embeddings.inference.trained import open_model
-from tests.trained import train_project
 
 TITLES = [
     "Toy Story (1995)",
@@ -56,11 +55,6 @@ TITLES = [
 )
 def test_what_a_text_may_mean(text, expected):
     assert [TITLES[n] for n in matches(TITLES, text)] == expected
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    return train_project(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture

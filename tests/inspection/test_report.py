@@ -1,4 +1,4 @@
-"""The report says which run it is of, answers first, and takes every name for text."""
+"""The report names its run, answers first, and takes every name for text."""
 
 import re
 from dataclasses import replace

@@ -52,7 +52,7 @@ from genre_embeddings.inspection.verdict import (
 
 Rows = list[dict[str, Any]]
 Z = 1.96
-"""A similarity by evidence is told from zero at 95 % where it exceeds so many standard errors."""
+"""Beyond so many standard errors, the 95 % interval of a similarity by evidence excludes zero."""
 EVIDENCE = ("likelihood", "truth", "genome")
 """References that the comparison page shows: others are noisier, or known to the model."""
 
