@@ -4,6 +4,8 @@ from stages import run
 
 
 def main() -> None:
+    import sys
+
     from genre_embeddings.settings import load_settings
 
     settings = load_settings()
@@ -12,7 +14,7 @@ def main() -> None:
     from genre_embeddings.model.build import build_network, genre_sets
     from genre_embeddings.model.ratings import Ratings
     from genre_embeddings.model.serialization import Tables, configure_torch, save_model
-    from genre_embeddings.training.ablations import train_ablations
+    from genre_embeddings.training.ablations import ablations_beside, train_ablations
     from genre_embeddings.training.checkpoint import Scratch
     from genre_embeddings.training.gauge import fit_genres
     from genre_embeddings.training.lightning import fit, is_first_process
@@ -24,9 +26,14 @@ def main() -> None:
     meta = storage.read_meta()
     # Not read_sides, which looks at the test ratings, too.
     train, validation = (Ratings.of(storage.read_side(side)) for side in ("train", "validation"))
+    if sys.argv[1:] == ["--ablations"]:  # a second process beside the first, see ablations_beside
+        with Scratch(quiet=True) as scratch:
+            train_ablations(settings, train, validation, tables, meta, scratch)
+        return
     sets = genre_sets(tables.movies, tables.genres.height)
     network = build_network(settings, train, sets, tables.users.height, meta)
-    with Scratch() as scratch:
+    fitting = settings.train.for_ratings(train.count)
+    with Scratch() as scratch, ablations_beside(fitting, train.count) as wait:
         history, best = fit(
             network, train, validation, settings.train, settings.seed, scratch=scratch
         )
@@ -34,11 +41,15 @@ def main() -> None:
             return
         fit_genres(network, train)
         save_model(network)
-        train_ablations(settings, train, validation, tables, meta, scratch)
+        if wait:
+            wait()
+        else:
+            train_ablations(settings, train, validation, tables, meta, scratch)
     chosen = history[best.epoch - 1]
     print(
-        f"trained {settings.train.replicas} replicas for {len(history)} epochs, best {best.epoch}: "
-        f"validation RMSE {chosen['validation/rmse']:.4f} -> {storage.MODEL}"
+        f"trained {fitting.replicas} replicas in batches of {fitting.batch_size:,} ratings for "
+        f"{len(history)} epochs, best {best.epoch}: validation RMSE "
+        f"{chosen['validation/rmse']:.4f} -> {storage.MODEL}"
     )
 
 

@@ -6,8 +6,9 @@ the descriptions, and `tests/test_settings.py` checks that the two are equal.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,7 +18,9 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SerializeAsAny,
     ValidationError,
+    WrapValidator,
     field_validator,
     model_validator,
 )
@@ -44,6 +47,17 @@ WRITTEN = (
 """Outputs of the pipeline, or folders that hold them."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+AUTO = "auto"
+
+
+def _or_auto(value: Any, check: Callable[[Any], Any]) -> Any:
+    """The word auto as it is; anything else as its type demands."""
+    return value if value == AUTO else check(value)
+
+
+OrAuto = WrapValidator(_or_auto)
+"""Allows the word auto beside numbers; `TrainSettings.for_ratings` puts a number in its place."""
 
 
 class Section(BaseModel):
@@ -199,20 +213,22 @@ class ModelSettings(Section):
 class TrainSettings(Section):
     """Stage train: fit the network."""
 
-    replicas: Annotated[int, Field(ge=1, le=64)]
-    """Number of models to train at once and to average, 1 to 64"""
-    epochs: Annotated[int, Field(ge=1, le=100_000)]
-    """Maximum number of epochs, 1 to 100000"""
+    replicas: SerializeAsAny[Annotated[int, Field(ge=1, le=64), OrAuto]]
+    """Number of models to train at once and to average, 1 to 64, or auto: by the number of
+    training ratings"""
+    epochs: SerializeAsAny[Annotated[int, Field(ge=1, le=100_000), OrAuto]]
+    """Maximum number of epochs, 1 to 100000, or auto: by the number of training ratings"""
     min_epochs: Annotated[int, Field(ge=1)]
     """Number of epochs before early stopping can stop training, 1 to epochs"""
     patience: Annotated[int, Field(ge=1)]
     """Number of epochs without a better validation error after which training stops, 1 or more"""
-    batch_size: Annotated[int, Field(ge=1)]
-    """Number of ratings in each training step, 1 or more"""
-    lr: Annotated[float, Field(gt=0)]
-    """Learning rate of the embeddings (Adam), above 0"""
-    network_lr: Annotated[float, Field(gt=0)]
-    """Learning rate of the dense network (Adam), above 0"""
+    batch_size: SerializeAsAny[Annotated[int, Field(ge=1), OrAuto]]
+    """Number of ratings in each training step, 1 or more, or auto: by the number of training
+    ratings"""
+    lr: SerializeAsAny[Annotated[float, Field(gt=0), OrAuto]]
+    """Learning rate of the embeddings (Adam), above 0, or auto: by the batch size"""
+    network_lr: SerializeAsAny[Annotated[float, Field(gt=0), OrAuto]]
+    """Learning rate of the dense network (Adam), above 0, or auto: by the batch size"""
     weight_decay: Annotated[float, Field(ge=0)]
     """Weight decay of the embeddings (AdamW), 0 or more; only embedding point uses it"""
     kl_weight: Annotated[float, Field(ge=0)]
@@ -240,9 +256,30 @@ class TrainSettings(Section):
     """Number of further models to train with genre sets shuffled across movies, 0 or more; 20 allow
     p-values down to 0.05"""
 
+    def for_ratings(self, count: int) -> TrainSettings:
+        """The settings for `count` training ratings, with numbers in the place of auto.
+
+        docs/method/choosing.md has the measurements behind this rule.
+        """
+        count = max(count, 1)
+        batch = min(max(2 ** round(math.log2(count / 170)), 1024), 16_384)
+        if self.batch_size != AUTO:
+            batch = self.batch_size
+        pace = math.sqrt(batch / 1024)  # larger batches have less noisy gradients
+        chosen = {
+            "replicas": 4 if 200_000 <= count < 1_000_000 else 2,
+            "epochs": round(min(max(20 * (100_000 / count) ** 0.2, 8), 20)),
+            "batch_size": batch,
+            "lr": float(f"{0.01 * pace:.2g}"),
+            "network_lr": float(f"{0.001 * pace:.2g}"),
+        }
+        found = {key: value for key, value in chosen.items() if getattr(self, key) == AUTO}
+        epochs = found.get("epochs", self.epochs)
+        return self.model_copy(update=found | {"min_epochs": min(self.min_epochs, epochs)})
+
     @model_validator(mode="after")
     def _epochs_are_ordered(self) -> TrainSettings:
-        if self.min_epochs > self.epochs:
+        if self.epochs != AUTO and self.min_epochs > self.epochs:
             raise ValueError(
                 f"min_epochs {self.min_epochs} and epochs {self.epochs}: "
                 "min_epochs must not exceed epochs"
@@ -462,6 +499,9 @@ def _describe(detail: ErrorDetails) -> str:
     if kind == "value_error":
         return f"{key}: {context['error']}"
     allowed = _ALLOWED.get(kind, detail["msg"]).format(**context)
+    section, _, name = key.partition(".")
+    if section == "train" and OrAuto in TrainSettings.model_fields[name].metadata:
+        allowed += ", or auto"
     return f"{key} is {detail['input']!r}; allowed: {allowed}"
 
 
@@ -488,8 +528,8 @@ planted: {seed: 0, users: 1000, movies: 1500, genres: 18, ratings: 100000, genre
 split: {strategy: random, train: 0.7, validation: 0.2, test: 0.1}
 model: {dim: 16, hidden: [64, 32], cross: true, genres: true, embedding: variational, history: 256,
   time: true, squash: false}
-train: {replicas: 4, epochs: 20, min_epochs: 5, patience: 6, batch_size: 1024, lr: 0.01,
-  network_lr: 0.001, weight_decay: 0.01, kl_weight: 0.4, movie_dropout: 0.05, rare_dropout: 0.5,
+train: {replicas: auto, epochs: auto, min_epochs: 5, patience: 6, batch_size: auto, lr: auto,
+  network_lr: auto, weight_decay: 0.01, kl_weight: 0.4, movie_dropout: 0.05, rare_dropout: 0.5,
   threads: 1, devices: 1, num_nodes: 1, strategy: auto, precision: 32-true, without_genres: true,
   shuffled_genres: 0}
 inspect: {evidence: held_out, min_movies: 2, min_pair_users: 20, permutations: 9999,

@@ -28,8 +28,8 @@ def test_where_the_network_is_linear_the_posterior_is_exact(settings):
     with torch.no_grad():
         history = network.movie_seen.mean[MOVIES].sum(0) / 2
         history += network.genre_seen.weighted_sum(
-            network.genre_share[MOVIES].sum(0)[None] / 2, None
-        )[0]
+            network.genre_share[MOVIES].sum(0)[None] / 2, False
+        )[0][0]
         _, _, v, bias = network.vectors(torch.zeros(4, dtype=torch.int64), MOVIES)
 
         def predicted(t):
@@ -80,7 +80,7 @@ def test_the_new_user_has_all_parts_of_a_user_and_others_stay(model):
         u, *_ = new.vectors(torch.tensor([80]), torch.tensor([0]))
         expected = new.user.mean[80, :, :-1] + network.movie_seen.mean[MOVIES].sum(0) / 2
         share = network.genre_share[MOVIES].sum(0)[None] / 2
-        expected += network.genre_seen.weighted_sum(share, None)[0]
+        expected += network.genre_seen.weighted_sum(share, False)[0][0]
     assert torch.allclose(u[0], expected, atol=1e-6)
     assert 80 not in spaced_users(new)  # who is no known user, of whom averages are taken
 

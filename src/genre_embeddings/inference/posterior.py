@@ -177,5 +177,5 @@ def _histories(network: Network, movies: list[Tensor]) -> Tensor:
     if network.settings.history:
         part = part + pooled(network.movie_seen.mean.flatten(1)).view_as(part)
     if network.settings.genres:
-        part = part + network.genre_seen.weighted_sum(pooled(network.genre_share), None)
+        part = part + network.genre_seen.weighted_sum(pooled(network.genre_share), False)[0]
     return part

@@ -27,7 +27,7 @@ def build_network(
     """An untrained network for these training ratings, with initial weights from the seed."""
     return Network(
         settings.in_effect(meta.has_time, membership.shape[1]),
-        settings.train.replicas,
+        settings.train.for_ratings(train.count).replicas,
         train,
         membership,
         users,

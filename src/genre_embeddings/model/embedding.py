@@ -11,14 +11,12 @@ import torch
 from torch import Generator, Tensor, nn
 
 
-def sample_normal(mean: Tensor, std: Tensor, generator: Generator) -> Tensor:
-    """One sample of N(mean, std^2)."""
-    return mean + std * torch.randn(mean.shape, generator=generator, device=mean.device)
-
-
-def safe_sqrt(variance: Tensor) -> Tensor:
-    """Square root whose gradient is finite at zero."""
-    return (variance + 1e-10).sqrt()
+def sample_normal(mean: Tensor, variance: Tensor, generator: Generator) -> Tensor:
+    """One sample of N(mean, variance)."""
+    std = (variance + 1e-10).sqrt()  # its gradient is finite where the variance is zero
+    return torch.addcmul(
+        mean, std, torch.randn(mean.shape, generator=generator, device=mean.device)
+    )
 
 
 def take_rows(whole: Tensor, rows: Tensor) -> Tensor:
@@ -88,12 +86,12 @@ class EmbeddingTable(nn.Module):
         """Posterior variances, (rows, R, C)."""
         return (2 * self.log_std).exp()
 
-    def forward(self, rows: Tensor, generator: Generator | None) -> Tensor:
-        """Rows of the table, (B, R, C): samples with a generator, means without one."""
-        mean = self.take("mean", rows)  # (B, R, C)
-        if generator is None or not self.variational:
-            return mean
-        return sample_normal(mean, self.take("log_std", rows).exp(), generator)
+    def forward(self, rows: Tensor, variances: bool) -> tuple[Tensor, Tensor]:
+        """Means of rows, and their variances if asked for, (B, R, C) each; else one zero."""
+        mean = self.take("mean", rows)
+        if not variances:
+            return mean, mean.new_zeros(())
+        return mean, (2 * self.take("log_std", rows)).exp()
 
     def take(self, name: str, rows: Tensor | slice) -> Tensor:
         """Rows of a parameter, (B, R, C); with a sparse gradient if `sparse` is set."""
@@ -106,17 +104,12 @@ class EmbeddingTable(nn.Module):
             return SparseRows.apply(whole, rows)
         return take_rows(whole, rows)
 
-    def weighted_sum(self, weights: Tensor, generator: Generator | None) -> Tensor:
-        """Weighted sums of all rows, (B, R, C); weights (B, rows).
-
-        With a generator, the sum itself is sampled instead of its terms (local
-        reparametrisation): the variance of the gradient is lower.
-        """
+    def weighted_sum(self, weights: Tensor, variances: bool) -> tuple[Tensor, Tensor]:
+        """Means and variances of weighted sums of all rows, as `forward`; weights (B, rows)."""
         mean = torch.einsum("bk,krc->brc", weights, self.mean)  # (B, R, C)
-        if generator is None or not self.variational:
-            return mean
-        variance = torch.einsum("bk,krc->brc", weights**2, self.variance)
-        return sample_normal(mean, safe_sqrt(variance), generator)
+        if not variances:
+            return mean, mean.new_zeros(())
+        return mean, torch.einsum("bk,krc->brc", weights**2, self.variance)
 
     def kl(self, rows: Tensor | slice) -> Tensor:
         """KL divergence of rows from the prior, (B, R); zero for point embeddings."""

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional
 
-from genre_embeddings.model.embedding import EmbeddingTable, safe_sqrt, sample_normal, take_rows
+from genre_embeddings.model.embedding import EmbeddingTable, take_rows
 
 WHOLE_PAYS = 0.4
 """All histories are summed if those of a batch have more than this share of the entries. With
@@ -161,31 +161,21 @@ class History(nn.Module):
         self.cached = self._sums(table, table.variational, rows)
 
     def forward(
-        self, table: EmbeddingTable, rows: Tensor, own: Tensor | None, generator: Generator | None
-    ) -> Tensor:
-        """Pooled embeddings of the histories of `rows`, (B, R, D)."""
-        sample = generator if table.variational else None
-        pooled, variance = self.pool(table, rows, own, sample is not None)
-        return pooled if sample is None else sample_normal(pooled, safe_sqrt(variance), sample)
-
-    def pool(
         self, table: EmbeddingTable, rows: Tensor, own: Tensor | None, variances: bool
     ) -> tuple[Tensor, Tensor]:
-        """Means and variances of the pooled embeddings of `rows`, (B, R, D) each.
-
-        The variances are meaningless if `variances` does not ask for them.
+        """Means of the pooled embeddings of `rows`, and their variances if asked for, (B, R, D)
+        each; else one zero.
         """
         sums = self._sums(table, variances, rows)
         sums = sums.unflatten(1, (-1, *table.mean.shape[1:]))
-        mean, variance = sums[:, 0], sums[:, -1]  # (B, R, D)
+        mean = sums[:, 0]  # (B, R, D)
+        variance = sums[:, 1] if variances else mean.new_zeros(())
         count = self.starts[rows + 1] - self.starts[rows]  # (B,)
         if own is not None:
             left = self.kept[own] & (count > 0)  # (B,) the unknown movie has an empty history
             count = count - left.long()
             column, left = self.columns[own], left.to(mean.dtype)[:, None, None]
-            mean = mean - left * table.take("mean", column)
-            if variances:
-                own_variance = (2 * table.take("log_std", column)).exp()
-                variance = (variance - left * own_variance).clamp(min=0)
+            own_mean, own_variance = table(column, variances)
+            mean, variance = mean - left * own_mean, (variance - left * own_variance).clamp(min=0)
         count = count.clamp(min=1).to(mean.dtype)[:, None, None]  # (B, 1, 1)
         return mean / count.sqrt(), variance / count

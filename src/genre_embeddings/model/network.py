@@ -27,7 +27,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from genre_embeddings.model.embedding import EmbeddingTable
+from genre_embeddings.model.embedding import EmbeddingTable, sample_normal
 from genre_embeddings.model.history import History
 from genre_embeddings.model.ratings import Ratings, Slices
 from genre_embeddings.model.session import SCALES, Session
@@ -56,6 +56,22 @@ class Output(NamedTuple):
 
     rating: Tensor
     timeless: Tensor
+
+
+class Vectors(NamedTuple):
+    """Vectors and biases of N users and B movies, or variances of these.
+
+    Attributes:
+        u: (N, R, D) vectors of the users.
+        bias: (N, R).
+        v: (B, R, D) vectors of the movies.
+        movie_bias: (B, R).
+    """
+
+    u: Tensor
+    bias: Tensor
+    v: Tensor
+    movie_bias: Tensor
 
 
 class Loss(NamedTuple):
@@ -340,25 +356,63 @@ class Network(nn.Module):
         own: Tensor | None = None,
         generator: Generator | None = None,
         typical: bool = False,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Vectors and biases of users, and of movies: u (N, R, D), (N, R), v (B, R, D), (B, R)."""
+    ) -> Vectors:
+        """Vectors and biases of users and movies: samples with a generator, else means."""
+        sampled = generator is not None and self.user.variational
+        means, variances = self.posterior(users, movies, genres, own, typical, sampled)
+        if generator is None or not sampled:
+            return means
+        # The sums are sampled instead of their terms (local reparametrisation): the variance of
+        # the gradient is lower, and there are fewer numbers to draw.
+        pairs = zip(means, variances, strict=True)
+        return Vectors(*(sample_normal(mean, variance, generator) for mean, variance in pairs))
+
+    def posterior(
+        self,
+        users: Tensor,
+        movies: Tensor,
+        genres: Tensor | None = None,
+        own: Tensor | None = None,
+        typical: bool = False,
+        variances: bool = True,
+    ) -> tuple[Vectors, Vectors]:
+        """Means and variances of the vectors and biases of N users and B movies.
+
+        The arguments are those of `forward`; the variances are meaningless if not asked for.
+        """
         s = self.settings
-        if s.genres:
-            share = self.genre_share[movies] if genres is None else self.shares(genres)  # (B, G)
+        share = self.genre_share[movies] if genres is None else self.shares(genres)  # (B, G)
         movies = torch.where(self.movie_counts[movies] > 0, movies, self.unknown)  # (B,)
-        u, m = self.user(users, generator), self.movie(movies, generator)  # (N or B, R, D+1)
-        bias, movie_bias, u, m = u[..., -1], m[..., -1], u[..., :-1], m[..., :-1]
+        of_user = self.user(users, variances)  # mean and variance, (N, R, D+1) each
+        of_movie = self.movie(movies, variances)  # (B, R, D+1)
+        of_genres = seen = pooled = watched = None
         if s.history:
-            u = u + self.user_history(self.movie_seen, users, own, generator)
-            m = m + self.movie_history(self.user_seen, movies, own, generator)
-        if not s.genres:
-            return u, bias, m, movie_bias
-        g = self.genre.weighted_sum(share, generator)  # (B, R, D+1)
-        if not typical:
-            rare = share * (movies == self.unknown)[:, None]  # (B, G)
-            g = g + torch.einsum("bk,krc->brc", rare, self.genre_rare)
-        u = u + self.genre_seen.weighted_sum(self.genres_seen[users], generator)
-        return u, bias, m + g[..., :-1], movie_bias + g[..., -1]
+            pooled = self.user_history(self.movie_seen, users, own, variances)  # (N, R, D)
+            watched = self.movie_history(self.user_seen, movies, own, variances)  # (B, R, D)
+        if s.genres:
+            seen = self.genre_seen.weighted_sum(self.genres_seen[users], variances)  # (N, R, D)
+            of_genres = self.genre.weighted_sum(share, variances)  # (B, R, D+1)
+            if not typical:
+                rare = share * (movies == self.unknown)[:, None]  # (B, G)
+                mean = of_genres[0] + torch.einsum("bk,krc->brc", rare, self.genre_rare)
+                of_genres = mean, of_genres[1]
+
+        def total(part: int) -> Vectors:
+            """The sums of the means (part 0) or of the variances (part 1)."""
+            if part and not variances:
+                zero = of_user[1]
+                return Vectors(zero, zero, zero, zero)
+            u, m = of_user[part], of_movie[part]
+            u, bias, v, movie_bias = u[..., :-1], u[..., -1], m[..., :-1], m[..., -1]
+            for term in (pooled, seen):
+                u = u if term is None else u + term[part]
+            if watched is not None:
+                v = v + watched[part]
+            if of_genres is not None:
+                v, movie_bias = v + of_genres[part][..., :-1], movie_bias + of_genres[part][..., -1]
+            return Vectors(u, bias, v, movie_bias)
+
+        return total(0), total(1)
 
     def _on_scale(self, rating: Tensor) -> Tensor:
         """Ratings on the scale of the data."""

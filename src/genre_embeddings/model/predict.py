@@ -82,8 +82,8 @@ def _predict_batch(
     noise = network.star**2 * (2 * network.log_noise.detach()).exp().mean()
     posterior = posterior and network.user.variational
     with torch.no_grad():
-        u, bias, v, movie_bias = network.vectors(users, movies, genres, own)
-        bias = bias + movie_bias
+        means, variances = network.posterior(users, movies, genres, own, variances=posterior)
+        u, bias, v = means.u, means.bias + means.movie_bias, means.v
         near = None
         if network.session is not None and times is not None:
             near = network.session(users, times, own)
@@ -98,35 +98,10 @@ def _predict_batch(
         variance = noise + rating.var(0, correction=0)  # (B,)
         if posterior:
             by_u, by_bias, by_v = (slope.square() for slope in slopes)
-            var_u, var_bias, var_v = _variances(network, users, movies, genres, own)
+            var_u, var_v = variances.u, variances.v
+            var_bias = variances.bias + variances.movie_bias
             if network.settings.cross:
                 var_bias = var_bias + (var_u * var_v).sum(-1)
             each = (by_u * var_u + by_v * var_v).sum(-1) + by_bias * var_bias  # (B, R)
             variance = variance + each.mean(1)
         return rating.mean(0).clamp(*network.limits), variance.sqrt()
-
-
-def _variances(
-    network: Network, users: Tensor, movies: Tensor, genres: Tensor | None, own: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Posterior variances of u (B, R, D), of the sum of the biases (B, R) and of v (B, R, D).
-
-    The terms are those of `Network.vectors`.
-    """
-    s = network.settings
-    share = network.genre_share[movies] if genres is None else network.shares(genres)  # (B, G)
-    movies = torch.where(network.movie_counts[movies] > 0, movies, network.unknown)
-    u, v = (
-        (2 * table.take("log_std", rows)).exp()
-        for table, rows in ((network.user, users), (network.movie, movies))
-    )  # (B, R, D+1) each
-    bias, u, v = u[..., -1] + v[..., -1], u[..., :-1], v[..., :-1]
-    if s.history:
-        u = u + network.user_history.pool(network.movie_seen, users, own, True)[1]
-        v = v + network.movie_history.pool(network.user_seen, movies, own, True)[1]
-    if s.genres:
-        of_user, of_movie = network.genre_seen.variance, network.genre.variance  # (G, R, D or D+1)
-        u = u + torch.einsum("bk,krc->brc", network.genres_seen[users].square(), of_user)
-        g = torch.einsum("bk,krc->brc", share.square(), of_movie)
-        v, bias = v + g[..., :-1], bias + g[..., -1]
-    return u, bias, v

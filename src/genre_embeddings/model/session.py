@@ -48,7 +48,7 @@ class Session(nn.Module):
     def __init__(self, users: Tensor, times: Tensor, replicas: int) -> None:
         super().__init__()
         shape = (replicas, len(SCALES))
-        self.log_scale = nn.Parameter(torch.tensor(SCALES).log().repeat(replicas, 1))  # (R, S)
+        self.log_scale = nn.Parameter(torch.tensor(SCALES).log())  # (S,)
         self.log_lambda = nn.Parameter(torch.full(shape, math.log(2.0)))  # (R, S)
         self.amplitude = nn.Parameter(torch.full(shape, 0.9 / len(SCALES)))  # (R, S)
         self.register_buffer("times", times)
@@ -91,9 +91,9 @@ class Session(nn.Module):
         at = at.clamp(0, len(self.moments) - 1)
         distance = (self.moments[at] - moment[:, None]).abs()  # (B, 2W)
         inside &= distance < APART
-        distance = distance.float().masked_fill(~inside, NEVER)[:, None, None]  # (B, 1, 1, 2W)
-        rate = (-self.log_scale).exp()[:, :, None]  # (R, S, 1)
-        kernel = (distance * -rate).clamp_(min=FAINT).exp_()  # (B, R, S, 2W)
+        distance = distance.float().masked_fill(~inside, NEVER)[:, None]  # (B, 1, 2W)
+        rate = (-self.log_scale).exp()[:, None]  # (S, 1)
+        kernel = (distance * -rate).clamp_(min=FAINT).exp_()  # (B, S, 2W)
         residual = take_rows(self.residuals, at.flatten()).unflatten(0, at.shape)  # (B, 2W, R)
-        residual = residual.transpose(1, 2)[:, :, None]  # (B, R, 1, 2W)
-        return (kernel * residual).sum(-1) / (kernel.sum(-1) + self.log_lambda.exp())
+        total = kernel.sum(-1)[..., None] + self.log_lambda.exp().T  # (B, S, R)
+        return (kernel @ residual / total).transpose(1, 2)

@@ -53,8 +53,10 @@ def gather(settings: Settings) -> dict[str, Any]:
     if meta.source != "planted":
         del kept["planted"]
     counts, years = _ratings(meta)
+    parts = storage.read_json(storage.METRICS / "split.json")["parts"]
+    train = settings.train.for_ratings(parts["train"]["ratings"])
     return {
-        "settings": settings,
+        "settings": settings.model_copy(update={"train": train}),
         "kept": kept,
         "meta": meta,
         "source": meta.source,
@@ -63,7 +65,7 @@ def gather(settings: Settings) -> dict[str, Any]:
         "time": model.time,
         "megabytes": weights.stat().st_size / 1e6,
         "prepared": storage.read_json(storage.METRICS / "prepare.json"),
-        "parts": storage.read_json(storage.METRICS / "split.json")["parts"],
+        "parts": parts,
         "fit": storage.read_json(storage.METRICS / "train/metrics.json")["fit"],
         "test": storage.read_measured("evaluate")["test"],
         "support": _support(storage.read_json(storage.PLOTS / "evaluate/support.json")),

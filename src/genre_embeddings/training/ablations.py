@@ -9,18 +9,71 @@ data/ablations/ablations.json       the names of these folders
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import polars as pl
+import torch
 
 from genre_embeddings import storage
+from genre_embeddings.errors import InputError
 from genre_embeddings.model.build import build_network, genre_sets
 from genre_embeddings.model.ratings import Ratings
 from genre_embeddings.model.serialization import Tables, save_model
 from genre_embeddings.seeds import seed_of
-from genre_embeddings.settings import Settings
+from genre_embeddings.settings import Settings, TrainSettings
 from genre_embeddings.training.checkpoint import Scratch
 from genre_embeddings.training.gauge import fit_genres
 from genre_embeddings.training.lightning import fit
+
+WORTHWHILE = 500_000
+"""A second process pays off from this many ratings, summed over the epochs: it takes four seconds
+to start, in which training sees 100,000 or more."""
+
+
+@contextmanager
+def ablations_beside(settings: TrainSettings, ratings: int) -> Iterator[Callable[[], None] | None]:
+    """Train the ablations at the same time as the main model, in a second process.
+
+    Args:
+        settings: section `train`, with numbers in the place of auto.
+        ratings: number of training ratings.
+
+    Yields:
+        A function that waits for that process; None where the ablations are better trained
+        afterwards: there is work for one process only, no core for another one, or a GPU, which
+        the two would share. The weights have the same bytes either way.
+    """
+    cores, short = os.cpu_count() or 1, ratings * settings.epochs < WORTHWHILE
+    several = settings.devices * settings.num_nodes > 1 or "TORCHELASTIC_RUN_ID" in os.environ
+    if (
+        not (settings.without_genres or settings.shuffled_genres)
+        or settings.threads == 0
+        or cores < 2 * settings.threads
+        or several
+        or short
+        or torch.cuda.is_available()
+    ):
+        yield None
+        return
+    process = subprocess.Popen([sys.executable, "-m", "stages.train", "--ablations"])
+
+    def wait() -> None:
+        if process.wait():
+            raise InputError(
+                "train: the models for comparison could not be trained, for the reason above or "
+                "for want of memory; train.threads: 0 trains all models one after the other."
+            )
+
+    try:
+        yield wait
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def train_ablations(

@@ -53,10 +53,14 @@ class Scratch:
     run the same training at the same time, the second writes no checkpoints.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
-        """`folder` is .dvc/tmp/training of the main checkout by default."""
+    def __init__(self, folder: Path | None = None, quiet: bool = False) -> None:
+        """`folder` is .dvc/tmp/training of the main checkout by default.
+
+        `quiet` leaves out the line about an interruption.
+        """
         root = Path(os.environ.get("DVC_ROOT", "."))
         self.folder = (folder or root / ".dvc/tmp/training").absolute()
+        self.quiet = quiet
         self.held: list[tuple[Path, FileLock]] = []
 
     def __enter__(self) -> Scratch:
@@ -66,7 +70,7 @@ class Scratch:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         stopped = kind is not None and issubclass(kind, (KeyboardInterrupt, SystemExit))
-        if stopped and os.environ.get("LOCAL_RANK", "0") == "0":
+        if stopped and not self.quiet and os.environ.get("LOCAL_RANK", "0") == "0":
             started = any(any(place.iterdir()) for place, _ in self.held)
             again = "resumes training after the last whole epoch" if started else "starts it again"
             print(f"training was interrupted: the same command {again}", file=sys.stderr)

@@ -65,12 +65,10 @@ def fit_genres(network: Network, train: Ratings) -> None:
         return
     with torch.no_grad():
         shares = network.genre_share[:-1]  # (M, G)
-        vectors = network.movie.mean[:-1] + torch.einsum("mk,krc->mrc", shares, network.genre.mean)
-        if network.settings.history:
-            movies = torch.arange(len(counts), device=counts.device)
-            vectors[..., :-1] += network.movie_history(network.user_seen, movies, None, None)
-        alike = _regress(vectors[known], shares[known], torch.ones_like(counts[known]))
-        rare = _regress(vectors[known], shares[known], 1 / counts[known])
+        found = network.vectors(known.new_zeros(1), known)  # the user does not matter
+        vectors = torch.cat([found.v, found.movie_bias[..., None]], -1)  # (B, R, D+1)
+        alike = _regress(vectors, shares[known], torch.ones_like(counts[known]))
+        rare = _regress(vectors, shares[known], 1 / counts[known])
         before = network.genre.mean.clone()
         network.genre.mean.copy_(alike[:-1])
         network.movie.mean[-1] = alike[-1]

@@ -40,7 +40,7 @@ from genre_embeddings.training.checkpoint import Scratch, key_of
 PRIOR_LR = 0.003
 """Learning rate of the prior scales and the noise level."""
 EVALUATION_BATCH = 16_384
-MEASURED = 1_000_000
+MEASURED = 250_000
 """About how many training ratings are measured after an epoch; all of them if they have times."""
 SPARSE_PAYS = 10
 """A table has sparse gradients if it has at least this many times the rows that a batch names. One
@@ -426,8 +426,10 @@ class Recorder(lightning.Callback):
 
 
 class Progress(lightning.Callback):
-    """One line that tells how far training is: rewritten on a terminal; in a log, a new one after
-    each epoch and each minute. The time left is an upper limit, as training can stop early.
+    """One line that tells how far training is. On a terminal it is rewritten; in a log, a new one
+    follows after each epoch and each minute. A model with a name may be trained beside another one:
+    on a terminal, it writes a line a minute between those of the other. The time left is an upper
+    limit, as training can stop early.
     """
 
     FORMAT = "{desc} ({percentage:.0f} %), at most {remaining} left{postfix}"
@@ -438,13 +440,14 @@ class Progress(lightning.Callback):
     def on_train_start(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Begin after the epochs before an interruption."""
         self.terminal = sys.stderr.isatty()
+        rewritten = self.terminal and not self.name
         epochs, batches = trainer.max_epochs or 0, trainer.num_training_batches
         self.bar = tqdm(
             total=epochs * batches,
             initial=trainer.current_epoch * batches,
             bar_format=self.FORMAT,
             smoothing=0,  # the mean speed: measuring makes the ends of epochs slow
-            file=sys.stderr if self.terminal and trainer.is_global_zero else io.StringIO(),
+            file=sys.stderr if rewritten and trainer.is_global_zero else io.StringIO(),
         )
         self.printed = time.monotonic()
 
@@ -464,7 +467,8 @@ class Progress(lightning.Callback):
         latest = fitting.history[-1]
         errors = (f"{side} RMSE {latest[f'{side}/rmse']:.4f}" for side in fitting.sides)
         self.bar.set_postfix_str(", ".join(errors))
-        self._print(trainer)
+        if not self.terminal:
+            self._print(trainer)
 
     def teardown(self, *_: Any, **__: Any) -> None:
         """End the line on the terminal, also if training failed or was interrupted."""
@@ -472,9 +476,11 @@ class Progress(lightning.Callback):
             self.bar.close()
 
     def _print(self, trainer: lightning.Trainer) -> None:
+        """Write a line; on a terminal, over the one that is rewritten there."""
         self.printed = time.monotonic()
-        if trainer.is_global_zero and not self.terminal:
-            print(self.bar, file=sys.stderr, flush=True)
+        if trainer.is_global_zero and (self.name or not self.terminal):
+            line = f"\r{self.bar}\x1b[K" if self.terminal else self.bar
+            print(line, file=sys.stderr, flush=True)
 
 
 def is_first_process() -> bool:
@@ -570,6 +576,7 @@ def fit(
     Raises:
         InputError: the loss became infinite or not a number, or devices are missing.
     """
+    settings = settings.for_ratings(train.count)
     best = BestWeights(settings.min_epochs, settings.patience)
     callbacks: list[lightning.Callback] = [best]
     recorder = Recorder(best) if record else None
