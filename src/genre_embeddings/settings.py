@@ -265,7 +265,7 @@ class TrainSettings(Section):
         batch = min(max(2 ** round(math.log2(count / 170)), 1024), 16_384)
         if self.batch_size != AUTO:
             batch = self.batch_size
-        pace = math.sqrt(batch / 1024)  # larger batches have less noisy gradients
+        pace = math.sqrt(max(batch / 1024, 1))  # larger batches have less noisy gradients
         chosen = {
             "replicas": 4 if 200_000 <= count < 1_000_000 else 2,
             "epochs": round(min(max(20 * (100_000 / count) ** 0.2, 8), 20)),

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -73,6 +74,7 @@ class History(nn.Module):
         kept: (N,) whether the training rating is among the latest `most` of its row.
         cached: (rows, X) sums of all rows, while no weight changes; None otherwise.
         back_starts, back_rows: the transposed lists, the rows of each column; None until needed.
+        matrix: the lists as a sparse matrix (rows, columns); None until needed, and on a GPU.
     """
 
     starts: Tensor
@@ -88,6 +90,7 @@ class History(nn.Module):
         super().__init__()
         self.sizes, self.most = sizes, most
         self.cached: Tensor | None = None
+        self.matrix: csr_matrix | None = None
         self.register_buffer("back_starts", None, persistent=False)
         self.register_buffer("back_rows", None, persistent=False)
         self.register_buffer("columns", columns, persistent=False)
@@ -129,8 +132,7 @@ class History(nn.Module):
         if self.cached is not None:
             return take_rows(self.cached, rows)[:, : (1 + variances) * table.mean[0].numel()]
         which, back = rows.unique(return_inverse=True)  # (K,), (B,)
-        count = self.starts[which + 1] - self.starts[which]  # (K,)
-        starts, total = count.cumsum(0) - count, int(count.sum())  # (K,), E
+        total = int((self.starts[which + 1] - self.starts[which]).sum())  # E
         columns: slice | Tensor = slice(None)
         transposed: Lists | None = None
         if total > WHOLE_PAYS * len(self.entries) and not table.sparse:
@@ -141,10 +143,9 @@ class History(nn.Module):
                     self.back_starts, self.back_rows = _transpose(lists, self.sizes[1])
                 transposed = self.back_starts, self.back_rows
         else:
-            entries = torch.arange(total, device=rows.device)  # (E,)
-            entries += (self.starts[which] - starts).repeat_interleave(count)
-            entries = self.entries[entries]  # (E,) columns
+            (starts, entries), transposed = self._lists_of(which)
             if table.sparse:
+                transposed = None
                 columns, entries = entries.unique(return_inverse=True)
         parts = [table.take("mean", columns)]
         if variances:
@@ -152,6 +153,29 @@ class History(nn.Module):
         dense = torch.cat([part.flatten(1) for part in parts], 1)  # (columns, X)
         sums = SumPooling.apply(dense, (starts.int(), entries.int()), transposed)
         return take_rows(sums, back)
+
+    def _lists_of(self, rows: Tensor) -> tuple[Lists, Lists | None]:
+        """The lists of different rows (K,), and, if they come for little, the transposed ones.
+
+        On a CPU, SciPy copies and transposes 3 of 10 million entries in 26 ms; torch, which sorts,
+        takes 198 ms.
+        """
+        if not rows.is_cuda:
+            if self.matrix is None:
+                ones = np.ones(len(self.entries), dtype=np.int8)
+                parts = ones, self.entries.numpy(), self.starts.int().numpy()
+                self.matrix = csr_matrix(parts, shape=self.sizes)
+            part = self.matrix[rows.numpy()]
+            lists = [
+                (torch.from_numpy(one.indptr[:-1]), torch.from_numpy(one.indices))
+                for one in (part, part.tocsc())
+            ]
+            return lists[0], lists[1]
+        count = self.starts[rows + 1] - self.starts[rows]  # (K,)
+        starts = count.cumsum(0) - count
+        entries = torch.arange(int(count.sum()), device=rows.device)  # (E,)
+        entries += (self.starts[rows] - starts).repeat_interleave(count)
+        return (starts.int(), self.entries[entries]), None
 
     @torch.no_grad()
     def cache_sums(self, table: EmbeddingTable) -> None:
