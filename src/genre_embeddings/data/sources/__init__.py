@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from genre_embeddings.data.sources.base import NO_TIME, Source, Truth
+from genre_embeddings.data.sources.base import Source
 from genre_embeddings.settings import DataSettings, PlantedSettings
-
-__all__ = ["NO_TIME", "Source", "Truth", "open_source"]
 
 
 @contextmanager

@@ -17,18 +17,19 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from genre_embeddings.data.sources.base import printable, shown
 from genre_embeddings.errors import InputError
 
-Place = TypeVar("Place", Path, zipfile.ZipInfo)
-Found: TypeAlias = dict[str, dict[str, Place]]
-"""Top folder ("" for the place itself) -> file name -> where it lies."""
+Layout: TypeAlias = tuple[str, ...]
+"""Names of the files that a source needs."""
+Found: TypeAlias = dict[str, dict[str, Any]]
+"""Top folder ("" for the place itself) -> file name -> a Path, or a member of an archive."""
 
 _LARGE = 2**24  # bytes
 _ABSURD_RATIO = 100  # a table of ratings shrinks some 3- to 15-fold
@@ -50,7 +51,7 @@ def untracked(path: str) -> Path | None:
     return Path(root) / path
 
 
-def refuse_untracked(path: str, files: Collection[Path]) -> InputError:
+def refuse_untracked(path: str, files: Sequence[Path]) -> InputError:
     """The error for files that lie in the main checkout only."""
     root = Path(os.environ["DVC_ROOT"])
     names = [os.path.relpath(file, root) for file in sorted(files)]
@@ -61,19 +62,18 @@ def refuse_untracked(path: str, files: Collection[Path]) -> InputError:
     )
 
 
-def find_files(place: Path, layouts: Sequence[tuple[str, ...]]) -> list[Path]:
+def find_files(place: Path, layouts: Sequence[Layout]) -> list[Path]:
     """The files of the first layout that lies whole in a folder, or in one folder inside it."""
     if place.is_file():
         return [place]
-    wanted = {name for names in layouts for name in names}
-    found = _in_folder(place, wanted) if place.is_dir() else {}
-    return [found[top][name] for top, names in _complete(found, layouts)[:1] for name in names]
+    found = _in_folder(place, layouts) if place.is_dir() else {}
+    return [found[top][name] for top, layout in _complete(found, layouts)[:1] for name in layout]
 
 
 @contextmanager
 def open_files(
-    place: Path, layouts: Sequence[tuple[str, ...]], extras: Sequence[str] = ()
-) -> Iterator[tuple[tuple[str, ...], dict[str, File]]]:
+    place: Path, layouts: Sequence[Layout], extras: Layout = ()
+) -> Iterator[tuple[Layout, dict[str, File]]]:
     """The files of the one layout that a folder or zip archive holds, ready to be scanned.
 
     Args:
@@ -87,49 +87,74 @@ def open_files(
     Raises:
         InputError: no layout is complete, several are, or the archive cannot be read.
     """
-    wanted = {name for names in (*layouts, extras) for name in names}
+    if not place.exists():
+        raise InputError(
+            f"data.path is {str(place)!r}, and nothing is there; allowed: a folder or a zip "
+            f"archive with {_needed(layouts)}. Correct data.path, or set data.source to planted."
+        )
     if place.is_dir():
-        layout, found = _choose(_in_folder(place, wanted), layouts, place, extras)
-        yield layout, {name: File(path, printable(path)) for name, path in found.items()}
+        layout, paths = _choose(_in_folder(place, [*layouts, extras]), layouts, place, extras)
+        yield layout, {name: File(path, printable(path)) for name, path in paths.items()}
         return
     with tempfile.TemporaryDirectory(prefix="genre-embeddings-") as folder:
-        with _reading(place, layouts), zipfile.ZipFile(place) as archive:
-            layout, members = _choose(_in_archive(archive, wanted, place), layouts, place, extras)
-            files = {}
-            for name, member in members.items():
-                packed = min(member.compress_size, place.stat().st_size)  # the first is a claim
-                if member.file_size > max(_LARGE, _ABSURD_RATIO * packed):
-                    raise InputError(
-                        f"{place}: {shown(member.filename)} is not unpacked: it claims to grow "
-                        f"from {packed:,} to {member.file_size:,} bytes. If it is what you expect, "
-                        "unpack it yourself and name the folder in data.path."
-                    )
-                label = f"{printable(place)}: {printable(member.filename)}"
-                files[name] = File(Path(folder) / name, label)
-                # zipfile stops at the size declared and checks the CRC when it gets there.
-                with archive.open(member) as packed_file, files[name].path.open("wb") as unpacked:
-                    shutil.copyfileobj(packed_file, unpacked, 2**20)
-        yield layout, files
+        try:
+            opened = _unpack(place, layouts, extras, Path(folder))
+        except OSError as error:
+            if error.errno is None:  # what bzip2 says of damage
+                raise _unreadable(place, layouts, error) from None
+            raise InputError(
+                f"{place} cannot be unpacked to {tempfile.gettempdir()} ({error}): check the "
+                "file's rights and the space left; the environment variable TMPDIR names another "
+                "folder."
+            ) from None
+        except (
+            zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, MemoryError,
+            RuntimeError,  # encrypted, or a compression that Python lacks
+        ) as error:  # fmt: skip
+            raise _unreadable(place, layouts, error) from None
+        yield opened
 
 
-def _in_folder(place: Path, wanted: Collection[str]) -> Found[Path]:
+def _unpack(
+    place: Path, layouts: Sequence[Layout], extras: Layout, folder: Path
+) -> tuple[Layout, dict[str, File]]:
+    files = {}
+    with zipfile.ZipFile(place) as archive:
+        found = _in_archive(archive, [*layouts, extras], place)
+        layout, members = _choose(found, layouts, place, extras)
+        for name, member in members.items():
+            packed = min(member.compress_size, place.stat().st_size)  # the first is a claim
+            if member.file_size > max(_LARGE, _ABSURD_RATIO * packed):
+                raise InputError(
+                    f"{place}: {shown(member.filename)} is not unpacked: it claims to grow "
+                    f"from {packed:,} to {member.file_size:,} bytes. If it is what you expect, "
+                    "unpack it yourself and name the folder in data.path."
+                )
+            label = f"{printable(place)}: {printable(member.filename)}"
+            files[name] = File(folder / name, label)
+            # zipfile stops at the size declared and checks the CRC when it gets there.
+            with archive.open(member) as packed_file, files[name].path.open("wb") as unpacked:
+                shutil.copyfileobj(packed_file, unpacked, 2**20)
+    return layout, files
+
+
+def _in_folder(place: Path, layouts: Sequence[Layout]) -> Found:
     # DVC ignores some folders whose names begin with a dot, so that it would not see a change.
     inside = (entry for entry in place.iterdir() if entry.is_dir() and entry.name[:1] != ".")
+    names = {name for layout in layouts for name in layout}
     return {
-        top: {name: place / top / name for name in wanted if (place / top / name).is_file()}
+        top: {name: place / top / name for name in names if (place / top / name).is_file()}
         for top in ["", *sorted(entry.name for entry in inside)]
     }
 
 
-def _in_archive(
-    archive: zipfile.ZipFile, wanted: Collection[str], place: Path
-) -> Found[zipfile.ZipInfo]:
-    found: Found[zipfile.ZipInfo] = {}
+def _in_archive(archive: zipfile.ZipFile, layouts: Sequence[Layout], place: Path) -> Found:
+    found: Found = {}
     for member in archive.infolist():
         # Some Windows programs write backslashes.
         *folders, name = member.filename.replace("\\", "/").split("/")
         folders = [folder for folder in folders if folder not in ("", ".")]
-        if name in wanted and len(folders) < 2:
+        if len(folders) < 2 and any(name in layout for layout in layouts):
             members = found.setdefault("".join(folders), {})
             if name in members:
                 raise InputError(
@@ -141,41 +166,36 @@ def _in_archive(
 
 
 def _choose(
-    found: Found[Place], layouts: Sequence[tuple[str, ...]], place: Path, extras: Sequence[str]
-) -> tuple[tuple[str, ...], dict[str, Place]]:
+    found: Found, layouts: Sequence[Layout], place: Path, extras: Layout
+) -> tuple[Layout, dict[str, Any]]:
     """The one complete layout; files in the place itself go before those in a folder inside."""
     complete = _complete(found, layouts)
-    direct = [choice for choice in complete if choice[0] == ""]
-    match direct or complete:
-        case [(top, layout)]:
-            present, wanted = found[top], layout + tuple(extras)
-            return layout, {name: present[name] for name in wanted if name in present}
-        case []:
-            wanted_names = {name for layout in layouts for name in layout}
-            present_names = sorted({n for names in found.values() for n in names} & wanted_names)
-            advice = ""
-            if place.is_dir() and (archives := sorted(path.name for path in place.glob("*.zip"))):
-                advice = f" It holds {', '.join(map(printable, archives[:3]))}: data.path may name "
-                advice += "an archive itself."
-            raise InputError(
-                f"{place} does not hold the files needed: {_needed(layouts)}, together in it or in "
-                "one folder inside it; an archive inside an archive is not opened. Found of these: "
-                f"{', '.join(present_names) or 'none'}.{advice}"
-            )
-        case several:
-            listed = "; ".join(
-                f"{' + '.join(layout)} in {printable(top) or 'the place itself'}"
-                for top, layout in several
-            )
-            raise InputError(
-                f"{place} holds more than one set of ratings ({listed}): "
-                "name the one you mean in data.path, or take the others away."
-            )
+    choices = [choice for choice in complete if choice[0] == ""] or complete
+    if len(choices) == 1:
+        ((top, layout),) = choices
+        return layout, {n: found[top][n] for n in (*layout, *extras) if n in found[top]}
+    if choices:
+        listed = "; ".join(
+            f"{' + '.join(layout)} in {printable(top) or 'the place itself'}"
+            for top, layout in choices
+        )
+        raise InputError(
+            f"{place} holds more than one set of ratings ({listed}): "
+            "name the one you mean in data.path, or take the others away."
+        )
+    present = {name for names in found.values() for name in names} - set(extras)
+    advice = ""
+    if place.is_dir() and (archives := sorted(path.name for path in place.glob("*.zip"))):
+        listed = ", ".join(map(printable, archives[:3]))
+        advice = f" It holds {listed}: data.path may name an archive itself."
+    raise InputError(
+        f"{place} does not hold the files needed: {_needed(layouts)}, together in it or in one "
+        "folder inside it; an archive inside an archive is not opened. Found of these: "
+        f"{', '.join(sorted(present)) or 'none'}.{advice}"
+    )
 
 
-def _complete(
-    found: Found[Place], layouts: Sequence[tuple[str, ...]]
-) -> list[tuple[str, tuple[str, ...]]]:
+def _complete(found: Found, layouts: Sequence[Layout]) -> list[tuple[str, Layout]]:
     return [
         (top, layout)
         for top, names in found.items()
@@ -184,30 +204,11 @@ def _complete(
     ]
 
 
-def _needed(layouts: Sequence[tuple[str, ...]]) -> str:
+def _needed(layouts: Sequence[Layout]) -> str:
     return ", or ".join(" + ".join(layout) for layout in layouts)
 
 
-@contextmanager
-def _reading(place: Path, layouts: Sequence[tuple[str, ...]]) -> Iterator[None]:
-    """Turns what zipfile raises over a damaged archive into one clear error."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is None:  # what bzip2 says of damage
-            raise _unreadable(place, layouts, error) from None
-        raise InputError(
-            f"{place} cannot be unpacked to {tempfile.gettempdir()} ({error}): check the file's "
-            "rights and the space left; the environment variable TMPDIR names another folder."
-        ) from None
-    except (
-        zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, MemoryError,
-        RuntimeError,  # encrypted, or a compression that Python lacks
-    ) as error:  # fmt: skip
-        raise _unreadable(place, layouts, error) from None
-
-
-def _unreadable(place: Path, layouts: Sequence[tuple[str, ...]], error: Exception) -> InputError:
+def _unreadable(place: Path, layouts: Sequence[Layout], error: Exception) -> InputError:
     return InputError(
         f"{place} is not a zip archive that can be read ({printable(str(error))}); allowed in "
         f"data.path: a folder or a zip archive with {_needed(layouts)}. Put the files into a "

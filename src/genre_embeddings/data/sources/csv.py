@@ -1,8 +1,8 @@
-"""Read large text tables, check every line, and name the first bad one.
+"""Read text tables, check every line, and name the first bad one.
 
 Polars reads the lines, cuts them at the mark, and checks what the fields hold, all in one pass. A
-row is one line of UTF-8 text without control characters. Blank lines, a byte order mark, Windows
-line ends, and blanks around ids and numbers are allowed.
+row is one line of text without control characters. Blank lines, a byte order mark, Windows line
+ends, and blanks around ids and numbers are allowed.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 import codecs
 import csv
 import re
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -21,27 +21,23 @@ from genre_embeddings.data.sources.archive import File
 from genre_embeddings.data.sources.base import shown
 from genre_embeddings.errors import InputError
 
-CONTROL = r"[\x00-\x08\x0a-\x1f\x7f]"
-"""Characters that text does not hold, damage does, and a terminal obeys; a tab is none of them."""
+IDS = ("user_id", "movie_id")
 
+# Characters that text does not hold, damage does, and a terminal obeys; a tab is none of them.
+_CONTROL = r"[\x00-\x08\x0a-\x1f\x7f]"
 # Text that Int64 holds without loss: "007" and "7" may be two different books.
 WHOLE = r"^ *(0|[1-9][0-9]{0,17}) *$"
-_NEGATIVE = r"^ *-[0-9]+ *$"
-_QUOTED_FIELD = r"""("(?:[^"]|"")*"|[^",]*)"""
+# A negative number; a byte order mark within text is invisible, and would make two ids of one.
+_NO_ID = r"^ *-[0-9]+ *$|\ufeff"
+_QUOTED_FIELD = r"""("(?:[^"]|"")*"|[^",][^,]*|)"""
 _QUOTED_ROW = f"^{_QUOTED_FIELD}(,{_QUOTED_FIELD})*$"
 _CUT = "\x1f"
-"""Takes the place of the commas between fields that may be quoted: no field holds it."""
+"""Takes the place of the marks that separate fields where not all marks do: no field holds it."""
+_NAMES = {"userId": "user_id", "movieId": "movie_id", "tagId": "tag_id"}
 
 
-@dataclass(frozen=True)
-class Rule:
-    """What a field may hold, for Polars and in words.
-
-    Attributes:
-        dtype: the type of the field's value.
-        usable: whether a value is allowed.
-        meaning: what is allowed.
-    """
+class Rule(NamedTuple):
+    """What a field may hold: its type, whether a value is allowed, and what is allowed in words."""
 
     dtype: pl.DataType
     usable: Callable[[pl.Expr], pl.Expr]
@@ -53,14 +49,14 @@ class Rule:
             return field
         return (field.str.strip_chars(" ") if blanks else field).cast(self.dtype, strict=False)
 
-    def allows(self, text: str) -> bool:
-        """Whether one field of text is allowed."""
-        return pl.select(self.usable(self.value(pl.lit(text)))).item() is True
+
+def text(pattern: str, meaning: str) -> Rule:
+    """Text that holds a regular expression."""
+    return Rule(pl.String(), lambda field: field.str.contains(pattern), meaning)
 
 
-WHOLE_ID = Rule(pl.String(), lambda field: field.str.contains(WHOLE), "a whole number of 0 or more")
-# A byte order mark within text is invisible, and would make two ids of one.
-_NO_ID = f"{_NEGATIVE}|\ufeff"
+ANY = text("", "text")
+WHOLE_ID = text(WHOLE, "a whole number of 0 or more")
 ANY_ID = Rule(
     pl.String(),
     lambda field: field.str.contains(r"\S") & ~field.str.contains(_NO_ID),
@@ -87,18 +83,21 @@ class Table:
     Attributes:
         file: the file.
         holds: what its rows are.
-        mark: what separates two fields.
+        mark: what separates two fields; a comma makes a csv file, with a header and quotations.
         columns: name of each field; "" for one that is not used.
         rules: what the fields may hold, by name.
-        header: whether the first row is a header.
+        latin: whether a line that is not UTF-8 is Latin-1, as in old releases; the file is small.
+        three: whether a row has three fields, of which the second may begin and end with a part of
+            the mark, as titles do with a colon.
     """
 
     file: File
     holds: str
     mark: str
-    columns: tuple[str, ...]
+    columns: Sequence[str]
     rules: Mapping[str, Rule]
-    header: bool = False
+    latin: bool = False
+    three: bool = False
 
     @cached_property
     def _rare(self) -> set[bytes]:
@@ -112,30 +111,47 @@ class Table:
         """Whether fields may stand in quotation marks."""
         return self.mark == "," and b'"' in self._rare
 
-    def _rows(self) -> pl.LazyFrame:
-        """Lines that are not blank: row (from 1), line, fields (how many), and each field."""
-        line, names = pl.col("line"), [name or f"field {n}" for n, name in enumerate(self.columns)]
-        lines = pl.scan_lines(self.file.path, row_index_name="row", row_index_offset=1, glob=False)
-        if self.header:
+    def _lines(self) -> pl.LazyFrame:
+        """Lines that are not blank: row (from 1) and line."""
+        line = pl.col("line")
+        if self.latin:  # line by line, so that one in Latin-1 does not garble the others
+            texts = [_old_text(line) for line in self.file.path.read_bytes().split(b"\n")]
+            lines = pl.LazyFrame({"line": texts}).with_row_index("row", offset=1)
+        else:
+            path = self.file.path
+            lines = pl.scan_lines(path, row_index_name="row", row_index_offset=1, glob=False)
+        if self.mark == ",":
             lines = lines.filter(pl.col("row") > 1)
         else:
             bare = pl.when(pl.col("row") == 1).then(line.str.strip_prefix("\ufeff")).otherwise(line)
             lines = lines.with_columns(line=bare)
+        return lines.filter(line.str.len_bytes() > 0)
+
+    def _rows(self) -> pl.LazyFrame:
+        """Lines that are not blank: row (from 1), line, fields (how many), and each field."""
+        line, names = pl.col("line"), [name or f"field {n}" for n, name in enumerate(self.columns)]
         mark, cut = self.mark, line
+        if self.three:
+            fields = f"^(.*?){mark}(.*){mark}"
+            mark, cut = _CUT, line.str.replace(fields, f"${{1}}{_CUT}${{2}}{_CUT}")
         if self._quoted:
             mark, cut = _CUT, (line + ",").str.replace_all(f"{_QUOTED_FIELD},", f"${{1}}{_CUT}")
             cut = cut.str.strip_suffix(_CUT)
-        lines = lines.filter(line.str.len_bytes() > 0).with_columns(cut=cut).with_columns(
+        rows = self._lines().with_columns(cut=cut).with_columns(
             fields=pl.col("cut").str.count_matches(mark, literal=True) + 1,
             cut=pl.col("cut").str.split_exact(mark, len(names) - 1).struct.rename_fields(names),
-        )  # fmt: skip
-        lines = lines.unnest("cut")
+        ).unnest("cut")  # fmt: skip
         if self._quoted:
             bare = pl.col(names).str.replace('^"((?s:.)*)"$', "${1}").str.replace_all('""', '"')
-            lines = lines.with_columns(
+            rows = rows.with_columns(
                 pl.when(pl.col(names).str.starts_with('"')).then(bare).otherwise(pl.col(names))
             )
-        return lines
+        return rows
+
+    def _values(self) -> pl.LazyFrame:
+        """The rows with values in place of the texts of fields that have a rule."""
+        values = (rule.value(pl.col(n), b" " in self._rare) for n, rule in self.rules.items())
+        return self._rows().with_columns(values)
 
     def check(self, *also: pl.Expr) -> tuple[Any, ...]:
         """Make sure that every line that is not blank can be used.
@@ -150,7 +166,7 @@ class Table:
             InputError: there are no rows, or one cannot be used; it is named.
         """
         line = pl.col("line")
-        usable = (pl.col("fields") == len(self.columns)) & ~line.str.contains(CONTROL)
+        usable = (pl.col("fields") == len(self.columns)) & ~line.str.contains(_CONTROL)
         if self._quoted:
             usable &= line.str.contains(_QUOTED_ROW)
         for name, rule in self.rules.items():
@@ -163,8 +179,9 @@ class Table:
         try:
             rows, bad, *values = counts.collect(engine="streaming").row(0)
         except pl.exceptions.PolarsError:
-            for _ in read_rows(self.file, old=False):
-                pass  # it names the first line that is no text
+            with self.file.path.open("rb") as lines:
+                for row, content in enumerate(lines, start=1):
+                    text_of(content, f"{self.file.label}, row {row}")
             raise
         if not rows:
             raise InputError(f"{self.file.label} holds no {self.holds}.")
@@ -172,115 +189,99 @@ class Table:
             raise self._error(bad)
         return rows, *values
 
-    def read(self, whole: Set[str]) -> pl.LazyFrame:
+    def read(self, whole: Set[str] = frozenset()) -> pl.LazyFrame:
         """The rows of a table that was checked: row (from 1), and the columns that have a rule.
 
         Args:
             whole: names of the columns of ids that are whole numbers in all rows; the others are
                 text, without blanks around it.
         """
-        ids = [name for name, rule in self.rules.items() if rule.dtype == pl.String()]
+        ids = [name for name in IDS if name in self.rules]
         blanks = b" " in self._rare or not whole >= set(ids)
         bare = {name: pl.col(name).str.strip_chars() if blanks else pl.col(name) for name in ids}
         cast = [value.cast(pl.Int64) if n in whole else value for n, value in bare.items()]
         return self._values().with_columns(cast).select("row", *self.rules)
 
-    def off(self, name: str, low: float, high: float) -> int:
-        """How many rows have a number outside of two bounds, whatever else is wrong with them."""
-        rows = self._values().select((~pl.col(name).is_between(low, high)).sum())
-        return int(rows.collect(engine="streaming").item())
-
-    def _values(self) -> pl.LazyFrame:
-        """The rows with values in place of the texts of fields that have a rule."""
-        values = (rule.value(pl.col(n), b" " in self._rare) for n, rule in self.rules.items())
-        return self._rows().with_columns(values)
-
     def _error(self, row: int) -> InputError:
         """What is wrong with a row."""
-        found = self._rows().filter(pl.col("row") == row).collect().row(0, named=True)
-        line, place = found["line"], f"{self.file.label}, row {row}"
-        text_of(line.encode(), place)
+        bad = self._rows().filter(pl.col("row") == row).collect()
+        found, place = bad.row(0, named=True), f"{self.file.label}, row {row}"
+        line = text_of(found["line"].encode(), place)
         if self._quoted and not re.match(_QUOTED_ROW, line):
-            raise InputError(
+            return InputError(
                 f"{place}: {shown(line)} cannot be read. A quotation mark that opens a field "
                 'closes it in the same row, and those inside are doubled: "".'
             )
-        check_count(found["fields"], len(self.columns), line, self.mark, place)
-        for name in self.columns:
-            if name in self.rules and not self.rules[name].allows(found[name]):
+        fields, columns = found["fields"], len(self.columns)
+        if fields != columns:
+            fields = fields if self._quoted else line.count(self.mark) + 1
+            return InputError(
+                f"{place}: {shown(line)} has {fields} fields separated by {self.mark!r}; "
+                f"allowed: {columns}. Correct the row or delete it."
+            )
+        for name, rule in self.rules.items():
+            if bad.select(rule.usable(rule.value(pl.col(name)))).item() is not True:
                 break
         return InputError(
-            f"{place}: {name} is {shown(found[name])}; allowed: {self.rules[name].meaning}. "
+            f"{place}: {name} is {shown(found[name])}; allowed: {rule.meaning}. "
             "Correct the row or delete it."
         )
 
 
-def read_rows(file: File, old: bool) -> Iterator[tuple[int, str]]:
-    """Rows of a small file that are not blank, counted from 1.
-
-    Args:
-        file: the file.
-        old: whether a row that is not UTF-8 may be Latin-1, as in old releases.
+def read_header(file: File, needed: Sequence[str], example: str) -> list[str]:
+    """Our name of each column of a csv file; other columns keep theirs.
 
     Raises:
-        InputError: a row is no text.
-    """
-    with file.path.open("rb") as lines:
-        for row, line in enumerate(lines, start=1):
-            line = line.removeprefix(codecs.BOM_UTF8) if row == 1 else line
-            if line := line.removesuffix(b"\n").removesuffix(b"\r"):
-                yield row, text_of(line, f"{file.label}, row {row}", old)
-
-
-def read_header(file: File, example: str) -> list[str]:
-    """Names of the columns of a csv file, none if its first row is no row of a csv file.
-
-    Raises:
-        InputError: the first row is empty or no text; it must be as `example`.
+        InputError: the first row is no header, or lacks a column that is `needed`.
     """
     with file.path.open("rb") as lines:
         first = lines.readline()
-    line = first.removeprefix(codecs.BOM_UTF8).removesuffix(b"\n").removesuffix(b"\r")
+    line = first.removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n")
     if not line:
         raise InputError(
             f"{file.label} {'starts with an empty row' if first else 'is empty'}: "
             f"row 1 must be the header {example}."
         )
+    header = text_of(line, f"{file.label}, row 1")
     try:
-        fields = next(csv.reader([text_of(line, f"{file.label}, row 1")], strict=True))
+        names = [_NAMES.get(n.strip(), n.strip()) for n in next(csv.reader([header], strict=True))]
     except csv.Error:
-        return []
-    return [name.strip() for name in fields]
-
-
-def check_count(fields: int, allowed: int, text: str, mark: str, place: str) -> None:
-    """Make sure that a row has as many fields as are allowed."""
-    if fields != allowed:
+        names = []
+    if any(names.count(name) != 1 for name in needed) or names.count("timestamp") > 1:
         raise InputError(
-            f"{place}: {shown(text)} has {fields} fields separated by {mark!r}; "
-            f"allowed: {allowed}. Correct the row or delete it."
+            f"{file.label}, row 1: {shown(header)} must be the header, with the columns "
+            f"{example} separated by commas, each once. Put that line on top of the file, "
+            "or rename the columns."
         )
+    return names
 
 
-def text_of(line: bytes, place: str, old: bool = False) -> str:
+def text_of(line: bytes, place: str) -> str:
     """The text of a line.
 
     Raises:
-        InputError: it is not UTF-8 (nor, if `old`, Latin-1), or holds control characters.
+        InputError: it is not UTF-8, or holds control characters.
     """
     try:
-        text = line.decode()
+        decoded = line.removesuffix(b"\n").removesuffix(b"\r").decode()
     except UnicodeDecodeError as error:
-        if not old:
-            raise InputError(
-                f"{place}: {shown(line.decode(errors='replace'))} cannot be read: byte "
-                f"{line[error.start]:#04x} is not UTF-8 text. Save the file as UTF-8."
-            ) from None
-        text = line.decode("latin-1")
-    if found := re.search(CONTROL, text):
         raise InputError(
-            f"{place}: {shown(text)} holds the control character {found[0]!r}; allowed: text. "
+            f"{place}: {shown(line.decode(errors='replace'))} cannot be read: byte "
+            f"{line[error.start]:#04x} is not UTF-8 text. Save the file as UTF-8."
+        ) from None
+    if found := re.search(_CONTROL, decoded):
+        raise InputError(
+            f"{place}: {shown(decoded)} holds the control character {found[0]!r}; allowed: text. "
             "The file is damaged, or saved as UTF-16 or with the line ends of an old Mac: "
             "get it again, or save it as UTF-8."
         )
-    return text
+    return decoded
+
+
+def _old_text(line: bytes) -> str:
+    """The text of a line that is UTF-8 or else Latin-1."""
+    line = line.removesuffix(b"\r")
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return line.decode("latin-1")

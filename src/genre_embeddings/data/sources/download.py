@@ -87,28 +87,22 @@ def _retrieve(
         fname=target.name,
         path=target.parent,
         downloader=pooch.HTTPDownloader(
-            progressbar=sys.stderr.isatty(),
-            chunk_size=2**16,
-            timeout=timeouts,
-            verify=verify,
-            headers={"Accept-Encoding": "identity"},
+            progressbar=sys.stderr.isatty(), chunk_size=2**16, timeout=timeouts, verify=verify
         ),
     )
 
 
 def _reason(error: OSError) -> str:
     """What went wrong, for somebody who does not know the libraries."""
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return f"the server answers {error.response.status_code} {error.response.reason}"
     if isinstance(error, requests.Timeout) or "timed out" in str(error):
         return "the server did not answer in time"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return "the connection broke off"
-    if isinstance(error, requests.ConnectionError) and error.request is not None:
+    if isinstance(error, requests.ConnectionError):
         return "no connection to the server"
     if not isinstance(error, requests.RequestException):  # writing failed
         return f"{error}: make room, correct the permissions, or set {CACHE_VARIABLE}"
-    return str(error).rstrip(".")
+    return str(error).rstrip(".")  # such as 404 Client Error: Not Found
 
 
 def _say(message: str) -> None:

@@ -15,7 +15,6 @@ from genre_embeddings.data.sources.archive import (
 from genre_embeddings.data.sources.base import Source
 from genre_embeddings.data.sources.genome import GENOME, scan_genome
 from genre_embeddings.data.sources.layouts import LAYOUTS, read_tables
-from genre_embeddings.errors import InputError
 from genre_embeddings.settings import DataSettings
 
 
@@ -34,13 +33,7 @@ def open_folder(data: DataSettings) -> Iterator[Source]:
     place, elsewhere = Path(data.path), untracked(data.path)
     if not find_files(place, LAYOUTS) and elsewhere and (missing := find_files(elsewhere, LAYOUTS)):
         raise refuse_untracked(data.path, missing)
-    if not place.exists():
-        raise InputError(
-            f"data.path is {data.path!r}, and nothing is there; allowed: a folder or a zip archive "
-            f"with {', or '.join(' + '.join(layout) for layout in LAYOUTS)}. "
-            "Correct data.path, or set data.source to planted."
-        )
-    with open_files(place, LAYOUTS, [GENOME]) as (layout, files):
+    with open_files(place, LAYOUTS, (GENOME,)) as (layout, files):
         tables = read_tables(layout, files, scale, data)
         genome = scan_genome(files.get(GENOME), tables.movies)
         yield Source(

@@ -30,8 +30,7 @@ GENOME = "genome-scores.csv"
 FEWEST = 5
 """Movies of one genre and not of the other below which a pair of genres is unknown."""
 
-_LARGEST_TAG = 10**9
-_HEADER = "movieId,tagId,relevance"
+_COLUMNS = "movieId,tagId,relevance"
 
 
 def scan_genome(file: File | None, movies: pl.DataFrame) -> pl.LazyFrame | None:
@@ -49,17 +48,11 @@ def scan_genome(file: File | None, movies: pl.DataFrame) -> pl.LazyFrame | None:
     whole = movies.schema["movie_id"] != pl.String
     rules = {
         "movie_id": WHOLE_ID if whole else ANY_ID,
-        "tag_id": whole_number(_LARGEST_TAG),
+        "tag_id": whole_number(10**9),
         "relevance": number(0, 1),
     }
-    table = Table(file, "scores", ",", tuple(rules), rules, header=True)
     try:
-        header = ",".join(read_header(file, _HEADER))
-        if header != _HEADER:
-            raise InputError(
-                f"{file.label}, row 1: {shown(header)} must be the header {_HEADER}. Put that "
-                "line on top."
-            )
+        table = Table(file, "scores", ",", read_header(file, list(rules), _COLUMNS), rules)
         table.check()
     except InputError as error:
         raise InputError(

@@ -35,49 +35,40 @@ class Release:
     """A published release.
 
     Attributes:
-        folder: the folder inside its archive; the archive is named after the release.
-        checksum: of the archive, as published; ml-latest-small has none, and this is the one that
+        checksum: of its archive, as published; ml-latest-small has none, and this is the one that
             others have recorded since 2018.
         layout: the names of the files needed.
         scale: lowest and highest rating that could be given.
         ratings: how many it holds.
+        folder: the folder inside its archive, if that is not named after the release.
     """
 
-    folder: str
     checksum: str
     layout: tuple[str, ...]
     scale: tuple[float, float]
     ratings: int
+    folder: str = ""
 
 
 WHOLE_STARS = (1.0, 5.0)
 HALF_STARS = (0.5, 5.0)
+_SMALL = "sha256:696d65a3dfceac7c45750ad32df2c259311949efec81f0f144fdfb91ebc9e436"
+_10M = "md5:ce571fd55effeba0271552578f2648bd"
 
 RELEASES = {
-    "ml-latest-small": Release(
-        "ml-latest-small",
-        "sha256:696d65a3dfceac7c45750ad32df2c259311949efec81f0f144fdfb91ebc9e436",
-        CSV,
-        HALF_STARS,
-        100_836,
-    ),
-    "ml-100k": Release(
-        "ml-100k", "md5:0e33842e24a9c977be4e0107933c0723", ITEM, WHOLE_STARS, 100_000
-    ),
-    "ml-1m": Release("ml-1m", "md5:c4d9eecfca2ab87c1945afe126590906", DAT, WHOLE_STARS, 1_000_209),
-    "ml-10m": Release(
-        "ml-10M100K", "md5:ce571fd55effeba0271552578f2648bd", DAT, HALF_STARS, 10_000_054
-    ),
-    "ml-20m": Release(
-        "ml-20m", "md5:cd245b17a1ae2cc31bb14903e1204af3", CSV, HALF_STARS, 20_000_263
-    ),
-    "ml-25m": Release(
-        "ml-25m", "md5:6b51fb2759a8657d3bfcbfc42b592ada", CSV, HALF_STARS, 25_000_095
-    ),
-    "ml-32m": Release(
-        "ml-32m", "md5:d472be332d4daa821edc399621853b57", CSV, HALF_STARS, 32_000_204
-    ),
+    "ml-latest-small": Release(_SMALL, CSV, HALF_STARS, 100_836),
+    "ml-100k": Release("md5:0e33842e24a9c977be4e0107933c0723", ITEM, WHOLE_STARS, 100_000),
+    "ml-1m": Release("md5:c4d9eecfca2ab87c1945afe126590906", DAT, WHOLE_STARS, 1_000_209),
+    "ml-10m": Release(_10M, DAT, HALF_STARS, 10_000_054, folder="ml-10M100K"),
+    "ml-20m": Release("md5:cd245b17a1ae2cc31bb14903e1204af3", CSV, HALF_STARS, 20_000_263),
+    "ml-25m": Release("md5:6b51fb2759a8657d3bfcbfc42b592ada", CSV, HALF_STARS, 25_000_095),
+    "ml-32m": Release("md5:d472be332d4daa821edc399621853b57", CSV, HALF_STARS, 32_000_204),
 }
+
+
+def _names(name: str) -> list[str]:
+    """Names that the unpacked folder of a release may have."""
+    return sorted({name, RELEASES[name].folder or name})
 
 
 @contextmanager
@@ -95,8 +86,8 @@ def open_release(data: DataSettings, base_url: str = BASE_URL) -> Iterator[Sourc
         InputError: the release cannot be had, or holds something that cannot be used.
     """
     name, release = data.source, RELEASES[data.source]
-    place = _find(name, data, base_url)
-    with open_files(place, [release.layout], [GENOME]) as (layout, files):
+    place = _find(name, data.path, base_url)
+    with open_files(place, [release.layout], (GENOME,)) as (layout, files):
         tables = read_tables(layout, files, release.scale, None)
         ratings, dropped = tables.ratings, {}
         if name == "ml-100k":
@@ -115,24 +106,20 @@ def open_release(data: DataSettings, base_url: str = BASE_URL) -> Iterator[Sourc
         yield Source(name, ratings, tables.movies, release.scale, dropped=dropped, genome=genome)
 
 
-def _find(name: str, data: DataSettings, base_url: str) -> Path:
+def _find(name: str, path: str, base_url: str) -> Path:
     """The release's archive or folder: at `data.path` or in it, in the cache, or downloaded."""
-    path, release = data.path, RELEASES[name]
-    own_names = {name, release.folder}
-    other_names = {n for key, r in RELEASES.items() for n in (key, r.folder)} - own_names
-    stem = Path(path).name.removesuffix(".zip")
-    if stem in other_names:
+    release, stem = RELEASES[name], Path(path).name.removesuffix(".zip")
+    if other := next((r for r in RELEASES if r != name and stem in _names(r)), ""):
         raise InputError(
             f"data.path is {path!r}, but data.source is {name}: "
-            f"change one of them, such as data.source to {stem!r}."
+            f"change one of them, such as data.source to {other}."
         )
     if found := _drop_in(name, Path(path)):
         return found
     if (elsewhere := untracked(path)) and (found := _drop_in(name, elsewhere)):
         if found.is_file() and has_checksum(found, release.checksum):
             return found
-        files = find_files(found, [release.layout])
-        raise refuse_untracked(path, files or [found])
+        raise refuse_untracked(path, find_files(found, [release.layout]) or [found])
     if Path(path).suffix == ".zip":
         raise InputError(f"data.path is {path!r}, and no file is there: correct data.path.")
     return fetch(f"{base_url}{name}.zip", release.checksum)
@@ -140,16 +127,15 @@ def _find(name: str, data: DataSettings, base_url: str) -> Path:
 
 def _drop_in(name: str, place: Path) -> Path | None:
     """The release's archive or folder at a place or in it, if it is there."""
-    release = RELEASES[name]
-    names = sorted({name, release.folder})
-    if place.is_file() or (place.is_dir() and place.resolve().name in names):
+    if place.is_file() or (place.is_dir() and place.resolve().name in _names(name)):
         return place
-    for inside in (f"{name}.zip", *names):
+    for inside in (f"{name}.zip", *_names(name)):
         if (place / inside).exists():
             return place / inside
-    if all((place / file).is_file() for file in release.layout):
+    layout = RELEASES[name].layout
+    if all((place / file).is_file() for file in layout):
         print(
-            f"{place} holds {' and '.join(release.layout)}, which are left alone: "
+            f"{place} holds {' and '.join(layout)}, which are left alone: "
             f"the folder would have to be named {name}",
             file=sys.stderr,
         )
