@@ -85,15 +85,16 @@ _MAKER = {
 
 def require(path: Path) -> Path:
     """`path`, or an error that names the stage which makes it."""
-    if path.exists():
-        return path
-    stage = _maker(path)
-    remedy = f"run `dvc repro {stage}` first" if stage else "bring it back with git"
-    raise InputError(f"{path} is not here: {remedy}.")
+    if not path.exists():
+        raise InputError(f"{path} is not here: {_remedy(path)}.")
+    return path
 
 
-def _maker(path: Path) -> str | None:
-    return next((s for made, s in _MAKER.items() if made == path or made in path.parents), None)
+def _remedy(path: Path) -> str:
+    for made, stage in _MAKER.items():
+        if made in (path, *path.parents):
+            return f"run `dvc repro {stage}` first"
+    return "bring it back with git"
 
 
 @contextmanager
@@ -102,10 +103,8 @@ def _whole(path: Path) -> Iterator[Path]:
     try:
         yield require(path)
     except (EOFError, ValueError, pl.exceptions.PolarsError) as error:
-        stage = _maker(path)
-        remedy = f"`dvc repro {stage}` makes it again" if stage else "bring it back with git"
         reason = str(error).partition("\n")[0]
-        raise InputError(f"{path} is damaged ({reason}): {remedy}.") from None
+        raise InputError(f"{path} is damaged ({reason}): {_remedy(path)}.") from None
 
 
 @contextmanager
@@ -145,9 +144,7 @@ def replacing(path: Path, folder: bool = False) -> Iterator[Path]:
             # A folder cannot be replaced in one step: the old one steps aside first.
             _remove(aside)
             path.rename(aside)
-            temporary.rename(path)
-        else:
-            temporary.replace(path)
+        temporary.replace(path)
         _remove(aside)
         for left in path.parent.glob(f".{glob.escape(path.name)}.*.*"):
             name = left.name.removeprefix(f".{path.name}.")
@@ -158,8 +155,8 @@ def replacing(path: Path, folder: bool = False) -> Iterator[Path]:
         # error's number in words.
         words = re.search(r"\(os error (\d+)\)", str(error))
         number = int(words[1]) if words else getattr(error, "errno", None)
-        where = getattr(error, "filename", None)
-        if number and (where is None or str(where).startswith(str(temporary))):
+        where = str(getattr(error, "filename", None) or temporary)
+        if number and where.startswith(str(temporary)):
             raise OSError(number, os.strerror(number), str(path)) from None
         raise
     finally:
@@ -188,38 +185,29 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         yield temporary
 
 
-def write_json(path: Path, content: Any, *, compact: bool = False) -> None:
-    """Write JSON that a person can read in a diff (or, compact, one row of a list a line).
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON that a person can read in a diff.
 
     Raises:
         ValueError: a number is NaN or infinite, which JSON cannot hold.
     """
-    if compact:
-        rows = ",\n".join(json.dumps(row, ensure_ascii=False, allow_nan=False) for row in content)
-        text = f"[\n{rows}\n]\n"
-    else:
-        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write the rows of a plot, one a line; floats keep six significant digits.
-
-    Raises:
-        ValueError: a number is NaN or infinite.
-    """
-    short = [{key: _shorten(value) for key, value in row.items()} for row in rows]
-    write_json(path, short, compact=True)
+    _write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_metrics(path: Path, content: dict[str, Any]) -> None:
-    """Write (nested) metrics; floats keep six significant digits.
-
-    Raises:
-        ValueError: a number is NaN or infinite.
-    """
+    """Write (nested) metrics as JSON; floats keep six significant digits."""
     write_json(path, _shorten(content))
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write the rows of a plot as JSON, one a line; floats keep six significant digits."""
+    lines = (json.dumps(_shorten(row), ensure_ascii=False, allow_nan=False) for row in rows)
+    _write_text(path, "[\n" + ",\n".join(lines) + "\n]\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _shorten(value: Any) -> Any:

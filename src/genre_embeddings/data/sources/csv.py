@@ -113,12 +113,11 @@ class Table:
 
     def _lines(self) -> pl.LazyFrame:
         """Lines that are not blank: row (from 1) and line."""
-        line = pl.col("line")
+        line, path = pl.col("line"), self.file.path
         if self.latin:  # line by line, so that one in Latin-1 does not garble the others
-            texts = [_old_text(line) for line in self.file.path.read_bytes().split(b"\n")]
+            texts = [_old_text(_without_end(old)) for old in path.read_bytes().split(b"\n")]
             lines = pl.LazyFrame({"line": texts}).with_row_index("row", offset=1)
         else:
-            path = self.file.path
             lines = pl.scan_lines(path, row_index_name="row", row_index_offset=1, glob=False)
         if self.mark == ",":
             lines = lines.filter(pl.col("row") > 1)
@@ -181,7 +180,7 @@ class Table:
         except pl.exceptions.PolarsError:
             with self.file.path.open("rb") as lines:
                 for row, content in enumerate(lines, start=1):
-                    text_of(content, f"{self.file.label}, row {row}")
+                    text_of(_without_end(content), f"{self.file.label}, row {row}")
             raise
         if not rows:
             raise InputError(f"{self.file.label} holds no {self.holds}.")
@@ -236,7 +235,7 @@ def read_header(file: File, needed: Sequence[str], example: str) -> list[str]:
     """
     with file.path.open("rb") as lines:
         first = lines.readline()
-    line = first.removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n")
+    line = _without_end(first.removeprefix(codecs.BOM_UTF8))
     if not line:
         raise InputError(
             f"{file.label} {'starts with an empty row' if first else 'is empty'}: "
@@ -263,7 +262,7 @@ def text_of(line: bytes, place: str) -> str:
         InputError: it is not UTF-8, or holds control characters.
     """
     try:
-        decoded = line.removesuffix(b"\n").removesuffix(b"\r").decode()
+        decoded = line.decode()
     except UnicodeDecodeError as error:
         raise InputError(
             f"{place}: {shown(line.decode(errors='replace'))} cannot be read: byte "
@@ -278,9 +277,12 @@ def text_of(line: bytes, place: str) -> str:
     return decoded
 
 
+def _without_end(line: bytes) -> bytes:
+    return line.removesuffix(b"\n").removesuffix(b"\r")
+
+
 def _old_text(line: bytes) -> str:
     """The text of a line that is UTF-8 or else Latin-1."""
-    line = line.removesuffix(b"\r")
     try:
         return line.decode()
     except UnicodeDecodeError:
