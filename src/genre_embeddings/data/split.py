@@ -1,8 +1,8 @@
-"""Who learns, who chooses, who judges: ratings divided into train, validation and test.
+"""Split ratings into train, validation and test.
 
-A rating's place under `random` is a hash of (user id, movie id, seed) and under `cold_movies` one
-of (movie id, seed): it depends on nothing else, so no rating changes sides when data are added,
-taken away or reordered. The hash is SplitMix64's finaliser (Steele, Lea and Flood, 2014), chained
+The side of a rating follows from a hash: under `random` of (user id, movie id, seed), under
+`cold_movies` of (movie id, seed). So no rating changes sides when data are added, taken away or
+reordered. The hash is SplitMix64's finaliser (Steele, Lea and Flood, 2014), chained
 over the parts; ids that are text enter by their BLAKE2b digest.
 """
 
@@ -83,31 +83,24 @@ def write_split(ratings: pl.DataFrame, sides: np.ndarray) -> dict[str, Any]:
 
     A user or movie is cold on a side when it has no rating in train.
     """
-    counts = {}
-    warm = {
-        column: np.bincount(
-            ratings[column].to_numpy()[sides == TRAIN],
-            minlength=int(ratings[column].to_numpy().max()) + 1,
-        )
-        > 0
-        for column in ("user", "movie")
-    }
+    warm = {}
+    for column in ("user", "movie"):
+        index = ratings[column].to_numpy()
+        warm[column] = np.zeros(int(index.max()) + 1, dtype=bool)
+        warm[column][index[sides == TRAIN]] = True
+    counts: dict[str, dict[str, Any]] = {}
     with storage.replacing_sides() as folders:
         for name, part in parts_of(ratings, sides):
             for column in storage.RATINGS_SCHEMA:
                 storage.write_column(folders[name] / f"{column}.npy", part[column].to_numpy())
-            counts[name] = {
-                "ratings": part.height,
-                "share": part.height / ratings.height,
-            }
-            for column in ("user", "movie"):
+            counts[name] = {"ratings": part.height, "share": part.height / ratings.height}
+            for column, is_warm in warm.items():
                 index = part[column].to_numpy()
                 seen = np.flatnonzero(np.bincount(index))
-                cold = int(np.count_nonzero(~warm[column][seen]))
                 counts[name] |= {
                     f"{column}s": seen.size,
-                    f"cold_{column}s": cold,
-                    f"share_of_ratings_of_cold_{column}s": float(np.mean(~warm[column][index])),
+                    f"cold_{column}s": int(np.count_nonzero(~is_warm[seen])),
+                    f"share_of_ratings_of_cold_{column}s": float(np.mean(~is_warm[index])),
                 }
     return counts
 

@@ -50,8 +50,8 @@ def build_tables(source: Source, settings: DataSettings) -> Tables:
     Raises:
         InputError: a rated movie has no entry, no rating is left, or there are too many genres.
     """
-    # Little more than two copies of the ratings lie in memory at once: what a join of whole
-    # tables would take besides is several times their size.
+    # No more than about two copies of the ratings are in memory at once: a join of whole tables
+    # would take several times their size.
     ratings = source.ratings.collect(engine="streaming")
     dropped = dict(source.dropped)
     read = ratings.height + sum(dropped.values())
@@ -100,7 +100,12 @@ def build_tables(source: Source, settings: DataSettings) -> Tables:
     unrated = never.sort("movie_id")
     if settings.top_movies or settings.min_ratings_per_movie:
         unrated = unrated.clear()
-    ratings = _indexed(ratings, users, rated)
+    ratings = ratings.select(
+        _dense(ratings["user_id"], users["user_id"]).alias("user"),
+        _dense(ratings["movie_id"], rated["movie_id"]).alias("movie"),
+        "rating",
+        "timestamp",
+    ).sort("user", "timestamp", "movie")  # no two rows are alike in all three
     entries, genres = _index_genres(entries, ratings)
     unrated = _with_indices(unrated, genres)
     counts = {
@@ -124,14 +129,11 @@ def build_tables(source: Source, settings: DataSettings) -> Tables:
 def _resolve_missing(
     ratings: pl.DataFrame, movies: pl.DataFrame, name: str, settings: DataSettings
 ) -> pl.DataFrame:
-    per_movie = ratings.group_by("movie_id").len()
-    missing = per_movie.join(movies.select("movie_id"), on="movie_id", how="anti")
+    missing = ratings.group_by("movie_id").len().join(movies, on="movie_id", how="anti")
     if missing.is_empty() or settings.missing_movies == "keep":
         return ratings
     if settings.missing_movies == "drop":
-        return ratings.join(
-            movies.select("movie_id"), on="movie_id", how="semi", maintain_order="left"
-        )
+        return _only(ratings, movies, "movie_id")
     ids = missing["movie_id"].sort()
     some = ", ".join(map(shown, ids.head(5))) + (", ..." if ids.len() > 5 else "")
     raise InputError(
@@ -157,7 +159,7 @@ def _latest(ratings: pl.DataFrame) -> pl.DataFrame:
 def _has_repeats(ratings: pl.DataFrame) -> bool:
     """Whether a pair of user and movie comes more than once."""
     users, movies = (
-        _dense(ratings[c], ratings[c].unique().sort()) for c in ("user_id", "movie_id")
+        _dense(ratings[c], ratings[c].unique().sort()).to_numpy() for c in ("user_id", "movie_id")
     )
     pairs = users.astype(np.uint64) << np.uint64(32) | movies
     del users, movies
@@ -165,45 +167,33 @@ def _has_repeats(ratings: pl.DataFrame) -> bool:
     return bool((pairs[1:] == pairs[:-1]).any())
 
 
-def _dense(ids: pl.Series, known: pl.Series) -> np.ndarray:
-    """Place of each id among the `known`, which are sorted, (N,) uint32."""
+def _dense(ids: pl.Series, known: pl.Series) -> pl.Series:
+    """Place of each id among the `known`, which are sorted, (N,) UInt32."""
+    # A table of all places needs less time and memory than a join, but no gaps between ids.
     if ids.dtype != pl.String and known.len() > 0:
         low, high = int(known[0]), int(known[-1])
         if high - low < 8 * known.len() + 1_000_000:
             place = np.zeros(high - low + 1, dtype=np.uint32)
             place[known.to_numpy() - low] = np.arange(known.len(), dtype=np.uint32)
-            return place[ids.to_numpy() - low]
-    index = known.alias("id").to_frame().with_row_index("index")
-    found = ids.alias("id").to_frame().join(index, on="id", how="left", maintain_order="left")
-    return found["index"].to_numpy().astype(np.uint32, copy=False)
-
-
-def _indexed(ratings: pl.DataFrame, users: pl.DataFrame, rated: pl.DataFrame) -> pl.DataFrame:
-    """Canonical ratings: dense indices in place of ids, by user, time and movie."""
-    columns = {
-        "user": _dense(ratings["user_id"], users["user_id"]),
-        "movie": _dense(ratings["movie_id"], rated["movie_id"]),
-        "rating": ratings["rating"].to_numpy(),
-        "timestamp": ratings["timestamp"].to_numpy(),
-    }
-    found = pl.DataFrame(columns, schema=storage.RATINGS_SCHEMA)
-    return found.sort("user", "timestamp", "movie")  # no two rows are alike in all three
+            return pl.Series(place[ids.to_numpy() - low])
+    index = known.to_frame("id").with_row_index("index")
+    return ids.to_frame("id").join(index, on="id", how="left", maintain_order="left")["index"]
 
 
 def _top_movies(ratings: pl.DataFrame, count: int) -> pl.DataFrame:
     """Ratings of the `count` most-rated movies; of two equally rated, the lower id goes first."""
-    top = (
-        ratings.group_by("movie_id")
-        .len()
-        .sort("len", "movie_id", descending=[True, False])
-        .head(count)
-    )
-    return ratings.join(top, on="movie_id", how="semi", maintain_order="left")
+    movies = ratings.group_by("movie_id").len().sort("len", "movie_id", descending=[True, False])
+    return _only(ratings, movies.head(count), "movie_id")
 
 
 def _at_least(ratings: pl.DataFrame, column: str, count: int) -> pl.DataFrame:
     enough = ratings.group_by(column).len().filter(pl.col("len") >= count)
-    return ratings.join(enough, on=column, how="semi", maintain_order="left")
+    return _only(ratings, enough, column)
+
+
+def _only(ratings: pl.DataFrame, kept: pl.DataFrame, column: str) -> pl.DataFrame:
+    """The ratings, in their order, whose user or movie is among those kept."""
+    return ratings.join(kept, on=column, how="semi", maintain_order="left")
 
 
 def _choose_genres(movies: pl.DataFrame, settings: DataSettings, name: str) -> pl.DataFrame:
