@@ -116,9 +116,7 @@ def test_every_release(name: str, tmp_path: Path) -> None:
 
 def test_what_a_release_cannot_hold(tmp_path: Path) -> None:
     pack(tmp_path / "ml-1m.zip", "ml-1m", DAT | {"ratings.dat": "1::1::0.5::978300760\n"})
-    with pytest.raises(
-        InputError, match=r"ml-1m\.zip: ml-1m/ratings\.dat, row 1: rating is '0"
-    ):
+    with pytest.raises(InputError, match=r"ml-1m\.zip: ml-1m/ratings\.dat, row 1: rating is '0"):
         opened("ml-1m", tmp_path)
 
 
