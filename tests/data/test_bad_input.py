@@ -1,4 +1,4 @@
-"""What goes wrong at the command line: a line says so, the old files stay, nothing is left."""
+"""Input and places that cannot be used: a line says so, the old files stay, nothing is left."""
 
 import os
 import shutil
@@ -44,63 +44,26 @@ def everything(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def refused(*command: str | Path, cwd: Path, weak: bool = False) -> str:
-    """Run ./genres, which must end with a line of error and status 1; that line."""
-    prefix = []
-    if weak and os.geteuid() == 0:  # root writes where it may not, unless it gives that up
-        if not shutil.which("setpriv"):
-            pytest.skip("root cannot be kept from writing without setpriv")
-        prefix = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"]
-    done = subprocess.run(
-        [*prefix, sys.executable, ROOT / "genres", *command],
-        cwd=cwd, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout) == (1, ""), done.stderr
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
-    return done.stderr
-
-
-def test_an_experiment_that_does_not_exist(project):
-    subprocess.run(["git", "init", "--quiet"], check=True)
-    before = everything(project)
-    said = refused("compare", "nope", "workspace", cwd=project)
-    assert "is not a DVC project in git: run the command in the project's folder" in said
-    assert everything(project) == before
-
-
-def test_a_model_cut_short_from_another_version_or_not_there(project):
+def test_a_model_cut_short(project):
     weights = storage.MODEL / "model.safetensors"
     whole = weights.read_bytes()
     for size in (0, 7, 8, 100, len(whole) // 2, len(whole) - 1):
         weights.write_bytes(whole[:size])
         with pytest.raises(InputError, match="is not a whole model file"):
             open_model()
-    weights.write_bytes(whole.replace(b'\\"format\\": 5', b'\\"format\\": 1'))
-    said = refused("predict", "pairs.csv", "--out", "old.csv", cwd=project)
-    assert (
-        "has format 1; this version reads format 5. Train it again with `dvc repro train`" in said
-    )
-    assert (project / "old.csv").read_text() == "old"
-    with pytest.raises(
-        InputError, match=r"nowhere.model\.safetensors is not here: name the folder"
-    ):
+    with pytest.raises(InputError, match=r"nowhere.model\.safetensors is not here: name the fol"):
         open_model(Path("nowhere"))
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "cannot be read as a csv file .empty CSV."),
-        (b"\n\n", "row 1: the header '' has no userId or user_id"),
         (b"movieId\n1\n", "no userId or user_id"),
         (b"userId;movieId\n1;2\n", "separated by commas"),
         (b"userId,movieId,userId\n1,2,3\n", "a column 'userId' twice"),
         (b"userId,movieId\n1.0,2\n", "row 2: userId is '1.0'; the model's user ids are whole"),
         (b"userId,movieId\n1,2\n1,2\x00\n", r"row 3: movieId is '2\\x00'"),
         (b"userId,movieId\n99999999999999999999,2\n", "row 2: userId is '9999"),
-        (b"userId,movieId\n1\n", "row 2: movieId is empty"),
-        (b'userId,movieId,note\n1,2,"a\n3,4,b\n', "cannot be read as a csv file"),
         ("userId,movieId,note\n1,2,café\n".encode("latin-1"), "invalid utf-8 .*be UTF-8 text"),
         ("userId,movieId\n1,2\n".encode("utf-16"), "be UTF-8 text"),
         (np.random.default_rng(0).bytes(3000), "be UTF-8 text"),
@@ -117,23 +80,15 @@ def test_a_file_to_predict_that_cannot_be_used(project, content, message):
 
 def test_places_that_cannot_be_written(project):
     before, model = everything(project), open_model()
-    pairs = Path("pairs.csv")
-    for out, message in (
-        ("models", "models is a folder, and a file is to be written"),
-        ("old.csv/new.csv", "old.csv is no folder"),
+    for write, message in (
+        (lambda: predict_file(model, Path("pairs.csv"), Path("models")), "models is a folder, and"),
+        (lambda: predict_file(model, Path("pairs.csv"), Path("old.csv/new")), "old.csv is no fol"),
+        (lambda: predict_file(model, Path("data"), Path("old.csv")), "data is not a file: give a"),
+        (lambda: exporting.export(model, Path("old.csv")), r"old\.csv is a file: give a folder"),
+        (lambda: exporting.export(model, Path("models")), r"contains model\.safetensors, tables"),
     ):
         with pytest.raises(InputError, match=message):
-            predict_file(model, pairs, Path(out))
-    with pytest.raises(InputError, match="data is not a file: give a csv file"):
-        predict_file(model, Path("data"), Path("old.csv"))
-    with pytest.raises(InputError, match=r"old\.csv is a file: give a folder"):
-        exporting.export(model, Path("old.csv"))
-    with pytest.raises(InputError, match=r"contains model\.safetensors, tables\.json, which"):
-        exporting.export(model, Path("models"))
-    os.mkfifo("pipe")
-    with storage.replacing(Path("pipe")) as place:
-        assert place == Path("pipe")  # written to, not replaced
-    os.unlink("pipe")  # noqa: PTH108
+            write()
     assert everything(project) == before
 
 
@@ -141,14 +96,21 @@ def test_a_folder_that_is_read_only(project):
     closed = project / "closed"
     closed.mkdir()
     (closed / "old.csv").write_text("old")
+    command = [sys.executable, ROOT / "genres", "predict", "pairs.csv", "--out", "closed/old.csv"]
+    if os.geteuid() == 0:  # root writes where it may not, unless it gives that up
+        if not shutil.which("setpriv"):
+            pytest.skip("root cannot be kept from writing without setpriv")
+        weaker = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"]
+        command = [*weaker, *command]
     closed.chmod(0o555)
     try:
-        said = refused("predict", "pairs.csv", "--out", "closed/old.csv", cwd=project, weak=True)
-        assert said.startswith("error: closed/old.csv: Permission denied. Nothing was replaced;")
-        said = refused("export", "--out", "closed/exports", cwd=project, weak=True)
-        assert said.startswith("error: closed/exports: Permission denied.")
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     finally:
         closed.chmod(0o755)
+    said = (
+        "error: closed/old.csv: Permission denied. Nothing was replaced; mend it and run again.\n"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
     assert everything(closed) == {"old.csv": b"old"}
 
 
@@ -189,16 +151,13 @@ def test_a_disk_that_is_full(no_room):
         with storage.replacing_sides() as folders:
             storage.write_column(folders["train"] / "user.npy", large)
 
-    for name, write in (
-        ("models", lambda: save_model(network)),
-        ("old.csv", lambda: predict_file(model, Path("pairs.csv"), Path("old.csv"))),
-        ("exports", lambda: exporting.export(model, Path("exports"))),
-        ("data/split", column),
-        (
-            "metrics/train.json",
-            lambda: storage.write_json(Path("metrics/train.json"), [*range(9999)]),
-        ),
-    ):
+    for name, write in {
+        "models": lambda: save_model(network),
+        "old.csv": lambda: predict_file(model, Path("pairs.csv"), Path("old.csv")),
+        "exports": lambda: exporting.export(model, Path("exports")),
+        "data/split": column,
+        "metrics/m.json": lambda: storage.write_json(Path("metrics/m.json"), [*range(9999)]),
+    }.items():
         with pytest.raises(OSError, match=r"No space left on device|File too large") as raised:
             write()
         assert raised.value.errno
@@ -208,19 +167,17 @@ def test_a_disk_that_is_full(no_room):
 
 
 def test_what_a_stage_made_and_was_damaged(project):
-    damaged = {
-        storage.PREPARED / "users.parquet": lambda: storage.read_table(
-            storage.PREPARED / "users.parquet"
-        ),
+    users = storage.PREPARED / "users.parquet"
+    for path, read in {
+        users: lambda: storage.read_table(users),
         storage.PREPARED / "meta.json": storage.read_meta,
         storage.SPLIT / "train/user.npy": lambda: storage.read_side("train"),
-    }
-    for path, read in damaged.items():
+    }.items():
         whole = path.read_bytes()
         for content in (b"", whole[: len(whole) // 2], b"\xff" * 100):
             path.write_bytes(content)
             with pytest.raises(
-                InputError, match=rf"{path} is damaged .*`dvc repro (prepare|split)`"
+                InputError, match=rf"{path} is damaged .*`dvc repro (prepare|split)"
             ):
                 read()
 

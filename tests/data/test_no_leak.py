@@ -6,7 +6,6 @@ stop early on purpose: an epoch chosen by the test ratings would differ.
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -35,12 +34,8 @@ def use(settings: Settings, **sections: dict) -> None:
 
 def made(*names: str) -> dict[str, bytes]:
     """Bytes of all files in folders."""
-    return {
-        str(path): path.read_bytes()
-        for name in names
-        for path in sorted(Path(name).rglob("*"))
-        if path.is_file()
-    }
+    paths = (path for name in names for path in Path(name).rglob("*") if path.is_file())
+    return {str(path): path.read_bytes() for path in paths}
 
 
 def trained() -> dict[str, bytes]:
@@ -55,31 +50,21 @@ def trained() -> dict[str, bytes]:
     return found
 
 
-def test_side() -> pl.DataFrame:
+def ratings_of_test() -> pl.DataFrame:
     """The ratings of the test side: user, movie, rating."""
-    return pl.DataFrame(
-        {
-            name: np.load(storage.SPLIT / "test" / f"{name}.npy")
-            for name in ("user", "movie", "rating")
-        }
-    )
+    columns = ("user", "movie", "rating")
+    return pl.DataFrame({name: np.load(storage.SPLIT / f"test/{name}.npy") for name in columns})
 
 
-test_side.__test__ = False  # type: ignore[attr-defined]
-
-
-def poison_with(rating: float) -> Callable[[], None]:
-    def poison() -> None:
-        test = test_side().with_columns(rating=pl.lit(rating, dtype=pl.Float32))
-        np.save(storage.SPLIT / "test/rating.npy", test["rating"].to_numpy())
-        table = storage.PREPARED / "ratings.parquet"
-        whole = pl.read_parquet(table)
-        whole.update(test, on=["user", "movie"]).write_parquet(table)
-        assert not whole.equals(pl.read_parquet(table))
-        for path in (storage.TRUTH, storage.GENOME):
-            path.write_text('{"poisoned": true}\n')
-
-    return poison
+def poison(rating: float) -> None:
+    test = ratings_of_test().with_columns(rating=pl.lit(rating, dtype=pl.Float32))
+    np.save(storage.SPLIT / "test/rating.npy", test["rating"].to_numpy())
+    table = storage.PREPARED / "ratings.parquet"
+    whole = pl.read_parquet(table)
+    whole.update(test, on=["user", "movie"]).write_parquet(table)
+    assert not whole.equals(pl.read_parquet(table))
+    for path in (storage.TRUTH, storage.GENOME):
+        path.write_text('{"poisoned": true}\n')
 
 
 def remove() -> None:
@@ -96,7 +81,7 @@ def test_training_knows_neither_test_ratings_nor_what_is_planted(in_tmp, setting
     fit = json.loads(expected["metrics/train/metrics.json"])["fit"]
     assert fit["best_epoch"] < fit["epochs"] < STOPPING["epochs"]
     assert json.loads(storage.TRUTH.read_text()) is not None
-    for change in (poison_with(0.5), poison_with(5.0), remove):
+    for change in (lambda: poison(5.0), remove):
         change()
         assert trained() == expected
     # The comparison can fail: a rating that it does know
@@ -105,12 +90,10 @@ def test_training_knows_neither_test_ratings_nor_what_is_planted(in_tmp, setting
     assert trained() != expected
 
 
-def write_own(source_ratings: pl.DataFrame, movies: pl.DataFrame) -> None:
+def write_own(ratings: pl.DataFrame, movies: pl.DataFrame) -> None:
     OWN.mkdir(exist_ok=True)
-    names = {"user_id": "userId", "movie_id": "movieId"}
-    source_ratings.rename(names).write_csv(OWN / "ratings.csv")
-    listed = movies.with_columns(pl.col("genres").list.join("|")).rename(names, strict=False)
-    listed.select("movieId", "title", "genres").write_csv(OWN / "movies.csv")
+    ratings.write_csv(OWN / "ratings.csv")
+    movies.with_columns(pl.col("genres").list.join("|")).write_csv(OWN / "movies.csv")
 
 
 @pytest.mark.parametrize("strategy", ["random", "temporal", "cold_movies"])
@@ -127,7 +110,7 @@ def test_no_test_rating_of_the_source_reaches_what_training_reads(in_tmp, settin
 
     expected = run()
     ids = [pl.read_parquet(storage.PREPARED / f"{name}s.parquet") for name in ("user", "movie")]
-    test = test_side().join(ids[0], on="user").join(ids[1], on="movie")
+    test = ratings_of_test().join(ids[0], on="user").join(ids[1], on="movie")
     on = ["user_id", "movie_id"]
     assert test.height >= 100
     # Every test rating becomes another one of the scale: 0.5 to 5.0, in halves
