@@ -12,47 +12,38 @@ from genre_embeddings.errors import InputError, messages
 from tests.conftest import ROOT
 
 
-def test_a_folder_is_replaced_whole_or_not_at_all(in_tmp):
-    target = in_tmp / "out"
-    with storage.replacing_folder(target) as folder:
-        (folder / "a").write_text("old")
-
-    def fail():
-        with storage.replacing_folder(target) as folder:
-            (folder / "a").write_text("half")
+def write_folder(name, content):
+    with storage.replacing_folder(Path("out")) as folder:
+        (folder / name).write_text(content)
+        if not content:
             raise RuntimeError
 
+
+def test_a_folder_is_replaced_whole_or_not_at_all(in_tmp):
+    write_folder("a", "old")
     with pytest.raises(RuntimeError):
-        fail()
-    assert (target / "a").read_text() == "old"
-    with storage.replacing_folder(target) as folder:
-        (folder / "b").write_text("new")
-    assert [p.name for p in target.iterdir()] == ["b"]
-    assert [p.name for p in in_tmp.iterdir()] == ["out"]
+        write_folder("a", "")
+    assert Path("out/a").read_text() == "old"
+    write_folder("b", "new")
+    assert [str(path) for path in Path().rglob("*")] == ["out", "out/b"]
 
 
-def test_a_file_is_not_replaced_by_a_folder(tmp_path):
-    (tmp_path / "models").write_text("a note")
-    with (
-        pytest.raises(InputError, match="models is a file, and a folder is to be written"),
-        storage.replacing_folder(tmp_path / "models"),
-    ):
-        pass
-    assert (tmp_path / "models").read_text() == "a note"
+def test_a_file_and_a_folder_do_not_replace_each_other(in_tmp):
+    Path("out").write_text("a note")
+    with pytest.raises(InputError, match="out is a file, and a folder is to be written"):
+        write_folder("a", "new")
+    assert Path("out").read_text() == "a note"
 
 
-def test_a_number_that_json_cannot_hold_leaves_the_old_file(in_tmp):
-    path = in_tmp / "m.json"
+def test_json(in_tmp):
+    path = Path("m.json")
     storage.write_metrics(path, {"a": 1 / 3, "b": [1, 2.0]})
     with pytest.raises(ValueError, match="not JSON compliant"):
         storage.write_metrics(path, {"a": float("nan")})
     assert storage.read_json(path) == {"a": 0.333333, "b": [1, 2.0]}
-    assert [p.name for p in in_tmp.iterdir()] == ["m.json"]
-
-
-def test_rows_stand_one_a_line(in_tmp):
-    storage.write_rows(in_tmp / "r.json", [{"x": 1}, {"x": 2 / 3}])
-    assert (in_tmp / "r.json").read_text() == '[\n{"x": 1},\n{"x": 0.666667}\n]\n'
+    storage.write_rows(path, [{"x": 1}, {"x": 2 / 3}])
+    assert path.read_text() == '[\n{"x": 1},\n{"x": 0.666667}\n]\n'
+    assert list(Path().iterdir()) == [path]
 
 
 @pytest.mark.parametrize(
@@ -68,16 +59,10 @@ def test_a_missing_file_names_the_stage_to_run(in_tmp, path, stage):
         storage.require(path)
 
 
-def ended_process() -> int:
-    """The number of a process that is no more."""
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        process.wait()
-    return process.pid
-
-
 @pytest.mark.parametrize("kind", ["tmp", "old"])
 def test_what_a_killed_process_left_is_taken_away(in_tmp, kind):
-    killed, alive = ended_process(), os.getppid()
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        killed, alive = process.pid, os.getppid()
     for name in (f".out.{killed}.{kind}", f".out.{os.getpid()}.{kind}"):
         (in_tmp / name).mkdir()
         (in_tmp / name / "half").touch()
@@ -85,24 +70,20 @@ def test_what_a_killed_process_left_is_taken_away(in_tmp, kind):
     for name in kept:
         (in_tmp / name).touch()
     for content in ("one", "two"):
-        with storage.replacing_folder(in_tmp / "out") as folder:
-            (folder / "a").write_text(content)
+        write_folder("a", content)
     assert (in_tmp / "out/a").read_text() == "two"
     assert {path.name for path in in_tmp.iterdir()} == kept | {"out"}
 
 
-def test_a_pipe_is_written_to_and_not_replaced(in_tmp):
+def test_a_pipe_or_a_device_is_written_to_and_not_replaced(in_tmp):
     pipe = in_tmp / "pipe"
     os.mkfifo(pipe)
     with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as process:
         storage.write_json(pipe, [1])
         said, _ = process.communicate(timeout=60)
     assert said == b"[\n  1\n]\n"
-    assert [path.name for path in in_tmp.iterdir()] == ["pipe"]
+    assert list(in_tmp.iterdir()) == [pipe]
     assert pipe.is_fifo()
-
-
-def test_a_device_is_not_replaced():
     # Asked of the path alone: root, who runs some test machines, could replace it.
     with storage.replacing(Path("/dev/null")) as path:
         assert path == Path("/dev/null")

@@ -38,13 +38,8 @@ def test_notations(text):
 
 
 def test_escapes_in_lists():
-    assert read(
-        '["Com\\u00e9die", "Rock \\"n\\" Roll"]', "['Children\\'s']", '["Children\'s"]'
-    ) == [
-        ["Comédie", 'Rock "n" Roll'],
-        ["Children's"],
-        ["Children's"],
-    ]
+    texts = ['["Com\\u00e9die", "Rock \\"n\\" Roll"]', "['Children\\'s']", '["Children\'s"]']
+    assert read(*texts) == [["Comédie", 'Rock "n" Roll'], ["Children's"], ["Children's"]]
     assert read("[]", "[ ]", "['']") == [[], [], []]
 
 
@@ -93,10 +88,7 @@ def test_case_and_blanks_make_no_other_genre(capsys):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (
-            "['Action', 5]",
-            r"row 3: genres is .*; allowed: names with one mark between",
-        ),
+        ("['Action', 5]", r"row 3: genres is .*; allowed: names with one mark between"),
         ("['Action]", r"row 3: genres is"),
         ('[{"id": 5}]', r"row 3: genres is"),
         ('["\\u001b[2J"]', r"row 3: the genre '\\x1b\[2J' holds a control character"),

@@ -6,7 +6,6 @@ import json
 import numpy as np
 import pytest
 
-from genre_embeddings.errors import InputError
 from tests.conftest import ROOT
 
 QUICK = {
@@ -54,6 +53,7 @@ def pairs(users, movies, seed=0, share=0.8):
 
 
 GENRES = ["Drama", "Comedy", "War", "Crime"]
+ALIKE = [(u, m, 3.0, 0) for u, m, *_ in pairs(20, 20)]
 
 
 @pytest.mark.parametrize(
@@ -65,24 +65,20 @@ GENRES = ["Drama", "Comedy", "War", "Crime"]
         (pairs(20, 20), [(m, []) for m in range(1, 21)], 0),
         (pairs(20, 20), [(m, GENRES) for m in range(1, 21)], 4),
         (pairs(20, 20), [(m, GENRES[: 1 + m // 20]) for m in range(1, 21)], 2),
+        (ALIKE, [(m, [GENRES[m % 4]]) for m in range(1, 21)], 4),
     ],
-    ids=["one user", "one movie", "one genre", "no genres", "equal genres", "a genre of one movie"],
-)
+    ids=[
+        "one user", "one movie", "one genre", "no genres", "equal genres", "a genre of one movie",
+        "equal ratings",
+    ],
+)  # fmt: skip
 def test_small_shapes_train_and_are_inconclusive(in_tmp, ratings, movies, genres):
     found = pipeline(in_tmp, ratings, movies)
     assert found["prepare"]["genres"] == genres
-    assert found["evaluate"]["test"]["rmse"] > 0
+    assert found["evaluate"]["test"]["rmse"] < (0.5 if ratings is ALIKE else 4)
     assert found["inspect"]["verdict"]["structure"] == "inconclusive"
     json.dumps(found, allow_nan=False)
     assert "inconclusive" in (in_tmp / "plots/report.html").read_text()
-
-
-def test_all_ratings_alike(in_tmp):
-    movies = [(m, [GENRES[m % 4]]) for m in range(1, 21)]
-    ratings = [(u, m, 3.0, 0) for u, m, *_ in pairs(20, 20)]
-    found = pipeline(in_tmp, ratings, movies)
-    assert found["evaluate"]["test"]["rmse"] < 0.5
-    assert found["inspect"]["verdict"]["structure"] == "inconclusive"
 
 
 def test_movies_that_are_all_cold(in_tmp):
@@ -91,11 +87,6 @@ def test_movies_that_are_all_cold(in_tmp):
     test = found["evaluate"]["test"]
     assert test["warm_movies"] == {"ratings": 0}
     assert test["cold_movies"]["ratings"] == test["ratings"]
-
-
-def test_too_little_to_split_says_so(in_tmp):
-    with pytest.raises(InputError, match="none falls to"):
-        pipeline(in_tmp, [(1, 1, 3.0, 0)], [(1, ["Drama"])])
 
 
 def test_genres_may_be_called_anything(in_tmp):

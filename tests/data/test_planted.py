@@ -10,12 +10,15 @@ from genre_embeddings.data.tables import build_tables, truth_content
 from genre_embeddings.settings import PlantedSettings
 
 
+def ratings_of(settings, **changed):
+    return planted_world(settings.planted.model_copy(update=changed)).ratings.collect()
+
+
 def test_the_seed_draws_the_world(settings):
-    first, second = planted_world(settings.planted), planted_world(settings.planted)
-    assert first.ratings.collect().equals(second.ratings.collect())
-    assert first.movies.equals(second.movies)
-    other = planted_world(settings.planted.model_copy(update={"seed": 1}))
-    assert not first.ratings.collect().equals(other.ratings.collect())
+    assert ratings_of(settings).equals(ratings_of(settings))
+    assert not ratings_of(settings).equals(ratings_of(settings, seed=1))
+    first, second = (planted_world(settings.planted).movies for _ in range(2))
+    assert first.equals(second)
 
 
 def test_sizes_and_scale(settings):
@@ -27,25 +30,20 @@ def test_sizes_and_scale(settings):
     assert set(ratings["rating"]) <= {step / 2 for step in range(1, 11)}
     sizes = world.movies["genres"].list.len()
     assert (sizes.min(), sizes.max()) == (1, 4)
-    assert (world.movies["genres"].list.len() == world.movies["genres"].list.n_unique()).all()
+    assert (sizes == world.movies["genres"].list.n_unique()).all()
+    # Popularity is long-tailed
+    counts = ratings_of(settings, movies=300, ratings=1500)["movie_id"].value_counts(sort=True)
+    assert counts["count"].head(30).sum() > 0.35 * 1500
 
 
-def test_more_genres_than_movielens_has_names_for(settings):
-    planted = settings.planted.model_copy(update={"genres": 21})
-    world = planted_world(planted)
-    assert {"Genre 19", "Genre 20", "Genre 21"} <= set(world.truth.names)
-    assert world.truth.similarity.shape == (21, 21)
-    assert np.allclose(np.diagonal(world.truth.similarity), 1)
-
-
-def test_popularity_is_long_tailed(settings):
-    world = planted_world(settings.planted.model_copy(update={"movies": 300, "ratings": 1500}))
-    counts = world.ratings.collect().group_by("movie_id").len().sort("len", descending=True)["len"]
-    assert counts.head(30).sum() > 0.35 * 1500
-
-
-def test_families_are_near_each_other():
+def test_names_of_genres(settings):
     assert sorted(BY_FREQUENCY) == sorted(sum(FAMILIES.values(), ()))
+    truth = planted_world(settings.planted.model_copy(update={"genres": 21})).truth
+    assert {"Genre 19", "Genre 20", "Genre 21"} <= set(truth.names)
+    assert np.allclose(np.diagonal(truth.similarity), 1)
+    tables = build_tables(planted_world(settings.planted), settings.data)
+    content = truth_content(tables.genres, planted_world(settings.planted).truth)
+    assert content["genres"] == tables.genres["name"].to_list()
 
 
 def test_the_truth_explains_the_ratings(settings):
@@ -76,19 +74,8 @@ def test_the_truth_explains_the_ratings(settings):
 
 
 def test_without_an_effect_genres_say_nothing(settings):
-    quiet = settings.planted.model_copy(update={"genre_effect": 0.0, "ratings": 2000})
-    loud = settings.planted.model_copy(update={"genre_effect": 3.0, "ratings": 2000})
-    assert planted_world(loud).ratings.collect()["rating"].std() > (
-        1.2 * planted_world(quiet).ratings.collect()["rating"].std()
-    )
-
-
-def test_truth_follows_the_genre_table(settings):
-    world = planted_world(settings.planted)
-    tables = build_tables(world, settings.data)
-    truth = truth_content(tables.genres, world.truth)
-    assert truth["genres"] == tables.genres["name"].to_list()
-    assert np.diag(truth["similarity"]) == pytest.approx(1.0, abs=1e-5)
+    quiet, loud = (ratings_of(settings, genre_effect=effect)["rating"] for effect in (0.0, 3.0))
+    assert loud.std() > 1.2 * quiet.std()
 
 
 @pytest.mark.parametrize(("users", "movies"), [(51, 101), (4, 7), (5, 5), (7, 4)])
@@ -96,15 +83,7 @@ def test_as_many_ratings_as_the_settings_allow(settings, users, movies):
     most = users * (movies // 2)
     sizes = {"users": users, "movies": movies, "genres": 2, "ratings": most}
     checked = PlantedSettings.model_validate(settings.planted.model_dump() | sizes)
-    assert planted_world(checked).ratings.collect().height == most
+    ratings = planted_world(checked).ratings.collect()
+    assert ratings.group_by("user_id").len()["len"].to_list() == [movies // 2] * users
     with pytest.raises(ValidationError, match="at most half"):
-        PlantedSettings.model_validate(
-            settings.planted.model_dump() | sizes | {"ratings": most + 1}
-        )
-
-
-def test_users_who_rate_half_of_all_movies(settings):
-    crowded = {"users": 10, "movies": 20, "genres": 3, "ratings": 100}
-    ratings = planted_world(settings.planted.model_copy(update=crowded)).ratings.collect()
-    assert ratings.height == 100
-    assert ratings.group_by("user_id").len()["len"].to_list() == [10] * 10
+        PlantedSettings.model_validate(checked.model_dump() | {"ratings": most + 1})

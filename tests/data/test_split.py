@@ -49,10 +49,8 @@ def test_growing_the_data_moves_no_rating(settings, strategy):
 
 def test_cold_movies_are_whole_movies(tables, settings):
     sides = split(tables, settings, strategy="cold_movies")
-    per_movie = (
-        tables.ratings.with_columns(side=sides).group_by("movie").agg(pl.col("side").n_unique())
-    )
-    assert per_movie["side"].max() == 1
+    per_movie = tables.ratings.with_columns(side=sides).group_by("movie")
+    assert per_movie.agg(pl.col("side").n_unique())["side"].max() == 1
 
 
 def test_temporal_puts_the_newest_last(tables, settings):
@@ -63,15 +61,11 @@ def test_temporal_puts_the_newest_last(tables, settings):
     assert np.bincount(sides).tolist() == [1400, 400, 200]
 
 
-def test_temporal_needs_times(settings):
-    rows = [(1, 1, 3.0, 0), (2, 1, 3.0, 0)]
-    tables = build_tables(source_of(rows, [(1, "a", [])], has_time=False), settings.data)
+def test_what_cannot_be_split(settings):
+    source = source_of([(1, 1, 3.0, 0)], [(1, "a", [])], has_time=False)
+    tables = build_tables(source, settings.data)
     with pytest.raises(InputError, match=r"split.strategy is 'temporal'"):
         split(tables, settings, strategy="temporal")
-
-
-def test_an_empty_side_is_an_error(settings):
-    tables = build_tables(source_of([(1, 1, 3.0, 0)], [(1, "a", [])]), settings.data)
     with pytest.raises(InputError, match=r"of 1 ratings of 1 movies none falls to"):
         split(tables, settings)
 
@@ -100,10 +94,6 @@ def test_counts_of_cold_users_and_movies(settings, in_tmp):
         "cold_movies": 1,
         "share_of_ratings_of_cold_movies": 0.5,
     }
-    assert [column.tolist() for column in storage.read_side("test")] == [
-        [1, 1],
-        [0, 2],
-        [3.0, 3.0],
-        [2, 3],
-    ]
-    assert isinstance(storage.read_side("test").user, np.memmap)
+    test = storage.read_side("test")
+    assert [column.tolist() for column in test] == [[1, 1], [0, 2], [3.0, 3.0], [2, 3]]
+    assert isinstance(test.user, np.memmap)

@@ -24,12 +24,12 @@ RATINGS = [
 ]
 
 
-def data(settings, **changes):
-    return settings.data.model_copy(update=changes)
+def build(settings, rows=RATINGS, movies=MOVIES, **changes):
+    return build_tables(source_of(rows, movies), settings.data.model_copy(update=changes))
 
 
 def test_indices_order_and_genres(settings):
-    tables = build_tables(source_of(RATINGS, MOVIES), data(settings))
+    tables = build(settings)
     assert tables.ratings.schema == storage.RATINGS_SCHEMA
     assert tables.ratings.rows() == [
         (0, 1, 1.0, 50),
@@ -55,7 +55,7 @@ def test_indices_order_and_genres(settings):
 
 def test_of_two_ratings_at_one_time_the_later_row_counts(settings):
     rows = [(1, 10, 1.0, 5), (1, 10, 2.0, 5), (1, 10, 3.0, 4)]
-    assert build_tables(source_of(rows, MOVIES), data(settings)).ratings["rating"].to_list() == [2]
+    assert build(settings, rows).ratings["rating"].to_list() == [2]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_of_two_ratings_at_one_time_the_later_row_counts(settings):
     ],
 )
 def test_filters(settings, change, kept, reason, count):
-    tables = build_tables(source_of(RATINGS, MOVIES), data(settings, **change))
+    tables = build(settings, **change)
     assert tables.ratings["rating"].to_list() == kept
     assert tables.counts["dropped"][reason] == count
 
@@ -77,8 +77,7 @@ def test_dropping_users_and_movies_goes_on_until_both_have_enough(settings):
     pairs = [(1, 10), (1, 20), (2, 10), (2, 20), (3, 30), (3, 20), (4, 30)]
     rows = [(user, movie, 1.0 + user % 2, 0) for user, movie in pairs]
     movies = [(movie, "", []) for movie in (10, 20, 30, 40)]
-    changes = {"min_ratings_per_user": 2, "min_ratings_per_movie": 2}
-    tables = build_tables(source_of(rows, movies), data(settings, **changes))
+    tables = build(settings, rows, movies, min_ratings_per_user=2, min_ratings_per_movie=2)
     assert tables.users["user_id"].to_list() == [1, 2]
     assert tables.movies["movie_id"].to_list() == [10, 20]
     assert tables.counts["dropped"]["user_with_few_ratings"] == 2
@@ -88,51 +87,45 @@ def test_dropping_users_and_movies_goes_on_until_both_have_enough(settings):
 
 def test_ratings_that_are_all_alike_are_noticed(settings, capsys):
     rows = [(user, 10, 3.0, 0) for user in range(4)]
-    build_tables(source_of(rows, MOVIES), data(settings))
+    build(settings, rows)
     said = capsys.readouterr().err
     assert said.startswith("test: all 4 ratings are 3, so there is nothing to learn from them; ")
 
 
 def test_nothing_left_names_the_reasons(settings):
     with pytest.raises(InputError, match=r"none is left \(1 rated_again, 5 user_with_few_ratings"):
-        build_tables(source_of(RATINGS, MOVIES), data(settings, min_ratings_per_user=9))
+        build(settings, min_ratings_per_user=9)
 
 
 def test_a_rated_movie_without_an_entry(settings):
-    source = source_of([*RATINGS, (7, 99, 2.0, 1)], MOVIES)
+    rows = [*RATINGS, (7, 99, 2.0, 1)]
     with pytest.raises(InputError, match=r"1 ratings are of 1 movies .*movie ids 99"):
-        build_tables(source, data(settings))
-    dropped = build_tables(source, data(settings, missing_movies="drop"))
+        build(settings, rows)
+    dropped = build(settings, rows, missing_movies="drop")
     assert dropped.counts["dropped"]["movie_without_entry"] == 1
-    kept = build_tables(source, data(settings, missing_movies="keep"))
+    kept = build(settings, rows, missing_movies="keep")
     assert kept.movies.row(3) == (3, 99, "99", [])
 
 
-def test_ids_may_be_text(settings):
+def test_ids_may_be_text_or_far_apart(settings):
     rows = [("ann", "x1", 3.0, 0), ("Bob", "x2", 4.0, 0)]
-    tables = build_tables(source_of(rows, [("x1", "X", ["A"]), ("x2", "Y", [])]), data(settings))
+    tables = build(settings, rows, [("x1", "X", ["A"]), ("x2", "Y", [])])
     assert tables.users["user_id"].to_list() == ["Bob", "ann"]
-
-
-def test_ids_far_apart_find_their_place(settings):
+    assert tables.ratings.select("user", "movie").rows() == [(0, 1), (1, 0)]
     far = 10**15
-    source = source_of(
-        [(1, 5, 3.0, 0), (far, 5, 4.0, 1), (far, far, 5.0, 2)],
-        [(5, "Near", ["Drama"]), (far, "Far", ["Drama"])],
-    )
-    tables = build_tables(source, settings.data)
-    found = tables.ratings.sort("timestamp").select("user", "movie").rows()
-    assert found == [(0, 0), (1, 0), (1, 1)]
+    rows = [(1, 5, 3.0, 0), (far, 5, 4.0, 1), (far, far, 5.0, 2)]
+    tables = build(settings, rows, [(5, "Near", ["Drama"]), (far, "Far", ["Drama"])])
+    assert tables.ratings.select("user", "movie").rows() == [(0, 0), (1, 0), (1, 1)]
 
 
 def test_no_movie_has_a_genre(settings):
-    tables = build_tables(source_of(RATINGS[:2], [(10, "a", []), (30, "b", [])]), data(settings))
+    tables = build(settings, RATINGS[:2], [(10, "a", []), (30, "b", [])])
     assert tables.genres.height == 0
     assert tables.movies["genres"].dtype == pl.List(pl.UInt32)
 
 
 def test_written_tables_come_back(settings, in_tmp):
-    tables = build_tables(source_of(RATINGS, MOVIES), data(settings))
+    tables = build(settings)
     write_tables(tables)
     write_tables(tables)
     assert sorted(p.name for p in storage.PREPARED.iterdir()) == [

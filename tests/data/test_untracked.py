@@ -1,7 +1,6 @@
 """What prepare reads is what DVC recorded: a changed rating changes the result, or is refused."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,36 +28,26 @@ def write(folder: Path, last: int) -> None:
     (folder / "movies.csv").write_text(MOVIES)
 
 
-def in_workspace(project: Project, name: str) -> float:
-    project.dvc("repro", "prepare")
-    return json.loads((project.folder / "metrics/prepare.json").read_text())["mean_rating"]
-
-
-def in_a_copy(project: Project, name: str) -> float:
-    project.dvc("exp", "run", "--temp", "-n", name, "prepare")
-    return mean_of(project, name)
-
-
-def in_the_queue(project: Project, name: str) -> float:
-    project.dvc("exp", "run", "--queue", "-n", name, "prepare")
-    assert finish_queue(project)[name] == "Success"
-    return mean_of(project, name)
-
-
-def mean_of(project: Project, name: str) -> float:
-    refs = project.git("for-each-ref", "--format=%(objectname)", f"refs/exps/**/{name}")
-    (commit,) = refs.split()
-    file = project.folder.with_name(f"{name}.json")
-    project.dvc("get", ".", "metrics/prepare.json", "--rev", commit, "--out", str(file))
+def mean(project: Project, *way: str) -> float:
+    """The mean rating that prepare finds in the workspace, or in an experiment `--temp -n NAME`."""
+    if not way:
+        project.dvc("repro", "prepare")
+        return json.loads((project.folder / "metrics/prepare.json").read_text())["mean_rating"]
+    project.dvc("exp", "run", *way, "prepare")
+    if "--queue" in way:
+        assert set(finish_queue(project).values()) == {"Success"}
+    commit = project.git("for-each-ref", "--format=%(objectname)", f"refs/exps/**/{way[-1]}")
+    file = project.folder.with_name(f"{way[-1]}.json")
+    project.dvc("get", ".", "metrics/prepare.json", "--rev", commit.strip(), "--out", str(file))
     return json.loads(file.read_text())["mean_rating"]
 
 
 def test_files_dropped_into_data_raw(project: Project) -> None:
     raw = project.folder / "data/raw"
     write(raw, 3)
-    assert in_workspace(project, "") == 3
+    assert mean(project) == 3
     write(raw, 5)
-    assert in_workspace(project, "") == 3.1
+    assert mean(project) == 3.1
     said = project.dvc("exp", "run", "--temp", "prepare", status=255)
     command = "dvc add data/raw/movies.csv data/raw/ratings.csv"
     assert f"neither git nor DVC tracks it: run `{command}` and" in said
@@ -67,20 +56,16 @@ def test_files_dropped_into_data_raw(project: Project) -> None:
         "data/raw/movies.csv.dvc",
         "data/raw/ratings.csv.dvc",
     ]
-    assert in_a_copy(project, "copied") == 3.1
+    assert mean(project, "--temp", "-n", "copied") == 3.1
     write(raw, 1)  # without another `dvc add`
-    assert in_a_copy(project, "changed") == 2.9
+    assert mean(project, "--temp", "-n", "changed") == 2.9
     write(raw, 2)
-    assert in_the_queue(project, "queued") == 2.95
-    assert in_workspace(project, "") == 2.95
+    assert mean(project, "--queue", "-n", "queued") == 2.95
+    assert mean(project) == 2.95
 
 
-@pytest.mark.parametrize(
-    ("place", "run"), [("inside", in_a_copy), ("outside", in_workspace), ("linked", in_a_copy)]
-)
-def test_a_folder_of_ones_own(
-    project: Project, tmp_path: Path, place: str, run: Callable[[Project, str], float]
-) -> None:
+@pytest.mark.parametrize("place", ["inside", "outside", "linked"])
+def test_a_folder_of_ones_own(project: Project, tmp_path: Path, place: str) -> None:
     folder = tmp_path / "books" if place != "inside" else project.folder / "data/books"
     write(folder, 3)
     path = str(folder)
@@ -91,17 +76,18 @@ def test_a_folder_of_ones_own(
         path = str(tmp_path / "link")
         Path(path).symlink_to(folder)
     project.change({"data": {"path": path}})
-    assert run(project, "first") == 3
+    ways = [()] * 2 if place == "outside" else [("--temp", "-n", name) for name in ("one", "two")]
+    assert mean(project, *ways[0]) == 3
     write(folder, 4)
-    assert run(project, "second") == 3.05
+    assert mean(project, *ways[1]) == 3.05
 
 
 def test_a_folder_in_data_raw(project: Project) -> None:
     folder = project.folder / "data/raw/mine"
     write(folder, 3)
-    assert in_workspace(project, "") == 3
+    assert mean(project) == 3
     said = project.dvc("exp", "run", "--temp", "prepare", status=255)
     assert "run `dvc add data/raw/mine/movies.csv data/raw/mine/ratings.csv` and" in said
     project.dvc("add", "data/raw/mine")
     write(folder, 1)
-    assert in_a_copy(project, "copied") == 2.9
+    assert mean(project, "--temp", "-n", "copied") == 2.9
