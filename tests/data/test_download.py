@@ -39,7 +39,6 @@ class Server(ThreadingHTTPServer):
 
     Attributes:
         answer: the bytes of an answer, with its head.
-        delay: seconds before an answer.
         stall: seconds of silence after an answer, before the connection closes.
         asked: how many requests arrived.
     """
@@ -49,7 +48,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         self.answer = answer()
-        self.delay = self.stall = 0.0
+        self.stall = 0.0
         self.asked = 0
         super().__init__(("127.0.0.1", 0), Handler)
 
@@ -66,7 +65,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked += 1
-        time.sleep(self.server.delay)
         self.wfile.write(self.server.answer)
         time.sleep(self.server.stall)
         self.close_connection = True
@@ -130,11 +128,8 @@ WRONG = f"what arrived does not have the checksum {MD5}"
     [
         (answer(b"", "404 Not Found"), "404 Client Error: Not Found"),
         (answer(b"", "503 Busy"), "503 Server Error: Busy"),
-        (answer(BODY[:-9]), WRONG),
         (answer(b"<html></html>"), WRONG),
-        (answer(b"", "204 No Content"), WRONG),
         (b"HTTP/1.1 200 OK\r\n\r\n" + BODY[:250_000], WRONG),
-        (answer(size=len(BODY) + 1), "the connection broke off"),
         (answer(BODY[:250_000], size=len(BODY)), "the connection broke off"),
         (b"\0" * 500, "no connection to the server"),
     ],
@@ -155,9 +150,8 @@ def test_an_answer_that_is_not_the_archive(
     assert fetch(server.url, MD5).read_bytes() == BODY
 
 
-@pytest.mark.parametrize("sent", [b"", answer(BODY[:250_000], size=len(BODY))])
-def test_a_server_that_stalls(server: Server, cache: Path, sent: bytes) -> None:
-    server.answer, server.stall = sent, 2
+def test_a_server_that_stalls(server: Server, cache: Path) -> None:
+    server.answer, server.stall = answer(BODY[:250_000], size=len(BODY)), 2
     with pytest.raises(InputError, match="the server did not answer in time"):
         fetch(server.url, MD5, timeouts=(5, 0.2))
     assert files(cache) == []
@@ -168,12 +162,6 @@ def test_no_server(server: Server) -> None:
     server.server_close()
     with pytest.raises(InputError, match="no connection to the server"):
         fetch(url, MD5)
-
-
-def test_redirects_without_end(server: Server) -> None:
-    server.answer = answer(b"", "302 Found", f"Location: {server.url}\r\n")
-    with pytest.raises(InputError, match="Exceeded 30 redirects"):
-        fetch(server.url, MD5)
 
 
 FETCH = """
@@ -187,6 +175,7 @@ print(fetch(url, md5, timeouts=(20, 20)))
 
 
 def another_process(server: Server, largest: str = "") -> subprocess.Popen[str]:
+    """Fetch the archive in another process."""
     return subprocess.Popen(
         [sys.executable, "-c", FETCH, server.url, MD5, largest],
         env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
@@ -194,17 +183,6 @@ def another_process(server: Server, largest: str = "") -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def test_two_processes_at_once(server: Server, cache: Path) -> None:
-    server.delay = 2
-    processes = [another_process(server) for _ in range(2)]
-    for process in processes:
-        out, err = process.communicate(timeout=60)
-        assert (process.returncode, out.strip()) == (0, str(cache / "ml-1m.zip")), err
-    assert server.asked == 2  # otherwise they did not overlap
-    assert files(cache) == ["ml-1m.zip"]
-    assert (cache / "ml-1m.zip").read_bytes() == BODY
 
 
 def test_a_killed_process_leaves_no_archive(server: Server, cache: Path) -> None:
@@ -228,12 +206,6 @@ def test_a_full_disk(server: Server, cache: Path) -> None:
     _, err = process.communicate(timeout=60)
     assert f"cannot be downloaded to {cache / 'ml-1m.zip'}: [Errno 27] File too large" in err
     assert files(cache) == []
-
-
-def test_a_cache_that_cannot_be_written(server: Server, cache: Path) -> None:
-    cache.write_text("a file where the folder should be")
-    with pytest.raises(InputError, match=r"Not a directory.* GENRE_EMBEDDINGS_CACHE"):
-        fetch(server.url, MD5)
 
 
 def test_a_terminal_shows_progress(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
