@@ -57,7 +57,7 @@ class Meta(NamedTuple):
 
 
 class Side(NamedTuple):
-    """The ratings of one side of the split, in the order of the canonical ratings, all (n,)."""
+    """The ratings of one part of the split, in the order of the canonical ratings, all (n,)."""
 
     user: np.ndarray
     movie: np.ndarray

@@ -5,29 +5,24 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 
 from tests.conftest import ROOT
 
 QUICK = {
-    "source: planted": "source: folder",
-    "dim: 16": "dim: 2",
-    "hidden: # Units": "hidden: [4] # Units",
-    "\n  - 64\n  - 32": "",
-    "replicas: 4": "replicas: 2",
-    "epochs: 20": "epochs: 2",
-    "min_epochs: 5": "min_epochs: 1",
-    "permutations: 9999": "permutations: 99",
-    "bootstrap: 1000": "bootstrap: 100",
+    "data": {"source": "folder"},
+    "model": {"dim": 2, "hidden": [4]},
+    "train": {"replicas": 2, "epochs": 2, "min_epochs": 1},
+    "inspect": {"permutations": 99, "bootstrap": 100},
 }
 
 
-def pipeline(folder, ratings, movies, **changes):
+def pipeline(folder, ratings, movies, **split):
     """All stages in the working directory, on a folder of one's own files."""
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    for old, new in {**QUICK, **changes}.items():
-        assert old in text, old
-        text = text.replace(old, new)
-    (folder / "params.yaml").write_text(text, encoding="utf-8")
+    content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    for section, values in {**QUICK, "split": split}.items():
+        content[section] |= values
+    (folder / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     raw = folder / "data/raw"
     raw.mkdir(parents=True)
     lines = [f"{u},{m},{r},{t}" for u, m, r, t in ratings]
@@ -83,7 +78,7 @@ def test_small_shapes_train_and_are_inconclusive(in_tmp, ratings, movies, genres
 
 def test_movies_that_are_all_cold(in_tmp):
     movies = [(m, [GENRES[m % 4]]) for m in range(1, 41)]
-    found = pipeline(in_tmp, pairs(30, 40), movies, **{"strategy: random": "strategy: cold_movies"})
+    found = pipeline(in_tmp, pairs(30, 40), movies, strategy="cold_movies")
     test = found["evaluate"]["test"]
     assert test["warm_movies"] == {"ratings": 0}
     assert test["cold_movies"]["ratings"] == test["ratings"]

@@ -28,7 +28,7 @@ MOST_GENRES = 60
 
 @dataclass(frozen=True)
 class Tables:
-    """The canonical tables and, when just prepared, the counts that tell how they came about."""
+    """The canonical tables, and counts of their rows and of the rows dropped, by reason."""
 
     ratings: pl.DataFrame
     users: pl.DataFrame
@@ -40,7 +40,7 @@ class Tables:
 
 
 def build_tables(source: Source, settings: DataSettings) -> Tables:
-    """Filter the source's ratings and give users, movies and genres their dense indices.
+    """Filter the source's ratings, and number users, movies and genres from 0.
 
     In this order: ratings of movies without an entry (`data.missing_movies`); repeated ratings of
     a movie by a user (the last by time, then by row, counts); `top_movies`;

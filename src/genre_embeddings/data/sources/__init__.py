@@ -14,7 +14,7 @@ def open_source(data: DataSettings, planted: PlantedSettings) -> Iterator[Source
     """The source that `data.source` names; files it unpacks live as long as the context.
 
     Raises:
-        InputError: the files cannot be had, or hold something that cannot be used.
+        InputError: the files are not there, or a row cannot be used.
     """
     if data.source == "planted":
         from genre_embeddings.data.sources.planted import planted_world

@@ -74,7 +74,7 @@ def find_files(place: Path, layouts: Sequence[Layout]) -> list[Path]:
 def open_files(
     place: Path, layouts: Sequence[Layout], extras: Layout = ()
 ) -> Iterator[tuple[Layout, dict[str, File]]]:
-    """The files of the one layout that a folder or zip archive holds, ready to be scanned.
+    """The files of the one layout in a folder or zip archive, ready to be scanned.
 
     Args:
         place: a folder or a zip archive; the files lie in it or in one folder inside it.

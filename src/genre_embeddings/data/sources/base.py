@@ -1,4 +1,4 @@
-"""What every source of ratings hands on, whatever its files look like."""
+"""The tables that every source of ratings provides, whatever its files look like."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ NO_TIME = 0
 
 
 def shown(value: str | int) -> str:
-    """A stranger's text or id, fit for a message: short, and nothing that a terminal obeys."""
+    """Text or an id from a file, for a message: short, without characters that a terminal obeys."""
     if isinstance(value, int):
         return str(value)
     return repr(value if len(value) <= 100 else f"{value[:100]}...")
 
 
 def printable(name: Path | str) -> str:
-    """A name for a message: as it is, unless a terminal would obey it or choke on it."""
+    """A name for a message: as it is, unless it is long or has characters that a terminal obeys."""
     text = str(name)
     return text if text.isprintable() and len(text) <= 200 else shown(text)
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What is planted in a planted world and must be found again by the inspection alone.
+    """What is planted in a planted world; only the inspection reads it.
 
     Attributes:
         names: genre names, length G.

@@ -32,7 +32,7 @@ _NO_ID = r"^ *-[0-9]+ *$|\ufeff"
 _QUOTED_FIELD = r"""("(?:[^"]|"")*"|[^",][^,]*|)"""
 _QUOTED_ROW = f"^{_QUOTED_FIELD}(,{_QUOTED_FIELD})*$"
 _CUT = "\x1f"
-"""Takes the place of the marks that separate fields where not all marks do: no field holds it."""
+"""Replaces the marks that separate fields, where others are part of a field. No field has it."""
 _NAMES = {"userId": "user_id", "movieId": "movie_id", "tagId": "tag_id"}
 
 
@@ -51,7 +51,7 @@ class Rule(NamedTuple):
 
 
 def text(pattern: str, meaning: str) -> Rule:
-    """Text that holds a regular expression."""
+    """Text in which a regular expression matches."""
     return Rule(pl.String(), lambda field: field.str.contains(pattern), meaning)
 
 

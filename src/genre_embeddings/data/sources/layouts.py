@@ -46,7 +46,7 @@ _LATEST = 32_503_680_000  # seconds: the year 3000; above it lie milliseconds
 
 @dataclass(frozen=True)
 class Tables:
-    """Ratings and movies as `base.Source` hands them on, and how many rows of ratings there are."""
+    """Ratings and movies as in `base.Source`, and the number of rows of ratings in the file."""
 
     ratings: pl.LazyFrame
     movies: pl.DataFrame

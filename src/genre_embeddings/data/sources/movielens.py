@@ -39,7 +39,7 @@ class Release:
             others have recorded since 2018.
         layout: the names of the files needed.
         scale: lowest and highest rating that could be given.
-        ratings: how many it holds.
+        ratings: how many ratings it has.
         folder: the folder inside its archive, if that is not named after the release.
     """
 
@@ -72,7 +72,7 @@ def _names(name: str) -> list[str]:
 
 
 @contextmanager
-def open_release(data: DataSettings, base_url: str = BASE_URL) -> Iterator[Source]:
+def open_release(data: DataSettings) -> Iterator[Source]:
     """A MovieLens release, from `data.path`, the user's cache or the network, in that order.
 
     An archive or folder under `data.path` need not have the published checksum: people unpack
@@ -80,13 +80,12 @@ def open_release(data: DataSettings, base_url: str = BASE_URL) -> Iterator[Sourc
 
     Args:
         data: the settings; `data.source` names the release.
-        base_url: the address of the folder that holds the archives.
 
     Raises:
-        InputError: the release cannot be had, or holds something that cannot be used.
+        InputError: the release is nowhere to be found, or a row cannot be used.
     """
     name, release = data.source, RELEASES[data.source]
-    place = _find(name, data.path, base_url)
+    place = _find(name, data.path)
     with open_files(place, [release.layout], (GENOME,)) as (layout, files):
         tables = read_tables(layout, files, release.scale, None)
         ratings, dropped = tables.ratings, {}
@@ -106,7 +105,7 @@ def open_release(data: DataSettings, base_url: str = BASE_URL) -> Iterator[Sourc
         yield Source(name, ratings, tables.movies, release.scale, dropped=dropped, genome=genome)
 
 
-def _find(name: str, path: str, base_url: str) -> Path:
+def _find(name: str, path: str) -> Path:
     """The release's archive or folder: at `data.path` or in it, in the cache, or downloaded."""
     release, stem = RELEASES[name], Path(path).name.removesuffix(".zip")
     if other := next((r for r in RELEASES if r != name and stem in _names(r)), ""):
@@ -122,7 +121,7 @@ def _find(name: str, path: str, base_url: str) -> Path:
         raise refuse_untracked(path, find_files(found, [release.layout]) or [found])
     if Path(path).suffix == ".zip":
         raise InputError(f"data.path is {path!r}, and no file is there: correct data.path.")
-    return fetch(f"{base_url}{name}.zip", release.checksum)
+    return fetch(f"{BASE_URL}{name}.zip", release.checksum)
 
 
 def _drop_in(name: str, place: Path) -> Path | None:

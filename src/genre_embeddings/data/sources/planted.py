@@ -107,7 +107,7 @@ def _positions(families: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _genre_sets(
     families: np.ndarray, weights: np.ndarray, movies: int, rng: np.random.Generator
 ) -> list[list[int]]:
-    """One to four genres a movie; some genres are common, and families keep together."""
+    """One to four genres for each movie; some are common, and families appear together."""
     count = families.size
     sizes = rng.choice(len(GENRES_OF_A_MOVIE), movies, p=GENRES_OF_A_MOVIE) + 1
     within = [weights * (families == family) for family in families]
