@@ -109,8 +109,9 @@ def test_columns_are_found_by_name_and_others_left_alone(tmp_path: Path) -> None
     write(
         tmp_path,
         {
-            "ratings.csv": 'note,rating,movieId,timestamp,userId\n"a, b",9,7,5,1\n,8,7,6,2\n',
-            "movies.csv": "genres,year,movieId,title\nRock,1965,7,Help!\n",
+            "ratings.csv": "line,rating,movieId,timestamp,userId,line,\n"
+            '"a, b",9,7,5,1,,\n,8,7,6,2,,\n',
+            "movies.csv": "genres,row,movieId,title,cut,fields\nRock,1965,7,Help!,,\n",
         },
     )
     source, ratings = opened(tmp_path)

@@ -84,7 +84,7 @@ class Table:
         file: the file.
         holds: what its rows are.
         mark: what separates two fields; a comma makes a csv file, with a header and quotations.
-        columns: name of each field; "" for one that is not used.
+        columns: name of each field; one without a rule is not used.
         rules: what the fields may hold, by name.
         latin: whether a line that is not UTF-8 is Latin-1, as in old releases; the file is small.
         three: whether a row has three fields, of which the second may begin and end with a part of
@@ -131,7 +131,9 @@ class Table:
 
     def _rows(self) -> pl.LazyFrame:
         """Lines that are not blank: row (from 1), line, fields (how many), and each field."""
-        line, names = pl.col("line"), [name or f"field {n}" for n, name in enumerate(self.columns)]
+        # Columns that are not ours may have any name, such as "row", or one name several times.
+        names = [n if n in self.rules else f"field {at}" for at, n in enumerate(self.columns)]
+        line = pl.col("line")
         mark, cut = self.mark, line
         if self.three:
             fields = f"^(.*?){mark}(.*){mark}"

@@ -174,7 +174,7 @@ def _read_items(file: File, genre_file: File, rules: dict[str, Rule]) -> pl.Data
             )
         names.append(name.strip())
     flag = text("^ *[01] *$", "0 or 1")
-    flags = [f"the flag of genre {shown(name)}" for name in names]
+    flags = [f"the flag of genre {n} ({shown(name)})" for n, name in enumerate(names)]
     columns = ("movie_id", "title", "", "", "", *flags)
     rules = {"movie_id": rules["movie_id"], "title": ANY, **dict.fromkeys(flags, flag)}
     movies = _read(Table(file, "movies", "|", columns, rules, latin=True))
