@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from genre_embeddings.data.sources.archive import File
-from genre_embeddings.data.sources.layouts import CSV, DAT, ITEM, LAYOUTS, Tables, read_tables
+from genre_embeddings.data.sources.base import Source
+from genre_embeddings.data.sources.layouts import CSV, DAT, ITEM, LAYOUTS, read_source
 from genre_embeddings.errors import InputError
 from genre_embeddings.settings import load_settings
 from tests.conftest import ROOT
@@ -37,7 +38,7 @@ SAMPLES = {
 every_layout = pytest.mark.parametrize("layout", LAYOUTS, ids=["csv", "dat", "item"])
 
 
-def read(folder: Path, *, own: bool = False, **changed: str | bytes) -> Tables:
+def read(folder: Path, *, own: bool = False, **changed: str | bytes) -> Source:
     """The tables of a layout's sample, or of other content for files, as in `movies_csv=...`."""
     contents = {name.replace("_", "."): content for name, content in changed.items()}
     layout = next(names for names in LAYOUTS if contents.keys() <= set(names))
@@ -47,10 +48,10 @@ def read(folder: Path, *, own: bool = False, **changed: str | bytes) -> Tables:
         files[name] = File(folder / name, name)
         (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     data = load_settings(ROOT / "params.yaml").data if own else None
-    return read_tables(layout, files, (1, 10) if own else (0.5, 5), data)
+    return read_source("test", layout, files, (1, 10) if own else (0.5, 5), data)
 
 
-def rows(tables: Tables) -> list[tuple[object, ...]]:
+def rows(tables: Source) -> list[tuple[object, ...]]:
     return tables.ratings.collect().rows()
 
 

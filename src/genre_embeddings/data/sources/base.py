@@ -53,6 +53,7 @@ class Source:
         scale: lowest and highest rating that can be given.
         has_time: whether the timestamps mean anything; all are NO_TIME if not.
         dropped: rows that the parser left out, by reason.
+        rows: rows of ratings in the file, those left out included.
         truth: the planted truth, of a planted world only.
         genome: movie_id (dtype as in movies), tag_id Int64, relevance Float32 (0 to 1) and row
             (of the file, from 1) of the tag genome, where the source has one.
@@ -64,5 +65,6 @@ class Source:
     scale: tuple[float, float]
     has_time: bool = True
     dropped: dict[str, int] = field(default_factory=dict)
+    rows: int = 0
     truth: Truth | None = None
     genome: pl.LazyFrame | None = None

@@ -13,8 +13,8 @@ from genre_embeddings.data.sources.archive import (
     untracked,
 )
 from genre_embeddings.data.sources.base import Source
-from genre_embeddings.data.sources.genome import GENOME, scan_genome
-from genre_embeddings.data.sources.layouts import LAYOUTS, read_tables
+from genre_embeddings.data.sources.genome import GENOME
+from genre_embeddings.data.sources.layouts import LAYOUTS, read_source
 from genre_embeddings.settings import DataSettings
 
 
@@ -34,9 +34,4 @@ def open_folder(data: DataSettings) -> Iterator[Source]:
     if not find_files(place, LAYOUTS) and elsewhere and (missing := find_files(elsewhere, LAYOUTS)):
         raise refuse_untracked(data.path, missing)
     with open_files(place, LAYOUTS, (GENOME,)) as (layout, files):
-        tables = read_tables(layout, files, scale, data)
-        genome = scan_genome(files.get(GENOME), tables.movies)
-        yield Source(
-            "folder", tables.ratings, tables.movies, scale, tables.has_time, tables.dropped,
-            genome=genome,
-        )  # fmt: skip
+        yield read_source("folder", layout, files, scale, data)

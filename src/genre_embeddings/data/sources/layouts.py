@@ -12,12 +12,11 @@ lost line end has joined would pass for one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import polars as pl
 
 from genre_embeddings.data.sources.archive import File
-from genre_embeddings.data.sources.base import NO_TIME, shown
+from genre_embeddings.data.sources.base import NO_TIME, Source, shown
 from genre_embeddings.data.sources.csv import (
     ANY,
     ANY_ID,
@@ -31,6 +30,7 @@ from genre_embeddings.data.sources.csv import (
     text,
     whole_number,
 )
+from genre_embeddings.data.sources.genome import GENOME, scan_genome
 from genre_embeddings.data.sources.genres import Field, read_genres
 from genre_embeddings.errors import InputError
 from genre_embeddings.settings import DataSettings
@@ -44,28 +44,19 @@ _LARGEST = 1e30  # of a rating off the scale
 _LATEST = 32_503_680_000  # seconds: the year 3000; above it lie milliseconds
 
 
-@dataclass(frozen=True)
-class Tables:
-    """Ratings and movies as in `base.Source`, and the number of rows of ratings in the file."""
-
-    ratings: pl.LazyFrame
-    movies: pl.DataFrame
-    has_time: bool
-    rows: int
-    dropped: dict[str, int]
-
-
-def read_tables(
+def read_source(
+    name: str,
     layout: tuple[str, ...],
     files: Mapping[str, File],
     scale: tuple[float, float],
     own: DataSettings | None,
-) -> Tables:
+) -> Source:
     """Read and check the files of one layout.
 
     Args:
+        name: the source's name in `data.source`.
         layout: one of `LAYOUTS`.
-        files: the layout's files by name.
+        files: the layout's files by name, with the tag genome where there is one.
         scale: lowest and highest rating allowed.
         own: settings for files of the user's own: ids may be text, timestamps may be missing from
             a csv file, genres may be written in several ways, and ratings off the scale may be
@@ -79,9 +70,9 @@ def read_tables(
     table = _ratings_table(layout, files[layout[0]], scale, own)
     off_scale = ~pl.col("rating").is_between(*scale)
     count, off, *whole = table.check(
-        off_scale.sum(), *(pl.col(name).str.contains(WHOLE).all() for name in IDS)
+        off_scale.sum(), *(pl.col(column).str.contains(WHOLE).all() for column in IDS)
     )
-    ids = {name for name, is_whole in zip(IDS, whole, strict=True) if is_whole}
+    ids = {column for column, is_whole in zip(IDS, whole, strict=True) if is_whole}
     if "movie_id" in ids and movies["movie_id"].str.contains(WHOLE).all():
         movies = movies.with_columns(pl.col("movie_id").cast(pl.Int64))
     else:
@@ -92,12 +83,15 @@ def read_tables(
         pl.col("rating").cast(pl.Float32),
         "timestamp" if has_time else pl.lit(NO_TIME, pl.Int64).alias("timestamp"),
     )
-    return Tables(
+    return Source(
+        name=name,
         ratings=ratings.filter(~off_scale) if off else ratings,
         movies=movies,
+        scale=scale,
         has_time=has_time,
-        rows=count,
         dropped={"off_scale": off} if off else {},
+        rows=count,
+        genome=scan_genome(files.get(GENOME), movies),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -22,8 +22,8 @@ from genre_embeddings.data.sources.archive import (
 )
 from genre_embeddings.data.sources.base import Source
 from genre_embeddings.data.sources.download import fetch, has_checksum
-from genre_embeddings.data.sources.genome import GENOME, scan_genome
-from genre_embeddings.data.sources.layouts import CSV, DAT, ITEM, read_tables
+from genre_embeddings.data.sources.genome import GENOME
+from genre_embeddings.data.sources.layouts import CSV, DAT, ITEM, read_source
 from genre_embeddings.errors import InputError
 from genre_embeddings.settings import DataSettings
 
@@ -87,22 +87,20 @@ def open_release(data: DataSettings) -> Iterator[Source]:
     name, release = data.source, RELEASES[data.source]
     place = _find(name, data.path)
     with open_files(place, [release.layout], (GENOME,)) as (layout, files):
-        tables = read_tables(layout, files, release.scale, None)
-        ratings, dropped = tables.ratings, {}
+        source = read_source(name, layout, files, release.scale, None)
         if name == "ml-100k":
             # Some copies in circulation carry rows of a user 0, whom the release does not have.
             is_user_0 = pl.col("user_id") == 0
-            if rows := ratings.filter(is_user_0).select(pl.len()).collect().item():
-                dropped["user_0"] = rows
-                ratings = ratings.filter(~is_user_0)
-        if release.ratings != (rest := tables.rows - dropped.get("user_0", 0)):
+            if rows := source.ratings.filter(is_user_0).select(pl.len()).collect().item():
+                ratings = source.ratings.filter(~is_user_0)
+                source = replace(source, ratings=ratings, dropped={"user_0": rows})
+        if release.ratings != (rest := source.rows - sum(source.dropped.values())):
             print(
                 f"{place} holds {rest:,} ratings, and {name} as published {release.ratings:,}: "
                 "it was cut or changed",
                 file=sys.stderr,
             )
-        genome = scan_genome(files.get(GENOME), tables.movies)
-        yield Source(name, ratings, tables.movies, release.scale, dropped=dropped, genome=genome)
+        yield source
 
 
 def _find(name: str, path: str) -> Path:
