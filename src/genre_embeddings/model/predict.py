@@ -50,16 +50,15 @@ def predict(
         sets: (n, G) a genre set for each row, to use in place of its movie's own.
     """
     device = next(network.parameters()).device
+
+    def batch(column: np.ndarray) -> Tensor:
+        return torch.from_numpy(column[rows].astype(np.int64)).to(device)
+
     mean, deviation = np.empty((2, len(user)), np.float32)
     with network.cached_histories(len(user)):
         for rows in Slices(len(user), PREDICTION_BATCH):
-            users, movies = (
-                torch.from_numpy(column[rows].astype(np.int64)).to(device)
-                for column in (user, movie)
-            )
-            times = (
-                None if time is None else torch.from_numpy(time[rows].astype(np.int64)).to(device)
-            )
+            users, movies = batch(user), batch(movie)
+            times = None if time is None else batch(time)
             positions = torch.arange(rows.start, rows.stop, device=device) if own else None
             genres = None if membership is None else membership[movies]
             if sets is not None:
@@ -69,6 +68,7 @@ def predict(
     return mean, deviation
 
 
+@torch.no_grad()
 def _predict_batch(
     network: Network,
     users: Tensor,
@@ -79,29 +79,28 @@ def _predict_batch(
     posterior: bool,
 ) -> tuple[Tensor, Tensor]:
     """Predictions and their standard deviations, (B,) each."""
-    noise = network.star**2 * (2 * network.log_noise.detach()).exp().mean()
     posterior = posterior and network.user.variational
-    with torch.no_grad():
-        means, variances = network.posterior(users, movies, genres, own, variances=posterior)
-        u, bias, v = means.u, means.bias + means.movie_bias, means.v
-        near = None
-        if network.session is not None and times is not None:
-            near = network.session(users, times, own)
+    means, variances = network.posterior(users, movies, genres, own, variances=posterior)
+    session = network.session
+    near = None if session is None or times is None else session(users, times, own)
     with torch.set_grad_enabled(posterior):
-        u, bias, v = (part.requires_grad_(posterior) for part in (u, bias, v))
+        u, bias, v = inputs = [
+            part.requires_grad_(posterior)
+            for part in (means.u, means.bias + means.movie_bias, means.v)
+        ]
         timeless = network.timeless(u, bias, v, near)  # (R, B)
-        slopes = torch.autograd.grad(timeless.sum(), (u, bias, v)) if posterior else ()
-    with torch.no_grad():
-        rating = timeless.detach()
-        if near is not None and network.session is not None:
-            rating = rating + network.star * (near * network.session.amplitude).sum(-1).T
-        variance = noise + rating.var(0, correction=0)  # (B,)
-        if posterior:
-            by_u, by_bias, by_v = (slope.square() for slope in slopes)
-            var_u, var_v = variances.u, variances.v
-            var_bias = variances.bias + variances.movie_bias
-            if network.settings.cross:
-                var_bias = var_bias + (var_u * var_v).sum(-1)
-            each = (by_u * var_u + by_v * var_v).sum(-1) + by_bias * var_bias  # (B, R)
-            variance = variance + each.mean(1)
-        return rating.mean(0).clamp(*network.limits), variance.sqrt()
+    rating = timeless.detach()
+    if session is not None and near is not None:
+        rating = rating + network.star * (near * session.amplitude).sum(-1).T
+    variance = network.star**2 * (2 * network.log_noise).exp().mean()
+    variance = variance + rating.var(0, correction=0)  # (B,)
+    if posterior:
+        slopes = torch.autograd.grad(timeless, inputs, torch.ones_like(timeless))
+        by_u, by_bias, by_v = (slope.square() for slope in slopes)
+        var_u, var_v = variances.u, variances.v
+        var_bias = variances.bias + variances.movie_bias
+        if network.settings.cross:
+            var_bias = var_bias + (var_u * var_v).sum(-1)
+        each = (by_u * var_u + by_v * var_v).sum(-1) + by_bias * var_bias  # (B, R)
+        variance = variance + each.mean(1)
+    return rating.mean(0).clamp(*network.limits), variance.sqrt()

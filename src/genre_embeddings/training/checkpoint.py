@@ -16,10 +16,10 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Iterable
+from contextlib import suppress
 from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
-from types import TracebackType
 
 import torch
 from filelock import FileLock, Timeout
@@ -61,24 +61,21 @@ class Scratch:
         root = Path(os.environ.get("DVC_ROOT", "."))
         self.folder = (folder or root / ".dvc/tmp/training").absolute()
         self.quiet = quiet
-        self.held: list[tuple[Path, FileLock]] = []
+        self.locks: dict[Path, FileLock] = {}
 
     def __enter__(self) -> Scratch:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         stopped = kind is not None and issubclass(kind, (KeyboardInterrupt, SystemExit))
         if stopped and not self.quiet and os.environ.get("LOCAL_RANK", "0") == "0":
-            started = any(any(place.iterdir()) for place, _ in self.held)
+            started = any(any(place.iterdir()) for place in self.locks)
             again = "resumes training after the last whole epoch" if started else "starts it again"
             print(f"training was interrupted: the same command {again}", file=sys.stderr)
-        for place, lock in self.held:
+        for place, lock in self.locks.items():
             if kind is None:
                 shutil.rmtree(place, ignore_errors=True)
             lock.release()
-        self.held.clear()
 
     def claim(self, key: str, share: bool = False) -> Path | None:
         """The file for a training's checkpoint; it exists if that training was interrupted.
@@ -90,42 +87,38 @@ class Scratch:
         Returns:
             The path; None if the folder cannot be written, or another process has the key.
         """
-        if share and INHERITED in os.environ:
-            return Path(found) if (found := os.environ[INHERITED]) else None
-        place = self._lock(key)
-        file = place / "checkpoint.ckpt" if place else None
+        if share and (inherited := os.environ.get(INHERITED)) is not None:
+            return Path(inherited) if inherited else None
+        place = self.folder / key
+        file = place / "checkpoint.ckpt" if self._lock(place) else None
         if share:
             os.environ[INHERITED] = str(file or "")
-        if file and file.exists() and not _whole(file):
-            file.unlink()
+        if file:
+            self._remove_old()
+            if file.exists() and not _is_whole(file):
+                file.unlink()
         return file
 
-    def _lock(self, key: str) -> Path | None:
-        place = self.folder / key
+    def _lock(self, place: Path) -> bool:
         try:
             place.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / f"{key}.lock", timeout=0)
+            lock = FileLock(f"{place}.lock", timeout=0)
             lock.acquire()
         except (OSError, Timeout):
-            return None
-        self.held.append((place, lock))
-        self._clean()
-        return place
+            return False
+        self.locks[place] = lock
+        return True
 
-    def _clean(self) -> None:
+    def _remove_old(self) -> None:
         """Remove the oldest checkpoints of other trainings, unless a process is using them."""
-        mine = {place for place, _ in self.held}
-        others = [place for place in self.folder.iterdir() if place.is_dir() and place not in mine]
-        others.sort(key=lambda place: place.stat().st_mtime_ns, reverse=True)
+        others = [path for path in self.folder.iterdir() if path.is_dir()]
+        others = sorted(set(others) - self.locks.keys(), key=lambda path: -path.stat().st_mtime_ns)
         for place in others[KEPT:]:
-            try:
-                with FileLock(self.folder / f"{place.name}.lock", timeout=0):
-                    shutil.rmtree(place, ignore_errors=True)
-            except (OSError, Timeout):
-                continue
+            with suppress(OSError, Timeout), FileLock(f"{place}.lock", timeout=0):
+                shutil.rmtree(place, ignore_errors=True)
 
 
-def _whole(file: Path) -> bool:
+def _is_whole(file: Path) -> bool:
     """Whether a checkpoint, which is a zip archive with checksums, is complete."""
     try:
         with zipfile.ZipFile(file) as archive:
