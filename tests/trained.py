@@ -46,7 +46,7 @@ def train_stage(settings: Settings, status: int = 0) -> str:
     """Run stage train in the working directory to its end; what it said."""
     with start_training(settings) as process:
         try:
-            said, _ = process.communicate(timeout=120)
+            said, _ = process.communicate(timeout=300)
         finally:
             process.kill()
     assert process.returncode == status, said

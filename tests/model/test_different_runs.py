@@ -12,6 +12,7 @@ import yaml
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
 from genre_embeddings.inspection.question import gather
+from genre_embeddings.settings import load_settings
 from genre_embeddings.training.ablations import train_ablations
 from stages import evaluate
 from tests.conftest import changed, small_settings
@@ -26,8 +27,7 @@ def make_run(folder: Path, **model) -> Path:
     world = small_world(changed(small_settings(), train={"epochs": 1}))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        settings = world.settings.model_dump(mode="json")
-        Path("params.yaml").write_text(yaml.safe_dump(settings))
+        Path("params.yaml").write_text(yaml.safe_dump(world.settings.model_dump(mode="json")))
         storage.write_json(storage.TRUTH, None)
         storage.write_json(storage.GENOME, None)
         sides = world.ratings("train"), world.ratings("validation")
@@ -47,46 +47,33 @@ def here(first, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "here")
 
 
-def fails(one: Path, other: Path, *stages) -> None:
-    for stage in stages:
-        with pytest.raises(InputError) as raised:
-            stage()
-        said = str(raised.value)
-        assert said.startswith(f"{one} and {other} are from different runs: ")
-        assert "`dvc repro`" in said
-
-
-def inspect():
-    from genre_embeddings.settings import load_settings
-
+def inspect() -> None:
     gather(load_settings())
 
 
-def test_files_of_one_run_belong_together(here):
-    inspect()
-    evaluate.main()
-    assert storage.read_measured("evaluate")["model"] == storage.model_fingerprint()
+def fails(one: Path, other: Path, *stages) -> None:
+    for stage in stages or (evaluate.main, inspect):
+        with pytest.raises(InputError, match="`dvc repro`") as raised:
+            stage()
+        assert str(raised.value).startswith(f"{one} and {other} are from different runs: ")
 
 
 def test_a_split_of_other_data(here):
-    """Each side comes from a world of the same size."""
+    """Each side comes from a world of the same size; files of one run belong together."""
+    inspect()
     world = small_world(small_settings(seed=9))
     storage.write_table(storage.PREPARED / "ratings.parquet", world.tables.ratings)
-    fails(storage.SPLIT, storage.PREPARED, evaluate.main, inspect)
+    fails(storage.SPLIT, storage.PREPARED)
 
 
-def test_sides_of_two_splits(here):
+def test_sides_of_two_splits_and_a_model_of_another_split(here):
     """Test ratings of another split of the same data: the model was trained on some of them."""
-    other = small_world(changed(small_settings(), split={"strategy": "temporal"})).sides["test"]
-    for column, values in zip(storage.RATINGS_SCHEMA, other, strict=True):
-        storage.write_column(storage.SPLIT / "test" / f"{column}.npy", np.asarray(values))
-    fails(storage.SPLIT, storage.PREPARED, evaluate.main, inspect)
-
-
-def test_a_model_of_another_split(here):
     world = small_world(changed(small_settings(), split={"strategy": "temporal"}))
+    for column, values in zip(storage.RATINGS_SCHEMA, world.sides["test"], strict=True):
+        storage.write_column(storage.SPLIT / "test" / f"{column}.npy", np.asarray(values))
+    fails(storage.SPLIT, storage.PREPARED)
     write_world(world)
-    fails(storage.MODEL, storage.SPLIT / "train", evaluate.main, inspect)
+    fails(storage.MODEL, storage.SPLIT / "train")
 
 
 def test_one_rating_that_differs(here):
@@ -95,21 +82,19 @@ def test_one_rating_that_differs(here):
     values = np.load(column)
     values[0] = 5.5 - values[0]
     np.save(column, values)
-    prepared = storage.PREPARED / "ratings.parquet"
-    fails(storage.SPLIT, storage.PREPARED, evaluate.main, inspect)
-    side = storage.read_side("train")
+    fails(storage.SPLIT, storage.PREPARED)
+    side, path = storage.read_side("train"), storage.PREPARED / "ratings.parquet"
     key = (pl.col("user") == int(side.user[0])) & (pl.col("movie") == int(side.movie[0]))
     change = pl.when(key).then(float(values[0])).otherwise("rating").cast(pl.Float32)
-    table = storage.read_table(prepared).with_columns(rating=change)
-    storage.write_table(prepared, table)
-    fails(storage.MODEL, storage.SPLIT / "train", evaluate.main, inspect)
+    storage.write_table(path, storage.read_table(path).with_columns(rating=change))
+    fails(storage.MODEL, storage.SPLIT / "train")
 
 
 def test_movies_with_other_genres(here):
     path = storage.PREPARED / "movies.parquet"
     movies = storage.read_table(path)
     storage.write_table(path, movies.with_columns(genres=movies["genres"].reverse()))
-    fails(storage.MODEL, storage.PREPARED, evaluate.main, inspect)
+    fails(storage.MODEL, storage.PREPARED)
 
 
 def test_models_for_comparison_with_other_settings(here, tmp_path):
@@ -127,5 +112,6 @@ def test_a_truth_of_other_genres(here):
 def test_metrics_of_another_model(here):
     evaluate.main()
     path = storage.METRICS / "evaluate.json"
+    assert storage.read_measured("evaluate")["model"] == storage.model_fingerprint()
     path.write_text(json.dumps(json.loads(path.read_text()) | {"model": "0" * 12}))
     fails(path, storage.MODEL, lambda: storage.read_measured("evaluate"))

@@ -143,6 +143,7 @@ ODD_TENSORS = {
     "user_counts": torch.full((80,), 1e18),  # as many times, said to be there
     "genre_share": torch.zeros(0, 10**9),
     "genres_seen": torch.zeros(80, 0, 10**9),
+    "communality": -torch.ones(6),
     "session.times": torch.zeros(7, dtype=torch.int64),
     "user_history.entries": torch.full((1200,), 10**9),  # read from anywhere in memory
     "user_history.starts": torch.arange(81) * 10**9,

@@ -8,40 +8,31 @@ from genre_embeddings.training.lightning import fit
 from tests.small import small_world
 
 
-@pytest.fixture
-def threads(monkeypatch):
-    """Sets the number of threads for a test."""
-    before = torch.get_num_threads()
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    yield configure_torch
-    torch.set_num_threads(before)
-    torch.use_deterministic_algorithms(False)
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="is said of the CPU")
-def test_threads_change_no_more_than_last_digits(settings, in_tmp, threads):
+def test_threads_change_no_more_than_last_digits(settings, in_tmp, monkeypatch):
     # Steps large enough for torch to divide them among threads
     world = small_world(settings, epochs=3, patience=3, batch_size=2000, replicas=8)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
     def trained(count: int):
-        threads(count)
+        configure_torch(count)
         network = world.network(dim=16, hidden=(64,))
         sides = world.ratings("train"), world.ratings("validation")
         history, best = fit(network, *sides, world.settings.train, 0, record=False)
         assert torch.get_num_threads() == count
         return network.state_dict(), [row["validation/rmse"] for row in history], best.epoch
 
-    one, two = trained(1), trained(2)
-    again = trained(2)
+    before = torch.get_num_threads()
+    try:
+        configure_torch(0)
+        assert torch.get_num_threads() == before
+        one, two, again = trained(1), trained(2), trained(2)
+    finally:
+        torch.set_num_threads(before)
+        torch.use_deterministic_algorithms(False)
     assert all(torch.equal(value, again[0][name]) for name, value in two[0].items())
     assert two[1:] == again[1:]
     for name, value in one[0].items():
         torch.testing.assert_close(two[0][name], value, rtol=1e-3, atol=1e-3)
     assert two[1] == pytest.approx(one[1], abs=1e-4)
     assert two[2] == one[2]
-
-
-def test_no_number_of_threads_leaves_torchs_own(threads):
-    before = torch.get_num_threads()
-    threads(0)
-    assert torch.get_num_threads() == before

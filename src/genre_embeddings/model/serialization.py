@@ -191,7 +191,8 @@ def load_whole(folder: Path = storage.MODEL) -> tuple[Network, Tables]:
             _table(content, {"movie_id": None, **MOVIES}, movies).with_row_index("movie"),
             _table(content, GENRES, genres).with_row_index("genre"),
         )
-        if not torch.equal(genre_sets(tables.movies, genres) > 0, network.genre_share[:-1] > 0):
+        shares = network.shares(genre_sets(tables.movies, genres))
+        if not torch.equal(shares, network.genre_share[:-1]):
             raise ValueError("movies have other genres than in the weights")
     except UNREADABLE as error:
         raise _damaged(path, error) from None
@@ -260,7 +261,12 @@ def _network(path: Path, about: About) -> Network:
         if size > memory:  # Linux would promise the memory, and kill the process later.
             raise MemoryError
         state = load_file(path)
-        return Network.from_state(about.settings, about.replicas, about.limits, state).eval()
+        network = Network.from_state(about.settings, about.replicas, about.limits, state)
+        if network.settings.genres and not network.communality.clamp(0, 1).equal(
+            network.communality
+        ):
+            raise ValueError("a communality is not between 0 and 1")
+        return network.eval()
     except UNREADABLE as error:
         # Without memory, torch, safetensors and the system raise an error each of its own.
         if not isinstance(error, MemoryError) and "allocate memory" not in str(error):
