@@ -33,32 +33,28 @@ def pinned() -> dict[str, str]:
     return {name: version for name, _, version in pairs}
 
 
-def licence_of(name: str) -> str:
-    """The licence of an installed package, as far as possible in SPDX's terms.
-
-    Raises:
-        PackageNotFoundError: it is not installed.
-    """
-    about = metadata(name)
-    if name in SAID_ELSEWHERE:
-        return SAID_ELSEWHERE[name]
-    if expression := about.get("License-Expression"):
-        return expression
-    classified = [line.split(" :: ") for line in about.get_all("Classifier") or []]
-    said = [parts[-1] for parts in classified if parts[0] == "License" and len(parts) > 2]
-    said = said or [about.get("License", "unknown")]
-    return " AND ".join(sorted({SPDX.get(one, one) for one in said}))
+def by_licence() -> dict[str, list[str]]:
+    """Installed packages by licence, as far as possible in SPDX's terms."""
+    found: dict[str, list[str]] = {}
+    for name in pinned():
+        try:
+            about = metadata(name)
+        except PackageNotFoundError:
+            continue
+        lines = [line.split(" :: ") for line in about.get_all("Classifier") or []]
+        said = [parts[-1] for parts in lines if parts[0] == "License" and len(parts) > 2]
+        said = said or [about.get("License", "unknown")]
+        classified = " AND ".join(sorted({SPDX.get(one, one) for one in said}))
+        licence = SAID_ELSEWHERE.get(name) or about.get("License-Expression") or classified
+        found.setdefault(licence, []).append(name)
+    return found
 
 
 def table() -> str:
     """Markdown: a row for each licence with its packages."""
-    found: dict[str, list[str]] = {}
-    for name in pinned():
-        try:
-            found.setdefault(licence_of(name), []).append(name)
-        except PackageNotFoundError:
-            continue
-    rows = [f"| {licence} | {', '.join(names)} |" for licence, names in sorted(found.items())]
+    rows = [
+        f"| {licence} | {', '.join(names)} |" for licence, names in sorted(by_licence().items())
+    ]
     return "\n".join(["| licence | packages |", "| --- | --- |", *rows])
 
 

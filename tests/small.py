@@ -10,7 +10,7 @@ import torch
 from genre_embeddings import storage
 from genre_embeddings.data.sources.planted import planted_world
 from genre_embeddings.data.split import assign_sides, parts_of
-from genre_embeddings.data.tables import Tables, build_tables
+from genre_embeddings.data.tables import Tables, build_tables, write_tables
 from genre_embeddings.model.build import build_network, genre_sets
 from genre_embeddings.model.network import Network
 from genre_embeddings.model.ratings import Ratings
@@ -63,8 +63,6 @@ def rows_of(ratings: Ratings, count: int) -> Ratings:
 
 def write_world(world: World) -> None:
     """Write data/prepared/ and data/split/ in the working directory."""
-    from genre_embeddings.data.tables import write_tables
-
     write_tables(world.tables)
     with storage.replacing_sides() as folders:
         for name, side in world.sides.items():

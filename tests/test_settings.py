@@ -31,31 +31,24 @@ def replaced(key: str, value: str) -> str:
     return text
 
 
-def described():
+def described() -> list[str]:
     """Lines that params.yaml must hold in this order, as the classes describe them."""
     lines = []
     for name, field in Settings.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            section = field.annotation
+        section, fields, indent = field.annotation, {name: field}, ""
+        if isinstance(section, type) and issubclass(section, BaseModel):
             lines += [f"# {section.__doc__.removesuffix('.')}", f"{name}:"]
-            lines += [line("  ", key, one) for key, one in section.model_fields.items()]
-        else:
-            lines.append(line("", name, field))
+            fields, indent = section.model_fields, "  "
+        for key, one in fields.items():
+            assert one.description, key
+            lines.append(f"{indent}{key}: VALUE # {' '.join(one.description.split())}")
     return lines
-
-
-def line(indent, key, field):
-    assert field.description, key
-    return f"{indent}{key}: VALUE # {' '.join(field.description.split())}"
 
 
 def test_file_and_classes_hold_the_same_keys_and_descriptions_in_the_same_order():
     found = re.sub(r"^( *\w+):.*? # (.*)(\n  - .*)*", r"\1: VALUE # \2", TEXT, flags=re.M)
     _, *found = re.split(r"\n\n", found)  # without the introduction
     assert [line for block in found for line in block.splitlines()] == described()
-
-
-def test_file_holds_the_defaults():
     assert load_yaml(TEXT) == DEFAULTS
 
 
@@ -70,11 +63,6 @@ def test_dvc_changes_no_other_line(tmp_path):
     assert len(now) == len(TEXT.splitlines())
 
 
-def test_settings_are_frozen():
-    with pytest.raises(ValueError, match="frozen"):
-        load_settings(ROOT / "params.yaml").model.dim = 3
-
-
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
@@ -87,18 +75,14 @@ def test_settings_are_frozen():
         ("lr", ".nan", "train.lr is nan; allowed: "),
         ("lr", "-1e-3", "train.lr is -0.001; allowed: above 0"),
         ("movie_dropout", "1.0", "train.movie_dropout is 1.0; allowed: below 1"),
-        ("replicas", "0", "train.replicas is 0; allowed: at least 1"),
         ("train", "0.8", "split: train 0.8 + validation 0.2 + test 0.1 = 1.1"),
         ("validation", "0.2\n  qwxz: 0.1", "split.qwxz is not a setting; allowed here: strategy"),
         ("max_rating", "0.5", "data: min_rating 0.5 and max_rating 0.5"),
         ("min_epochs", "1000", "train: min_epochs 1000 and epochs"),
         ("cross", "1", "model.cross is 1; allowed: true or false"),
+        ("cross", "yes", "model.cross is 'yes'; allowed: true or false"),
         ("ratings", "10000000", "planted: ratings 10000000: at most half"),
-        (
-            "mlflow_uri",
-            "127.0.0.1:5000",
-            "tracking.mlflow_uri: '127.0.0.1:5000' is not the address",
-        ),
+        ("mlflow_uri", "host:5000", "tracking.mlflow_uri: 'host:5000' is not the address"),
         ("mlflow_uri", "https://ann:secret@host/", "MLFLOW_TRACKING_PASSWORD"),
         ("mlflow_experiment", '""', "tracking.mlflow_experiment is ''; allowed: text that is not"),
     ],
@@ -109,18 +93,19 @@ def test_a_bad_value_is_named_with_what_is_allowed(key, value, message):
 
 
 def test_all_findings_come_in_one_message():
-    text = TEXT.replace("  dim:", "  dims:").replace(
-        "seed: 0 # Seed of all", "seed: -1 # Seed of all"
+    text = TEXT.replace("  dim:", "  dims:").replace("seed: 0 # Seed", "seed: -1 # Seed")
+    text = text.replace("  validation: 0.2", "  validation: 0.3").replace(
+        "  test: 0.1", "  test: 0.0"
     )
     with pytest.raises(InputError) as caught:
         parse_settings(text)
-    assert "model.dims is not a setting; did you mean model.dim?" in str(caught.value)
-    assert "model.dim is missing" in str(caught.value)
-    assert "seed is -1; allowed: at least 0" in str(caught.value)
-
-
-def test_numbers_are_read_as_dvc_reads_them():
-    assert parse_settings(replaced("lr", "1e-3")).train.lr == 0.001
+    for finding in (
+        "model.dims is not a setting; did you mean model.dim?",
+        "model.dim is missing",
+        "every side needs a share above 0",
+        "seed is -1; allowed: at least 0",
+    ):
+        assert finding in str(caught.value)
 
 
 WORDS = """
@@ -129,23 +114,15 @@ on off yes no y true False TRUE tRue ~ null Null '' 'a' planted 32-true [1,2e1]
 """
 
 
-@pytest.mark.parametrize("text", WORDS.split())
-def test_values_are_read_as_dvc_reads_them(text):
-    found, dvc = load_yaml(f"key: {text}"), loads_yaml(f"key: {text}")
-    assert repr(found) == repr(dvc)
+def test_values_are_read_as_dvc_reads_them():
+    for text in WORDS.split():
+        assert repr(load_yaml(f"key: {text}")) == repr(loads_yaml(f"key: {text}")), text
 
 
 def test_a_merged_mapping_may_be_overridden_and_merged_again():
     text = "x: &x {k: 1}\na: {b: &b {<<: *x, k: 2}}\nc: {<<: *b, k: 3}\nd: {<<: *b}\n"
     found = load_yaml(text)
     assert found == {"x": {"k": 1}, "a": {"b": {"k": 2}}, "c": {"k": 3}, "d": {"k": 2}}
-
-
-@pytest.mark.parametrize("word", ["on", "off", "yes", "no"])
-def test_a_word_of_yaml_1_1_is_no_truth_value(word):
-    message = f"model.cross is '{word}'; allowed: true or false"
-    with pytest.raises(InputError, match=message):
-        parse_settings(replaced("cross", word))
 
 
 @pytest.mark.parametrize(
@@ -182,7 +159,7 @@ def refused(text):
     except InputError as error:
         said = str(error)
     else:
-        return None
+        said = ""
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", said)
     return said
 
@@ -195,7 +172,7 @@ def refused(text):
 )
 def test_a_damaged_file_is_read_or_refused_in_readable_lines(place, length, piece):
     said = refused(SHORT[:place] + piece + SHORT[place + length :])
-    assert said is None or said.startswith("params.yaml ")
+    assert not said or said.startswith("params.yaml ")
 
 
 @steady
@@ -205,33 +182,24 @@ def test_any_value_of_any_key_is_allowed_or_named(place, value, key):
     section, keys = list(content.items())[1:][place % (len(content) - 1)]
     keys[key or list(keys)[place % len(keys)]] = value
     said = refused(json.dumps(content))
-    assert said is None or section in said
+    assert not said or section in said
 
 
-def test_a_missing_file_says_where_to_stand(in_tmp):
+def test_a_file_that_is_missing_or_no_text(in_tmp):
     with pytest.raises(InputError, match="top folder"):
         load_settings()
-
-
-def test_a_file_that_is_no_text(in_tmp):
     (in_tmp / "params.yaml").write_bytes("seed: 0 # für\n".encode("latin-1"))
     with pytest.raises(InputError, match=r"params\.yaml is not UTF-8 text"):
         load_settings()
 
 
-def test_every_side_needs_a_share(settings):
-    with pytest.raises(ValueError, match="every side needs a share above 0"):
-        type(settings.split)(strategy="random", train=0.8, validation=0.2, test=0.0)
-
-
-@pytest.mark.parametrize("strategy", ["random", "temporal", "cold_movies"])
+@pytest.mark.parametrize("strategy", ["random", "temporal"])
 @pytest.mark.parametrize("has_time", [True, False])
 @pytest.mark.parametrize("genres", [0, 1])
-def test_data_and_split_decide_what_the_network_is_told(settings, strategy, has_time, genres):
+def test_data_and_split_decide_which_inputs_the_network_has(settings, strategy, has_time, genres):
     asked = changed(settings, split={"strategy": strategy}, model={"time": True, "genres": True})
-    told = asked.in_effect(has_time, genres)
-    assert told.time == (has_time and strategy != "temporal")
-    assert told.genres == (genres > 0)
-    assert told.dim == settings.model.dim
-    told = changed(asked, model={"time": False, "genres": False}).in_effect(has_time, genres)
-    assert (told.time, told.genres) == (False, False)
+    found = asked.in_effect(has_time, genres)
+    expected = {"time": has_time and strategy != "temporal", "genres": genres > 0}
+    assert found == asked.model.model_copy(update=expected)
+    off = changed(asked, model={"time": False, "genres": False})
+    assert off.in_effect(has_time, genres) == off.model

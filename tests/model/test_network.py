@@ -1,5 +1,7 @@
 """The network against its own equations, worked out by hand or by another way."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -21,15 +23,6 @@ def world(settings):
     return small_world(settings)
 
 
-def ratings(user, movie, rating, time=None):
-    return Ratings(
-        torch.tensor(user),
-        torch.tensor(movie),
-        torch.tensor(rating, dtype=torch.float32),
-        torch.tensor(time if time is not None else [0] * len(user)),
-    )
-
-
 def test_a_linear_point_model_is_the_sum_that_its_docstring_says(settings):
     plain = settings.model.model_copy(
         update={
@@ -37,7 +30,8 @@ def test_a_linear_point_model_is_the_sum_that_its_docstring_says(settings):
             "history": 0, "time": False, "squash": False,
         }
     )  # fmt: skip
-    train = ratings([0, 0, 1], [0, 1, 1], [3.0, 4.0, 5.0])
+    columns = [0, 0, 1], [0, 1, 1], [3.0, 4.0, 5.0], [0, 0, 0]
+    train = Ratings(*map(torch.tensor, columns))
     membership = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
     generator = torch.Generator().manual_seed(0)
     net = Network(plain, 1, train, membership, 2, (0.5, 5.0), generator)
@@ -85,34 +79,26 @@ def test_samples_have_the_moments_of_the_posterior():
     assert mixed.std().item() == pytest.approx((0.3**2 + 1.6**2) ** 0.5, rel=0.03)
 
 
-class TestHistory:
-    """pooled(i) = sum over the history of y_j / sqrt(count)."""
-
-    rows, columns = torch.tensor([0, 0, 0, 2]), torch.tensor([1, 2, 3, 1])
-    times = torch.tensor([30, 10, 20, 5])
-
-    def table(self):
-        table = EmbeddingTable(4, 1, 1, False, torch.Generator())
-        with torch.no_grad():
-            table.mean[:, 0, 0] = torch.tensor([1.0, 10.0, 100.0, 1000.0])
-        return table
-
-    def pooled(self, most, own=None, rows=(0, 1, 2)):
-        history = History(self.rows, self.columns, self.times, (3, 4), most)
-        own = None if own is None else torch.tensor(own)
-        return history(self.table(), torch.tensor(rows), own, False)[0].flatten().tolist()
-
-    def test_sums(self):
-        assert self.pooled(9) == pytest.approx([1110 / 3**0.5, 0.0, 10.0])
-
-    def test_only_the_latest_count(self):
-        assert self.pooled(2) == pytest.approx([1010 / 2**0.5, 0.0, 10.0])
-
-    def test_a_training_rating_is_left_out_of_its_own_history(self):
-        assert self.pooled(9, own=[1, 3], rows=(0, 2)) == pytest.approx([1010 / 2**0.5, 0.0])
-
-    def test_one_that_was_cut_off_changes_nothing(self):
-        assert self.pooled(2, own=[1], rows=(0,)) == pytest.approx([1010 / 2**0.5])
+@pytest.mark.parametrize(
+    ("most", "own", "rows", "expected"),
+    [
+        (9, None, [0, 1, 2], [1110 / 3**0.5, 0.0, 10.0]),
+        (2, None, [0, 1, 2], [1010 / 2**0.5, 0.0, 10.0]),  # only the latest count
+        (9, [1, 3], [0, 2], [1010 / 2**0.5, 0.0]),  # a training rating is left out of its own
+        (2, [1], [0], [1010 / 2**0.5]),  # one that was cut off changes nothing
+    ],
+)
+def test_a_history_is_the_sum_over_its_columns_by_the_root_of_their_count(
+    most, own, rows, expected
+):
+    rated, columns = torch.tensor([0, 0, 0, 2]), torch.tensor([1, 2, 3, 1])
+    history = History(rated, columns, torch.tensor([30, 10, 20, 5]), (3, 4), most)
+    table = EmbeddingTable(4, 1, 1, False, torch.Generator())
+    with torch.no_grad():
+        table.mean[:, 0, 0] = torch.tensor([1.0, 10.0, 100.0, 1000.0])
+    own = None if own is None else torch.tensor(own)
+    pooled, _ = history(table, torch.tensor(rows), own, False)
+    assert pooled.flatten().tolist() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("sparse", "whole_pays"), [(False, 0.4), (False, 9), (True, 0.4)])
@@ -137,31 +123,27 @@ def test_the_gradient_of_pooled_histories_is_that_of_their_sums(sparse, whole_pa
     assert torch.allclose(*gradients)
 
 
-class TestSession:
-    """f(u, t) = sum k e / (sum k + lambda) over the user's ratings near in time."""
+NEAR = math.exp(-1.0)
 
-    def session(self):
-        session = Session(torch.tensor([0, 0, 1]), torch.tensor([100, 160, 130]), 1)
-        with torch.no_grad():
-            session.log_scale[:] = torch.tensor([60.0, 60.0, 60.0]).log()
-            session.log_lambda[:] = 0.0
-        session.residuals = torch.tensor([[1.0], [-2.0], [50.0]])
-        return session
 
-    def f(self, user, time, own=None):
-        own = None if own is None else torch.tensor([own])
-        return self.session()(torch.tensor([user]), torch.tensor([time]), own)[0, 0, 0].item()
-
-    def test_neighbours_weigh_by_nearness(self):
-        near, far = torch.tensor(-0.0).exp().item(), torch.tensor(-1.0).exp().item()
-        assert self.f(0, 100) == pytest.approx((1 * near - 2 * far) / (near + far + 1))
-
-    def test_a_training_rating_does_not_see_itself(self):
-        far = torch.tensor(-1.0).exp().item()
-        assert self.f(0, 100, own=0) == pytest.approx(-2 * far / (far + 1))
-
-    def test_far_from_all_ratings_there_is_nothing(self):
-        assert self.f(0, 10_000_000) == pytest.approx(0.0)
+@pytest.mark.parametrize(
+    ("time", "own", "expected"),
+    [
+        (100, None, (1 - 2 * NEAR) / (1 + NEAR + 1)),
+        (100, 0, -2 * NEAR / (NEAR + 1)),  # a training rating does not see itself
+        (10_000_000, None, 0.0),
+    ],
+)
+def test_a_session_is_the_mean_residual_of_the_users_ratings_near_in_time(time, own, expected):
+    """f(u, t) = sum k e / (sum k + lambda)."""
+    session = Session(torch.tensor([0, 0, 1]), torch.tensor([100, 160, 130]), 1)
+    with torch.no_grad():
+        session.log_scale[:] = math.log(60.0)
+        session.log_lambda[:] = 0.0
+    session.residuals = torch.tensor([[1.0], [-2.0], [50.0]])
+    own = None if own is None else torch.tensor([own])
+    found = session(torch.tensor([0]), torch.tensor([time]), own)
+    assert found[0, 0, 0].item() == pytest.approx(expected)
 
 
 def test_a_training_rating_does_not_see_itself(world):
@@ -198,16 +180,6 @@ def test_a_movie_without_training_ratings_is_known_by_its_genres_alone(world):
     assert torch.equal(unseen, net(users, unknown, genres=genres).rating)
 
 
-def test_without_a_generator_the_mean_is_used(world):
-    train = rows_of(world.ratings("train"), 20)
-    net = world.network()
-    first = net(train.user, train.movie, train.time).rating
-    assert torch.equal(first, net(train.user, train.movie, train.time).rating)
-    generator = torch.Generator().manual_seed(0)
-    assert not torch.equal(first, net(train.user, train.movie, generator=generator).rating)
-    assert not torch.allclose(first[0], first[1])
-
-
 def test_squash_keeps_predictions_on_the_scale_and_starts_at_the_mean(world):
     train = world.ratings("train")
     net = world.network(squash=True, time=False)
@@ -218,19 +190,18 @@ def test_squash_keeps_predictions_on_the_scale_and_starts_at_the_mean(world):
         assert net(train.user, train.movie).rating.max() <= 5.0
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        {"cross": False, "hidden": (), "embedding": "point", "history": 0, "time": False},
-        {"genres": False},
-        {"genres": False, "cross": False},
-        {"history": 0},
-        {"time": False},
-        {"embedding": "point"},
-        {"hidden": ()},
-        {"squash": True},
-    ],
-)
+VARIANTS = [
+    {},
+    {"cross": False, "hidden": (), "embedding": "point", "history": 0, "time": False},
+    {"genres": False, "cross": False},
+    {"history": 0},
+    {"time": False, "hidden": (8, 5)},
+    {"embedding": "point", "genres": False},
+    {"squash": True, "cross": False},
+]
+
+
+@pytest.mark.parametrize("model", VARIANTS)
 def test_every_variant_predicts_and_learns(world, model):
     train = rows_of(world.ratings("train"), 32)
     net = world.network(**model)
@@ -248,9 +219,10 @@ def test_every_variant_predicts_and_learns(world, model):
     plain, without = predict(net, *own_inputs, own=True, posterior=False)
     assert np.array_equal(mean, plain)
     assert (without > 0).all()
-    # The posterior's variance is that of many samples.
+    # Without a generator the mean is used; the posterior's variance is that of many samples.
     with torch.no_grad():
         rating = net(train.user, train.movie, train.time, own=own).rating
+        assert torch.equal(rating, net(train.user, train.movie, train.time, own=own).rating)
         spread = torch.zeros(32)
         for _ in range(400):
             drawn = net(train.user, train.movie, train.time, own=own, generator=generator).rating
@@ -276,16 +248,7 @@ def test_kl_counts_every_row_once_an_epoch(world):
     assert torch.allclose(whole, expected, rtol=1e-3)
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        {},
-        {"genres": False},
-        {"cross": False, "squash": True, "hidden": (8, 5)},
-        {"history": 0, "time": False, "hidden": ()},
-        {"embedding": "point", "genres": False, "cross": False},
-    ],
-)
+@pytest.mark.parametrize("model", VARIANTS)
 def test_a_grid_is_what_its_pairs_are(world, model, monkeypatch):
     monkeypatch.setattr(network_module, "GRID", 200)  # a few users and movies at once
     network = world.network(**model)
