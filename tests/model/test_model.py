@@ -87,6 +87,12 @@ def test_weights_that_are_not_whole(saved):
     refused("not a whole model file")
     WEIGHTS.write_bytes((1 << 40).to_bytes(8, "little") + whole[8:])
     refused("its header has 1,099,511,627,776 bytes, above 262,144")
+    for header in (b"[" * 100_000, b'{"__metadata__":{"model":"' + b"[" * 100_000 + b'"}}'):
+        WEIGHTS.write_bytes(len(header).to_bytes(8, "little") + header + bytes(100))
+        refused("not a whole model file")
+    save_file({"weight": torch.zeros(3)}, WEIGHTS)
+    TABLES.unlink()
+    refused("has format unknown; this version reads format 5")
 
 
 def test_weights_that_are_larger_than_memory(saved):
@@ -107,12 +113,6 @@ def test_a_process_that_may_not_take_the_memory(saved):
         [sys.executable, "-c", ask], capture_output=True, text=True, env=environment
     )
     assert "InputError: models/model.safetensors has 0.5 GB, which do not fit" in done.stderr
-
-
-def test_weights_of_another_program(saved):
-    save_file({"weight": torch.zeros(3)}, WEIGHTS)
-    TABLES.unlink()
-    refused("has format unknown; this version reads format 5")
 
 
 @pytest.mark.parametrize(
@@ -165,20 +165,6 @@ def test_a_tensor_that_is_missing_and_times_out_of_order(saved):
     refused(r"not a whole model file .'user_counts'.")
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
-        b'{"a":{"dtype":"F32","shape":[1099511627776],"data_offsets":[0,4398046511104]}}',
-        b"[" * 100_000,
-        b'{"__metadata__":[]}',
-        b'{"__metadata__":{"model":"' + b"[" * 100_000 + b'"}}',
-    ],
-)
-def test_a_header_that_promises_too_much(saved, header):
-    WEIGHTS.write_bytes(len(header).to_bytes(8, "little") + header + bytes(100))
-    refused("not a whole model file|has format unknown")
-
-
 def test_tables_of_another_model(saved):
     TABLES.write_bytes(TABLES.read_bytes().replace(b"Drama", b"Anime", 1))
     refused(r"tables\.json and .* are of different models")
@@ -208,14 +194,10 @@ def test_tables_that_do_not_fit(saved, name, values, message):
     refused(rf"tables\.json is not a whole model file .*{message}")
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"[" * 100_000, b"[]", b"\xff\xfe{}", b'{"name":["\\ud800"]}']
-)
-def test_tables_that_are_no_json(saved, content):
-    rewrite_tables(content)
-    refused(r"tables\.json is not a whole model file")
-
-
-def test_tables_that_are_too_long(saved):
-    rewrite_tables(TABLES.read_bytes() + b" " * 10_000_000)
+def test_tables_that_are_no_json_or_too_long(saved):
+    tables = TABLES.read_bytes()
+    for content in (b"", b"[" * 100_000, b"[]", b"\xff\xfe{}", b'{"name":["\\ud800"]}'):
+        rewrite_tables(content)
+        refused(r"tables\.json is not a whole model file")
+    rewrite_tables(tables + b" " * 10_000_000)
     refused(r"tables\.json is far too long for 146 rows")

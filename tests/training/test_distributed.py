@@ -34,7 +34,7 @@ def test_two_processes_give_the_curve_and_the_model_of_one(prepared):
     train_stage(settings)
     one, alone = curve(), load_file("models/model.safetensors")
     said = train_stage(changed(settings, train={"devices": 2}))
-    assert said.count("trained 2 replicas for 3 epochs") == 1
+    assert said.count("trained 2 replicas in batches of 256 ratings for 3 epochs") == 1
     assert said.count("\nepoch 1 of 3") == 1  # the line of the other model begins with its name
     assert "sync_dist" not in said
     assert len(one) == 6
