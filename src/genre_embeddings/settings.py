@@ -500,7 +500,8 @@ def _describe(detail: ErrorDetails) -> str:
         return f"{key}: {context['error']}"
     allowed = _ALLOWED.get(kind, detail["msg"]).format(**context)
     section, _, name = key.partition(".")
-    if section == "train" and OrAuto in TrainSettings.model_fields[name].metadata:
+    field = TrainSettings.model_fields.get(name) if section == "train" else None
+    if field and OrAuto in field.metadata:
         allowed += ", or auto"
     return f"{key} is {detail['input']!r}; allowed: {allowed}"
 
