@@ -197,7 +197,7 @@ def test_unrated_movies_are_saved_with_the_model(project, in_tmp, monkeypatch):
         storage.write_table(storage.PREPARED / "unrated.parquet", wrong)
         save_model(before.network)
         with pytest.raises(
-            InputError, match="has an entry twice|has unrated movies whose ids or genres"
+            InputError, match=r"has an entry twice|has unrated movies whose ids or genres"
         ):
             open_model()
 
