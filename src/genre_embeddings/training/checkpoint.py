@@ -94,7 +94,8 @@ class Scratch:
         if share:
             os.environ[INHERITED] = str(file or "")
         if file:
-            self._remove_old()
+            with suppress(OSError):  # another process may remove them at the same time
+                self._remove_old()
             if file.exists() and not _is_whole(file):
                 file.unlink()
         return file
