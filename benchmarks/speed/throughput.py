@@ -218,8 +218,7 @@ def on_notebook_shape(steps: int) -> list[Row]:
         [
             row("notebook", "notebook way", slow, count),
             row("notebook", "bare loop", fast, count),
-            row("notebook", "ours, steps alone", own, count),
-            row("notebook", "ours, with measuring", own, count, min(tails)),
+            row("notebook", "ours", own, count, min(tails)),
         ],
         "bare loop",
     )
@@ -247,8 +246,7 @@ def on_ml_25m_shape(steps: int) -> list[Row]:
             tail = min(tail, end)
         found = [
             row(shape, "bare loop", fast, count),
-            row(shape, "ours, steps alone", own, count),
-            row(shape, "ours, with measuring", own, count, tail),
+            row(shape, "ours", own, count, tail),
         ]
         rows += compared(found, "bare loop")
         print(*found, sep="\n", flush=True)
