@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import time
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from genre_embeddings.settings import ModelSettings
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks/results"
 PAGE = ROOT / "docs/results/speed.md"
 
 Row = dict[str, Any]
@@ -70,22 +68,12 @@ def replace_generated(page: Path, name: str, text: str) -> None:
     page.write_text(f"{head}{begin}\n\n{text.strip()}\n\n{end}{tail}", encoding="utf-8")
 
 
-def report(name: str, title: str, notes: str, rows: list[Row], doc: bool) -> None:
-    """Print a measurement, save it under benchmarks/results/, and put it on the page if asked."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    content = {"name": name, "title": title, "machine": machine(), "notes": notes, "rows": rows}
-    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
-    print(f"\n{title}\n{content['machine']}\n{notes}\n\n{table(rows)}")
+def report(name: str, notes: str, rows: list[Row], doc: bool) -> None:
+    """Print a measurement, and write it between its marks in docs/results/speed.md if asked."""
+    text = f"{notes}\n\n{machine()}.\n\n{table(rows)}"
+    print(text)
     if doc:
-        found = sorted(RESULTS.glob("speed-*.json"))
-        parts = [json.loads(path.read_text()) for path in found]
-        sections = (
-            f"## {part['title']}\n\n{part['notes']}\n\n{part['machine']}.\n\n"
-            f"{table(part['rows'])}\n"
-            for part in parts
-        )
-        replace_generated(PAGE, "speed", "\n".join(sections))
-        print(f"wrote {PAGE.relative_to(ROOT)}")
+        replace_generated(PAGE, name, text)
 
 
 def columns(users: int, movies: int, ratings: int, seed: int = 0) -> tuple[np.ndarray, ...]:

@@ -69,7 +69,7 @@ def main() -> None:
         f"{MOVIES:,} movies; ratings in the fastest of {ROUNDS} rounds, top 10 extrapolated from "
         "50 users; CPU seconds where threads is 1."
     )
-    report("speed-inference", "Prediction", notes, rows, options.doc)
+    report("inference", notes, rows, options.doc)
     if options.profile:
         user, movie, _, moments = made
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as found:

@@ -92,7 +92,7 @@ def main() -> None:
                 rows.append({"what": what, "clock s": timed_dvc(clone, *arguments)[0]})
                 subprocess.run(["git", "checkout", "--quiet", "."], cwd=clone, check=True)
     notes = "`python -m benchmarks.speed.pipeline_times`; stages on a world of 10,000 ratings."
-    report("speed-startup", "Start-up and DVC", notes, rows, options.doc)
+    report("startup", notes, rows, options.doc)
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ def main() -> None:
         f"--stages {' '.join(options.stages)}`. "
         "Start-up is within the seconds, so that exponents mean something from a million on."
     )
-    report("speed-scaling", "Stages over growing worlds", notes, rows, options.doc)
+    report("scaling", notes, rows, options.doc)
 
 
 if __name__ == "__main__":

@@ -298,8 +298,7 @@ def main() -> None:
     }  # fmt: skip
     for name, measure in shapes.items():
         if options.shape in (None, name):
-            title = f"Training, {name} shape"
-            report(f"speed-training-{name}", title, notes, measure(options.steps), options.doc)
+            report(f"training-{name}", notes, measure(options.steps), options.doc)
 
 
 if __name__ == "__main__":
