@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 
 from genre_embeddings import storage
 from tests.conftest import ROOT
-from tests.licences import licence_of, pinned, table
+from tests.licences import licence_of, pinned
 from tests.trained import train_project
 
 EXECUTING = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
@@ -186,7 +186,7 @@ def test_every_version_is_pinned_and_installed():
     assert installed == {name: pins[name] for name in needed}
 
 
-def test_licences_are_allowed_and_listed():
+def test_licences_are_allowed():
     for name in pinned():
         try:
             licence = licence_of(name)
@@ -194,8 +194,6 @@ def test_licences_are_allowed_and_listed():
             continue
         parts = re.sub("[()]", "", licence).split(" AND ")
         assert all(set(part.split(" OR ")) & ALLOWED for part in parts), (name, licence)
-    said = (ROOT / "docs/guide/security.md").read_text(encoding="utf-8")
-    assert table() in said, "`python -m tests.licences` prints the table for docs/guide/security.md"
 
 
 @pytest.mark.parametrize(
