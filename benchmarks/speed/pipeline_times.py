@@ -16,8 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.measuring import ROOT, Row, report
-from benchmarks.speed.scaling import STAGES, write_params
+from benchmarks.measuring import ROOT, Row, checkout, report
+from benchmarks.speed.scaling import STAGES, world
 
 SMALLEST = 10_000
 ALL_STAGES = ("check", *STAGES, "summarize", "publish")
@@ -28,7 +28,7 @@ def imports_of(stage: str, folder: Path) -> Row:
     start = time.perf_counter()
     found = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", f"stages.{stage}"],
-        cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        cwd=folder, capture_output=True, text=True,
     )  # fmt: skip
     wall = time.perf_counter() - start
     if found.returncode:
@@ -68,9 +68,7 @@ def main() -> None:
     parser.add_argument("--imports-alone", action="store_true", help="leave DVC out")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="genre-embeddings-") as name:
-        folder = Path(name)
-        write_params(folder, SMALLEST)
-        (folder / "data/raw").mkdir(parents=True)
+        folder = checkout(Path(name) / "copy", world(SMALLEST))
         rows = [imports_of(stage, folder) for stage in ALL_STAGES]
         if not options.imports_alone:
             clone = folder / "clone"
