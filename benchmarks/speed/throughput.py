@@ -205,6 +205,7 @@ def on_notebook_shape(steps: int) -> list[Row]:
         }
     )  # fmt: skip
     fitting = settings.train.model_copy(update={"batch_size": batch, "replicas": 1})
+    fitting = fitting.for_ratings(train.count)
 
     def own() -> tuple[float, float]:
         network = untrained(plain, 1, train, NOTEBOOK["users"], NOTEBOOK["movies"])
@@ -221,9 +222,9 @@ def on_notebook_shape(steps: int) -> list[Row]:
 def on_ml_25m_shape(steps: int) -> list[Row]:
     settings = load_settings(ROOT / "params.yaml")
     train, validation = ratings(ML_25M)
-    fitting = settings.train.model_copy(update={"batch_size": 16_384})
+    fitting = settings.train.for_ratings(train.count)
     rows = []
-    default = (settings.model.history, settings.model.time, settings.train.replicas)
+    default = (settings.model.history, settings.model.time, fitting.replicas)
     for variant in ((0, False, 1), (0, True, 1), (32, False, 1), (32, True, 1), default):
         history, timely, replicas = variant
         model = settings.model.model_copy(update={"history": history, "time": timely})
@@ -242,9 +243,10 @@ def on_ml_25m_shape(steps: int) -> list[Row]:
 def on_default_shape(steps: int) -> list[Row]:
     """The default settings on the embedded world, and what could make their steps faster."""
     settings = load_settings(ROOT / "params.yaml")
-    planted, fitting = settings.planted, settings.train
+    planted = settings.planted
     shape = {"users": planted.users, "movies": planted.movies, "ratings": planted.ratings}
     train, validation = ratings(shape | {"train": round(planted.ratings * settings.split.train)})
+    fitting = settings.train.for_ratings(train.count)
 
     def network() -> Network:
         return untrained(settings.model, fitting.replicas, train, planted.users, planted.movies)
