@@ -1,15 +1,23 @@
-"""Shared by the benchmarks: tables, pages, the machine, the clock, made-up ratings and networks."""
+"""Shared by the benchmarks: tables, pages, copies of the pipeline, made-up ratings and networks."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+import shutil
+import subprocess
+import sys
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import yaml
+
+from genre_embeddings.settings import load_yaml, parse_settings
 
 if TYPE_CHECKING:
     from genre_embeddings.model.network import Network
@@ -17,7 +25,6 @@ if TYPE_CHECKING:
     from genre_embeddings.settings import ModelSettings
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks/results"
 PAGE = ROOT / "docs/results/speed.md"
 
 Row = dict[str, Any]
@@ -70,26 +77,74 @@ def replace_generated(page: Path, name: str, text: str) -> None:
     page.write_text(f"{head}{begin}\n\n{text.strip()}\n\n{end}{tail}", encoding="utf-8")
 
 
-def report(name: str, title: str, notes: str, rows: list[Row], doc: bool) -> None:
-    """Print a measurement, save it under benchmarks/results/, and put it on the page if asked."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    content = {"name": name, "title": title, "machine": machine(), "notes": notes, "rows": rows}
-    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
-    print(f"\n{title}\n{content['machine']}\n{notes}\n\n{table(rows)}")
+def report(name: str, notes: str, rows: list[Row], doc: bool) -> None:
+    """Print a measurement, and write it between its marks in docs/results/speed.md if asked."""
+    text = f"{notes}\n\n{machine()}.\n\n{table(rows)}"
+    print(text)
     if doc:
-        found = sorted(RESULTS.glob("speed-*.json"))
-        parts = [json.loads(path.read_text()) for path in found]
-        sections = (
-            f"## {part['title']}\n\n{part['notes']}\n\n{part['machine']}.\n\n"
-            f"{table(part['rows'])}\n"
-            for part in parts
-        )
-        replace_generated(PAGE, "speed", "\n".join(sections))
-        print(f"wrote {PAGE.relative_to(ROOT)}")
+        replace_generated(PAGE, name, text)
 
 
-def columns(users: int, movies: int, ratings: int, seed: int = 0) -> tuple[np.ndarray, ...]:
-    """Long-tailed user, movie, rating, time, (N,) each, by user, then time."""
+@dataclass(frozen=True)
+class Cost:
+    """What a command took: seconds by the clock and of the CPU, and its largest resident memory."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+
+
+def measured(command: Sequence[str], folder: Path) -> Cost:
+    """Run a command in a folder.
+
+    Raises:
+        SystemExit: it failed; the message ends with what it said.
+    """
+    result = folder / "measured.json"
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks/measured.py"), str(result), *command],
+        cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(f"error: `{' '.join(command)}` failed:\n{done.stdout.strip()[-2000:]}")
+    return Cost(**json.loads(result.read_text(encoding="utf-8")))
+
+
+def checkout(folder: Path, changes: Mapping[str, Any]) -> Path:
+    """A copy of the pipeline without data, with some `section.key` of its settings changed."""
+    for name in ("stages", "src"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "data/raw").mkdir(parents=True)
+    write_params(folder, changes)
+    return folder
+
+
+def write_params(folder: Path, changes: Mapping[str, Any]) -> None:
+    """Write the committed `params.yaml` with some `section.key` changed.
+
+    Raises:
+        InputError: a key does not exist, or a value is not allowed.
+    """
+    content = load_yaml((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    for name, value in changes.items():
+        section, _, key = name.rpartition(".")
+        (content.setdefault(section, {}) if section else content)[key] = value
+    text = yaml.safe_dump(content, sort_keys=False)
+    parse_settings(text, "params.yaml")
+    (folder / "params.yaml").write_text(text, encoding="utf-8")
+
+
+def run_stage(folder: Path, stage: str) -> Cost:
+    """Run one stage in a copy of the pipeline."""
+    return measured([sys.executable, "-m", f"stages.{stage}"], folder)
+
+
+def made_up(users: int, movies: int, ratings: int, seed: int = 0) -> Ratings:
+    """Long-tailed ratings, by user, then time."""
+    import torch
+
+    from genre_embeddings.model.ratings import Ratings
+
     rng = np.random.default_rng(seed)
     activity = rng.lognormal(0.0, 1.0, users)
     user = np.repeat(np.arange(users), rng.multinomial(ratings, activity / activity.sum()))
@@ -98,16 +153,8 @@ def columns(users: int, movies: int, ratings: int, seed: int = 0) -> tuple[np.nd
     rating = rng.integers(1, 11, ratings).astype(np.float32) / 2
     time = rng.integers(0, 10**9, ratings)
     order = np.lexsort((time, user))
-    return user, movie.clip(max=movies - 1), rating, time[order]
-
-
-def made_up(users: int, movies: int, ratings: int, seed: int = 0) -> Ratings:
-    """Long-tailed ratings."""
-    import torch
-
-    from genre_embeddings.model.ratings import Ratings
-
-    return Ratings(*(torch.from_numpy(c) for c in columns(users, movies, ratings, seed)))
+    columns = user, movie.clip(max=movies - 1), rating, time[order]
+    return Ratings(*map(torch.from_numpy, columns))
 
 
 def untrained(

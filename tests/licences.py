@@ -1,7 +1,4 @@
-"""Licences of all pinned packages, from their own metadata: `python -m tests.licences`.
-
-It prints the table of docs/guide/security.md; tests/model/test_security.py compares the two.
-"""
+"""Licences of all pinned packages, from their own metadata: `python -m tests.licences`."""
 
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path

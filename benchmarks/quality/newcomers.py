@@ -12,11 +12,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
 import numpy as np
 import torch
@@ -39,19 +36,15 @@ GIVEN = (1, 5, 20, 10**9)
 """How many training ratings a new person gives, at most."""
 
 
-def without(side: storage.Side, users: np.ndarray) -> storage.Side:
-    """The ratings of all other users."""
-    kept = ~np.isin(side.user, users)
-    return storage.Side(*(column[kept] for column in side))
-
-
 def train_without(users: np.ndarray) -> Network:
     """A model of the settings in params.yaml that has not seen these users."""
     settings = load_settings()
     configure_torch(settings.train.threads)
     _, tables = load_whole()
+    sides = (storage.read_side(name) for name in ("train", "validation"))
     train, validation = (
-        Ratings.of(without(storage.read_side(side), users)) for side in ("train", "validation")
+        Ratings.of(storage.Side(*(column[~np.isin(side.user, users)] for column in side)))
+        for side in sides
     )
     sets = genre_sets(tables.movies, tables.genres.height)
     meta = storage.read_meta()

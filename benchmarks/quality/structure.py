@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,11 +21,11 @@ PAGE, PICTURES = "docs/results/structure.md", "docs/images"
 SHOWN = {"learnt": "learnt", "likelihood": "evidence in held-out ratings"}
 
 
-def row(name: str, folder: Path) -> Row:
+def row(folder: Path) -> Row:
     """The numbers of one data set."""
     found = json.loads((folder / "metrics/inspect.json").read_text())
     errors = json.loads((folder / "metrics/evaluate.json").read_text())["test"]
-    cells: dict[str, Any] = {"data": name}
+    cells: Row = {}
     for reference in ("likelihood", "moments"):
         one = found["agreement"][reference]
         interval = f"{one['above_rival_low']:+.2f} to {one['above_rival_high']:+.2f}"
@@ -74,14 +73,10 @@ def main() -> None:
     parser.add_argument("--doc", action="store_true", help=f"write {PAGE} and its pictures")
     options = parser.parse_args()
     runs = {name: Path(folder) for name, _, folder in (run.partition("=") for run in options.runs)}
-    rows = [row(name, folder) for name, folder in runs.items()]
+    found = {name: row(folder) for name, folder in runs.items()}
     # A table with a row for each number is narrow enough for a page.
-    turned = [
-        {"": key, **{str(one["data"]): str(one[key]) for one in rows}}
-        for key in rows[0]
-        if key != "data"
-    ]
-    text = table(turned)
+    numbers = next(iter(found.values()))
+    text = table([{"": key, **{name: found[name][key] for name in found}} for key in numbers])
     print(text)
     if options.doc:
         replace_generated(ROOT / PAGE, "structure", text)

@@ -1,7 +1,7 @@
 """How the default settings were chosen: `python -m benchmarks.quality.sweep [--path ARCHIVE]`.
 
 Changes one setting at a time, over several data sets, each as a DVC experiment in a clone of the
-project, and writes the validation errors into docs/method/choosing.md. Two replicas are trained,
+project. --doc writes the validation errors into docs/method/choosing.md. Two replicas are trained,
 unless their number is what changes, to halve the time.
 """
 
@@ -13,14 +13,12 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from benchmarks.measuring import ROOT, replace_generated, table
+from benchmarks.measuring import ROOT, Row, replace_generated, table
 
 PAGE = ROOT / "docs/method/choosing.md"
-REPLICAS = "train.replicas=2"
 CHANGES = (
     "model.dim=8",
     "model.hidden=[]",
@@ -36,75 +34,58 @@ CHANGES = (
 )  # fmt: skip
 
 
-def datasets(path: str) -> dict[str, list[str]]:
-    """What is swept over, by title."""
-    small = ["data.source=ml-latest-small", f"data.path={path}"]
-    return {
-        "planted": [],
-        "latest-small": small,
-        "latest-small, cold movies": [*small, "split.strategy=cold_movies"],
-    }
-
-
-def run(clone: Path, name: str, changes: list[str]) -> dict[str, Any]:
-    """One experiment, up to stage evaluate; its metrics."""
+def run(clone: Path, name: str, changes: list[str]) -> float:
+    """The validation error of an experiment, which runs up to stage evaluate."""
     options = [part for change in changes for part in ("-S", change)]
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    }
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     # An experiment leaves its settings in the workspace: begin each from the commit.
     subprocess.run(["git", "reset", "--quiet", "--hard"], cwd=clone, check=True)
     done = subprocess.run(
         ["dvc", "exp", "run", "-f", "-n", name, *options, "evaluate"],
-        cwd=clone, env=environment, capture_output=True, text=True, check=False,
+        cwd=clone, env=os.environ | {"PATH": path}, capture_output=True, text=True,
     )  # fmt: skip
     if done.returncode:
         raise SystemExit(f"error: {name} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     found = json.loads((clone / "metrics/evaluate.json").read_text())
-    fit = json.loads((clone / "metrics/train/metrics.json").read_text())["fit"]
-    return {"mse": found["validation"]["mse"], "best_epoch": fit["best_epoch"]}
+    return float(found["validation"]["mse"])
 
 
-def write_page(found: dict[str, dict[str, float]]) -> None:
-    """Update docs/method/choosing.md after each change, because a sweep takes long."""
-    base = found["defaults"]
-    rows: list[dict[str, Any]] = [
-        {"change": "the defaults", **{title: f"{mse:.4f}" for title, mse in base.items()}}
-    ]
+def rows_of(found: dict[str, dict[str, float]]) -> Iterator[Row]:
+    """A row for each change: the error, and how much it differs from that of the defaults."""
+    base = found["the defaults"]
     for change, values in found.items():
-        if change != "defaults":
-            cells = {t: f"{mse:.4f} ({mse - base[t]:+.4f})" for t, mse in values.items()}
-            rows.append({"change": f"`{change}`", **cells})
-    replace_generated(PAGE, "sweep", table(rows))
+        cells = {t: f"{mse:.4f} ({mse - base[t]:+.4f})" for t, mse in values.items()}
+        if values is base:
+            cells = {title: f"{mse:.4f}" for title, mse in values.items()}
+        yield {"change": change, **cells}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--path", default="data/raw", help="where ml-latest-small.zip lies")
+    parser.add_argument("--changes", nargs="+", default=CHANGES, help="such as model.dim=8")
+    parser.add_argument("--doc", action="store_true", help="write docs/method/choosing.md")
     options = parser.parse_args()
-    path = str(Path(options.path).resolve())
-    sets = datasets(path)
+    small = ["data.source=ml-latest-small", f"data.path={Path(options.path).resolve()}"]
+    data = {
+        "planted": [],
+        "latest-small": small,
+        "latest-small, cold movies": [*small, "split.strategy=cold_movies"],
+    }
     found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         clone = Path(temporary) / "project"
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
-        for number, change in enumerate(("defaults", *CHANGES)):
-            own = [] if change == "defaults" else [change]
-            if not change.startswith("train.replicas"):
-                own.insert(0, REPLICAS)
-            row: dict[str, float] = {}
-            for which, (title, data) in enumerate(sets.items()):
-                began = time.monotonic()
-                result = run(clone, f"sweep-{number}-{which}", [*data, *own])
-                row[title] = result["mse"]
-                print(
-                    f"{change}, {title}: validation MSE {result['mse']:.4f}, best epoch "
-                    f"{result['best_epoch']} ({time.monotonic() - began:.0f} s)",
-                    flush=True,
-                )
-            found[change] = row
-            write_page(found)
-    print("wrote docs/method/choosing.md")
+        for change in ("", *options.changes):
+            # A later setting of the same key counts.
+            settings = ["train.replicas=2", *filter(None, [change])]
+            row = found.setdefault(f"`{change}`" if change else "the defaults", {})
+            for title, source in data.items():
+                name = f"sweep-{len(found)}-{len(row)}"
+                row[title] = run(clone, name, [*source, *settings])
+                print(f"{change or 'the defaults'}, {title}: {row[title]:.4f}", flush=True)
+            if options.doc:  # after each change, because a sweep takes long
+                replace_generated(PAGE, "sweep", table(list(rows_of(found))))
 
 
 if __name__ == "__main__":

@@ -3,18 +3,19 @@
 In throw-away copies of the project, whose world is small, each stage is killed, starved of disk,
 memory or permission, and then `dvc repro` runs without the fault. It survived if every output has
 the bytes of a run without faults, no other file is left, and every object in DVC's cache holds
-what its name says. Afterwards two `dvc repro` work in one project at once, and ten experiments are
-queued at once. `--doc` writes the table in docs/results/robustness.md.
+what its name says. Afterwards two `dvc repro` work in one project at once. `--doc` writes the
+table in docs/results/robustness.md.
 
-Where a fault strikes is drawn from the seed: signals at any time of the stage's life, kills at
-any of its file operations and at any of DVC's. So a kill between two renames is as likely as one
-in the hours between.
+The seed draws when a fault strikes: signals at any time of the stage's life, kills at any of its
+file operations and at any of DVC's. So a kill between two renames is as likely as one in the
+hours between.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -24,8 +25,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -33,8 +32,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import replace_generated, table
-from tests.project import ROOT, STAGES, Project, finish_queue, make_project, read_yaml
+from benchmarks.measuring import Row, replace_generated, table
+from tests.project import ROOT, STAGES, Project, make_project, read_yaml
 
 PAGE = ROOT / "docs/results/robustness.md"
 KINDS = {
@@ -50,7 +49,6 @@ KINDS = {
 FOLDERS = ("data", "metrics", "plots", ".dvc/tmp", ".dvc/cache", ".")
 DVC_LEFT = re.compile(r"^(plots|metrics)/.*\.[\w-]{22}\.tmp is left over$")
 """DVC copies such outputs from its cache under this name."""
-FELT = "of them felt"
 LONGEST = 150
 """Seconds after which a run counts as hung."""
 
@@ -117,11 +115,11 @@ if sys.orig_argv[1:3] == ["-m", fault["module"]] or "tell" in fault:
 
 @dataclass(frozen=True)
 class Ended:
-    """A run of DVC: its exit status, what it said, whether it had to be ended."""
+    """A run of DVC."""
 
     status: int
     said: str  # where it hung, the stack as well
-    hung: bool
+    hung: bool  # it had to be ended
 
 
 @dataclass(frozen=True)
@@ -387,113 +385,48 @@ def two_at_once(at: Before, whole: Project, folder: Path) -> str:
     return "one waited" if not refused else "one was refused by DVC's lock, the other right"
 
 
-def queue_at_once(whole: Project, count: int, folder: Path) -> str:
-    """Queued experiments, two at a time, each beside the same one run alone: what came of it."""
-    project, values = whole.copy(folder / "project"), [*range(1, count + 1)]
-    chosen = ",".join(map(str, values))
-    project.dvc("exp", "run", "--queue", "-n", "q", "-S", f"inspect.neighbours={chosen}")
-    ends = finish_queue(project, jobs=2, seconds=60 * count + 240)
-    if len(ends) != count or set(ends.values()) != {"Success"}:
-        return f"wrong: {ends}"
-    # The stages that the setting touches, by hand, without DVC
-    alone = whole.copy(folder / "alone")
-    for number, value in enumerate(values, 1):
-        alone.change({"inspect": {"neighbours": value}})
-        alone.run(sys.executable, "-m", "stages.inspect")
-        name, queued = "metrics/inspect.json", folder / f"q-{number}.json"
-        revision = project.git("rev-parse", _revision(project, f"q-{number}")).strip()
-        project.dvc("get", ".", name, "--rev", revision, "--out", str(queued))
-        if queued.read_bytes() != (alone.folder / name).read_bytes():
-            return f"wrong: experiment {number} has other metrics than alone"
-    return "all succeeded, each with the metrics of the same experiment alone"
-
-
-def _revision(project: Project, name: str) -> str:
-    found = project.git("for-each-ref", "--format=%(refname)", "refs/exps/**/" + name).split()
-    return found[0]
-
-
-def page_of(tried: dict[tuple[str, str], list[Result]], others: dict[str, str], how: str) -> str:
-    """The table: how many faults were survived, of how many, and how many were felt."""
-    rows, total = [], []
-    for kind, what in KINDS.items():
-        found = {stage: tried.get((kind, stage), []) for stage in STAGES}
-        row = [result for results in found.values() for result in results]
-        cells = {stage: _share(results) for stage, results in found.items()}
-        felt = sum(result.felt for result in row)
-        rows.append({"fault": f"{kind}: {what}", **cells, "all": _share(row), FELT: str(felt)})
-        total += row
-    felt = sum(result.felt for result in total)
-    rows.append({"fault": "all", "all": _share(total), FELT: str(felt)})
-    lines = [f"Written by `{how}`: faults survived, of those tried.", "", table(rows), ""]
-    notes = Counter(result.note for result in total if result.note)
-    lines += [f"- {note}: {count} times." for note, count in sorted(notes.items())]
-    lines += [f"- {name}: {said}." for name, said in others.items()]
-    return "\n".join(lines)
-
-
-def _share(results: list[Result]) -> str:
-    whole = sum(not result.wrong for result in results)
-    return f"{whole}/{len(results)}" if results else "-"
+def rows_of(tried: dict[str, list[Result]]) -> Iterator[Row]:
+    """How many faults were tried, how many survived and how many felt."""
+    every = [result for results in tried.values() for result in results]
+    for kind, results in (tried | {"all": every}).items():
+        yield {
+            "fault": f"{kind}: {KINDS[kind]}" if kind in KINDS else kind,
+            "tried": len(results),
+            "survived": sum(not result.wrong for result in results),
+            "felt": sum(result.felt for result in results),
+        }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=1, help="faults of each kind for each stage")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=1, help="projects at work at once")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=[*KINDS])
-    parser.add_argument("--queued", type=int, default=10, help="experiments queued; 0 leaves out")
-    parser.add_argument(
-        "--doc", action="store_true", help="write the table in docs/results/robustness.md"
-    )
+    parser.add_argument("--doc", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
     options = parser.parse_args()
     # Where the shell started us in the background, all that we start would ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     mounting = can_mount()
-    kinds = [k for k in options.kinds if k != "disk full" or mounting]
-    tried: dict[tuple[str, str], list[Result]] = {}
-    others: dict[str, str] = {}
     if not mounting:
-        others["Left out"] = "disk full, as nothing can be mounted here"
-    start = time.monotonic()
-
-    with (
-        tempfile.TemporaryDirectory(prefix="faults-") as name,
-        ThreadPoolExecutor(options.jobs) as pool,
-    ):
+        print("disk full is left out, as nothing can be mounted here")
+    tried: dict[str, list[Result]] = {
+        kind: [] for kind in options.kinds if kind != "disk full" or mounting
+    }
+    with tempfile.TemporaryDirectory(prefix="faults-") as name:
         top = Path(name)
         whole = prepare(top / "whole")
-        places = dict(
-            zip(
-                options.stages,
-                pool.map(lambda s: before(whole, s, top / s), options.stages),
-                strict=True,
-            )
-        )
-
-        def attempt(task: tuple[int, str, str]) -> None:
-            number, kind, stage = task
-            rng = random.Random(f"{options.seed} {number} {kind} {stage}")
-            fault = draw(kind, places[stage], rng)
-            folder = top / f"{number}-{kind}-{stage}".replace(" ", "-")
-            found = trial(fault, places[stage], whole, folder)
-            tried.setdefault((kind, stage), []).append(found)
-            seconds = time.monotonic() - start
-            print(f"{seconds:.0f} s: {stage}, {kind}, {fault}: {found}", flush=True)
-
-        tasks = [(n, k, s) for n in range(options.rounds) for s in options.stages for k in kinds]
-        list(pool.map(attempt, tasks))
-        how = f"python -m benchmarks.robustness.faults --rounds {options.rounds}"
-        how += f" --seed {options.seed}"
-
-        if "train" in places:
-            others["Two `dvc repro` at once"] = two_at_once(places["train"], whole, top / "two")
-        if options.queued:
-            name = f"{options.queued} experiments queued at once, two at a time"
-            others[name] = queue_at_once(whole, options.queued, top / "queue")
-    text = page_of(tried, others, how)
+        for stage in options.stages:
+            at = before(whole, stage, top / stage)
+            for number, kind in itertools.product(range(options.rounds), tried):
+                rng = random.Random(f"{options.seed} {number} {kind} {stage}")
+                fault = draw(kind, at, rng)
+                found = trial(fault, at, whole, top / f"{number}-{kind}-{stage}".replace(" ", "-"))
+                tried[kind].append(found)
+                print(f"{stage}, {kind}, {fault}: {found}", flush=True)
+            if stage == "train":
+                print(f"Two `dvc repro` at once: {two_at_once(at, whole, top / 'two')}", flush=True)
+    text = table(list(rows_of(tried)))
     print(text, flush=True)
     if options.doc:
         replace_generated(PAGE, "faults", text)

@@ -1,4 +1,4 @@
-"""Prediction: `python -m benchmarks.speed.inference [--threads 2] [--profile] [--doc]`.
+"""Prediction: `python -m benchmarks.speed.inference [--threads 2] [--doc]`.
 
 Ratings a second of `model.predict`, and the ten best movies for all users, by untrained networks
 (a trained one computes the same) of ML-latest-small's shape.
@@ -23,15 +23,9 @@ ROUNDS = 3
 LIGHT = {"hidden": (), "history": 0, "time": False}
 
 
-def network_of(train: Ratings, replicas: int, **changes: object) -> Network:
-    """An untrained network."""
-    settings = load_settings(ROOT / "params.yaml").model.model_copy(update=changes)
-    return untrained(settings, replicas, train, USERS, MOVIES)
-
-
-def row(name: str, network: Network, made: tuple[np.ndarray, ...]) -> Row:
+def row(name: str, network: Network, train: Ratings) -> Row:
     """Throughput and top-10 of a network."""
-    user, movie, _, moments = made
+    user, movie, moments = train.user.numpy(), train.movie.numpy(), train.time.numpy()
     seconds = []
     for _ in range(ROUNDS):
         start = clock()
@@ -52,29 +46,26 @@ def row(name: str, network: Network, made: tuple[np.ndarray, ...]) -> Row:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
-    parser.add_argument("--profile", action="store_true", help="print where the time goes")
     parser.add_argument("--doc", action="store_true", help="write docs/results/speed.md")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     train = made_up(USERS, MOVIES, RATINGS)
-    made = train.user.numpy(), train.movie.numpy(), train.rating.numpy(), train.time.numpy()
+    default = load_settings(ROOT / "params.yaml").model
     ways = {
-        "default, 4 replicas": network_of(train, 4),
-        "default, 1 replica": network_of(train, 1),
-        "no hidden layer, history or time, 1 replica": network_of(train, 1, **LIGHT),
+        "default, 4 replicas": (default, 4),
+        "default, 1 replica": (default, 1),
+        "no hidden layer, history or time, 1 replica": (default.model_copy(update=LIGHT), 1),
     }
-    rows = [row(name, network, made) for name, network in ways.items()]
+    rows = [
+        row(name, untrained(settings, replicas, train, USERS, MOVIES), train)
+        for name, (settings, replicas) in ways.items()
+    ]
     notes = (
         f"`python -m benchmarks.speed.inference --threads {options.threads}`: {USERS:,} users, "
         f"{MOVIES:,} movies; ratings in the fastest of {ROUNDS} rounds, top 10 extrapolated from "
         "50 users; CPU seconds where threads is 1."
     )
-    report("speed-inference", "Prediction", notes, rows, options.doc)
-    if options.profile:
-        user, movie, _, moments = made
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as found:
-            predict(ways["default, 4 replicas"], user, movie, moments)
-        print(found.key_averages().table(sort_by="self_cpu_time_total", row_limit=12))
+    report("inference", notes, rows, options.doc)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.measuring import ROOT, Row, report
-from benchmarks.speed.scaling import STAGES, write_params
+from benchmarks.measuring import ROOT, Row, checkout, report
+from benchmarks.speed.scaling import STAGES, world
 
 SMALLEST = 10_000
 ALL_STAGES = ("check", *STAGES, "summarize", "publish")
@@ -28,7 +28,7 @@ def imports_of(stage: str, folder: Path) -> Row:
     start = time.perf_counter()
     found = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", f"stages.{stage}"],
-        cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        cwd=folder, capture_output=True, text=True,
     )  # fmt: skip
     wall = time.perf_counter() - start
     if found.returncode:
@@ -68,9 +68,7 @@ def main() -> None:
     parser.add_argument("--imports-alone", action="store_true", help="leave DVC out")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="genre-embeddings-") as name:
-        folder = Path(name)
-        write_params(folder, SMALLEST)
-        (folder / "data/raw").mkdir(parents=True)
+        folder = checkout(Path(name) / "copy", world(SMALLEST))
         rows = [imports_of(stage, folder) for stage in ALL_STAGES]
         if not options.imports_alone:
             clone = folder / "clone"
@@ -92,7 +90,7 @@ def main() -> None:
                 rows.append({"what": what, "clock s": timed_dvc(clone, *arguments)[0]})
                 subprocess.run(["git", "checkout", "--quiet", "."], cwd=clone, check=True)
     notes = "`python -m benchmarks.speed.pipeline_times`; stages on a world of 10,000 ratings."
-    report("speed-startup", "Start-up and DVC", notes, rows, options.doc)
+    report("startup", notes, rows, options.doc)
 
 
 if __name__ == "__main__":

@@ -3,68 +3,40 @@
 CPU seconds, clock seconds and peak resident memory of stages run as users run them, on planted
 worlds with ML-25M's ratings a user, and the growth exponent of the CPU seconds since the size
 before. The model is a light one: one replica without history and time, one epoch, batches of
-16,384; the inspection trains no second one.
+16,384; no second model is trained.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
+from typing import Any
 
-import yaml
-
-from benchmarks.measuring import ROOT, Row, report
-from genre_embeddings.settings import load_yaml
+from benchmarks.measuring import Row, checkout, report, run_stage
 
 STAGES = ("prepare", "split", "train", "evaluate", "inspect")
 SIZES = (100_000, 1_000_000, 10_000_000, 25_000_000, 100_000_000)
 PER_USER, PER_MOVIE, FEWEST = 154, 423, 1000
-LIGHT = {
-    "model": {"dim": 16, "hidden": [64, 32], "history": 0, "time": False},
-    "train": {
-        "replicas": 1,
-        "epochs": 1,
-        "min_epochs": 1,
-        "batch_size": 16_384,
-        "without_genres": False,
-    },
-}
 
 
-def write_params(folder: Path, ratings: int) -> None:
-    """The committed settings, on a world of so many ratings."""
-    content = load_yaml((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    users, movies = (max(FEWEST, ratings // per) for per in (PER_USER, PER_MOVIE))
-    content["planted"] |= {"users": users, "movies": movies, "ratings": ratings}
-    for section, keys in LIGHT.items():
-        content[section] |= keys
-    (folder / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
-
-
-def measured(folder: Path, *command: str) -> tuple[float, float, float]:
-    """CPU seconds, clock seconds and peak memory in GB of a command.
-
-    Raises:
-        SystemExit: it failed.
-    """
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, *command], cwd=folder, stdout=subprocess.DEVNULL,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"error: {' '.join(command)} ended with {process.returncode}.")
-    # Linux counts kilobytes, macOS bytes.
-    peak = usage.ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
-    return usage.ru_utime + usage.ru_stime, time.perf_counter() - start, peak
+def world(ratings: int) -> dict[str, Any]:
+    """Settings of a world of so many ratings."""
+    return {
+        "planted.users": max(FEWEST, ratings // PER_USER),
+        "planted.movies": max(FEWEST, ratings // PER_MOVIE),
+        "planted.ratings": ratings,
+        "model.dim": 16,
+        "model.hidden": [64, 32],
+        "model.history": 0,
+        "model.time": False,
+        "train.replicas": 1,
+        "train.epochs": 1,
+        "train.min_epochs": 1,
+        "train.batch_size": 16_384,
+        "train.without_genres": False,
+    }
 
 
 def main() -> None:
@@ -77,20 +49,19 @@ def main() -> None:
     before: dict[str, tuple[int, float]] = {}
     for ratings in options.ratings:
         with tempfile.TemporaryDirectory(prefix="genre-embeddings-") as name:
-            folder = Path(name)
-            write_params(folder, ratings)
-            (folder / "data/raw").mkdir(parents=True)
+            folder = checkout(Path(name) / "copy", world(ratings))
             for stage in options.stages:
-                cpu, wall, peak = measured(folder, "-m", f"stages.{stage}")
+                cost = run_stage(folder, stage)
                 exponent: float | str = ""
                 if stage in before:
                     size, spent = before[stage]
-                    exponent = math.log(cpu / spent) / math.log(ratings / size)
-                before[stage] = ratings, cpu
+                    exponent = math.log(cost.cpu_seconds / spent) / math.log(ratings / size)
+                before[stage] = ratings, cost.cpu_seconds
                 rows.append(
                     {
-                        "ratings": ratings, "stage": stage, "CPU s": cpu, "clock s": wall,
-                        "peak GB": peak, "exponent": exponent,
+                        "ratings": ratings, "stage": stage, "CPU s": cost.cpu_seconds,
+                        "clock s": cost.seconds, "peak GB": cost.peak_bytes / 1e9,
+                        "exponent": exponent,
                     }
                 )  # fmt: skip
                 print(rows[-1], flush=True)
@@ -100,7 +71,7 @@ def main() -> None:
         f"--stages {' '.join(options.stages)}`. "
         "Start-up is within the seconds, so that exponents mean something from a million on."
     )
-    report("speed-scaling", "Stages over growing worlds", notes, rows, options.doc)
+    report("scaling", notes, rows, options.doc)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,22 @@
 """Training throughput: `python -m benchmarks.speed.throughput [--threads 2] [--steps 40] [--doc]`.
 
-The notebook's model on the notebook's shape: the notebook way (a DataLoader over a TensorDataset,
-Lightning, a log entry every step), a bare loop (slices, fused Adam) and ours. Light and
-the default settings of our model at ML-25M's shape: a bare loop of the same network, and ours.
+On the notebook's shape: the notebook way (a DataLoader over a TensorDataset, Lightning, a log entry
+every step), a bare loop (slices, fused Adam) and stage train, with the notebook's model. On the
+shapes of the embedded world and of ML-25M: a bare loop of our network, and stage train.
 
-An epoch's time is extrapolated from some steps; ours goes through `training.fit`, so that
-Lightning, schedule, checks and the measuring of both sides count. Its fixed part (measuring) is
-the difference between two runs of different length. The ways take turns within one run.
+An epoch's time is extrapolated from some steps and the measuring at its end.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
+from unittest.mock import patch
 
 import pytorch_lightning as lightning
 import torch
@@ -42,10 +43,11 @@ def ratings(shape: dict[str, int]) -> tuple[Ratings, Ratings]:
 class Notebook(lightning.LightningModule):
     """The notebook's model: both embeddings into a linear layer and a sigmoid onto the scale."""
 
-    def __init__(self, users: int, movies: int, dim: int, lr: float) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        self.user, self.movie = nn.Embedding(users, dim), nn.Embedding(movies, dim)
-        self.linear, self.lr = nn.Linear(2 * dim, 1), lr
+        self.user = nn.Embedding(NOTEBOOK["users"], dim)
+        self.movie = nn.Embedding(NOTEBOOK["movies"], dim)
+        self.linear = nn.Linear(2 * dim, 1)
 
     def forward(self, user: Tensor, movie: Tensor) -> Tensor:
         """Ratings, (B,)."""
@@ -61,10 +63,10 @@ class Notebook(lightning.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam, as the notebook has it."""
-        return torch.optim.Adam(self.parameters(), lr=self.lr)
+        return torch.optim.Adam(self.parameters(), lr=0.01)
 
 
-def notebook_way(shape: dict[str, int], train: Ratings, dim: int, batch: int, steps: int) -> float:
+def notebook_way(train: Ratings, dim: int, batch: int, steps: int) -> float:
     """Seconds a step."""
     data = TensorDataset(train.user, train.movie, train.rating)
     loader = DataLoader(data, batch_size=batch, shuffle=True)
@@ -78,7 +80,7 @@ def notebook_way(shape: dict[str, int], train: Ratings, dim: int, batch: int, st
         accelerator="auto", devices=1, max_steps=steps, logger=False, callbacks=[Clock()],
         enable_checkpointing=False, enable_model_summary=False, enable_progress_bar=False,
     )  # fmt: skip
-    trainer.fit(Notebook(shape["users"], shape["movies"], dim, 0.01), loader)
+    trainer.fit(Notebook(dim), loader)
     return (times[-1] - times[2]) / (len(times) - 3)
 
 
@@ -94,9 +96,9 @@ def timed(step: Callable[[Tensor], None], batches: Iterator[Tensor], steps: int)
     return (clock() - start) / steps
 
 
-def bare_notebook(shape: dict[str, int], train: Ratings, dim: int, batch: int, steps: int) -> float:
+def bare_notebook(train: Ratings, dim: int, batch: int, steps: int) -> float:
     """Seconds a step of the notebook's model, sliced and fused."""
-    model = Notebook(shape["users"], shape["movies"], dim, 0.01)
+    model = Notebook(dim)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
 
     def step(own: Tensor) -> None:
@@ -111,7 +113,7 @@ def bare_notebook(shape: dict[str, int], train: Ratings, dim: int, batch: int, s
 
 def bare(
     network: Network, train: Ratings, settings: TrainSettings, steps: int, compiled: bool = False
-) -> float:
+) -> tuple[float, float]:
     """Seconds a step of our network: loss, backward, fused AdamW over all parameters."""
     ask = torch.compile(network) if compiled else network
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.001, fused=True)
@@ -129,7 +131,7 @@ def bare(
         optimizer.step()
         network.remember(own, part.rating, output)
 
-    return timed(step, iter(ShuffledPositions(train.count, settings.batch_size, 0)), steps)
+    return timed(step, iter(ShuffledPositions(train.count, settings.batch_size, 0)), steps), 0.0
 
 
 def ours(
@@ -137,6 +139,7 @@ def ours(
 ) -> tuple[float, float]:
     """Seconds a step, and seconds at the end of an epoch (measuring, best weights), by `fit`."""
     times: list[float] = []
+    tails: list[float] = []
 
     class Fitting(training.Fitting):
         """Stops the epoch early and looks at the clock."""
@@ -150,23 +153,17 @@ def ours(
             """Measure, timed."""
             start = clock()
             found = super().finish_epoch()
-            self.tail = clock() - start
-            fittings.append(self)
+            tails.append(clock() - start)
             return found
 
         def train_dataloader(self) -> ShuffledPositions:
             """The first batches of an epoch."""
-            whole = super().train_dataloader()
-            return Few(whole, steps + 3)
+            return Few(super().train_dataloader(), steps + 3)
 
-    fittings: list[Fitting] = []
-    kept, training.Fitting = training.Fitting, Fitting  # type: ignore[misc]
-    try:
+    with patch.object(training, "Fitting", Fitting):
         changed = settings.model_copy(update={"epochs": 1, "min_epochs": 1})
         training.fit(network, train, validation, changed, 0, record=False)
-    finally:
-        training.Fitting = kept  # type: ignore[misc]
-    return (times[-1] - times[2]) / (len(times) - 3), fittings[0].tail
+    return (times[-1] - times[2]) / (len(times) - 3), tails[0]
 
 
 class Few(ShuffledPositions):
@@ -176,23 +173,26 @@ class Few(ShuffledPositions):
         self.whole, self.batches = whole, min(batches, len(whole))
 
     def __iter__(self) -> Iterator[Tensor]:
-        for _, batch in zip(range(self.batches), self.whole, strict=False):
-            yield batch
+        return itertools.islice(self.whole, self.batches)
 
 
-def row(shape: str, way: str, found: list[float], steps: int, tail: float = 0.0) -> Row:
-    """A way's fastest round, as an epoch."""
-    step = min(found)
-    return {
-        "shape": shape, "way": way, "ms a step": step * 1e3, "steps": steps,
-        "s after the steps": tail, "s an epoch": step * steps + tail,
-    }  # fmt: skip
+Way = Callable[[], tuple[float, float]]
+"""Seconds a step, and seconds after the steps of an epoch."""
 
 
-def compared(rows: list[Row], reference: str) -> list[Row]:
-    """Rows with their ratio to the reference way's epoch."""
-    base = next(row["s an epoch"] for row in rows if row["way"] == reference)
-    return [item | {f"x {reference}": item["s an epoch"] / base} for item in rows]
+def compared(shape: str, ways: dict[str, Way], ratings: int, batch: int, rounds: int) -> list[Row]:
+    """The fastest round of each way as an epoch; the ways take turns."""
+    found: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way, measure in ways.items():
+            found[way].append(measure())
+    rows, steps = [], math.ceil(ratings / batch)
+    for way, times in found.items():
+        step, tail = (min(values) for values in zip(*times, strict=True))
+        row = {"shape": shape, "way": way, "ms a step": step * 1e3, "steps": steps}
+        rows.append(row | {"s after the steps": tail, "s an epoch": step * steps + tail})
+    base = next(row["s an epoch"] for row in rows if row["way"] == "bare loop")
+    return [row | {"x bare loop": row["s an epoch"] / base} for row in rows]
 
 
 def on_notebook_shape(steps: int) -> list[Row]:
@@ -205,79 +205,60 @@ def on_notebook_shape(steps: int) -> list[Row]:
         }
     )  # fmt: skip
     fitting = settings.train.model_copy(update={"batch_size": batch, "replicas": 1})
-    count = math.ceil(train.count / batch)
-    slow, fast, own, tails = [], [], [], []
-    for _ in range(ROUNDS):
-        slow.append(notebook_way(NOTEBOOK, train, plain.dim, batch, min(20, steps)))
-        fast.append(bare_notebook(NOTEBOOK, train, plain.dim, batch, steps * 3))
+    fitting = fitting.for_ratings(train.count)
+
+    def own() -> tuple[float, float]:
         network = untrained(plain, 1, train, NOTEBOOK["users"], NOTEBOOK["movies"])
-        step, tail = ours(network, train, validation, fitting, steps * 3)
-        own.append(step)
-        tails.append(tail)
-    return compared(
-        [
-            row("notebook", "notebook way", slow, count),
-            row("notebook", "bare loop", fast, count),
-            row("notebook", "ours, steps alone", own, count),
-            row("notebook", "ours, with measuring", own, count, min(tails)),
-        ],
-        "bare loop",
-    )
+        return ours(network, train, validation, fitting, steps * 3)
+
+    ways: dict[str, Way] = {
+        "notebook way": lambda: (notebook_way(train, plain.dim, batch, min(20, steps)), 0.0),
+        "bare loop": lambda: (bare_notebook(train, plain.dim, batch, steps * 3), 0.0),
+        "ours": own,
+    }
+    return compared("notebook", ways, train.count, batch, ROUNDS)
 
 
 def on_ml_25m_shape(steps: int) -> list[Row]:
-    settings, batch = load_settings(ROOT / "params.yaml"), 16_384
+    settings = load_settings(ROOT / "params.yaml")
     train, validation = ratings(ML_25M)
-    fitting = settings.train.model_copy(update={"batch_size": batch})
-    count = math.ceil(train.count / batch)
+    fitting = settings.train.for_ratings(train.count)
     rows = []
-    default = (settings.model.history, settings.model.time, settings.train.replicas)
+    default = (settings.model.history, settings.model.time, fitting.replicas)
     for variant in ((0, False, 1), (0, True, 1), (32, False, 1), (32, True, 1), default):
         history, timely, replicas = variant
         model = settings.model.model_copy(update={"history": history, "time": timely})
         shape = f"history {history}, time {'on' if timely else 'off'}, replicas {replicas}"
-        if variant == default:
-            shape += " (the default)"
+        shape += " (the default)" * (variant == default)
         network = untrained(model, replicas, train, ML_25M["users"], ML_25M["movies"])
-        fast, own, tail = [], [], math.inf
-        for _ in range(1 if timely else 2):
-            fast.append(bare(network, train, fitting, steps))
-            step, end = ours(network, train, validation, fitting, steps)
-            own.append(step)
-            tail = min(tail, end)
-        found = [
-            row(shape, "bare loop", fast, count),
-            row(shape, "ours, steps alone", own, count),
-            row(shape, "ours, with measuring", own, count, tail),
-        ]
-        rows += compared(found, "bare loop")
-        print(*found, sep="\n", flush=True)
+        ways: dict[str, Way] = {
+            "bare loop": partial(bare, network, train, fitting, steps),
+            "ours": partial(ours, network, train, validation, fitting, steps),
+        }
+        rows += compared(shape, ways, train.count, fitting.batch_size, 1 if timely else 2)
+        print(*rows[-2:], sep="\n", flush=True)
     return rows
 
 
 def on_default_shape(steps: int) -> list[Row]:
     """The default settings on the embedded world, and what could make their steps faster."""
     settings = load_settings(ROOT / "params.yaml")
-    planted, share = settings.planted, settings.split.train
+    planted = settings.planted
     shape = {"users": planted.users, "movies": planted.movies, "ratings": planted.ratings}
-    shape["train"] = round(planted.ratings * share)
-    train, validation = ratings(shape)
-    count = math.ceil(train.count / settings.train.batch_size)
-    found: dict[str, list[float]] = {}
-    for _ in range(ROUNDS):
-        for way in ("bare loop", "bare loop, torch.compile", "ours", "ours, bf16-mixed"):
-            replicas, size = settings.train.replicas, (planted.users, planted.movies)
-            network = untrained(settings.model, replicas, train, *size)
-            if way.startswith("bare"):
-                step = bare(network, train, settings.train, steps, "compile" in way)
-            else:
-                precision = "bf16-mixed" if "bf16" in way else settings.train.precision
-                changed = settings.train.model_copy(update={"precision": precision})
-                step, _ = ours(network, train, validation, changed, steps)
-            found.setdefault(way, []).append(step)
-    return compared(
-        [row("default", way, times, count) for way, times in found.items()], "bare loop"
-    )
+    train, validation = ratings(shape | {"train": round(planted.ratings * settings.split.train)})
+    fitting = settings.train.for_ratings(train.count)
+
+    def network() -> Network:
+        return untrained(settings.model, fitting.replicas, train, planted.users, planted.movies)
+
+    half = fitting.model_copy(update={"precision": "bf16-mixed"})
+    ways: dict[str, Way] = {
+        "bare loop": lambda: bare(network(), train, fitting, steps),
+        "bare loop, torch.compile": lambda: bare(network(), train, fitting, steps, compiled=True),
+        "ours": lambda: (ours(network(), train, validation, fitting, steps)[0], 0.0),
+        "ours, bf16-mixed": lambda: (ours(network(), train, validation, half, steps)[0], 0.0),
+    }
+    return compared("default", ways, train.count, fitting.batch_size, ROUNDS)
 
 
 def main() -> None:
@@ -300,8 +281,7 @@ def main() -> None:
     }  # fmt: skip
     for name, measure in shapes.items():
         if options.shape in (None, name):
-            title = f"Training, {name} shape"
-            report(f"speed-training-{name}", title, notes, measure(options.steps), options.doc)
+            report(f"training-{name}", notes, measure(options.steps), options.doc)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,18 @@
 """How often the inspection errs: `python -m benchmarks.statistics.calibration [--worlds 100]`.
 
 Plants many small worlds of which it is known what there is to be found, trains and inspects each
-as the pipeline would, counts the verdicts, and writes docs/method/calibration.md with its picture.
+as the pipeline would, and counts the verdicts. --doc writes docs/method/calibration.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
-from pathlib import Path
 from statistics import fmean
 from time import monotonic
 from typing import Any
@@ -23,7 +21,6 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch starts: processes run side b
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
 from benchmarks.measuring import ROOT, Row, replace_generated, table
@@ -32,7 +29,6 @@ from genre_embeddings.data.sources.planted import planted_world
 from genre_embeddings.data.split import assign_sides, parts_of
 from genre_embeddings.data.tables import Tables, build_tables, truth_content
 from genre_embeddings.evaluation.bias import fit_bias
-from genre_embeddings.figures import picture
 from genre_embeddings.inspection.inspect import inspect
 from genre_embeddings.inspection.question import Question
 from genre_embeddings.model.build import build_network, genre_sets
@@ -42,7 +38,7 @@ from genre_embeddings.settings import Settings, load_settings
 from genre_embeddings.training.gauge import fit_genres
 from genre_embeddings.training.lightning import fit
 
-PAGE, PICTURE = "docs/method/calibration.md", "docs/images/calibration-power.png"
+PAGE = "docs/method/calibration.md"
 LINES = ("structure", "stability", "value")
 EVIDENCE, CEILING = (("structure", f"likelihood.{name}") for name in ("spearman", "ceiling"))
 OUTCOMES = ("pass", "fail", "inconclusive")
@@ -106,10 +102,10 @@ def settings_of(kind: Kind, seed: int) -> Settings:
         "genre_effect": kind.genre_effect,
     }
     changes["train"]["batch_size"] = round(128 * scale)
-    sections = {
-        name: getattr(whole, name).model_copy(update=part) for name, part in changes.items()
-    }
-    return Settings.model_validate(whole.model_copy(update={"seed": seed, **sections}).model_dump())
+    content = whole.model_dump() | {"seed": seed}
+    for name, part in changes.items():
+        content[name] |= part
+    return Settings.model_validate(content)
 
 
 def plant(kind: Kind, settings: Settings) -> tuple[Tables, dict[str, storage.Side], Any]:
@@ -133,23 +129,22 @@ def question(kind: Kind, settings: Settings) -> Question:
     train, validation = Ratings.of(sides["train"]), Ratings.of(sides["validation"])
     membership = genre_sets(tables.movies, tables.genres.height)
 
-    def build(sets: torch.Tensor | None) -> Network:
-        model = settings.model.model_copy(update={"genres": sets is not None})
+    def build(genres: bool) -> Network:
+        model = settings.model.model_copy(update={"genres": genres})
         chosen = settings.model_copy(update={"model": model})
-        shown = membership if sets is None else sets
-        return build_network(chosen, train, shown, tables.users.height, tables.meta)
+        return build_network(chosen, train, membership, tables.users.height, tables.meta)
 
-    def retrain(sets: torch.Tensor | None) -> Network:
-        network = build(sets)
+    def trained(genres: bool) -> Network:
+        network = build(genres)
         fit(network, train, validation, settings.train, settings.seed, record=False)
         fit_genres(network, train)
         return network.eval()
 
-    learnt, network = sides["train"], retrain(membership)
+    learnt, network = sides["train"], trained(genres=True)
     return Question(
         network=network,
-        untrained=build(membership),
-        without_genres=retrain(None),
+        untrained=build(genres=True),
+        without_genres=trained(genres=False),
         shuffled_genres=[],
         movies=tables.movies,
         genres=tables.genres,
@@ -174,13 +169,12 @@ def inspect_world(kind: Kind, seed: int) -> Row:
     # A user knows no truth, so what counts is the answer without it.
     answer = inspect(replace(asked, truth=None))
     informed = inspect(replace(asked, without_genres=None))
-    row: Row = {"kind": kind.name, "seed": seed, "ratings": kind.ratings}
-    row |= {verdict.line: verdict.outcome for verdict in answer.verdicts}
-    row["structure, truth known"] = informed.verdicts[0].outcome
-    row["reason"] = answer.verdicts[0].reason
-    row["numbers"] = {v.line: v.numbers for v in answer.verdicts}
-    row["truth"] = informed.metrics["agreement"]["truth"]["spearman"]
-    return row | {"seconds": monotonic() - began}
+    return {verdict.line: verdict.outcome for verdict in answer.verdicts} | {
+        "structure, truth known": informed.verdicts[0].outcome,
+        "numbers": {verdict.line: verdict.numbers for verdict in answer.verdicts},
+        "truth": informed.metrics["agreement"]["truth"]["spearman"],
+        "seconds": monotonic() - began,
+    }
 
 
 def false_rate(count: int, worlds: int) -> str:
@@ -243,106 +237,17 @@ def power_rows(found: dict[str, list[Row]]) -> Iterator[Row]:
         }
 
 
-def draw(found: dict[str, list[Row]], path: Path) -> None:
-    """Passes, and agreement with the truth, against the number of ratings."""
-    with picture(path, 10, 4) as figure:
-        _draw(figure, found)
-
-
-def _draw(figure: Figure, found: dict[str, list[Row]]) -> None:
-    left, right = figure.subplots(1, 2)
-    for effect, style in ((1.0, "o-"), (2.0, "s--")):
-        kinds = [kind for kind in POWER if kind.genre_effect == effect]
-        ratings = [kind.ratings for kind in kinds]
-        for line, colour in zip(LINES, ("#0072b2", "#d55e00", "#009e73"), strict=True):
-            shares = [fmean(row[line] == "pass" for row in found[kind.name]) for kind in kinds]
-            left.plot(ratings, shares, style, color=colour, label=f"{line}, effect {effect:g}")
-        curves = {
-            "truth": [[row["truth"] for row in found[kind.name]] for kind in kinds],
-            "evidence": [
-                _known(found[kind.name], "structure", "likelihood.spearman") for kind in kinds
-            ],
-            "ceiling": [
-                _known(found[kind.name], "structure", "likelihood.ceiling") for kind in kinds
-            ],
-        }
-        labels = {
-            "truth": "with truth",
-            "evidence": "with evidence",
-            "ceiling": "ceiling of the evidence",
-        }
-        for (name, values), colour in zip(
-            curves.items(), ("#0072b2", "#d55e00", "#7f7f7f"), strict=True
-        ):
-            means = [fmean(part) if part else math.nan for part in values]
-            label = f"{labels[name]}, effect {effect:g}"
-            right.plot(ratings, means, style, color=colour, label=label)
-    left.set(title="Share of worlds that pass", xlabel="ratings", ylim=(-0.05, 1.05))
-    right.set(title="Spearman's rho", xlabel="ratings", ylim=(-0.05, 1.05))
-    for axes in (left, right):
-        axes.set_xscale("log")
-        axes.set_xticks(ratings, [f"{count / 1000:g}k" for count in ratings])
-        axes.minorticks_off()
-        axes.legend(frameon=False, fontsize=8)
-        axes.spines[["top", "right"]].set_visible(False)
-
-
-def page(found: dict[str, list[Row]], worlds: int, seconds: float) -> Iterator[str]:
-    """The generated part of docs/method/calibration.md."""
-    changes = ", ".join(
-        f"`{section}.{key}` {list(value) if isinstance(value, tuple) else value}"
-        for section, part in SMALL.items()
-        for key, value in part.items()
-    )
-    planted = sum(map(len, found.values()))
-    yield f"Command: `python -m benchmarks.statistics.calibration --worlds {worlds}`. It took"
-    yield f"{seconds / 60:.0f} minutes on one core for {planted} planted worlds. To save time,"
-    yield f"these settings differ from the defaults: {changes}."
-    yield f"A world of {RATINGS:,} ratings has 150 users and 100 movies and is trained in batches"
-    yield "of 128; all three grow with the square root of the number of ratings."
-    yield ""
-    yield "## Worlds without genre structure"
-    yield ""
-    yield table(list(null_rows(found)))
-    yield ""
-    yield "Stability has no false passes: replicas can agree even where genres have no effect."
-    yield ""
-    yield "## Worlds with genre structure"
-    yield ""
-    yield table(list(power_rows(found)))
-    yield ""
-    yield f"![Passes and agreement by ratings](../{Path(PICTURE).relative_to('docs')})"
-
-
-def gather(worlds: int, jobs: int, kept: Path | None) -> dict[str, list[Row]]:
-    """The rows of all kinds; those that `kept` holds are not made again, new ones are added."""
-    rows: list[Row] = []
-    if kept and kept.exists():
-        rows = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
-    have = {(row["kind"], row["seed"]) for row in rows}
+def gather(worlds: int, jobs: int) -> dict[str, list[Row]]:
+    """The rows of all kinds."""
     found: dict[str, list[Row]] = {}
     # Forked processes would inherit torch's threads.
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
         for kind in (*NULL, *POWER):
-            wanted = range(max(1, round(worlds * kind.share)))
-            fresh = [seed for seed in wanted if (kind.name, seed) not in have]
-            began = monotonic()
-            new = []
-            for row in pool.map(inspect_world, [kind] * len(fresh), fresh):
-                new.append(row)
-                if kept:
-                    with kept.open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(row) + "\n")
-            rows += new
-            own = [row for row in rows if row["kind"] == kind.name and row["seed"] in wanted]
-            found[kind.name] = sorted(own, key=lambda row: int(row["seed"]))
-            counts = ", ".join(
-                f"{line} {sum(row[line] == 'pass' for row in own)}" for line in LINES
-            )
-            print(
-                f"{kind.name}: passes of {len(own)} worlds: {counts} ({monotonic() - began:.0f} s)",
-                flush=True,
-            )
+            seeds = range(max(1, round(worlds * kind.share)))
+            rows = list(pool.map(inspect_world, [kind] * len(seeds), seeds))
+            passes = {line: sum(row[line] == "pass" for row in rows) for line in LINES}
+            print(f"{kind.name}: passes of {len(rows)} worlds: {passes}", flush=True)
+            found[kind.name] = rows
     return found
 
 
@@ -352,16 +257,16 @@ def main() -> None:
         "--worlds", type=int, default=100, help="worlds without a genre effect; fewer of the others"
     )
     parser.add_argument("--jobs", type=int, default=2, help="processes")
-    parser.add_argument(
-        "--rows", type=Path, help="keep each world's numbers here, and go on from there"
-    )
+    parser.add_argument("--doc", action="store_true", help=f"write {PAGE}")
     options = parser.parse_args()
-    found = gather(options.worlds, options.jobs, options.rows)
+    found = gather(options.worlds, options.jobs)
     seconds = sum(row["seconds"] for rows in found.values() for row in rows)
-    draw(found, ROOT / PICTURE)
-    text = "\n".join(page(found, options.worlds, seconds))
-    replace_generated(ROOT / PAGE, "calibration", text)
-    print(f"wrote {PAGE} and {PICTURE}")
+    print(f"{sum(map(len, found.values()))} worlds took {seconds / 60:.0f} minutes")
+    for name, rows in {"without": null_rows(found), "with": power_rows(found)}.items():
+        text = table(list(rows))
+        print(f"\n{text}")
+        if options.doc:
+            replace_generated(ROOT / PAGE, name, text)
 
 
 if __name__ == "__main__":

@@ -326,67 +326,27 @@ def agree(one: Similarity, other: Similarity) -> float:
     return spearman(one.values[pairs], other.values[pairs]) or 0.0
 
 
-def page(worlds: int) -> Iterator[str]:
-    """The generated part of docs/method/statistics.md."""
-    yield f"Command: `python -m benchmarks.statistics.simulation --worlds {worlds} --doc`. Each"
-    yield f"row uses {worlds:,} simulated worlds unless stated otherwise. If a method is exact,"
-    yield "simulation error keeps its row in these ranges 19 times in 20:"
-    yield f"{luck(0.95, worlds)} for a nominal 95 %, {luck(0.05, worlds)} for 5 %,"
-    yield f"{luck(0.01, worlds)} for 1 %, {luck(0.1, worlds)} for 10 %."
-    yield ""
-    yield "## Coverage of error intervals over users"
-    yield ""
-    yield "Users have from one to some hundreds of ratings, 9 on average, and differ in how well"
-    yield "the model predicts them. The true value is the error over infinitely many users. *Plain"
-    yield "percentiles* is the unmodified bootstrap; below 100 users the pipeline widens it."
-    yield ""
-    yield table(list(error_rows(worlds)))
-    yield ""
-    yield "The interval covers variation between users, not between movies. If errors also vary by"
-    yield f"movie (by {MOVIE_SPREAD} stars; {MOVIES} movies, 300 users), coverage is:"
-    yield ""
-    yield table(list(movie_rows(worlds)))
-    yield ""
-    yield "## P-values of agreement"
-    yield ""
-    yield "The *largest gap* is the Kolmogorov-Smirnov distance from uniform p-values; for uniform"
-    yield f"ones it exceeds {1.358 / np.sqrt(worlds):.3f} once in 20 times."
-    yield ""
-    yield table(list(null_rows(worlds)))
-    yield ""
-    yield f"Holm's adjustment, {10 * worlds:,} worlds with independent or correlated references:"
-    yield ""
-    yield table(list(holm_rows(worlds)))
-    yield ""
-    few = max(2, worlds // 20)
-    yield "## The noise ceiling"
-    yield ""
-    yield "The ceiling of held-out evidence is the root of its agreement with a replicate: a part"
-    yield "of the training ratings of the same size. Beside it stands what the planted truth"
-    yield f"reaches. Spearman's rho, mean of {few} worlds of 12 genres; ± is the standard deviation"
-    yield "between worlds."
-    yield ""
-    yield table(list(ceiling_rows(few)))
-    yield ""
-    yield "## Covariance of users' genre slopes"
-    yield ""
-    yield "Slopes and noise have heavy tails, which the likelihood does not know. The slope of the"
-    yield "estimated covariances of pairs of genres on the true ones is 1 for an estimate that is"
-    yield f"unbiased in size; ± is its standard error over {few} worlds."
-    yield ""
-    yield table(list(slope_rows(few)))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--worlds", type=int, default=1000, help="worlds behind most rows")
     parser.add_argument("--doc", action="store_true", help=f"write {PAGE}")
     options = parser.parse_args()
-    text = "\n".join(page(options.worlds)) + "\n"
-    print(text)
-    if options.doc:
-        replace_generated(ROOT / PAGE, "simulation", text)
-        print(f"wrote {PAGE}")
+    worlds, few = options.worlds, max(2, options.worlds // 20)
+    ranges = ", ".join(f"{luck(share, worlds)} for {share:.0%}" for share in (LEVEL, *ALPHAS))
+    print(f"If a method is exact, 19 of 20 rows lie in these ranges: {ranges}")
+    parts = {
+        "errors": error_rows(worlds),
+        "movies": movie_rows(worlds),
+        "nulls": null_rows(worlds),
+        "holm": holm_rows(worlds),
+        "ceiling": ceiling_rows(few),
+        "slopes": slope_rows(few),
+    }
+    for name, rows in parts.items():
+        text = table(list(rows))
+        print(f"\n{text}", flush=True)
+        if options.doc:
+            replace_generated(ROOT / PAGE, name, text)
 
 
 if __name__ == "__main__":

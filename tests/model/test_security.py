@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 
 from genre_embeddings import storage
 from tests.conftest import ROOT
-from tests.licences import by_licence, pinned, table
+from tests.licences import by_licence, pinned
 from tests.trained import train_project
 
 EXECUTES = re.compile(
@@ -137,12 +137,10 @@ def test_every_version_is_pinned_and_installed():
     assert installed == {name: pins.get(name) for name in needed}
 
 
-def test_licences_are_allowed_and_listed():
+def test_licences_are_allowed():
     for licence, names in by_licence().items():
         parts = re.sub("[()]", "", licence).split(" AND ")
         assert all(set(part.split(" OR ")) & ALLOWED for part in parts), (names, licence)
-    said = (ROOT / "docs/guide/security.md").read_text(encoding="utf-8")
-    assert table() in said, "`python -m tests.licences` prints the table for docs/guide/security.md"
 
 
 def test_no_secrets_are_in_the_repository():

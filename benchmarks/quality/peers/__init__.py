@@ -1,1 +1,1 @@
-"""The strongest peers and this project on the same split files, in one table."""
+"""Models of other libraries and this project on the same split files, in one table."""
