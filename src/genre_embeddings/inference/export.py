@@ -14,7 +14,6 @@ genres included, and `genre_vector` is the part of v that comes from its genres.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -30,16 +29,7 @@ TABLES = ("genres.parquet", "movies.parquet", "users.parquet")
 NAMES = (*TABLES, "vectors.tsv", "metadata.tsv", "scorer.pt2")
 
 
-class Exported(NamedTuple):
-    """How much was written."""
-
-    genres: int
-    movies: int
-    users: int
-    dim: int
-
-
-def export(model: Trained, out: Path, replica: int = 0) -> Exported:
+def export(model: Trained, out: Path, replica: int = 0) -> None:
     """Write the embeddings of one replica to a folder, in place of an earlier export.
 
     Embeddings of replicas are not averaged, because each has its own basis; the scorer averages
@@ -53,7 +43,14 @@ def export(model: Trained, out: Path, replica: int = 0) -> Exported:
     Raises:
         InputError: the replica does not exist, or the folder contains other files.
     """
-    _require_own_folder(out)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file: give a folder.")
+    others = sorted(path.name for path in out.glob("*") if path.name not in NAMES)
+    if others:
+        raise InputError(
+            f"--out {out} contains {', '.join(others[:3])}{', ...' if len(others) > 3 else ''}, "
+            "which no export wrote and which would be deleted: choose another folder."
+        )
     model.require_replica(replica)
     genres, movies = genre_table(model, replica), movie_table(model, replica)
     points = [table["vector"].to_numpy() for table in (genres, movies)]
@@ -67,7 +64,6 @@ def export(model: Trained, out: Path, replica: int = 0) -> Exported:
             folder / "metadata.tsv", separator="\t", quote_style="never"
         )
         write_scorer(model.network, folder / "scorer.pt2")
-    return Exported(genres.height, movies.height, model.network.users, vectors.width)
 
 
 def genre_table(model: Trained, replica: int) -> pl.DataFrame:
@@ -148,16 +144,3 @@ def _metadata(genres: pl.DataFrame, movies: pl.DataFrame) -> pl.DataFrame:
         ),
     ]  # fmt: skip
     return pl.concat(rows).with_columns(text)
-
-
-def _require_own_folder(out: Path) -> None:
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise InputError(f"--out {out} is a file: give a folder.")
-    others = sorted(path.name for path in out.iterdir() if path.name not in NAMES)
-    if others:
-        raise InputError(
-            f"--out {out} contains {', '.join(others[:3])}{', ...' if len(others) > 3 else ''}, "
-            "which no export wrote and which would be deleted: choose another folder."
-        )
