@@ -174,7 +174,7 @@ def collect(setting: str = "model.dim", where: Sequence[str] = ()) -> Sweep:
         for run in runs
         if setting in run.settings and all(run.settings.get(k) == v for k, v in wanted.items())
     ]
-    values = _by_value(chosen, setting)
+    values = _ordered({_value(run, setting) for run in chosen})
     if len(values) < 2:
         among = f" where {' and '.join(where)}" if where else ""
         listed = ", ".join(map(_text, values)) or "none"
@@ -182,32 +182,50 @@ def collect(setting: str = "model.dim", where: Sequence[str] = ()) -> Sweep:
             f"Runs{among} have one value of {setting} ({listed}), and a chart needs two: run more "
             f"with `dvc exp run --queue -S {setting}=VALUE,VALUE` and `dvc queue start`."
         )
-    by_settings: dict[str, list[Run]] = {}
+    # By the settings that runs of a line share, the value and the seed
+    groups: dict[str, dict[Value, dict[Any, Run]]] = {}
     for run in chosen:
-        by_settings.setdefault(_key(_compared(run, setting)), []).append(run)
-    groups = sorted(
-        by_settings.values(), key=lambda group: (-len(_by_value(group, setting)), -len(group))
+        of_settings = groups.setdefault(_shared_settings(run, setting), {})
+        by_seed, seed = of_settings.setdefault(_value(run, setting), {}), run.settings.get("seed")
+        if seed not in by_seed or len(run.scores) > len(by_seed[seed].scores):
+            by_seed[seed] = run
+    most_first = sorted(
+        ((json.loads(key), group) for key, group in groups.items()),
+        key=lambda entry: (-len(entry[1]), -sum(map(len, entry[1].values()))),
     )
-    groups, notes = _of_the_same_data(groups, setting)
-    on_lines = [group for group in groups if len(_by_value(group, setting)) > 1][: len(COLOURS)]
+    first, on_lines, others, notes = most_first[0][0], [], [], []
+    for own, group in most_first:
+        every = [run for by_seed in group.values() for run in by_seed.values()]
+        keys = [k for k in (*own, *first) if k.startswith(DATA) and own.get(k) != first.get(k)]
+        if keys:
+            condition = f"{keys[0]}={_text(every[0].settings.get(keys[0]))}"
+            notes.append(f"Not shown, of other data: --where {condition} shows them.")
+        elif len(group) > 1 and len(on_lines) < len(COLOURS):
+            on_lines.append((own, group))
+        else:
+            others += every
+    all_keys = sorted({key for own, _ in on_lines for key in own})
+    apart = [k for k in all_keys if any(own.get(k) != on_lines[0][0].get(k) for own, _ in on_lines)]
     lines = []
-    for label, group in zip(_labels(on_lines, setting), on_lines, strict=True):
-        distinct = _distinct(group, setting)
-        seeds = _shared_seeds(distinct, setting)
+    for own, group in on_lines:
+        label = ", ".join(f"{k}={_text(own[k])}" if k in own else f"no {k}" for k in apart)
+        seeds = set.intersection(*map(set, group.values()))
+        by_value: dict[Value, list[Run]] = {value: [] for value in _ordered(group)}
+        more = []
+        for value, by_seed in group.items():
+            for seed, run in by_seed.items():
+                (by_value[value] if seed in seeds or not seeds else more).append(run)
         if not seeds:
             notes.append(
                 "No seed is shared by all values, so their errors are on different ratings."
             )
-        at = [run for run in distinct if not seeds or run.settings.get("seed") in seeds]
-        more = [run for run in distinct if run not in at]
-        if more:
+        elif more:
             listed = ", ".join(map(str, sorted(seeds)))
             notes.append(f"Means are over seed {listed}, which all values have; dots are all runs.")
-        lines.append(Line(label, _by_value(at, setting), more))
+        lines.append(Line(label, by_value, more))
     if not lines:
         notes.append(f"No two runs differ in nothing but {setting} and the seed: there is no line.")
-    others = [run for group in groups[len(on_lines) :] for run in group]
-    return Sweep(setting, lines, _distinct(others, setting), list(dict.fromkeys(notes)))
+    return Sweep(setting, lines, others, list(dict.fromkeys(notes)))
 
 
 def draw(sweep: Sweep, path: Path) -> None:
@@ -231,7 +249,7 @@ def draw(sweep: Sweep, path: Path) -> None:
 
 
 def _draw_measure(axes: Axes, sweep: Sweep, measure: str) -> None:
-    place = _scale(axes, [*_by_value(sweep.runs, sweep.setting)])
+    place = _scale(axes, _ordered({_value(run, sweep.setting) for run in sweep.runs}))
 
     def dots(runs: Iterable[Run], colour: str) -> None:
         measured = [run for run in runs if measure in run.scores]
@@ -275,62 +293,19 @@ def _scale(axes: Axes, values: list[Value]) -> dict[Value, float]:
     return {value: float(value) for value in values}
 
 
-def _compared(run: Run, setting: str) -> dict[str, Any]:
-    """The settings that runs of a line share."""
-    return {
+def _shared_settings(run: Run, setting: str) -> str:
+    """The settings that runs of a line share, as JSON."""
+    shared = {
         key: value
         for key, value in run.effective().items()
         if key not in (setting, "seed") and (key in MEASURING or not key.startswith("inspect."))
     }
+    return json.dumps(shared, sort_keys=True)
 
 
-def _of_the_same_data(groups: list[list[Run]], setting: str) -> tuple[list[list[Run]], list[str]]:
-    """The groups of runs on the data of the first group, and a note on those of other data."""
-    here, notes = [], []
-    first = _compared(groups[0][0], setting)
-    for group in groups:
-        own = _compared(group[0], setting)
-        keys = [k for k in (*own, *first) if k.startswith(DATA) and own.get(k) != first.get(k)]
-        if keys:
-            condition = f"{keys[0]}={_text(group[0].settings.get(keys[0]))}"
-            notes.append(f"Not shown, of other data: --where {condition} shows them.")
-        else:
-            here.append(group)
-    return here, notes
-
-
-def _distinct(runs: list[Run], setting: str) -> list[Run]:
-    """Of runs with the same settings and seed the one with most scores, then the newest."""
-    found: dict[str, Run] = {}
-    for run in runs:
-        key = _key([_compared(run, setting), _value(run, setting), run.settings.get("seed")])
-        if key not in found or len(run.scores) > len(found[key].scores):
-            found[key] = run
-    return list(found.values())
-
-
-def _shared_seeds(runs: list[Run], setting: str) -> set[Any]:
-    """The seeds of which every value has a run."""
-    seeds = [{run.settings.get("seed") for run in at} for at in _by_value(runs, setting).values()]
-    return set() if setting == "seed" else set.intersection(*seeds)
-
-
-def _labels(groups: list[list[Run]], setting: str) -> list[str]:
-    """The settings of each group in which the groups differ."""
-    compared = [_compared(group[0], setting) for group in groups]
-    keys = sorted({key for one in compared for key in one})
-    apart = [key for key in keys if len({_key(one.get(key)) for one in compared}) > 1]
-    return [
-        ", ".join(f"{key}={_text(one[key])}" if key in one else f"no {key}" for key in apart)
-        for one in compared
-    ]
-
-
-def _by_value(runs: Iterable[Run], setting: str) -> dict[Value, list[Run]]:
-    found: dict[Value, list[Run]] = {}
-    for run in runs:
-        found.setdefault(_value(run, setting), []).append(run)
-    return dict(sorted(found.items(), key=lambda item: (isinstance(item[0], str), item[0])))
+def _ordered(values: Iterable[Value]) -> list[Value]:
+    """Numbers in ascending order, then texts."""
+    return sorted(values, key=lambda value: (isinstance(value, str), value))
 
 
 def _scores(runs: Sequence[Run], measure: str) -> list[float]:
@@ -348,10 +323,6 @@ def _value(run: Run, setting: str) -> Value:
 def _text(value: Any) -> str:
     """A value as it is written in params.yaml."""
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _key(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
 
 
 def _cells(runs: Sequence[Run]) -> dict[str, str]:
