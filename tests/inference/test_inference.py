@@ -49,7 +49,7 @@ def test_a_file_is_predicted_as_the_network_predicts(model, tmp_path):
     some = [0, 1, 3]  # the rows of known users
     users, movies = rows["userId"][some], rows["movieId"][some]
     movie = model.find("movie", movies)
-    movie[1] = model.network.unknown
+    movie = np.where(movie < 0, model.network.unknown, movie)
     times = rows["timestamp"][some].to_numpy()
     mean, deviation = predict(model.network, model.find("user", users), movie, times)
     assert rows["prediction"][some].to_list() == pytest.approx(mean.tolist(), abs=1e-4)

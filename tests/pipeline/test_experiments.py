@@ -84,17 +84,6 @@ def test_going_back_runs_nothing(base: Project, compared: Project, tmp_path: Pat
     assert project.git("status", "--porcelain") == ""
 
 
-def test_temporary_copy_leaves_the_workspace_alone(base: Project, tmp_path: Path) -> None:
-    project = base.copy(tmp_path / "project")
-    before = project.results()
-    said = project.dvc("exp", "run", "--temp", "-n", "aside", "-S", "inspect.permutations=299")
-    assert stages_run(said) == ["check", "inspect", "summarize", "publish"]
-    assert project.results() == before
-    assert project.git("status", "--porcelain") == ""
-    changed = project.dvc_json("params", "diff", "main", "aside")["params.yaml"]
-    assert changed == {"inspect.permutations": {"old": 99, "new": 299, "diff": 200}}
-
-
 def test_queued_grid_runs_the_code_that_it_recorded(base: Project, tmp_path: Path) -> None:
     project = base.copy(tmp_path / "project")
     before = project.results()

@@ -193,7 +193,10 @@ def collect(setting: str = "model.dim", where: Sequence[str] = ()) -> Sweep:
         ((json.loads(key), group) for key, group in groups.items()),
         key=lambda entry: (-len(entry[1]), -sum(map(len, entry[1].values()))),
     )
-    first, on_lines, others, notes = most_first[0][0], [], [], []
+    first = most_first[0][0]
+    on_lines: list[tuple[dict[str, Any], dict[Value, dict[Any, Run]]]] = []
+    others: list[Run] = []
+    notes: list[str] = []
     for own, group in most_first:
         every = [run for by_seed in group.values() for run in by_seed.values()]
         keys = [k for k in (*own, *first) if k.startswith(DATA) and own.get(k) != first.get(k)]
@@ -211,7 +214,7 @@ def collect(setting: str = "model.dim", where: Sequence[str] = ()) -> Sweep:
         label = ", ".join(f"{k}={_text(own[k])}" if k in own else f"no {k}" for k in apart)
         seeds = set.intersection(*map(set, group.values()))
         by_value: dict[Value, list[Run]] = {value: [] for value in _ordered(group)}
-        more = []
+        more: list[Run] = []
         for value, by_seed in group.items():
             for seed, run in by_seed.items():
                 (by_value[value] if seed in seeds or not seeds else more).append(run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 import polars as pl
@@ -114,7 +115,4 @@ def _orders(count: int) -> np.ndarray:
     if math.factorial(count) > ORDERS:
         start = np.tile(np.arange(count), (ORDERS, 1))
         return np.random.default_rng(0).permuted(start, axis=1)
-    orders = np.zeros((1, 0), dtype=np.int64)
-    for size in range(count):  # insert the new item at each place
-        orders = np.concatenate([np.insert(orders, at, size, axis=1) for at in range(size + 1)])
-    return orders
+    return np.array([*permutations(range(count))], dtype=np.int64)

@@ -52,12 +52,12 @@ def export(model: Trained, out: Path, replica: int = 0) -> None:
             "which no export wrote and which would be deleted: choose another folder."
         )
     model.require_replica(replica)
-    genres, movies = genre_table(model, replica), movie_table(model, replica)
+    genres, movies = _genre_table(model, replica), _movie_table(model, replica)
     points = [table["vector"].to_numpy() for table in (genres, movies)]
     with storage.replacing_folder(out) as folder:
         storage.write_table(folder / "genres.parquet", genres)
         storage.write_table(folder / "movies.parquet", movies)
-        storage.write_table(folder / "users.parquet", user_table(model, replica))
+        storage.write_table(folder / "users.parquet", _user_table(model, replica))
         vectors = pl.DataFrame(np.concatenate(points))
         vectors.write_csv(folder / "vectors.tsv", separator="\t", include_header=False)
         _metadata(genres, movies).write_csv(
@@ -66,14 +66,13 @@ def export(model: Trained, out: Path, replica: int = 0) -> None:
         write_scorer(model.network, folder / "scorer.pt2")
 
 
-def genre_table(model: Trained, replica: int) -> pl.DataFrame:
-    """A row for each genre; no rows if the model was trained without genres."""
-    dim = model.network.settings.dim
-    mean = deviation = np.empty((0, dim), dtype=np.float32)
-    table = model.genres.head(0)
+def _genre_table(model: Trained, replica: int) -> pl.DataFrame:
+    table, dim = model.genres, model.network.settings.dim
     if model.network.settings.genres:
         mean, deviation = (part[:, replica].numpy() for part in model.network.genre_posterior())
-        table = model.genres
+    else:
+        mean = deviation = np.empty((0, dim), dtype=np.float32)
+        table = table.head(0)
     return table.select(
         pl.col("name").alias("genre"),
         "movies",
@@ -83,8 +82,7 @@ def genre_table(model: Trained, replica: int) -> pl.DataFrame:
     )
 
 
-def movie_table(model: Trained, replica: int) -> pl.DataFrame:
-    """A row for each movie."""
+def _movie_table(model: Trained, replica: int) -> pl.DataFrame:
     network = model.network
     own = movie_vectors(network)[:, replica]
     by_genre = torch.zeros_like(own)
@@ -99,8 +97,7 @@ def movie_table(model: Trained, replica: int) -> pl.DataFrame:
 
 
 @torch.no_grad()
-def user_table(model: Trained, replica: int) -> pl.DataFrame:
-    """A row for each user."""
+def _user_table(model: Trained, replica: int) -> pl.DataFrame:
     network = model.network
     vectors = network.vectors(torch.arange(network.users), torch.zeros(1, dtype=torch.int64))[0]
     return model.users.select(
