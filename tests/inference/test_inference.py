@@ -86,17 +86,12 @@ def test_an_unknown_user_is_the_mixture_of_the_known(model):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("userId,rating\n1,2\n", r"row 1: .*no movieId or movie_id"),
         ("userId,user_id,movieId\n1,1,2\n", r"both userId and user_id"),
-        ("userId,movieId\n1,2\nann,2\n", r"row 3: userId is 'ann'; .* whole numbers, such as 1"),
-        ("userId,movieId\n1,\n", r"row 2: movieId is empty"),
         ("userId,movieId\n\n1,x\n", r"row 3: movieId is 'x'"),
         ("userId,movieId,timestamp\n1,2,today\n", r"row 2: timestamp is 'today'; allowed: whole"),
         ("userId,movieId,timestamp\n1,2,900000000000\n", r"row 2: timestamp is '900000000000'"),
-        ("userId,movieId\n1,2,3\n", r"cannot be read as a csv file"),
         ("userId,movieId,prediction\n1,2,3\n", r"a column 'prediction' already"),
         ("userId,movieId\n", r"no rows"),
-        ("", r"cannot be read as a csv file"),
     ],
 )
 def test_a_file_that_cannot_be_used_leaves_the_old_answer(model, tmp_path, text, message):

@@ -108,11 +108,14 @@ def _movie_neighbours(model: Trained, movie: int, top: int) -> Neighbours:
         return centred - centred.mean(0)
 
     own = responses(np.array([movie]))[:, 0]
-    similarity = np.empty(len(others))
-    for start in range(0, len(others), BLOCK):
-        other = responses(others[start : start + BLOCK])
+
+    def correlation(movies: np.ndarray) -> np.ndarray:
+        other = responses(movies)
         norm = np.linalg.norm(other, axis=0) * np.linalg.norm(own)
-        similarity[start : start + BLOCK] = own @ other / np.maximum(norm, 1e-12)
+        return own @ other / np.maximum(norm, 1e-12)
+
+    blocks = np.split(others, range(BLOCK, len(others), BLOCK))
+    similarity = np.concatenate([correlation(block) for block in blocks])
     best = np.argsort(-similarity, kind="stable")[:top]
     table = model.described(others[best]).with_columns(similarity=pl.Series(similarity[best]))
     return Neighbours(model.movies["title"][movie], table)
