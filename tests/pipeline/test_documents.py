@@ -28,7 +28,8 @@ SMALLER = (
     (r"(for \w+ in \S+)[^;]*;", r"\1;"),  # the first value of a loop
     (r"sh search\.sh", "sed -i 1q search.sh && sh search.sh"),  # and the first random draw
     ("--open", ""),
-    # DVC can lose a task that is queued while a worker ends: `follow` starts the queue.
+    # DVC can lose a task that is queued while a worker ends: only the guides of many experiments
+    # start the queue, and wait for it.
     ("&& dvc queue start --jobs 1", ""),
     ("/home/me/books", "BOOKS"),
     ("Horror", "Comedy"),  # a genre of the small world
