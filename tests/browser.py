@@ -47,34 +47,21 @@ def open_page(path: Path, profile: Path, width: int = 1280) -> Page:
     more. Requests go to a proxy that only notes them.
     """
     with _proxy() as (port, requests):
-        done = subprocess.run(
-            [
-                find_browser(),
-                "--headless",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--hide-scrollbars",
-                f"--window-size={width},720",
-                "--disable-quic",
-                "--disable-sync",
-                "--disable-component-update",
-                "--disable-background-networking",
-                "--no-first-run",
-                "--proxy-bypass-list=<-loopback>",
-                f"--proxy-server=127.0.0.1:{port}",
-                f"--user-data-dir={profile}",
-                "--virtual-time-budget=60000",
-                "--dump-dom",
-                path.as_uri(),
-            ],
-            capture_output=True,
-            text=True,
+        switches = [
+            "headless", "no-sandbox", "disable-gpu", "hide-scrollbars", "disable-quic",
+            "disable-sync", "disable-component-update", "disable-background-networking",
+            "no-first-run", f"window-size={width},720", "proxy-bypass-list=<-loopback>",
+            f"proxy-server=127.0.0.1:{port}", f"user-data-dir={profile}",
+            "virtual-time-budget=60000", "dump-dom",
+        ]  # fmt: skip
+        dumped = subprocess.check_output(
+            [find_browser(), *(f"--{switch}" for switch in switches), path.as_uri()],
+            stderr=subprocess.PIPE,
             encoding="utf-8",
             timeout=120,
-            check=True,
         )
     tree = _Tree()
-    tree.feed(done.stdout)
+    tree.feed(dumped)
     return Page(tree.builder.close(), requests)
 
 

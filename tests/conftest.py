@@ -77,28 +77,19 @@ def source_of(
     ratings: list[tuple], movies: list[tuple], *, has_time: bool = True, **more
 ) -> Source:
     """A source from rows (user_id, movie_id, rating, timestamp) and (movie_id, title, genres)."""
-    ids = pl.String if isinstance(ratings[0][0], str) else pl.Int64
+
+    def ids(one: object) -> pl.DataType:
+        return pl.String() if isinstance(one, str) else pl.Int64()
+
+    of_ratings = {
+        "user_id": ids(ratings[0][0]), "movie_id": ids(ratings[0][1]),
+        "rating": pl.Float32(), "timestamp": pl.Int64(),
+    }  # fmt: skip
+    of_movies = {"movie_id": ids(movies[0][0]), "title": pl.String(), "genres": pl.List(pl.String)}
     return Source(
         name="test",
-        ratings=pl.LazyFrame(
-            ratings,
-            schema={
-                "user_id": ids,
-                "movie_id": pl.String if isinstance(ratings[0][1], str) else pl.Int64,
-                "rating": pl.Float32,
-                "timestamp": pl.Int64,
-            },
-            orient="row",
-        ),
-        movies=pl.DataFrame(
-            movies,
-            schema={
-                "movie_id": pl.String if isinstance(movies[0][0], str) else pl.Int64,
-                "title": pl.String,
-                "genres": pl.List(pl.String),
-            },
-            orient="row",
-        ),
+        ratings=pl.LazyFrame(ratings, schema=of_ratings, orient="row"),
+        movies=pl.DataFrame(movies, schema=of_movies, orient="row"),
         scale=(0.5, 5.0),
         has_time=has_time,
         **more,

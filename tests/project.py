@@ -24,11 +24,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "planted": {"users": 60, "movies": 60, "genres": 6, "ratings": 1500},
     "model": {"dim": 2, "hidden": [8]},
     "train": {"replicas": 2, "epochs": 2, "min_epochs": 1},
-    "inspect": {
-        "min_pair_users": 3,
-        "permutations": 99,
-        "bootstrap": 100,
-    },
+    "inspect": {"min_pair_users": 3, "permutations": 99, "bootstrap": 100},
 }
 MOST_SECONDS = 300
 
@@ -44,18 +40,31 @@ class Project:
 
     folder: Path
 
-    def run(self, *command: str, status: int = 0) -> str:
+    def run(self, *command: str, status: int = 0, stderr: int = subprocess.STDOUT) -> str:
         """Run a command in the project; its stdout and stderr, which must end with `status`."""
-        return self._run(command, status, subprocess.STDOUT)
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            encoding="utf-8",
+            timeout=MOST_SECONDS,
+        )
+        if done.returncode != status:
+            said = f"{done.stdout}{done.stderr or ''}"
+            pytest.fail(f"{' '.join(command)} ended with {done.returncode}:\n{said}")
+        return done.stdout
 
-    def dvc(self, *arguments: str, status: int = 0) -> str:
+    def dvc(self, *arguments: str, status: int = 0, stderr: int = subprocess.STDOUT) -> str:
         """Run `dvc`; all that it and the stages said. It ends with 255 where a stage fails."""
-        return self.run(sys.executable, "-m", "dvc", *arguments, status=status)
+        return self.run(sys.executable, "-m", "dvc", *arguments, status=status, stderr=stderr)
 
     def dvc_json(self, *arguments: str) -> Any:
         """What `dvc ... --json` wrote to its stdout."""
-        command = (sys.executable, "-m", "dvc", *arguments, "--json")
-        return json.loads(self._run(command, 0, subprocess.PIPE))
+        return json.loads(self.dvc(*arguments, "--json", stderr=subprocess.PIPE))
 
     def start_dvc(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Run `dvc` in a process group of its own, and do not wait for it."""
@@ -97,15 +106,9 @@ class Project:
 
     def declared(self, *kinds: str) -> set[str]:
         """Paths that stages of dvc.yaml name under `outs`, `metrics` or `plots`."""
-        entries: list[Any] = [
-            entry
-            for stage in read_yaml(self.folder / "dvc.yaml")["stages"].values()
-            for kind in kinds
-            for entry in stage.get(kind, [])
-        ]
-        return {
-            path for entry in entries for path in ([entry] if isinstance(entry, str) else entry)
-        }
+        stages = read_yaml(self.folder / "dvc.yaml")["stages"].values()
+        entries = [entry for stage in stages for kind in kinds for entry in stage.get(kind, [])]
+        return {entry if isinstance(entry, str) else next(iter(entry)) for entry in entries}
 
     def results(self) -> dict[str, bytes]:
         """Bytes of dvc.lock and of every file that is a declared output or lies in one."""
@@ -116,23 +119,6 @@ class Project:
                 if file.is_file():
                     found[str(file.relative_to(self.folder))] = file.read_bytes()
         return found
-
-    def _run(self, command: tuple[str, ...], status: int, stderr: int) -> str:
-        done = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=self.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-            encoding="utf-8",
-            timeout=MOST_SECONDS,
-        )
-        if done.returncode != status:
-            said = f"{done.stdout}{done.stderr or ''}"
-            pytest.fail(f"{' '.join(command)} ended with {done.returncode}:\n{said}")
-        return done.stdout
 
     def environment(self) -> dict[str, str]:
         """No trace of the person's configuration, terminal, git hook or run of DVC around us."""
@@ -160,13 +146,9 @@ class Project:
 
 def make_project(folder: Path) -> Project:
     """This project's sources and small settings, committed; without any results."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
+    listed = subprocess.check_output(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, text=True
+    )
     project = Project(folder)
     for name in filter(None, listed.split("\0")):
         result = name == "dvc.lock" or name.startswith(("metrics/", "plots/"))
@@ -215,7 +197,9 @@ def finish_queue(project: Project, jobs: int = 1, seconds: int = MOST_SECONDS) -
     try:
         while time.monotonic() < end:
             if "0 active" in said:  # at first, and where a worker of DVC gave up too early
-                _start_queue(project, jobs)
+                # The workers keep its output open until they end: read, it would be waited for.
+                start = f"python -m dvc queue start --jobs {jobs} > /dev/null 2>&1"
+                project.run("bash", "-c", start)
             time.sleep(4)
             said = project.dvc("queue", "status")
             rows = [line.split() for line in said.splitlines() if line[:1].isalnum()]
@@ -226,17 +210,3 @@ def finish_queue(project: Project, jobs: int = 1, seconds: int = MOST_SECONDS) -
     finally:
         project.dvc("queue", "stop", "--kill")
     pytest.fail(f"the queue is not done after {seconds} s:\n{said}")
-
-
-def _start_queue(project: Project, jobs: int) -> None:
-    # The workers keep its output open until they end: read, it would be waited for.
-    subprocess.run(
-        [sys.executable, "-m", "dvc", "queue", "start", "--jobs", str(jobs)],
-        cwd=project.folder,
-        env=project.environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        check=True,
-        timeout=MOST_SECONDS,
-    )

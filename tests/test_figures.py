@@ -95,7 +95,7 @@ def test_a_comparison_and_a_sweep_of_odd_names(tmp_path, capsys):
         Run(f"run ${number}", {"model.dim": number}, {"test.rmse": 0.9}, {}) for number in (1, 2)
     ]
     one, other = (Learnt(run, ODD, values, values, values) for run in runs)
-    comparison = Comparison([one, other], np.eye(2), np.zeros((2, len(ODD))), [])
+    comparison = Comparison([one, other], [])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         write_page(comparison, tmp_path / "page.html")

@@ -18,18 +18,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from genre_embeddings.completion import complete_either, complete_genre, complete_movie
-from genre_embeddings.errors import InputError, messages
+from genre_embeddings.errors import InputError, messages, plain
 
 if TYPE_CHECKING:
     import polars as pl
 
     from genre_embeddings.inference.trained import Trained
 
-TOP = click.IntRange(min=1)
 STARTED = f"{__name__}.started"
 """Where click's context keeps the folder in which the user typed the command."""
-SHORTENED = (60, 40, 30, 20)
-"""Lengths of text in a table that are tried until it fits the terminal."""
 
 
 class UserPath(click.Path):
@@ -58,6 +55,17 @@ class InProject(click.Group):
         return super().parse_args(ctx, args)
 
 
+def _out(default: str, what: str) -> Any:
+    place = Path(default)
+    return click.option("--out", type=UserPath(), default=place, show_default=True, help=what)
+
+
+def _top(what: str) -> Any:
+    return click.option(
+        "--top", type=click.IntRange(min=1), default=10, show_default=True, help=what
+    )
+
+
 replica = click.option(
     "--replica",
     type=int,
@@ -73,12 +81,6 @@ def version() -> str:
     if project.is_file():  # a checkout, whatever is installed besides
         return tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"]
     return metadata.version("genre-embeddings")
-
-
-def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
-    if wanted:
-        click.echo(f"genres {version()}")
-        context.exit()
 
 
 def main() -> None:
@@ -111,14 +113,7 @@ def main() -> None:
     show_default=True,
     help="Folder of the trained model.",
 )
-@click.option(
-    "--version",
-    is_flag=True,
-    expose_value=False,
-    is_eager=True,
-    callback=_print_version,
-    help="Show the version and exit.",
-)
+@click.version_option(version(), message="genres %(version)s")
 @click.pass_context
 def genres(context: click.Context, model: Path) -> None:
     """Use a trained model, and compare experiments.
@@ -132,13 +127,7 @@ def genres(context: click.Context, model: Path) -> None:
 
 @genres.command()
 @click.argument("revisions", nargs=-1, metavar="REV REV [REV]...")
-@click.option(
-    "--out",
-    type=UserPath(),
-    default=Path("dvc_plots/compare.html"),
-    show_default=True,
-    help="The page to write.",
-)
+@_out("dvc_plots/compare.html", "The page to write.")
 def compare(revisions: tuple[str, ...], out: Path) -> None:
     """Compare the genre similarities that revisions learnt.
 
@@ -176,13 +165,7 @@ def runs() -> None:
 @click.option(
     "--where", multiple=True, metavar="KEY=VALUE", help="Only runs with this setting; repeatable."
 )
-@click.option(
-    "--out",
-    type=UserPath(),
-    default=Path("dvc_plots/sweep.png"),
-    show_default=True,
-    help="The picture to write.",
-)
+@_out("dvc_plots/sweep.png", "The picture to write.")
 def sweep(setting: str, where: tuple[str, ...], out: Path) -> None:
     """Chart quality against a setting, over all experiments.
 
@@ -201,13 +184,7 @@ def sweep(setting: str, where: tuple[str, ...], out: Path) -> None:
 
 
 @genres.command()
-@click.option(
-    "--out",
-    type=UserPath(),
-    default=Path("exports"),
-    show_default=True,
-    help="The folder to write; an earlier export in it is replaced.",
-)
+@_out("exports", "The folder to write; an earlier export in it is replaced.")
 @replica
 @click.pass_obj
 def export(model: Path, out: Path, replica: int) -> None:
@@ -219,11 +196,12 @@ def export(model: Path, out: Path, replica: int) -> None:
     """
     from genre_embeddings.inference import export as exporting
 
-    done = exporting.export(_open(model), out, replica)
-    click.echo(
-        f"exported {done.genres} genres, {done.movies:,} movies and {done.users:,} users of "
-        f"replica {replica}, {done.dim} numbers each, and the scorer -> {out}"
-    )
+    opened = _open(model)
+    exporting.export(opened, out, replica)
+    what = f"{opened.movies.height:,} movies and {opened.users.height:,} users"
+    if opened.network.settings.genres:
+        what = f"{opened.genres.height} genres, {what}"
+    click.echo(f"exported {what} of replica {replica}, and the scorer -> {out}")
 
 
 @genres.command()
@@ -258,7 +236,7 @@ def predict(model: Path, file: Path, out: Path) -> None:
 @click.option("--all", "everyone", is_flag=True, help="For all users, into the file --out.")
 @click.option("--out", type=UserPath(), help="The Parquet file to write, with --all.")
 @click.option("--genre", help="Only movies of this genre.", shell_complete=complete_genre)
-@click.option("--top", type=TOP, default=10, show_default=True, help="Movies to list for a user.")
+@_top("Movies to list for a user.")
 @click.pass_obj
 def recommend(
     model: Path,
@@ -274,6 +252,7 @@ def recommend(
     With --ratings, the user is somebody who was not in training, and the table below shows
     their taste by genre. The model stays as it is.
     """
+    from genre_embeddings.inference import newcomer
     from genre_embeddings.inference import recommend as recommending
 
     asked = (user_id is not None) + (ratings is not None) + everyone
@@ -282,54 +261,44 @@ def recommend(
             "Give one of USER_ID, --ratings FILE, and --all with --out FILE.parquet."
         )
     opened = _open(model)
-    genre = None if genre is None else opened.genres["name"][opened.genre(genre)]
-    if ratings is not None:
-        _recommend_to_newcomer(opened, ratings, genre, top)
-        return
+    genre = None if genre is None else opened.genre_names[opened.genre(genre)]
     if out is not None:
         users, quiet = opened.users.height, not sys.stderr.isatty()
         with click.progressbar(length=users, label="Users", file=sys.stderr, hidden=quiet) as bar:
             rows = recommending.recommend_all(opened, out, genre, top, bar.update)
         click.echo(f"recommended {rows:,} movies to {users:,} users -> {out}")
         return
-    table, known = recommending.recommend(opened, str(user_id), genre, top)
+    if ratings is not None:
+        person = newcomer.read_user(opened, ratings)
+        count = len(person.ratings.rating)
+        if person.unknown:
+            click.echo(
+                f"Left out {person.unknown} of {count + person.unknown} ratings, of movies that "
+                f"the model does not know: {person.left_out}.\n"
+            )
+        if count == 1:
+            click.echo("One rating says little: this is nearly what users like on average.\n")
+        title, rated = f"From {count} rating{'s' * (count > 1)} in {ratings}", person.ratings.movie
+        opened, user_id = person.model, str(person.user_id)
+    else:
+        title, rated = f"For user {user_id}", None
+    table, known = recommending.recommend(opened, str(user_id), genre, top, rated)
     if not known:
         click.echo(f"User {user_id} is not known: this is what users like on average.\n")
     if table.is_empty():
         click.echo("There are no movies to recommend.")
-        return
-    _print(f"For user {user_id}" + (f", {genre}" if genre else ""), table)
-
-
-def _recommend_to_newcomer(model: Trained, ratings: Path, genre: str | None, top: int) -> None:
-    from genre_embeddings.inference import newcomer
-    from genre_embeddings.inference.recommend import recommend
-
-    person = newcomer.read_user(model, ratings)
-    count = len(person.ratings.rating)
-    if person.left_out:
-        click.echo(
-            f"Left out {len(person.left_out)} of {count + len(person.left_out)} ratings, of movies "
-            f"that the model does not know: {newcomer.listed(person.left_out)}.\n"
-        )
-    if count == 1:
-        click.echo("One rating says little: this is nearly what users like on average.\n")
-    table, _ = recommend(person.model, person.user_id, genre, top, rated=person.ratings.movie)
-    title = f"From {count} rating{'s' * (count > 1)} in {ratings}"
-    if table.is_empty():
-        click.echo("There are no movies to recommend.")
     else:
         _print(title + (f", {genre}" if genre else ""), table)
-    if model.network.settings.genres:
+    if ratings is not None and opened.network.settings.genres:
         _print(
             "Taste by genre, in stars above or below what users think of it on average",
-            newcomer.taste(person.model, person.user_id),
+            newcomer.taste(opened, str(user_id)),
         )
 
 
 @genres.command()
 @click.argument("genre_or_movie", shell_complete=complete_either)
-@click.option("--top", type=TOP, default=10, show_default=True, help="Neighbours to list.")
+@_top("Neighbours to list.")
 @click.pass_obj
 def neighbours(model: Path, genre_or_movie: str, top: int) -> None:
     """List the genres most similar to a genre, or the movies most similar to a movie.
@@ -377,9 +346,7 @@ def embed(model: Path, names: str, replica: int) -> None:
     from genre_embeddings.inference import embed as embedding
 
     opened = _open(model)
-    listed = [
-        opened.genres["name"][opened.genre(name)] for name in names.split(",") if name.strip()
-    ]
+    listed = [opened.genre_names[opened.genre(name)] for name in names.split(",") if name.strip()]
     _print(f"{', '.join(listed)}, replica {replica}", embedding.embed(opened, listed, replica))
 
 
@@ -390,13 +357,12 @@ def _open(model: Path) -> Trained:
 
 
 def _print(title: str, table: pl.DataFrame) -> None:
+    """A table that fits the terminal; in a narrow one, the values of each row as a paragraph."""
     import polars as pl
 
-    # Titles may come from a stranger's model: unprintable characters can control the terminal.
-    title = "".join(c if c.isprintable() else "?" for c in title)
-    table = table.with_columns(pl.col(pl.String).str.replace_all(r"\p{C}", "?"))
+    table = table.with_columns(pl.col(pl.String).map_elements(plain, return_dtype=pl.String))
     width = shutil.get_terminal_size(fallback=(1000, 24)).columns  # a file has any width
-    for length in SHORTENED:
+    for longest in (60, 40, 30, 20):
         with pl.Config(
             tbl_formatting="NOTHING",
             tbl_hide_column_data_types=True,
@@ -405,26 +371,20 @@ def _print(title: str, table: pl.DataFrame) -> None:
             tbl_rows=-1,
             tbl_cols=-1,
             tbl_width_chars=1000,
-            fmt_str_lengths=length,
+            fmt_str_lengths=longest,
             float_precision=3,
         ):
             shown = str(table)
         if max(map(len, shown.splitlines())) <= width:
             break
     else:
-        shown = _stacked(table, width)
-    click.echo(f"{textwrap.fill(title, width)}\n{shown}\n")
-
-
-def _stacked(table: pl.DataFrame, width: int) -> str:
-    """A table for a narrow terminal: for each row a list of its values."""
-    lines = []
-    for row in table.rows(named=True):
-        values = [
-            f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}"
-            for name, value in row.items()
+        rows = [
+            ", ".join(
+                f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}"
+                for name, value in row.items()
+            )
+            for row in table.rows(named=True)
         ]
-        lines.append(
-            textwrap.fill(", ".join(values), width, subsequent_indent="  ", break_on_hyphens=False)
-        )
-    return "\n".join(lines)
+        wrap = textwrap.TextWrapper(width, subsequent_indent="  ", break_on_hyphens=False)
+        shown = "\n".join(map(wrap.fill, rows))
+    click.echo(f"{textwrap.fill(plain(title), width)}\n{shown}\n")

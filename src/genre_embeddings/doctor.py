@@ -52,42 +52,39 @@ class Finding(NamedTuple):
     mend: str
 
 
-class Done(NamedTuple):
-    """How a command ended."""
-
-    well: bool
-    out: str
-    said: str
-
-
-def run(*command: str) -> Done:
-    """Run a command; one that is not on PATH ended badly."""
+def run(*command: str) -> tuple[bool, str, str]:
+    """Run a command: whether it went well, its stdout, and all that it said."""
     try:
         done = subprocess.run(
             command, capture_output=True, encoding="utf-8", errors="replace", check=False
         )
-    except OSError as error:
-        return Done(False, "", str(error))
-    return Done(done.returncode == 0, done.stdout, (done.stdout + done.stderr).strip())
+    except OSError as error:  # not on PATH
+        return False, "", str(error)
+    return done.returncode == 0, done.stdout, (done.stdout + done.stderr).strip()
 
 
 def environment() -> Iterator[Finding]:
     """Whether `python` and `dvc` run, with the project's packages, and params.yaml is valid."""
+    if sys.version_info < OLDEST_PYTHON:
+        yield Finding(True, f"{sys.executable} is too old", "make doctor PYTHON=python3.11")
+        return
     activate = ACTIVATE if Path(".venv/bin").is_dir() else f"make install && {ACTIVATE}"
     for name, question in (("python", "--version"), ("dvc", "doctor")):
         if (program := shutil.which(name)) is None:
             yield Finding(True, f"there is no `{name}` on PATH, and stages need it", activate)
-        elif not (done := run(program, question)).well and "no commits" not in done.said:
+            continue
+        well, _, said = run(program, question)
+        if not well and "no commits" not in said:
             again = f"make clean install && {ACTIVATE}"
-            yield Finding(True, f"`{program} {question}` fails: {done.said}", again)
+            yield Finding(True, f"`{program} {question}` fails: {said}", again)
     if shutil.which("python"):
-        done = run("python", "-c", _CHECK)
-        if missing := done.out.split():
+        well, missing, said = run("python", "-c", _CHECK)
+        if missing:
             again = f"rm -f .venv/.ready && make install && {ACTIVATE}"
-            yield Finding(True, f"the environment lacks {_some(missing)}", again)
-        elif not done.well:
-            committed = run("git", "diff", "--quiet", "HEAD", "--", "params.yaml").well
-            yield Finding(True, done.said, "${EDITOR:-vi} params.yaml" if committed else PUT_BACK)
+            yield Finding(True, f"the environment lacks {_some(missing.split())}", again)
+        elif not well:
+            committed = run("git", "diff", "--quiet", "HEAD", "--", "params.yaml")[0]
+            yield Finding(True, said, "${EDITOR:-vi} params.yaml" if committed else PUT_BACK)
 
 
 def repository() -> Iterator[Finding]:
@@ -95,11 +92,14 @@ def repository() -> Iterator[Finding]:
     commit = "git add --all && git commit --message 'Begin'"
     if shutil.which("git") is None:
         yield Finding(True, "there is no `git` on PATH", "install git")
-    elif not (found := run("git", "rev-parse", "--git-path", "index.lock")).well:
+        return
+    found, path, _ = run("git", "rev-parse", "--git-path", "index.lock")
+    lock = Path(path.strip())
+    if not found:
         yield Finding(True, "this is no git repository", f"git init && {commit}")
     elif not _has_commit():
         yield Finding(True, "there is no commit yet, and experiments start from one", commit)
-    elif (lock := Path(found.out.strip())).exists():
+    elif lock.exists():
         time.sleep(2)  # a git at work is done by then
         if lock.exists():
             yield Finding(True, f"{lock} is held, or left by a killed git", f"rm {lock}")
@@ -109,21 +109,16 @@ def sources() -> Iterator[Finding]:
     """Files that a queued experiment would lack, and changes that it takes along."""
     if not _has_commit():
         return
-    for kind, options in (("not known to", ()), ("ignored by", ("--ignored",))):
-        listed = run(
-            "git", "ls-files", "-z", "--others", "--exclude-standard", *options, "--", *SOURCE
-        )
-        names = [
-            name
-            for name in listed.out.split("\0")
-            if name and not re.search(r"__pycache__|\.egg-info/|\.pyc$|~$|\.sw.$", name)
-        ]
-        if names and listed.well:
-            force = "--force " if options else ""
+    for kind, option in (("not known to", "--others"), ("ignored by", "--ignored")):
+        options = ("--others", "--exclude-standard", option)
+        _, listed, _ = run("git", "ls-files", "-z", *options, "--", *SOURCE)
+        made = r"__pycache__|\.egg-info/|\.pyc$|~$|\.sw.$"
+        if names := [name for name in listed.split("\0") if name and not re.search(made, name)]:
+            force = "--force " if kind == "ignored by" else ""
             what = f"{kind} git, so that a queued experiment runs without: {_some(names)}"
             yield Finding(True, what, f"git add {force}-- {shlex.join(names)}")
-    status = run("git", "status", "--porcelain", "--untracked-files=no", "--", *SOURCE)
-    if dirty := [line[3:] for line in status.out.splitlines()]:
+    _, status, _ = run("git", "status", "--porcelain", "--untracked-files=no", "--", *SOURCE)
+    if dirty := [line[3:] for line in status.splitlines()]:
         what = f"changed and not committed, so that the next experiment has it: {_some(dirty)}"
         yield Finding(False, what, "git commit --all --message 'Before the experiments'")
 
@@ -132,7 +127,7 @@ def queue() -> Iterator[Finding]:
     """Tasks that nobody works on, as `dvc queue status` lists them."""
     if not Path(".dvc/tmp/exps/celery").is_dir() or shutil.which("dvc") is None:
         return
-    said = run("dvc", "queue", "status").out
+    _, said, _ = run("dvc", "queue", "status")
     working = re.search(r"[1-9]\d* (active|idle)", said) is not None
     names: dict[str, list[str]] = {"Running": [], "Queued": [], "Failed": []}
     for line in said.splitlines():
@@ -166,11 +161,7 @@ CHECKS = (environment, repository, sources, queue, run_cache)
 
 def main() -> int:
     """Print what was found; 1 where something is broken."""
-    if sys.version_info < OLDEST_PYTHON:
-        old = Finding(True, f"{sys.executable} is too old", "make doctor PYTHON=python3.11")
-        found = [old]
-    else:
-        found = [finding for check in CHECKS for finding in check()]
+    found = [finding for check in CHECKS for finding in check()]
     for finding in sorted(found, key=lambda finding: not finding.broken):
         print(f"{'broken' if finding.broken else 'hint'}: {finding.what}\n  mend: {finding.mend}")
     broken = sum(finding.broken for finding in found)
@@ -179,7 +170,7 @@ def main() -> int:
 
 
 def _has_commit() -> bool:
-    return run("git", "rev-parse", "--verify", "--quiet", "HEAD").well
+    return run("git", "rev-parse", "--verify", "--quiet", "HEAD")[0]
 
 
 def _some(names: list[str], most: int = 5) -> str:

@@ -1,87 +1,43 @@
-"""Revisions read from a real DVC project in git, and compared."""
+"""Revisions read from a real DVC project in git: compared, and listed in a table."""
 
 import base64
 import json
 import re
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from genre_embeddings import storage
 from genre_embeddings.cli import genres
 from genre_embeddings.errors import InputError
 from genre_embeddings.experiments.compare import compare, read_revision, write_page
+from genre_embeddings.experiments.runs import table
+from tests.experiments.repository import as_experiment, commit, git, init, write_run
 
 A = np.array([[1, 0.5, 0.1, -0.4], [0.5, 1, 0.3, 0], [0.1, 0.3, 1, 0.2], [-0.4, 0, 0.2, 1]])
 NAMES = ("Crime", "Action", "Drama", "War")
+PLOT = Path("plots/inspect/similarity.json")
+LONG = "a-name-that-is-longer-than-its-column"
 
 
-def git(*arguments):
-    done = subprocess.run(
-        ["git", "-c", "user.name=A", "-c", "user.email=a@example.org", *arguments],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    return done.stdout.strip()
-
-
-def init():
-    """A DVC project in git, as `dvc init` makes one."""
-    git("init", "--quiet", "--initial-branch", "main")
-    Path(".dvc").mkdir()
-    Path(".dvc/config").write_text("")
-    Path(".dvc/.gitignore").write_text("/tmp\n/cache\n")
-
-
-def rows(values, names=NAMES, half=0.05):
-    return [
-        {"a": names[a], "b": names[b], "similarity": value, "ratings": 5}
-        | {"low": value and value - half, "high": value and value + half}
-        for b in range(len(names))
-        for a, value in enumerate(values[b])
-    ]
-
-
-def write(values, names=NAMES, lr=0.01, structure="pass", seed=0, data="1", split="1"):
+def write(values=A, names=NAMES, lr=0.01, structure="pass", seed=0, data="1", split="1"):
     """What a run would have written in the working directory."""
-    params = {"seed": seed, "train": {"lr": lr, "epochs": 3}}
-    model = [{"path": "models", "md5": "1"}]
-    stages = {
-        "prepare": {"outs": [{"path": "data/prepared", "md5": data}]},
-        "split": {"outs": [{"path": f"data/split/{side}", "md5": split} for side in storage.SIDES]},
-        "train": {"params": {"params.yaml": params}, "outs": model},
-        "evaluate": {"deps": model},
-        "inspect": {"deps": model},
+    inspection = {
+        "verdict": {"structure": structure, "stability": "pass", "value": "inconclusive"},
+        "agreement": {"likelihood": {"spearman": 0.7}},
+        "stability": {"spearman": 0.95},
     }
-    contents = {
-        "dvc.lock": {"schema": "2.0", "stages": stages},
-        "plots/inspect/similarity.json": rows(values, names),
-        "metrics/inspect.json": {
-            "verdict": {"structure": structure, "stability": "pass", "value": "inconclusive"},
-            "agreement": {"likelihood": {"spearman": 0.7}},
-            "stability": {"spearman": 0.95},
-        },
-        "metrics/evaluate.json": {"test": {"rmse": 0.85}},
-    }
-    for name, content in contents.items():
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Path(name).write_text(json.dumps(content))
-
-
-def commit(message="a commit"):
-    git("add", "--all")
-    git("commit", "--quiet", "--message", message)
-    return git("rev-parse", "HEAD")
-
-
-def as_experiment(name, base):
-    """What DVC does with an experiment: a commit of its own that only a ref of its kind names."""
-    made = commit(name)
-    git("update-ref", f"refs/exps/{base[:2]}/{base[2:]}/{name}", made)
-    git("reset", "--quiet", "--hard", base)
-    return made
+    params = {"train": {"seed": seed, "train": {"lr": lr, "epochs": 3}}}
+    write_run(params, {"test": {"rmse": 0.85}}, inspection, data=data, split=split)
+    rows = [
+        {"a": names[a], "b": names[b], "similarity": None if np.isnan(value) else value}
+        | ({} if np.isnan(value) else {"low": value - 0.05, "high": value + 0.05})
+        for b, row in enumerate(np.asarray(values).tolist())
+        for a, value in enumerate(row)
+    ]
+    PLOT.parent.mkdir(parents=True, exist_ok=True)
+    PLOT.write_text(json.dumps(rows))
 
 
 @pytest.fixture
@@ -90,43 +46,33 @@ def repository(in_tmp):
     (in_tmp / "README").write_text("before the inspection\n")
     old = commit()
     git("tag", "old")
-    write(A.tolist())
+    write()
     return {"old": old, "base": commit()}
 
 
-def test_an_experiment_against_main_and_the_workspace(repository):
+def test_an_experiment_against_main_and_the_workspace(repository, tmp_path):
     moved = A.copy()
     moved[0, 3] = moved[3, 0] = 0.5
-    write(moved.tolist(), lr=0.1, structure="fail")
+    write(moved, lr=0.1, structure="fail")
     as_experiment("bold-lynx", repository["base"])
+    write(A[::-1, ::-1], names=NAMES[::-1])  # the same similarities, in another order
     found = compare(["main", "bold-lynx", "workspace"])
     assert found.genres == list(NAMES)
     # Pairs: .5 .1 -.4 .3 0 .2 against .5 .1 .5 .3 0 .2, of which two are the same.
-    assert found.agreement[0, 2] == 1
-    ranks = [6, 3, 1, 5, 2, 4], [5.5, 2, 5.5, 4, 1, 3]
-    assert found.agreement[0, 1] == pytest.approx(np.corrcoef(*ranks)[0, 1])
-    assert found.change[1] == pytest.approx([0.9 / 3, 0, 0, 0.9 / 3])
-    assert not found.change[2].any()
+    rho = np.corrcoef([6, 3, 1, 5, 2, 4], [5.5, 2, 5.5, 4, 1, 3])[0, 1]
+    assert found.agreements()["main"].to_list() == ["1", f"{rho:.4g}", "1"]
+    assert found.moved().rows() == [
+        ("Crime", "0.3", "0"), ("War", "0.3", "0"), ("Action", "0", "0"), ("Drama", "0", "0"),
+    ]  # fmt: skip
     assert found.moved().columns == ["genre", "bold-lynx", "workspace"]
-    assert found.moved()["genre"].to_list() == ["Crime", "War", "Action", "Drama"]
     scores = {row[0]: row[1:] for row in found.scores().iter_rows()}
     assert scores["train.lr"] == ("0.01", "0.1", "0.01")
     assert scores["structure"] == ("pass", "fail", "pass")
     assert scores["agreement with likelihood"] == ("0.7",) * 3
     assert scores["test RMSE (stars)"] == ("0.85",) * 3
-    assert "train.epochs" not in scores
-    assert "agreement with truth" not in scores
+    assert not {"train.epochs", "agreement with truth"} & set(scores)
 
-
-def test_the_page(repository, tmp_path):
-    write((A * 0.9 + 0.1).tolist())
-    as_experiment("bold-lynx", repository["base"])
-    write(A[:, ::-1][::-1].tolist(), names=NAMES[::-1])
-    as_experiment("mild-wren", repository["base"])
     page = tmp_path / "pages" / "compare.html"
-    found = compare(["main", "bold-lynx", "mild-wren"])
-    assert found.agreement[0] == pytest.approx([1, 1, 1])
-    assert not found.change[2].any()  # the same similarities, listed in another order
     write_page(found, page)
     text = page.read_text(encoding="utf-8")
     pictures = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", text)
@@ -138,33 +84,25 @@ def test_the_page(repository, tmp_path):
     assert page.read_text(encoding="utf-8") == text
 
 
-def test_unknown_cells_and_genres_of_one_revision(repository):
-    holes = A.tolist()
-    holes[0][1] = holes[1][0] = None
-    holes[3] = [None] * 4
-    for row in holes:
-        row[3] = None
-    write(holes, names=("Crime", "Action", "Drama", "Western"))
+def test_unknown_cells_and_genres_of_one_revision(repository, tmp_path):
+    holes = A.copy()
+    holes[0, 1] = holes[1, 0] = holes[3] = holes[:, 3] = np.nan
+    write(holes, names=("Crime", "Action", "Drama", "<b>Western"))
     found = compare(["main", "workspace"])
     assert found.genres == ["Crime", "Action", "Drama"]
-    assert found.left_out == ["War", "Western"]
-    assert found.change[1] == pytest.approx([0, 0, 0])
-    assert np.isnan(found.agreement[0, 1])  # two pairs are left
-    assert found.agreements()["main"].to_list() == ["1", "-"]
-
-
-def test_a_page_says_what_was_left_out(repository, tmp_path):
-    write(A.tolist(), names=("Crime", "Action", "Drama", "<b>Western"))
-    write_page(compare(["main", "workspace"]), tmp_path / "compare.html")
+    assert found.left_out == ["<b>Western", "War"]
+    assert found.moved()["workspace"].to_list() == ["0", "0", "0"]
+    assert found.agreements()["main"].to_list() == ["1", "-"]  # two pairs are left
+    write_page(found, tmp_path / "compare.html")
     text = (tmp_path / "compare.html").read_text(encoding="utf-8")
     assert "&lt;b&gt;Western, War" in text
     assert "<b>Western" not in text
 
 
 def test_names_of_experiments(repository):
-    write((A * 0.5).tolist())
+    write(A * 0.5)
     first = as_experiment("bold-lynx", repository["base"])
-    write((A * 0.5).tolist(), lr=0.2)
+    write(A * 0.5, lr=0.2)
     second = as_experiment("bold-lynx", repository["old"])
     git("checkout", "--quiet", "main")
     git("reset", "--quiet", "--hard", repository["base"])
@@ -182,33 +120,46 @@ def test_names_of_experiments(repository):
         read_revision("--all")
 
 
-def test_what_cannot_be_compared(repository, in_tmp):
-    with pytest.raises(InputError, match="Revisions named: 1;"):
-        compare(["main"])
-    with pytest.raises(InputError, match="'main' is named twice"):
-        compare(["main", "workspace", "main"])
-    with pytest.raises(
-        InputError, match=r"'x' is not known\. Experiments and branches here: main\."
+def test_what_cannot_be_compared(repository):
+    for named, message in (
+        (["main"], "Revisions named: 1;"),
+        (["main", "workspace", "main"], "'main' is named twice"),
+        (["main", "x"], r"'x' is not known\. Experiments and branches here: main\."),
+        (["main", "old"], r"old has no plots/inspect/similarity\.json"),
     ):
-        compare(["main", "x"])
-    with pytest.raises(InputError, match=r"old has no plots/inspect/similarity\.json"):
-        compare(["main", "old"])
-    write(A.tolist(), names=("Crime", "Action", "Poetry", "Prose"))
+        with pytest.raises(InputError, match=message):
+            compare(named)
+    write(names=("Crime", "Action", "Poetry", "Prose"))
     with pytest.raises(InputError, match=r"2 genres in common, .* needs 3 .*Poetry"):
         compare(["main", "workspace"])
-    plot = in_tmp / "plots" / "inspect" / "similarity.json"
-    for content, message in (
-        ("[]", "compared no genres"),
-        ("[1]", "does not hold rows"),
-        ('[{"a": "x"}]', "does not hold rows"),
-        ("<<<<<<< HEAD", "is not JSON"),
+    plot = PLOT.read_text()
+    for path, content, message in (
+        (PLOT, "[]", "compared no genres"),
+        (PLOT, "[1]", "does not hold rows"),
+        (PLOT, '[{"a": "x"}]', "does not hold rows"),
+        (PLOT, "<<<<<<< HEAD", r"similarity\.json cannot be read"),
+        ("dvc.lock", "seed: [0\n", r"dvc\.lock cannot be read .the text is not valid YAML"),
+        ("dvc.lock", "only words\n", "does not hold stages"),
+        ("dvc.lock", "stages: {train: {outs: [1]}}\n", "does not hold stages"),
+        ("dvc.lock", "stages: &a {b: *a}\n", r"dvc\.lock cannot be read"),
     ):
-        plot.write_text(content)
-        with pytest.raises(InputError, match=message):
+        PLOT.write_text(plot)
+        Path(path).write_text(content)
+        with pytest.raises(InputError, match=f"workspace.*{message}"):
             compare(["main", "workspace"])
-    plot.unlink()
+    PLOT.unlink()
     with pytest.raises(InputError, match=r"workspace has no .* run `dvc repro`"):
         compare(["main", "workspace"])
+
+
+def test_without_a_project_or_results(in_tmp, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(in_tmp.parent))
+    for read in (lambda: read_revision("main"), lambda: table(80)):
+        with pytest.raises(InputError, match="is not a DVC project in git: run the command in"):
+            read()
+    init()
+    with pytest.raises(InputError, match="no results yet: `dvc repro`"):
+        table(80)
 
 
 def test_differences_in_data_split_and_seed_are_said_in_words(repository, tmp_path):
@@ -216,58 +167,43 @@ def test_differences_in_data_split_and_seed_are_said_in_words(repository, tmp_pa
         ("same", {"lr": 0.2}),
         ("other-seed", {"seed": 1}),
         ("other-split", {"seed": 1, "split": "2"}),
-        ("other-data", {"data": "2", "split": "2"}),
+        ("other-data", {"data": "2", "split": "2", "names": ("Crime", "Action", "Drama", "X")}),
         ("third-data", {"data": "3", "split": "3"}),
     ):
-        write(A.tolist(), **change)
+        write(**change)
         as_experiment(name, repository["base"])
-    found = compare(["main", "same", "other-seed", "other-split", "other-data", "third-data"])
-    different = "Their test ratings differ, so their errors cannot be compared directly."
-    assert found.warnings == [
-        "other-seed differs from main in seed.",
-        f"other-split differs from main in split and seed. {different}",
-        f"other-data, third-data differ from main in data and split. {different}",
-    ]
-    write_page(found, tmp_path / "compare.html")
-    text = (tmp_path / "compare.html").read_text(encoding="utf-8")
-    assert text.count('<p class="warning">') == 3
-    assert "other-seed differs from main in seed." in text
-
-
-def test_command_prints_what_the_page_shows(repository, tmp_path):
-    write(A[:3, :3].tolist(), names=("Crime", "Action", "Drama"), lr=0.1, split="2")
-    as_experiment("bold-lynx", repository["base"])
     out = tmp_path / "page.html"
-    said = CliRunner().invoke(
-        genres, ["compare", "main", "bold-lynx", "--out", str(out)], catch_exceptions=False
+    named = ["main", "same", "other-seed", "other-split", "other-data", "third-data"]
+    said = CliRunner().invoke(genres, ["compare", *named, "--out", str(out)])
+    different = "Their test ratings differ, so their errors cannot be compared directly."
+    assert said.stdout.startswith(
+        "other-seed differs from main in seed.\n\n"
+        f"other-split differs from main in split and seed. {different}\n\n"
+        f"other-data, third-data differ from main in data and split. {different}\n\n"
     )
-    assert said.exit_code == 0
     for part in ("train.lr", "Spearman's rho", "Genres that changed most from main", f"-> {out}"):
         assert part in said.stdout
-    assert said.stdout.startswith("bold-lynx differs from main in split. Their test ratings")
-    assert "Left out, because some revision lacks them: War\n" in said.stdout
-    assert out.stat().st_size > 0
+    assert "Left out, because some revision lacks them: War, X\n" in said.stdout
+    assert out.read_text(encoding="utf-8").count('<p class="warning">') == 3
 
 
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("seed: [0\n", "is not valid YAML"),
-        ("only words\n", "does not hold stages"),
-        ("stages: [1]\n", "does not hold stages"),
-        ("stages: {train: {outs: [1]}}\n", "does not hold stages"),
-        ("stages: {train: {params: {params.yaml: &a {b: *a}}}}\n", "does not hold stages"),
-    ],
-)
-def test_damaged_lock_file_is_named(repository, text, says):
-    Path("dvc.lock").write_text(text, encoding="utf-8")
-    with pytest.raises(InputError, match=rf"workspace: dvc\.lock {says}"):
-        compare(["main", "workspace"])
-
-
-def test_outside_a_repository(in_tmp, monkeypatch):
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(in_tmp.parent))
-    with pytest.raises(InputError, match="is not a DVC project in git: run the command in"):
-        read_revision("main")
-    with pytest.raises(InputError, match=r"workspace has no .* run `dvc repro`"):
-        read_revision("workspace")
+@pytest.mark.parametrize("width", [80, 40])
+def test_the_table_of_runs(repository, width, monkeypatch):
+    write(lr=0.2, structure="fail")
+    as_experiment("bold-lynx", repository["base"])
+    write(seed=1, split="2", structure="inconclusive")
+    as_experiment(LONG, repository["base"])
+    monkeypatch.setenv("COLUMNS", str(width))
+    said = CliRunner().invoke(genres, ["runs"], catch_exceptions=False).stdout
+    lines = said.splitlines()
+    assert max(map(len, lines)) <= width
+    assert lines[0].split() == ["run", "RMSE", "agree", "stable", "SSV"]
+    rows = said.split("\n\n")[0].split()
+    for name, marks in (("main", "✓✓?"), ("bold-lynx", "✗✓?"), (LONG, "?✓?")):
+        at = rows.index(name)
+        assert rows[at + 1 : at + 5] == ["0.8500", "0.70", "0.95", marks]
+    (row,) = (number for number, line in enumerate(lines) if line.startswith("bold-lynx"))
+    assert lines[row + 1] == "  train.lr=0.2"
+    assert "  seed=1" in lines
+    assert "workspace" not in said  # the same as main
+    assert f"{LONG} differs from main in split and seed." in " ".join(said.split())

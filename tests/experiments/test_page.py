@@ -14,6 +14,7 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 import pytest
+import yaml
 from dvc_render.vega import VegaRenderer
 
 from tests.browser import Page, open_page
@@ -28,31 +29,35 @@ LAPTOP = 1280  # pixels across
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 )
-PIPELINE = """
-stages:
-  inspect:
-    cmd: python -c pass
-    plots:
-    - plots/similarity.json: {cache: false, template: heatmap, x: a, y: b, title: Similarity}
-    - plots/map.json: {cache: false, template: map, x: x, y: y, title: Map}
-    - plots/histogram.json: {cache: false, template: histogram, x: rating, y: count, title: Ratings}
-    - plots/reliability.json:
-        {cache: false, template: reliability, x: predicted, y: actual, title: Reliability}
-    - plots/genres.json: {cache: false, template: genres, x: genre, y: rmse, title: Genres}
-    - plots/support.json: {cache: false, template: support, x: ratings, y: rmse, title: Support}
-    - plots/pairs.json: {cache: false, template: scatter, x: evidence, y: learnt, title: Pairs}
-    - plots/evidence.json: {cache: false, template: evidence, x: a, y: b, title: Evidence}
-    - plots/picture.png: {cache: false}
-    - plots/loss.json: {cache: false, template: curves, x: epoch, y: loss, title: Loss}
-    - plots/summary.json: {cache: false, template: summary, x: name, y: value, title: Summary}
+PLOTS = """
+similarity heatmap a b Similarity
+map map x y Map
+histogram histogram rating count Ratings
+reliability reliability predicted actual Reliability
+genres genres genre rmse Genres
+support support ratings rmse Support
+pairs scatter evidence learnt Pairs
+evidence evidence a b Evidence
+loss curves epoch loss Loss
+summary summary name value Summary
+nulls nulls value count Nulls
+calibration calibration level coverage Calibration
 """
-EARLIER = """\
-    - plots/nulls.json: {cache: false, template: nulls, x: value, y: count, title: Nulls}
-"""
-LATER = """\
-plots:
-- plots/calibration.json: {template: calibration, x: level, y: coverage, title: Calibration}
-"""
+"""File, template, x, y and title of each plot; the first revision alone has `nulls`, which was
+retired, and lacks `calibration`."""
+
+
+def pipeline(earlier: bool) -> str:
+    """A dvc.yaml with these plots."""
+    entries: dict[str, dict[str, Any]] = {"plots/picture.png": {"cache": False}}
+    for file, *shown in map(str.split, PLOTS.strip().splitlines()):
+        if file != ("calibration" if earlier else "nulls"):
+            options = dict(zip(("template", "x", "y", "title"), shown, strict=True))
+            entries[f"plots/{file}.json"] = options | {"cache": False}
+    stage = {"cmd": "python -c pass", "plots": [{path: entries[path]} for path in entries]}
+    return yaml.safe_dump({"stages": {"inspect": stage}})
+
+
 # Chart, in the order of the page: kind of mark, number of them for one revision
 MARKS = {
     "Summary": ("text", 5),
@@ -226,7 +231,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     git = ["git", "-C", str(folder), "-c", "user.name=Test", "-c", "user.email=test@example.org"]
     subprocess.run([*git, "init", "--quiet"], check=True)
     for revision, name in enumerate([*REVISIONS, *MIXED]):
-        (folder / "dvc.yaml").write_text(PIPELINE + (LATER if revision else EARLIER))
+        (folder / "dvc.yaml").write_text(pipeline(revision == 0))
         (folder / "plots/picture.png").write_bytes(base64.b64decode(PIXEL))
         made = mixed_rows(name) if name in MIXED else rows_of(revision)
         for plot, rows in made.items():
@@ -250,11 +255,6 @@ def plots(project: Path, *arguments: str) -> Page:
         env=os.environ | {"GIT_CONFIG_GLOBAL": os.devnull},
     )
     return open_page(project / out / "index.html", project / ".dvc/tmp/profile")
-
-
-@pytest.fixture(scope="module")
-def two(project: Path) -> Page:
-    return plots(project, "diff", "old", "dim-8")
 
 
 @pytest.fixture(scope="module")
@@ -315,21 +315,18 @@ def facts(mark: Element) -> dict[str, str]:
 
 
 def test_project_uses_every_template() -> None:
-    used = set(re.findall(r"template: (\w+)", PIPELINE + LATER + EARLIER))
+    used = {line.split()[1] for line in PLOTS.strip().splitlines()}
     assert used == {path.stem for path in (ROOT / ".dvc/plots").glob("*.json")}
 
 
-@pytest.mark.parametrize("revisions", [2, 3, 6])
-def test_every_chart_is_drawn(revisions: int, request: pytest.FixtureRequest) -> None:
-    page = request.getfixturevalue({2: "two", 3: "three", 6: "six"}[revisions])
-    found = charts(page)
+def test_every_chart_is_drawn(six: Page) -> None:
+    found = charts(six)
     assert list(found) == [*MARKS, "plots/picture.png"]
     for title, (kind, number) in MARKS.items():
         assert found[title].get("data-drawn") == "yes", title
-        present = revisions - (title == "Calibration")
-        assert len(marks(found[title], kind)) == number * present, title
+        assert len(marks(found[title], kind)) == number * (6 - (title == "Calibration")), title
         assert found[title].findtext("p[@class='note']"), title
-    assert len(list(found["plots/picture.png"].iter("img"))) == revisions
+    assert len(list(found["plots/picture.png"].iter("img"))) == 6
 
 
 def test_show_draws_the_workspace(project: Path) -> None:
@@ -349,43 +346,29 @@ def test_heatmaps_stand_side_by_side_in_one_order(three: Page) -> None:
     assert [text(g) for g in classed(chart, "role-axis-label")] == [GENRES] * 6
 
 
-def test_six_revisions_fit_on_a_laptop(six: Page) -> None:
-    for title, box in charts(six).items():
-        for picture in box.iter("svg"):
-            if picture.get("class") == "marks":
-                assert float(picture.get("width", "0")) < LAPTOP - 60, title
+def widths(found: dict[str, Element]) -> list[float]:
+    pictures = [picture for box in found.values() for picture in box.iter("svg")]
+    return [float(p.get("width", "0")) for p in pictures if p.get("class") == "marks"]
 
 
-def test_panels_stack_on_a_small_screen(project: Path, two: Page) -> None:
-    assert len({y for _, y in panels(charts(two)["Map"])}) == 1
+def test_panels_stack_on_a_small_screen(project: Path) -> None:
+    wide = plots(project, "diff", "old", "dim-8")
+    assert len({y for _, y in panels(charts(wide)["Map"])}) == 1
     written = project / "page-diff-old-dim-8/index.html"
     found = charts(open_page(written, project / ".dvc/tmp/profile", width=500))
     for title in ("Map", "Support"):
         assert len({x for x, _ in panels(found[title])}) == 1, title
-    for title, box in found.items():
-        for picture in box.iter("svg"):
-            if picture.get("class") == "marks":
-                assert float(picture.get("width", "0")) < 500, title
+    assert max(widths(found)) < 500
 
 
-def test_six_revisions_share_one_order_and_have_a_colour_each(six: Page) -> None:
+def test_six_revisions_fit_on_a_laptop_and_have_a_colour_each(six: Page) -> None:
     found = charts(six)
-    labels = [text(g) for g in classed(found["Similarity"], "role-axis-label")]
-    assert labels == [GENRES] * 12
+    assert max(widths(found)) < LAPTOP - 60
     colours = {m.get("stroke") for m in marks(found["Loss"], "line")}
     assert len(colours) == 6
     assert colours == {m.get("stroke") for m in marks(found["Support"], "line")}
     # Side by side at each count of ratings, so that no interval hides another
-    places = [
-        round(float(re.findall(r"-?[\d.]+", m.get("transform", ""))[0]), 3)
-        for m in marks(found["Support"], "symbol")
-    ]
-    assert len(set(places)) == 6 * 2
-
-
-def test_every_epoch_is_named_once(two: Page) -> None:
-    epochs = text(classed(charts(two)["Loss"], "role-axis-label")[0])
-    assert epochs == ["1", "2", "3"]
+    assert len({round(place(m)[0], 3) for m in marks(found["Support"], "symbol")}) == 6 * 2
 
 
 HOVER = """
@@ -407,15 +390,15 @@ const waiting = setInterval(() => {
 
 
 def test_one_tooltip_has_the_values_of_all_curves_at_an_epoch(project: Path, three: Page) -> None:
-    assert charts(three)
+    assert text(classed(charts(three)["Loss"], "role-axis-label")[0]) == ["1", "2", "3"]
     (written,) = project.glob(f"page-diff-{'-'.join(REVISIONS[:3])}/index.html")
     hovered = written.with_name("hovered.html")
-    text = written.read_text(encoding="utf-8")
-    text = re.sub('<meta http-equiv="Content-Security-Policy".*?>', "", text, flags=re.S)
-    head, end, tail = text.rpartition("</body>")
+    page = written.read_text(encoding="utf-8")
+    page = re.sub('<meta http-equiv="Content-Security-Policy".*?>', "", page, flags=re.S)
+    head, end, tail = page.rpartition("</body>")
     hovered.write_text(f"{head}{HOVER}{end}{tail}", encoding="utf-8")
-    page = open_page(hovered, project / ".dvc/tmp/profile")
-    (tooltip,) = (d for d in page.root.iter("div") if d.get("id") == "vg-tooltip-element")
+    root = open_page(hovered, project / ".dvc/tmp/profile").root
+    (tooltip,) = (d for d in root.iter("div") if d.get("id") == "vg-tooltip-element")
     said = {row.findtext("td[1]"): row.findtext("td[2]") for row in tooltip.iter("tr")}
     # The third revision ended after two epochs.
     assert said == {
@@ -427,19 +410,19 @@ def test_one_tooltip_has_the_values_of_all_curves_at_an_epoch(project: Path, thr
     }
 
 
-def test_pictures_are_folded_up_at_the_end(two: Page) -> None:
-    (folded,) = two.root.findall("body/main/details")
+def test_pictures_are_folded_up_at_the_end(three: Page) -> None:
+    (folded,) = three.root.findall("body/main/details")
     assert folded.get("open") is None
-    assert list(two.root.findall("body/main/*"))[-1] is folded
+    assert list(three.root.findall("body/main/*"))[-1] is folded
     links = [link for link in folded.iter("a") if link.find("img") is not None]
     assert [link.get("href", "").rpartition("/")[2] for link in links] == [
-        f"{revision}_plots_picture.png" for revision in REVISIONS[:2]
+        f"{revision}_plots_picture.png" for revision in REVISIONS[:3]
     ]
-    assert "#pictures" in [link.get("href") for link in two.root.iter("a")]
+    assert "#pictures" in [link.get("href") for link in three.root.iter("a")]
 
 
-def test_heatmap_tells_what_it_does_not_know(two: Page) -> None:
-    chart = charts(two)["Similarity"]
+def test_heatmap_tells_what_it_does_not_know(three: Page) -> None:
+    chart = charts(three)["Similarity"]
     first = classed(chart, "role-scope", "cell")[0][0]
     cells = [m.text for g in classed(first, "mark-text", "role-mark") for m in g]
     # War, Drama, Comedy, Action: a dot where the interval includes zero, nothing where War and
@@ -452,11 +435,7 @@ def test_heatmap_tells_what_it_does_not_know(two: Page) -> None:
     ]
 
 
-ORDERS = [
-    ["planted", "films", "odd", "bare"],
-    ["bare", "odd", "films", "planted"],
-    ["odd", "planted", "films"],
-]
+ORDERS = [["bare", "odd", "films", "planted"], ["odd", "planted", "films"]]
 
 
 @pytest.fixture(scope="module", params=ORDERS, ids="-".join)
@@ -493,19 +472,14 @@ def test_each_panel_draws_its_own_numbers(mixed: tuple[list[str], Page]) -> None
     assert drawn == wanted
     assert {len(fills) for fills in colours.values()} == {1}
     assert len(colours) > 10
-
-
-def test_each_panel_belongs_to_its_headers(mixed: tuple[list[str], Page]) -> None:
-    revisions, found = mixed[0], charts(mixed[1])
-    drawn = []
+    points = []
     for title, revision, panel in headed(found["Pairs"]):
-        for mark in marks(panel, "symbol"):
-            said = facts(mark)
+        for said in map(facts, marks(panel, "symbol")):
             assert (said["revision"], SHOWN[said["reference"]]) == (revision, title)
-            drawn.append((revision, said["reference"]))
+            points.append((revision, said["reference"]))
     evidence = {"likelihood", "truth", "genome"}
-    wanted = [(name, ref) for name in revisions for ref in MIXED[name][1] if ref in evidence]
-    assert sorted(drawn) == sorted(wanted)
+    every = [(name, ref) for name in revisions for ref in MIXED[name][1] if ref in evidence]
+    assert sorted(points) == sorted(every)
 
 
 def test_each_cell_of_the_summary_stands_in_its_row_and_column(
@@ -561,22 +535,16 @@ def test_groups_of_support_stand_in_ascending_order(
     assert [n for n in ("0", "1-2", "3-5", "501-1000", "1001+") if n in present] in labels
 
 
-def test_every_axis_stands_under_a_panel(project: Path) -> None:
-    found = charts(plots(project, "diff", *REVISIONS[:4]))
+def test_every_axis_stands_under_a_panel(mixed: tuple[list[str], Page]) -> None:
     for title in ("Similarity", "Ratings", "Map"):
-        chart = found[title]
+        chart = charts(mixed[1])[title]
         for footer in classed(chart, "column_footer"):
             lowest = {x: max(b for a, b in panels(chart) if a == x) for x, _ in panels(chart)}
             assert len(set(lowest.values())) == 1 or not text(footer), title
 
 
-def test_predictions_are_drawn_against_ratings(two: Page) -> None:
-    said = [facts(mark) for mark in marks(charts(two)["Reliability"], "symbol")]
-    assert sorted(float(mark["actual"]) for mark in said) == [3.2, 3.3, 3.9, 4.0]
-
-
-def test_page_says_where_test_ratings_differ(two: Page, mixed: tuple[list[str], Page]) -> None:
-    assert not two.root.findtext("body/p[@id='warning']")
+def test_page_says_where_test_ratings_differ(three: Page, mixed: tuple[list[str], Page]) -> None:
+    assert not three.root.findtext("body/p[@id='warning']")
     (first, *others), page = mixed
     # The planted world alone has ratings of 1 star; the rest have ratings of 6.
     others = [name for name in others if (name == "planted") != (first == "planted")]
@@ -587,9 +555,7 @@ def test_page_says_where_test_ratings_differ(two: Page, mixed: tuple[list[str], 
 def test_labels_of_the_map_keep_apart(three: Page) -> None:
     for panel in classed(charts(three)["Map"], "role-scope", "cell")[0]:
         for side in classed(panel, "mark-text", "role-mark"):
-            heights = sorted(
-                float(re.findall(r"-?[\d.]+", label.get("transform", ""))[1]) for label in side
-            )
+            heights = sorted(place(label)[1] for label in side)
             assert all(low + 10 < high for low, high in pairwise(heights))
 
 
@@ -601,25 +567,28 @@ def test_revision_keeps_its_colour_where_another_lacks_the_plot(three: Page) -> 
     assert not found["Loss"].findall("p[@class='note missing']")
 
 
-def test_nothing_is_fetched(two: Page, three: Page) -> None:
-    assert two.requests == []
-    assert three.requests == []
-
-
-def test_a_request_would_be_seen(tmp_path: Path) -> None:
+def test_nothing_is_fetched(three: Page, six: Page, tmp_path: Path) -> None:
+    assert three.requests == six.requests == []
     (tmp_path / "page.html").write_text('<img src="http://example.org/picture.png">')
     page = open_page(tmp_path / "page.html", tmp_path / "profile")
-    assert any("example.org" in request for request in page.requests)
+    assert any("example.org" in request for request in page.requests)  # one would be seen
+
+
+def page_of(folder: Path, divs: str) -> Page:
+    """Our page around charts or whatever else, in the browser."""
+    template = PAGE.read_text(encoding="utf-8")
+    (folder / "page.html").write_text(template.replace("{plot_divs}", divs), encoding="utf-8")
+    return open_page(folder / "page.html", folder / "profile")
+
+
+def chart_of(number: int = 0, **spec: Any) -> str:
+    whole = {"data": {"values": [{"rev": "a"}]}, "mark": "point", "encoding": {}} | spec
+    return VegaRenderer.DIV.format(id=f"c{number}", partial=json.dumps(whole))
 
 
 def test_page_forbids_requests_and_names_a_chart_that_fails(tmp_path: Path) -> None:
-    spec = {"title": "Broken", "data": {"values": []}, "mark": "no such mark", "encoding": {}}
     picture = '<img src="http://example.org/picture.png">'
-    chart = picture + VegaRenderer.DIV.format(id="b", partial=json.dumps(spec))
-    (tmp_path / "page.html").write_text(
-        PAGE.read_text(encoding="utf-8").replace("{plot_divs}", chart), encoding="utf-8"
-    )
-    page = open_page(tmp_path / "page.html", tmp_path / "profile")
+    page = page_of(tmp_path, picture + chart_of(title="Broken", mark="no such mark"))
     assert page.requests == []
     broken = charts(page)["Broken"]
     assert broken.get("data-drawn") is None
@@ -629,16 +598,10 @@ def test_page_forbids_requests_and_names_a_chart_that_fails(tmp_path: Path) -> N
 def test_no_name_of_a_stranger_runs_as_a_script(tmp_path: Path) -> None:
     evil = "document.title = 'owned'"
     name = f'</script><script>{evil}</script><img src=x onerror="{evil}"><script>{evil}//'
-    chart = {"data": {"values": [{"rev": "a"}]}, "mark": "point", "encoding": {}}
-    divs = [
-        VegaRenderer.DIV.format(id=f"c{number}", partial=json.dumps(chart | {"title": title}))
-        for number, title in enumerate(("Whole", name, "Whole again"))
-    ]
+    titles = ("Whole", name, "Whole again")
+    divs = [chart_of(number, title=title) for number, title in enumerate(titles)]
     divs.append(f'<div><p>{name}</p><img src="data:image/png;base64,{PIXEL}"></div>')
-    (tmp_path / "page.html").write_text(
-        PAGE.read_text(encoding="utf-8").replace("{plot_divs}", "\n".join(divs)), encoding="utf-8"
-    )
-    page = open_page(tmp_path / "page.html", tmp_path / "profile")
+    page = page_of(tmp_path, "\n".join(divs))
     assert page.root.findtext(".//title") == "Genre embeddings compared"
     assert {"Whole", "Whole again"} <= set(charts(page))
     assert "cannot be drawn" in "".join(page.root.itertext())
@@ -653,18 +616,13 @@ def test_policy_names_the_scripts_of_the_page_by_their_hashes() -> None:
     assert policy == [wanted], "after a change of a script, put its new hash into the policy"
 
 
-def test_page_says_where_colours_repeat(tmp_path: Path) -> None:
-    for count, repeats in ((8, False), (9, True)):
-        rows = [{"rev": f"revision {number}"} for number in range(count)]
-        spec = {"title": "A", "data": {"values": rows}, "mark": "point", "encoding": {}}
-        chart = VegaRenderer.DIV.format(id="b", partial=json.dumps(spec))
-        (tmp_path / "page.html").write_text(
-            PAGE.read_text(encoding="utf-8").replace("{plot_divs}", chart), encoding="utf-8"
-        )
-        page = open_page(tmp_path / "page.html", tmp_path / "profile")
-        (bar,) = page.root.findall("body/div[@id='revisions']")
-        assert len(bar.findall("b")) == count
-        assert (bar.find("span") is not None) == repeats
+@pytest.mark.parametrize(("count", "repeats"), [(8, False), (9, True)])
+def test_page_says_where_colours_repeat(count: int, repeats: bool, tmp_path: Path) -> None:
+    rows = [{"rev": f"revision {number}"} for number in range(count)]
+    page = page_of(tmp_path, chart_of(title="A", data={"values": rows}))
+    (bar,) = page.root.findall("body/div[@id='revisions']")
+    assert len(bar.findall("b")) == count
+    assert (bar.find("span") is not None) == repeats
 
 
 def test_bundles_are_the_published_ones_with_their_licences() -> None:

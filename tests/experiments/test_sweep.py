@@ -1,11 +1,9 @@
 """Quality against a setting: runs read from a real git repository, and the chart of them."""
 
-import json
-import re
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
-import yaml
 from click.testing import CliRunner
 from matplotlib import image
 
@@ -13,8 +11,8 @@ from genre_embeddings.cli import genres
 from genre_embeddings.errors import InputError
 from genre_embeddings.experiments.revisions import read_runs
 from genre_embeddings.experiments.sweep import collect, draw
-from tests.experiments.test_compare import as_experiment, commit, init
-from tests.project import ROOT
+from genre_embeddings.storage import flatten
+from tests.experiments.repository import as_experiment, commit, init, write_run
 
 SETTINGS = {
     "seed": 0,
@@ -36,31 +34,19 @@ OF_STAGE = {
 
 def write(changes, rmse, truth, *, inspected=True):
     """What a run leaves in the working directory; without an inspection that of another model."""
-    settings = json.loads(json.dumps(SETTINGS))
+    settings = deepcopy(SETTINGS)
     for change, value in changes.items():
         section, _, key = change.partition(".")
         if key:
             settings[section][key] = value
         else:
             settings[section] = value
-    model = {"path": "models", "hash": "md5", "md5": f"{abs(hash(json.dumps(settings)))}.dir"}
-    stages = {}
-    for stage, keys in OF_STAGE.items():
-        params = {}
-        for key in keys:
-            section, _, rest = key.partition(".")
-            params[key] = settings[section][rest] if rest else settings[section]
-        stages[stage] = {"cmd": "true", "params": {"params.yaml": params}, "deps": [], "outs": []}
-    stages["train"]["outs"] = [model]
-    stages["evaluate"]["deps"] = [model]
-    stages["inspect"]["deps"] = [model if inspected else model | {"md5": "another"}]
-    Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
-    Path("metrics").mkdir(exist_ok=True)
+    flat = settings | flatten(settings)
+    params = {stage: {key: flat[key] for key in keys} for stage, keys in OF_STAGE.items()}
     test = {"rmse": rmse, "rmse_low": rmse - 0.01, "rmse_high": rmse + 0.01}
-    evaluation = {"test": test, "validation": {"rmse": rmse - 0.1}}
-    Path("metrics/evaluate.json").write_text(json.dumps(evaluation))
     inspection = {"agreement": {"truth": {"spearman": truth}}, "stability": {"spearman": None}}
-    Path("metrics/inspect.json").write_text(json.dumps(inspection))
+    evaluation = {"test": test, "validation": {"rmse": rmse - 0.1}}
+    write_run(params, evaluation, inspection, inspected="1" if inspected else "another")
 
 
 @pytest.fixture
@@ -123,14 +109,12 @@ def test_seeds_that_no_two_values_share(experiment):
     experiment("d-8", 0.82, 0.9, model__dim=8, seed=1)
     found = collect()
     assert list(found.lines[0].runs) == [8, 16]
-    assert found.notes == [
-        "No seed is shared by all values, so their errors are on different ratings."
-    ]
+    (note,) = found.notes
+    assert note == "No seed is shared by all values, so their errors are on different ratings."
     by_seed = collect("seed")
     assert [run.name for run in by_seed.others] == ["workspace", "d-8"]
-    assert by_seed.notes == [
-        "No two runs differ in nothing but seed and the seed: there is no line."
-    ]
+    (note,) = by_seed.notes
+    assert note == "No two runs differ in nothing but seed and the seed: there is no line."
 
 
 def test_other_settings_make_lines_of_their_own(experiment):
@@ -163,9 +147,7 @@ def test_runs_of_other_data_are_not_shown(experiment):
         experiment(f"big-{dim}", 0.1, 0.9, model__dim=dim, planted__ratings=5000)
     found = collect()
     assert list(found.lines[0].runs) == [4, 8, 16]
-    assert found.notes == [
-        "Not shown: 2 runs of other data; --where planted.ratings=5000 shows them."
-    ]
+    assert found.notes == ["Not shown, of other data: --where planted.ratings=5000 shows them."]
     assert list(collect(where=["planted.ratings=5000"]).lines[0].runs) == [4, 8]
     # The planted world means nothing to ratings that were not planted, nor does their place.
     experiment("a", 0.9, 0.9, data__source="ml-1m", data__path="/a", model__dim=4)
@@ -186,18 +168,12 @@ def test_numbers_of_another_model_are_left_out(experiment):
     assert collect().lines[0].means("agreement with truth") == {8: 0.95, 16: 0.9}
 
 
-def test_agreements_measured_otherwise_are_left_out(experiment):
-    experiment("d-8", 0.82, 0.99, model__dim=8, inspect__min_pair_users=50)
+def test_agreements_measured_otherwise_are_on_another_line(experiment):
+    experiment("d-8", 0.82, 0.99, model__dim=8)
+    experiment("d-4", 0.83, 0.5, model__dim=4, inspect__min_pair_users=50)
     found = collect()
-    assert found.lines[0].means("test RMSE (stars)") == {8: 0.82, 16: 0.8}
-    assert found.lines[0].means("agreement with truth") == {16: 0.9}
-    assert found.notes == ["Without agreements, as settings of inspect differ: d-8."]
-    by_pairs = collect("inspect.min_pair_users")
-    assert [run.name for run in by_pairs.others] == ["workspace", "d-8"]
-
-
-def test_settings_are_those_that_ran(experiment):
-    experiment("d-8", 0.82, 0.9, model__dim=8)
+    assert found.lines[0].means("agreement with truth") == {8: 0.99, 16: 0.9}
+    assert [run.name for run in found.others] == ["d-4"]
     Path("params.yaml").write_text("model: {dim: 99}\n")  # changed, and not run
     assert list(collect().lines[0].runs) == [8, 16]
 
@@ -211,17 +187,17 @@ def test_values_that_are_no_numbers(experiment, tmp_path):
     assert (tmp_path / "sweep.png").stat().st_size > 0
 
 
-def test_what_cannot_be_charted(experiment, monkeypatch):
-    with pytest.raises(InputError, match=r"one value of model\.dim \(16\).*needs two.*exp run"):
-        collect()
-    with pytest.raises(InputError, match=r"'model\.dimm' is not a setting.*did you mean model\.d"):
-        collect("model.dimm")
-    with pytest.raises(InputError, match=r"'train\.lr' is no condition; allowed: section"):
-        collect(where=["train.lr"])
-    with pytest.raises(InputError, match=r"Runs where train\.lr=3 have.*\(none\)"):
-        collect(where=["train.lr=3"])
+def test_what_cannot_be_charted(experiment):
+    for arguments, message in (
+        ((), r"one value of model\.dim \(16\).*needs two.*exp run"),
+        (("model.dimm",), r"'model\.dimm' is not a setting.*did you mean model\.d"),
+        (("model.dim", ["train.lr"]), r"'train\.lr' is no condition; allowed: section"),
+        (("model.dim", ["train.lr=3"]), r"Runs where train\.lr=3 have.*\(none\)"),
+    ):
+        with pytest.raises(InputError, match=message):
+            collect(*arguments)
     Path("metrics/evaluate.json").write_text("<<<<<<<")
-    with pytest.raises(InputError, match=r"workspace: metrics/evaluate\.json is not JSON"):
+    with pytest.raises(InputError, match=r"workspace: metrics/evaluate\.json cannot be read"):
         collect()
     Path("metrics/evaluate.json").unlink()
     Path("dvc.lock").unlink()
@@ -242,28 +218,3 @@ def test_the_picture(experiment, tmp_path):
     assert path.read_bytes() == first
     pixels = (image.imread(path)[:, :, :3] * 255).round().astype(int).reshape(-1, 3)
     assert (0, 114, 178) in set(map(tuple, pixels.tolist()))  # the line's blue
-
-
-@pytest.mark.pipeline
-def test_the_search_of_the_documentation(base, tmp_path):
-    page = (ROOT / "docs/guide/sweeps.md").read_text(encoding="utf-8")
-    project = base.copy(tmp_path / "project")
-    script = re.search(r'^(python -c "\nimport random\n.*?^" > search\.sh)$', page, re.M | re.S)[1]
-    project.run("bash", "-c", script)
-    search = project.folder / "search.sh"
-    commands = search.read_text().splitlines()
-    assert len(commands) == 12
-    assert len({command.split(" -S ", 1)[1] for command in commands}) == 12
-    assert project.run("bash", "-c", script) == ""
-    assert search.read_text().splitlines() == commands
-    search.write_text(commands[0] + "\n")  # the rest is more of the same
-    assert "Ran experiment(s): random-0" in project.run("sh", "search.sh")
-    project.git("checkout", ".")
-    again = project.run("bash", "-c", "sh search.sh || true")
-    assert "conflicts with existing experiment 'random-0'" in again
-    said = project.run("./genres", "sweep")
-    assert said.endswith("-> dvc_plots/sweep.png\n")
-    assert "random-0" in said
-    shown = project.run("./genres", "runs").splitlines()
-    (row,) = (number for number, line in enumerate(shown) if line.startswith("random-0 "))
-    assert re.search(r"  model\.dim=\d+, ", shown[row + 1])

@@ -7,12 +7,11 @@ import polars as pl
 import pytest
 import torch
 
-from genre_embeddings import storage
 from genre_embeddings.errors import InputError
 from genre_embeddings.inference.explain import explain
 from genre_embeddings.inference.newcomer import add_user, read_user, taste
 from genre_embeddings.inference.posterior import posterior, prior, with_user
-from genre_embeddings.inference.predict import AnyUser, predict_pairs
+from genre_embeddings.inference.predict import predict_pairs
 from genre_embeddings.inference.recommend import recommend
 from genre_embeddings.inspection.responses import ask, spaced_users
 from genre_embeddings.model.predict import predict
@@ -49,7 +48,7 @@ def test_where_the_network_is_linear_the_posterior_is_exact(settings):
             assert torch.allclose(covariance[r], S - gain @ J @ S, atol=1e-5)
 
 
-@pytest.mark.parametrize("changes", [{}, {"squash": True}, {"embedding": "point", "cross": False}])
+@pytest.mark.parametrize("changes", [{"squash": True}, {"embedding": "point", "cross": False}])
 def test_elsewhere_no_other_vector_fits_better(settings, changes):
     network = small_world(settings).network(**changes).eval()
     mode, _ = posterior(network, MOVIES, RATINGS, MOVIES)
@@ -85,30 +84,6 @@ def test_the_new_user_has_all_parts_of_a_user_and_others_stay(model):
     assert 80 not in spaced_users(new)  # who is no known user, of whom averages are taken
 
 
-def test_a_trained_user_who_comes_as_a_new_one_is_predicted_nearly_as_well(model):
-    """Most of the gain over an unknown user is there."""
-    train, test = storage.read_side("train"), storage.read_side("test")
-    anybody = AnyUser(model.network)
-    squared = np.zeros(3)
-    for user in np.unique(test.user)[:40]:
-        start, end = np.searchsorted(train.user, [user, user + 1])
-        asked = test.user == user
-        movies, ratings = test.movie[asked].astype(np.int64), test.rating[asked]
-        own = train.movie[start:end].astype(np.int64), np.array(train.rating[start:end])
-        new = with_user(model.network, *map(torch.from_numpy, own))
-        for n, found in enumerate(
-            (
-                anybody.predict(movies)[0],
-                predict(new, np.full(len(movies), 80), movies)[0],
-                predict(model.network, np.full(len(movies), user), movies)[0],
-            )
-        ):
-            squared[n] += np.square(found - ratings).sum()
-    unknown, newcomer, trained = np.sqrt(squared)
-    assert trained < unknown
-    assert unknown - newcomer > 0.7 * (unknown - trained)
-
-
 def test_ratings_by_id_or_title(model):
     title = model.movies["title"][3]
     person = add_user(model, {title.upper(): 5, int(model.movies["movie_id"][8]): 1.5})
@@ -126,16 +101,12 @@ def test_ratings_by_id_or_title(model):
         add_user(model, {999: 5})
     with pytest.raises(InputError, match="there are no ratings"):
         add_user(model, {})
-
-
-def test_one_rating_leaves_more_open_than_many(model):
-    ids = model.movies["movie_id"].to_list()
-    one, many = (add_user(model, dict.fromkeys(ids[:n], 4.0)) for n in (1, 30))
-    movie = np.arange(30, 60)
+    one, many = (add_user(model, dict.fromkeys(range(1, n), 4.0)) for n in (2, 31))
     deviations = [
-        predict(person.model.network, np.full(30, 80), movie)[1].mean() for person in (one, many)
+        predict(person.model.network, np.full(30, 80), np.arange(30, 60))[1].mean()
+        for person in (one, many)
     ]
-    assert deviations[0] > deviations[1]
+    assert deviations[0] > deviations[1]  # one rating leaves more open
 
 
 def test_ids_that_are_text(model):
@@ -187,9 +158,7 @@ def test_taste_is_how_much_more_than_others_a_user_likes_a_genre(model):
     ("text", "message"),
     [
         ("movieId,rating\n1,9\n", r"row 2: rating is '9'; allowed: 0\.5 to 5, the scale of the"),
-        ("movieId,rating\n1,good\n", r"row 2: rating is 'good'"),
         ("movieId,rating\n1,\n", r"row 2: rating is ''"),
-        ("movieId,rating\n1,nan\n", r"row 2: rating is 'nan'"),
         ("movieId,rating\n\n1,4\n2,3\n1,5\n", r"row 5: '.*' is rated twice \(see .*row 3\)"),
         ("movieId,rating\nToy Story,4\n", r"row 2: movieId is 'Toy Story'; .* a column title"),
         ("movieId,rating\n,4\n", r"row 2: movieId is empty"),
@@ -217,12 +186,14 @@ def test_titles_in_a_file(model, tmp_path):
     person = read_user(named, path)
     assert person.ratings.movie.tolist() == [0, 2]  # in a column of titles, 1 is a title
     assert person.ratings.rating.tolist() == [5, 2]
-    assert person.left_out == ("row 4, 'Toi Story' (did you mean 'Toy Story (1995)'?)",)
-    path.write_text("title,rating\ntoy,5\n")
-    with pytest.raises(InputError, match=r"row 2: 'toy' fits 2 movies: give more"):
-        read_user(named, path)
-    path.write_bytes("title,rating\nAmélie,5\n".encode("latin-1"))
-    with pytest.raises(InputError, match="is not UTF-8 text"):
-        read_user(named, path)
+    assert person.unknown == 1
+    assert person.left_out == "row 4, 'Toi Story' (did you mean 'Toy Story (1995)'?)"
+    for content, message in (
+        (b"title,rating\ntoy,5\n", r"row 2: 'toy' fits 2 movies: give more"),
+        ("title,rating\nAmélie,5\n".encode("latin-1"), "is not UTF-8 text"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=message):
+            read_user(named, path)
     with pytest.raises(InputError, match=r"is not a file: give a csv file with the columns"):
         read_user(named, tmp_path)

@@ -8,7 +8,7 @@ import pytest
 
 from genre_embeddings.storage import flatten
 from tests.browser import Page, open_page
-from tests.experiments.test_page import charts, classed, marks, panels, text
+from tests.experiments.test_page import charts, marks
 from tests.project import Project, finish_queue, read_yaml, stages_run
 
 pytestmark = pytest.mark.pipeline
@@ -25,19 +25,19 @@ def page(compared: Project, tmp_path_factory: pytest.TempPathFactory) -> Page:
     return open_page(folder / "page/index.html", folder / "profile")
 
 
-def test_metrics_diff_holds_the_numbers_of_both(compared: Project) -> None:
+def test_dvc_compares_without_a_warning(compared: Project) -> None:
     found = compared.dvc_json("metrics", "diff", "main", "wide")
     assert set(found) == {"metrics/summary.json"}
     rmse = found["metrics/summary.json"]["test.rmse"]
     assert rmse["old"] != rmse["new"]
     # More permutations change no headline.
     assert compared.dvc_json("metrics", "diff", "main", "shrunk") == {}
-
-
-def test_few_numbers_are_shown(compared: Project) -> None:
     shown = compared.dvc_json("metrics", "show")[""]["data"]
-    assert set(shown) == {"metrics/summary.json"}
     assert len(flatten(shown["metrics/summary.json"]["data"])) <= 20
+    changed = compared.dvc_json("params", "diff", "main", "wide")
+    assert changed == {"params.yaml": {"model.dim": {"old": 2, "new": 8, "diff": 6}}}
+    for command in (("metrics", "diff", "main", "wide"), ("exp", "show")):
+        assert not WARNING.search(said := compared.dvc(*command)), said
 
 
 def test_a_clone_without_remote_compares(compared: Project, tmp_path: Path) -> None:
@@ -48,19 +48,6 @@ def test_a_clone_without_remote_compares(compared: Project, tmp_path: Path) -> N
     numbers = ("metrics", "diff", "main", "wide")
     assert clone.dvc_json(*numbers) == compared.dvc_json(*numbers)
     assert not (clone.folder / "metrics/evaluate.json").exists()
-
-
-def test_params_diff_names_the_one_change(compared: Project) -> None:
-    found = compared.dvc_json("params", "diff", "main", "wide")
-    assert found == {"params.yaml": {"model.dim": {"old": 2, "new": 8, "diff": 6}}}
-
-
-@pytest.mark.parametrize(
-    "command", [("metrics", "show"), ("metrics", "diff", "main", "wide"), ("exp", "show")]
-)
-def test_dvc_s_own_commands_print_no_warning(compared: Project, command: tuple[str, ...]) -> None:
-    said = compared.dvc(*command)
-    assert not WARNING.search(said), said
 
 
 def test_plots_diff_draws_every_plot(compared: Project, page: Page) -> None:
@@ -84,16 +71,6 @@ def test_plots_diff_draws_every_plot(compared: Project, page: Page) -> None:
     assert page.requests == []
 
 
-def test_a_heatmap_per_revision_side_by_side(compared: Project, page: Page) -> None:
-    chart = charts(page)["Similarity of genres, as learnt"]
-    places = panels(chart)
-    assert len(places) == len(REVISIONS)
-    assert len({y for _, y in places}) == 1
-    assert [label for g in classed(chart, "role-title-text") for label in text(g)] == REVISIONS
-    genres = read_yaml(compared.folder / "params.yaml")["planted"]["genres"]
-    assert len(marks(chart, "rect")) == len(REVISIONS) * genres**2
-
-
 def test_going_back_runs_nothing(base: Project, compared: Project, tmp_path: Path) -> None:
     project, expected = compared.copy(tmp_path / "project"), base.results()
     project.dvc("exp", "apply", "wide")
@@ -105,17 +82,6 @@ def test_going_back_runs_nothing(base: Project, compared: Project, tmp_path: Pat
     assert said.count("is cached - skipping run") == 5
     assert project.results() == expected
     assert project.git("status", "--porcelain") == ""
-
-
-def test_temporary_copy_leaves_the_workspace_alone(base: Project, tmp_path: Path) -> None:
-    project = base.copy(tmp_path / "project")
-    before = project.results()
-    said = project.dvc("exp", "run", "--temp", "-n", "aside", "-S", "inspect.permutations=299")
-    assert stages_run(said) == ["check", "inspect", "summarize", "publish"]
-    assert project.results() == before
-    assert project.git("status", "--porcelain") == ""
-    changed = project.dvc_json("params", "diff", "main", "aside")["params.yaml"]
-    assert changed == {"inspect.permutations": {"old": 99, "new": 299, "diff": 200}}
 
 
 def test_queued_grid_runs_the_code_that_it_recorded(base: Project, tmp_path: Path) -> None:

@@ -10,12 +10,11 @@ from benchmarks.robustness.faults import (
     Before,
     can_mount,
     faults_left,
-    run_dvc,
     trial,
     two_at_once,
     undo,
 )
-from tests.project import Project, make_project, stages_run
+from tests.project import Project
 
 pytestmark = [
     pytest.mark.pipeline,
@@ -83,12 +82,3 @@ def test_what_is_wrong_is_seen(base: Project, tmp_path: Path) -> None:
 def test_two_runs_at_once_do_not_spoil_each_other(base: Project, tmp_path: Path) -> None:
     at = before(base, "split", tmp_path)
     assert not two_at_once(at, base, tmp_path / "two").startswith("wrong")
-
-
-def test_what_a_stage_needs_is_told(tmp_path: Path) -> None:
-    # The harness counts in the process that it means, and nowhere else.
-    project = make_project(tmp_path / "project")
-    told = tmp_path / "told"
-    done = run_dvc(project, {"module": "", "tell": str(told)}, ("repro", "check"))
-    assert (done.status, stages_run(done.said)) == (0, ["check"])
-    assert {path.name for path in tmp_path.glob("told-*")} == {"told-dvc", "told-stages.check"}

@@ -3,7 +3,6 @@
 import ast
 import importlib
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,33 +119,19 @@ def test_deps_are_what_the_stage_imports(stage: str) -> None:
     assert len(deps) == len(set(deps))
 
 
-def test_no_stage_depends_on_a_part_of_an_output() -> None:
-    stages = read_yaml(ROOT / "dvc.yaml")["stages"].values()
-    kinds = ("outs", "metrics", "plots")
-    entries = [entry for stage in stages for kind in kinds for entry in stage.get(kind, [])]
-    outs = [Path(entry if isinstance(entry, str) else next(iter(entry))) for entry in entries]
-    deps = {Path(dep) for stage in stages for dep in stage["deps"]}
-    assert not [(dep, out) for dep in deps for out in outs if out in dep.parents]
-
-
-def test_a_path_of_data_is_refused_where_any_output_lies() -> None:
-    stages = read_yaml(ROOT / "dvc.yaml")["stages"].values()
-    outs = {out for stage in stages for out in stage.get("outs", []) if isinstance(out, str)}
-    assert {out for out in outs if not any(Path(out).is_relative_to(w) for w in WRITTEN)} == set()
-
-
-def test_stage_inspect_cannot_train() -> None:
-    assert not [path for path in closure("inspect") if "/training/" in path]
-
-
-def test_stages_are_those_of_dvc_yaml() -> None:
-    assert tuple(read_yaml(ROOT / "dvc.yaml")["stages"]) == STAGES
+def test_what_dvc_yaml_declares() -> None:
+    stages = read_yaml(ROOT / "dvc.yaml")["stages"]
     files = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"}
     assert files == set(STAGES)
-
-
-def test_all_stages_but_the_first_wait_for_the_check() -> None:
-    stages = read_yaml(ROOT / "dvc.yaml")["stages"]
+    assert tuple(stages) == STAGES
+    # DVC cannot restore a part of an output, so that none may be a dependency.
+    made = {Path(out) for out in Project(ROOT).declared("outs", "metrics", "plots")}
+    deps = {Path(dep) for stage in stages.values() for dep in stage["deps"]}
+    assert not [(dep, out) for dep in deps for out in made if out in dep.parents]
+    # A data.path is refused where any output lies.
+    outs = Project(ROOT).declared("outs")
+    assert {out for out in outs if not any(Path(out).is_relative_to(w) for w in WRITTEN)} == set()
+    # All stages but the first wait for the check of all settings.
     checked = set(stages["check"]["outs"])
     assert all(checked <= set(stages[stage]["deps"]) for stage in STAGES[1:])
     assert set(stages["check"]["params"]) == set(read_yaml(ROOT / "params.yaml"))
@@ -188,15 +173,6 @@ def test_repro_makes_all_that_is_declared_and_nothing_else(base: Project) -> Non
 
 
 @pytest.mark.pipeline
-def test_second_repro_runs_nothing(project: Project) -> None:
-    before = project.results()
-    said = project.dvc("repro")
-    assert "Data and pipelines are up to date." in said
-    assert stages_run(said) == []
-    assert project.results() == before
-
-
-@pytest.mark.pipeline
 def test_forced_repro_elsewhere_makes_the_same_bytes(base: Project, elsewhere: Project) -> None:
     assert elsewhere.git("status", "--porcelain") == ""  # dvc.lock, metrics and plots
     expected, found = base.results(), elsewhere.results()
@@ -205,72 +181,40 @@ def test_forced_repro_elsewhere_makes_the_same_bytes(base: Project, elsewhere: P
 
 
 @pytest.mark.pipeline
-def test_going_back_runs_nothing(project: Project) -> None:
-    # Of the stages up to split; tests/pipeline/test_experiments.py goes on from there.
-    before = project.results()
-    project.change({"planted": {"seed": 1}})
-    assert stages_run(project.dvc("repro", "split")) == ["check", "prepare", "split"]
-    assert (
-        project.results()["data/prepared/ratings.parquet"]
-        != before["data/prepared/ratings.parquet"]
-    )
-    project.git("checkout", "--quiet", "params.yaml")
-    said = project.dvc("repro")
-    assert stages_run(said) == []
-    assert said.count("is cached - skipping run") == 3
-    assert project.results() == before
-    assert project.git("status", "--porcelain") == ""
-
-
-@pytest.mark.pipeline
-def test_bad_setting_stops_before_anything_is_lost(project: Project) -> None:
+@pytest.mark.parametrize("command", [("repro",), ("exp", "run")], ids=" ".join)
+def test_bad_setting_stops_before_anything_is_lost(project: Project, command: list[str]) -> None:
     before = project.results()
     project.change({"split": {"train": 0.8}})
-    said = project.dvc("repro", status=255)
+    said = project.dvc(*command, status=255)
     assert stages_run(said) == ["check"]
     assert "= 1.1: the three fractions must add up to 1" in said
     assert "Traceback" not in said
     del before["data/checked"]  # the check's own constant line
     assert project.results() == before
+    assert project.git("for-each-ref", "refs/exps/*/*/*") == ""
     project.git("checkout", "--quiet", "params.yaml")
     assert stages_run(project.dvc("repro")) == []
 
 
 @pytest.mark.pipeline
-def test_bad_setting_of_an_experiment_loses_nothing(project: Project) -> None:
-    before = project.results()
-    said = project.dvc("exp", "run", "-S", "model.dim=0", status=255)
-    assert stages_run(said) == ["check"]
-    assert "model.dim is 0; allowed: at least 1" in said
-    assert "Traceback" not in said
-    del before["data/checked"]
-    assert project.results() == before
-    assert project.git("for-each-ref", "refs/exps/*/*/*") == ""
-
-
-@pytest.mark.pipeline
-@pytest.mark.parametrize(
-    ("stage", "missing", "maker"),
-    [
+def test_stage_by_hand_names_the_stage_to_run_first(project: Project) -> None:
+    for stage, missing, maker in (
         ("split", "data/prepared", "prepare"),
         ("train", "data/split/train", "split"),
         ("evaluate", "models", "train"),
         ("inspect", "data/prepared", "prepare"),
         ("summarize", "metrics/inspect.json", "inspect"),
         ("publish", "models", "train"),
-    ],
-)
-def test_stage_by_hand_names_the_stage_to_run_first(
-    project: Project, stage: str, missing: str, maker: str
-) -> None:
-    lost = project.folder / missing
-    shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
-    before = project.results()
-    main = importlib.import_module(f"stages.{stage}").main
-    said = f"^error: {missing}.* run `dvc repro {maker}` first"
-    with pytest.raises(SystemExit, match=said), messages():
-        main()
-    assert project.results() == before
+    ):
+        place = project.folder / missing
+        place.rename(project.folder / "aside")
+        before = project.results()
+        main = importlib.import_module(f"stages.{stage}").main
+        said = f"^error: {missing}.* run `dvc repro {maker}` first"
+        with pytest.raises(SystemExit, match=said), messages():
+            main()
+        assert project.results() == before
+        (project.folder / "aside").rename(place)
 
 
 @pytest.mark.pipeline

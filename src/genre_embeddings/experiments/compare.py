@@ -57,17 +57,6 @@ class Learnt:
     low: np.ndarray
     high: np.ndarray
 
-    @property
-    def name(self) -> str:
-        """How the revision is called."""
-        return self.run.name
-
-    def of(self, genres: Sequence[str]) -> Learnt:
-        """The same for these genres alone, in this order."""
-        chosen = [self.genres.index(name) for name in genres]
-        arrays = (array[np.ix_(chosen, chosen)] for array in (self.values, self.low, self.high))
-        return Learnt(self.run, list(genres), *arrays)
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -75,64 +64,64 @@ class Comparison:
 
     Attributes:
         revisions: N of them; the first is what the others are compared with.
-        agreement: Spearman's rho of the similarities of two revisions over pairs of genres,
-            (N, N), NaN where the pairs do not vary.
-        change: mean absolute change of a genre's row against the first revision, (N, G), NaN for
-            genres unknown to either.
         left_out: genres that some revision lacks.
     """
 
     revisions: list[Learnt]
-    agreement: np.ndarray
-    change: np.ndarray
     left_out: list[str]
 
     @property
     def genres(self) -> list[str]:
         """The genres compared."""
-        return self.first.genres
+        return self.revisions[0].genres
 
     @property
-    def first(self) -> Learnt:
-        """What the others are compared with."""
-        return self.revisions[0]
+    def names(self) -> list[str]:
+        """How the revisions are called."""
+        return [revision.run.name for revision in self.revisions]
 
     @property
     def warnings(self) -> list[str]:
         """Sentences on revisions whose data, split or seed differ from those of the first."""
-        return warnings(self.first.run, [other.run for other in self.revisions[1:]])
+        first, *others = (revision.run for revision in self.revisions)
+        return warnings(first, others)
 
     def scores(self) -> pl.DataFrame:
         """Settings that differ, verdicts and scores: a row each, a column for each revision."""
-        settings = [revision.run.settings for revision in self.revisions]
+        runs = [revision.run for revision in self.revisions]
         rows = {}
-        for key in sorted({key for one in settings for key in one}):
-            values = [one.get(key) for one in settings]
+        for key in sorted({key for run in runs for key in run.settings}):
+            values = [run.settings.get(key) for run in runs]
             if any(value != values[0] for value in values):
                 rows[key] = values
         for name, key in ROWS.items():
-            values = [revision.run.metrics.get(key) for revision in self.revisions]
+            values = [run.metrics.get(key) for run in runs]
             if any(value is not None for value in values):
                 rows[name] = values
-        return self._frame("", [*rows], [*rows.values()])
+        return self._frame("", rows)
 
     def agreements(self) -> pl.DataFrame:
-        """Spearman's rho of each two revisions."""
-        names = [revision.name for revision in self.revisions]
-        return self._frame("revision", names, self.agreement.tolist())
+        """Spearman's rho of the similarities of each two revisions, over pairs of genres."""
+        return self._frame(
+            "revision",
+            {
+                one.run.name: [_agreement(one.values, other.values) for other in self.revisions]
+                for one in self.revisions
+            },
+        )
 
     def moved(self) -> pl.DataFrame:
-        """Genres with the mean absolute change of their row, the largest first."""
-        most = np.nan_to_num(self.change[1:], nan=-1).max(0)
-        order = np.argsort(-most, kind="stable")
-        rows = [[None, *self.change[1:, k].tolist()] for k in order]
-        return self._frame("genre", [self.genres[k] for k in order], rows).drop(self.first.name)
+        """Mean absolute change of a genre's row since the first revision, the largest first."""
+        first = self.revisions[0].values
+        change = np.stack([_row_change(first, other.values) for other in self.revisions])  # (N, G)
+        order = np.argsort(-np.nan_to_num(change[1:], nan=-1).max(0), kind="stable")
+        rows = {self.genres[k]: change[:, k].tolist() for k in order}
+        return self._frame("genre", rows).drop(self.names[0])
 
-    def _frame(self, first: str, labels: list[str], rows: list[list[Any]]) -> pl.DataFrame:
-        columns: dict[str, list[str]] = {first: labels}
-        for number, revision in enumerate(self.revisions):
-            columns[revision.name] = [_shown(row[number]) for row in rows]
-        return pl.DataFrame(columns, schema_overrides=dict.fromkeys(columns, pl.String))
+    def _frame(self, first: str, rows: dict[str, list[Any]]) -> pl.DataFrame:
+        cells = [[label, *map(_shown, values)] for label, values in rows.items()]
+        schema = dict.fromkeys([first, *self.names], pl.String)
+        return pl.DataFrame(cells, schema=schema, orient="row")
 
 
 def compare(names: Sequence[str]) -> Comparison:
@@ -157,16 +146,18 @@ def compare(names: Sequence[str]) -> Comparison:
     everywhere = set.intersection(*(set(revision.genres) for revision in revisions))
     genres = [name for name in revisions[0].genres if name in everywhere]
     if len(genres) < FEWEST:
-        listed = "; ".join(f"{r.name}: {', '.join(r.genres)}" for r in revisions)
+        listed = "; ".join(f"{r.run.name}: {', '.join(r.genres)}" for r in revisions)
         raise InputError(
             f"The revisions have {len(genres)} genres in common, and a comparison needs {FEWEST} "
             f"({listed}): compare revisions of the same data."
         )
-    all_names = {name for revision in revisions for name in revision.genres}
-    revisions = [revision.of(genres) for revision in revisions]
-    change = np.stack([_row_change(revisions[0], revision) for revision in revisions])
-    agreement = np.array([[_agreement(a, b) for b in revisions] for a in revisions])
-    return Comparison(revisions, agreement, change, sorted(all_names - everywhere))
+    left_out = {name for revision in revisions for name in revision.genres} - everywhere
+    alike = []
+    for revision in revisions:
+        at = np.ix_(*[[revision.genres.index(name) for name in genres]] * 2)
+        arrays = revision.values[at], revision.low[at], revision.high[at]
+        alike.append(Learnt(revision.run, genres, *arrays))
+    return Comparison(alike, sorted(left_out))
 
 
 def read_revision(name: str) -> Learnt:
@@ -176,7 +167,7 @@ def read_revision(name: str) -> Learnt:
         InputError: the revision is not known, or has no similarity of genres.
     """
     revision = Revision(name)
-    rows = revision.read_json(SIMILARITY)
+    rows = revision.read(SIMILARITY)
     if rows is None:
         remedy = "run `dvc repro`" if name == WORKSPACE else "run it again with the present code"
         raise InputError(
@@ -184,11 +175,10 @@ def read_revision(name: str) -> Learnt:
             f"did not end. Choose another revision, or {remedy}."
         )
     try:
-        genres = list(dict.fromkeys(row["a"] for row in rows))
-        if len(rows) != len(genres) ** 2 or not all(isinstance(genre, str) for genre in genres):
-            raise ValueError(f"{len(rows)} rows for {len(genres)} genres")
-        at = {genre: number for number, genre in enumerate(genres)}
-        cells = np.full((3, len(genres), len(genres)), np.nan)
+        at = {genre: number for number, genre in enumerate(dict.fromkeys(row["a"] for row in rows))}
+        if len(rows) != len(at) ** 2 or not all(isinstance(genre, str) for genre in at):
+            raise ValueError(f"{len(rows)} rows for {len(at)} genres")
+        cells = np.full((3, len(at), len(at)), np.nan)
         for row in rows:
             numbers = [row.get(key) for key in ("similarity", "low", "high")]
             cells[:, at[row["a"]], at[row["b"]]] = [np.nan if n is None else n for n in numbers]
@@ -197,23 +187,22 @@ def read_revision(name: str) -> Learnt:
             f"{name}: {SIMILARITY} does not hold rows of a, b and similarity ({error!r}): "
             "choose another revision."
         ) from None
-    if not genres:
+    if not at:
         raise InputError(
             f"{name} compared no genres: its model was trained without them, or fewer than "
             f"{FEWEST} have movies of their own. Choose another revision."
         )
-    return Learnt(revision.read_run(), genres, *cells)
+    return Learnt(revision.read_run(), [*at], *cells)
 
 
-def _agreement(one: Learnt, other: Learnt) -> float:
-    upper = np.triu(np.isfinite(one.values + other.values), 1)
-    rho = spearman(one.values[upper], other.values[upper])
-    return np.nan if rho is None else rho
+def _agreement(one: np.ndarray, other: np.ndarray) -> float | None:
+    upper = np.triu(np.isfinite(one + other), 1)
+    return spearman(one[upper], other[upper])
 
 
-def _row_change(first: Learnt, other: Learnt) -> np.ndarray:
+def _row_change(first: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Mean absolute change of each genre's similarities to the others, (G,)."""
-    change = np.abs(other.values - first.values)
+    change = np.abs(other - first)
     np.fill_diagonal(change, np.nan)
     known = np.isfinite(change)
     total = np.where(known, change, 0).sum(1)
@@ -230,15 +219,10 @@ def write_page(comparison: Comparison, path: Path) -> None:
     """Write the comparison as a single HTML file that needs nothing from outside."""
     first, *others = comparison.revisions
     widest = max(
-        (float(np.nanmax(np.abs(r.values - first.values), initial=0)) for r in others), default=0
+        float(np.nanmax(np.abs(other.values - first.values), initial=0.01)) for other in others
     )
-    pictures = [(other.name, _draw(first, other, max(widest, 0.01))) for other in others]
-    page = render(
-        TEMPLATE,
-        names=[revision.name for revision in comparison.revisions],
-        comparison=comparison,
-        pictures=pictures,
-    )
+    pictures = [(other.run.name, _draw(first, other, widest)) for other in others]
+    page = render(TEMPLATE, comparison=comparison, pictures=pictures)
     with storage.replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
@@ -251,21 +235,22 @@ def _draw(first: Learnt, other: Learnt, widest: float) -> bytes:
     width, height = 3 * (side + 0.5) + label_room + 3.2, side + label_room + 1.2
     difference = other.values - first.values
     panels = [
-        (first.name, first.values, SIMILAR, 1.0, "similarity"),
-        (other.name, other.values, SIMILAR, 1.0, "similarity"),
-        (f"{other.name} - {first.name}", difference, CHANGED, widest, "difference"),
+        (first.run.name, first.values, SIMILAR, 1.0),
+        (other.run.name, other.values, SIMILAR, 1.0),
+        (f"{other.run.name} - {first.run.name}", difference, CHANGED, widest),
     ]
     written = io.BytesIO()
     with drawing("the comparison", written, width, height, dpi=80) as figure:
         grid = figure.subplots(1, 3, sharey=True)
-        for axes, (title, values, colours, end, label) in zip(grid, panels, strict=True):
+        for axes, (title, values, colours, end) in zip(grid, panels, strict=True):
             image = axes.imshow(values.T, cmap=colours, vmin=-end, vmax=end)
             axes.set_facecolor("#bbbbbb")  # seen where a similarity is not known
             axes.set_title(cut(title))
             axes.set_xticks(range(len(names)), names, rotation=90)
             axes.set_yticks(range(len(names)), names)
             axes.tick_params(length=0)
-            if label == "difference" or axes is grid[1]:
+            if axes is not grid[0]:
+                label = "similarity" if axes is grid[1] else "difference"
                 figure.colorbar(image, ax=axes, label=label, shrink=0.7)
         apart = (other.low > first.high) | (other.high < first.low)
         unsure = ~apart & np.isfinite(difference) & ~np.eye(len(names), dtype=bool)

@@ -1,14 +1,14 @@
 """Revisions of the project (experiments, branches, commits, the workspace), read through DVC.
 
 Metrics, plots and settings lie in git, experiments included, so that neither data nor a model nor
-the cache of DVC is needed. What counts as a run's settings stands in dvc.lock, which says what
-really ran; metrics that a stage computed from another model than the run's are left out.
+the cache of DVC is needed. A run's settings are those in dvc.lock, which says what really ran;
+metrics that a stage computed from another model than the run's are left out.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -26,12 +26,11 @@ from genre_embeddings.settings import effective, load_yaml
 from genre_embeddings.summary import EVALUATION, INSPECTION, SUMMARY, headlines
 
 WORKSPACE = "workspace"
-EVIDENCE = ("truth", "likelihood")
-"""References that are independent of the model, those that say most first."""
 VERDICTS = ("structure", "stability", "value")
 PREDICTION, VALIDATION, REPLICAS = "test RMSE (stars)", "validation RMSE", "agreement of replicas"
 AGREEMENTS = {
-    **{f"agreement with {name}": f"agreement.{name}" for name in EVIDENCE},
+    "agreement with truth": "agreement.truth",
+    "agreement with likelihood": "agreement.likelihood",
     REPLICAS: "stability.spearman",
 }
 SCORES = {PREDICTION: "test.rmse", VALIDATION: "validation.rmse", **AGREEMENTS}
@@ -57,7 +56,7 @@ class Run:
 
     @property
     def scores(self) -> dict[str, float]:
-        """Of `SCORES` those that the run has."""
+        """Those of `SCORES` that the run has."""
         found = {name: self.metrics.get(key) for name, key in SCORES.items()}
         return {name: float(v) for name, v in found.items() if isinstance(v, int | float)}
 
@@ -65,22 +64,14 @@ class Run:
         """The settings that had an effect on what was learnt and measured."""
         return effective(self.settings)
 
-    def differences(self, other: Run) -> list[str]:
-        """Which of data, split and seed differ between two runs."""
-        seeds = [{"seed": run.settings.get("seed")} for run in (self, other)]
-        one, two = self.hashes | seeds[0], other.hashes | seeds[1]
-        return [
-            name
-            for name in ("data", "split", "seed")
-            if None not in (one.get(name), two.get(name)) and one[name] != two[name]
-        ]
-
 
 def warnings(first: Run, others: Sequence[Run]) -> list[str]:
     """Sentences on the runs whose data, split or seed differ from those of the first."""
+    one, *rest = (run.hashes | {"seed": run.settings.get("seed")} for run in (first, *others))
     groups: dict[tuple[str, ...], list[str]] = {}
-    for other in others:
-        groups.setdefault(tuple(first.differences(other)), []).append(other.name)
+    for run, other in zip(others, rest, strict=True):
+        known = [key for key in one if None not in (one[key], other.get(key))]
+        groups.setdefault(tuple(k for k in known if one[k] != other[k]), []).append(run.name)
     groups.pop((), None)
     return [
         f"{', '.join(names)} {'differs' if len(names) == 1 else 'differ'} from {first.name} in "
@@ -104,25 +95,19 @@ class Revision:
         except (SCMError, GitError):
             raise InputError(_unknown(name)) from None
 
-    def read_text(self, path: Path) -> str | None:
-        """A file's text, or None where there is no such file."""
+    def read(self, path: Path, parse: Callable[[str], Any] = json.loads) -> Any:
+        """A file's content, JSON if nothing else is said, or None where there is no such file.
+
+        Raises:
+            InputError: the file is damaged.
+        """
         try:
-            return self._files.read_text(path.as_posix(), encoding="utf-8")
+            return _plain(parse(self._files.read_text(path.as_posix(), encoding="utf-8")))
         except FileNotFoundError:
             return None
-        except UnicodeDecodeError as error:
+        except (InputError, ValueError, RecursionError) as error:
             raise InputError(
-                f"{self.name}: {path} is not UTF-8 text ({error}): restore it with git."
-            ) from None
-
-    def read_json(self, path: Path) -> Any:
-        """A JSON file's content, or None where there is no such file."""
-        text = self.read_text(path)
-        try:
-            return None if text is None else _plain(json.loads(text))
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise InputError(
-                f"{self.name}: {path} is not JSON ({error}): restore it with git."
+                f"{self.name}: {path} cannot be read ({error}): restore it with git."
             ) from None
 
     def read_run(self) -> Run:
@@ -131,13 +116,13 @@ class Revision:
         Raises:
             InputError: a file is damaged.
         """
-        name = f"{self.name}: dvc.lock"
-        lock = load_yaml(self.read_text(Path("dvc.lock")) or "{}", name)
+        lock = self.read(Path("dvc.lock"), load_yaml)
         try:
-            return self._run(_plain(lock.get("stages", {})))
-        except (AttributeError, KeyError, RecursionError, TypeError) as error:
+            return self._run({} if lock is None else lock.get("stages", {}))
+        except (AttributeError, KeyError, TypeError) as error:
             raise InputError(
-                f"{name} does not hold stages as DVC writes them ({error!r}): restore it with git."
+                f"{self.name}: dvc.lock does not hold stages as DVC writes them ({error!r}): "
+                "restore it with git."
             ) from None
 
     def _run(self, stages: Mapping[str, Any]) -> Run:
@@ -154,15 +139,16 @@ class Revision:
         }
         summarized = {path: _hash(stages, "summarize", "deps", path) for path in details.values()}
         if current == summarized and None not in current.values():
-            metrics = self.read_json(SUMMARY)
+            metrics = self.read(SUMMARY)
         else:  # not summarized, as after `dvc exp run evaluate`, or from before there was a summary
-            metrics = headlines(*(self.read_json(path) for path in current))
-        metrics = storage.flatten(metrics) if isinstance(metrics, Mapping) else {}
+            metrics = headlines(*(self.read(path) for path in current))
+        split = [_hash(stages, "split", "outs", storage.SPLIT / side) for side in storage.SIDES]
         hashes = {
             "data": _hash(stages, "prepare", "outs", storage.PREPARED),
-            "split": _split_hash(stages),
+            "split": " ".join(map(str, split)) if any(split) else None,
         }
-        return Run(self.name, settings, metrics, hashes)
+        flat = storage.flatten(metrics) if isinstance(metrics, Mapping) else {}
+        return Run(self.name, settings, flat, hashes)
 
 
 def read_runs() -> list[Run]:
@@ -194,6 +180,12 @@ def names() -> dict[str, str]:
     return {commit: found[commit] for commit in sorted(found, key=times.__getitem__, reverse=True)}
 
 
+def current() -> str | None:
+    """The name of the branch or experiment that is checked out."""
+    with _repo() as repo:
+        return names().get(repo.scm.get_rev())
+
+
 def _repo() -> Repo:
     try:
         return Repo()
@@ -201,12 +193,6 @@ def _repo() -> Repo:
         raise InputError(
             f"{Path.cwd()} is not a DVC project in git: run the command in the project's folder."
         ) from None
-
-
-def current() -> str | None:
-    """The name of the branch or experiment that is checked out."""
-    with _repo() as repo:
-        return names().get(repo.scm.get_rev())
 
 
 def _hash(stages: Mapping[str, Any], stage: str, kind: str, path: Path) -> str | None:
@@ -227,12 +213,6 @@ def _plain(content: Any) -> Any:
     if isinstance(content, dict):
         return {_plain(key): _plain(value) for key, value in content.items()}
     return content
-
-
-def _split_hash(stages: Mapping[str, Any]) -> str | None:
-    """The hashes of all sides of the split, or None if DVC recorded none."""
-    hashes = [_hash(stages, "split", "outs", storage.SPLIT / side) for side in storage.SIDES]
-    return " ".join(map(str, hashes)) if any(hashes) else None
 
 
 def _unknown(name: str) -> str:

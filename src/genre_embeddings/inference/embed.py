@@ -1,7 +1,4 @@
-"""The embedding of a new movie, from its genres.
-
-Letters: D embedding size.
-"""
+"""The embedding of a new movie, from its genres."""
 
 from __future__ import annotations
 
@@ -18,14 +15,14 @@ def embed(model: Trained, names: list[str], replica: int = 0) -> pl.DataFrame:
     """The vector of a new movie with these genres: the sum of theirs / sqrt(number of genres).
 
     Returns:
-        dimension, value and deviation (of the posterior), D rows. Each replica has its own basis:
-        vectors of different replicas cannot be compared.
+        dimension, value and deviation (of the posterior), a row for each dimension. Each replica
+        has its own basis: vectors of different replicas cannot be compared.
     """
     model.require_replica(replica)
     genres = sorted({model.genre(name) for name in names})
     if not genres:
         raise InputError(
-            f"no genre is given; allowed, separated by commas: {', '.join(model.genres['name'])}."
+            f"no genre is given; allowed, separated by commas: {', '.join(model.genre_names)}."
         )
     mean, deviation = (part[genres, replica] for part in model.network.genre_posterior())
     root = math.sqrt(len(genres))

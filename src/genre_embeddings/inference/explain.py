@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 import polars as pl
@@ -12,15 +13,13 @@ import torch
 from genre_embeddings.errors import InputError
 from genre_embeddings.inference.predict import AVERAGED, AnyUser
 from genre_embeddings.inference.titles import find_movie, unknown_movie
-from genre_embeddings.inference.trained import (
-    Trained,
-    predict_indices,
-    predict_unclipped,
-)
+from genre_embeddings.inference.trained import Trained, predict_indices, require_finite
 from genre_embeddings.inspection.responses import spaced_users
 
 ORDERS = 120
 """Maximum number of orders of a movie's genres: all orders for up to five genres."""
+BATCH = 16_384
+"""Rows in one pass through the network."""
 
 
 @dataclass(frozen=True)
@@ -68,17 +67,20 @@ def explain(model: Trained, user_id: int | str, movie_id: int | str) -> Explanat
         raise InputError(unknown_movie(model, str(movie_id)))
     anybody = spaced_users(network, AVERAGED)
     users = anybody if user < 0 else np.array([user])
-    own = [] if movie < 0 else model.movies["genres"][movie].to_list()
-    if not network.settings.genres:
-        own = []
     index = network.unknown if movie < 0 else movie
+    has_genres = movie >= 0 and network.settings.genres
+    own = model.movies["genres"][movie].to_list() if has_genres else []
 
+    @torch.no_grad()
     def rated(asked: np.ndarray, which: int, sets: np.ndarray) -> np.ndarray:
-        """Mean prediction over users for each set of genres, (sets,)."""
+        """Mean prediction over users for each set of genres, not clipped to the scale, (sets,)."""
         shown = torch.from_numpy(sets.astype(np.float32)).repeat_interleave(len(asked), 0)
-        everyone = np.tile(asked, len(sets))
-        answers = predict_unclipped(network, everyone, np.full(len(everyone), which), shown)
-        return answers.reshape(len(sets), -1).mean(1)
+        everyone = torch.from_numpy(np.tile(asked, len(sets)))
+        answers = [
+            network(who, torch.full_like(who, which), genres=genres).rating.double().mean(0)
+            for who, genres in zip(everyone.split(BATCH), shown.split(BATCH), strict=True)
+        ]
+        return require_finite(torch.cat(answers).numpy()).reshape(len(sets), -1).mean(1)
 
     none = np.zeros((1, network.genre_share.shape[1]))
     mean = rated(anybody, network.unknown, none)[0]
@@ -91,17 +93,16 @@ def explain(model: Trained, user_id: int | str, movie_id: int | str) -> Explanat
     sets, back = np.unique(steps.reshape(-1, none.size), axis=0, return_inverse=True)
     gains = np.diff(rated(users, network.unknown, sets)[back].reshape(len(orders), -1), axis=1)
     shares = np.take_along_axis(gains, ranks, axis=1).mean(0)  # (genres,)
-    names = model.genres["name"].to_list()
-    parts |= {f"genre {names[k]}": share for k, share in zip(own, shares, strict=True)}
+    names = [f"genre {model.genre_names[k]}" for k in own]
+    parts |= dict(zip(names, shares, strict=True))
     whole = none.copy()
     whole[0, own] = 1
     full = rated(users, index, whole)[0]
     parts["movie"] = full - rated(users, network.unknown, whole)[0]
 
-    if user < 0:
-        prediction, deviation = AnyUser(network).predict(np.array([index]))[:, 0].tolist()
-    else:
-        prediction, deviation = predict_indices(network, users, np.array([index]))[:, 0].tolist()
+    asked = np.array([index])
+    answer = AnyUser(network).predict(asked) if user < 0 else predict_indices(network, users, asked)
+    prediction, deviation = answer[:, 0].tolist()
     if abs(prediction - full) > 1e-4:
         parts["scale"] = prediction - full
     table = pl.DataFrame({"part": list(parts), "stars": [float(v) for v in parts.values()]})
@@ -114,7 +115,4 @@ def _orders(count: int) -> np.ndarray:
     if math.factorial(count) > ORDERS:
         start = np.tile(np.arange(count), (ORDERS, 1))
         return np.random.default_rng(0).permuted(start, axis=1)
-    orders = np.zeros((1, 0), dtype=np.int64)
-    for size in range(count):  # insert the new item at each place
-        orders = np.concatenate([np.insert(orders, at, size, axis=1) for at in range(size + 1)])
-    return orders
+    return np.array([*permutations(range(count))], dtype=np.int64)

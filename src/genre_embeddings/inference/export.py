@@ -14,7 +14,6 @@ genres included, and `genre_vector` is the part of v that comes from its genres.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -30,16 +29,7 @@ TABLES = ("genres.parquet", "movies.parquet", "users.parquet")
 NAMES = (*TABLES, "vectors.tsv", "metadata.tsv", "scorer.pt2")
 
 
-class Exported(NamedTuple):
-    """How much was written."""
-
-    genres: int
-    movies: int
-    users: int
-    dim: int
-
-
-def export(model: Trained, out: Path, replica: int = 0) -> Exported:
+def export(model: Trained, out: Path, replica: int = 0) -> None:
     """Write the embeddings of one replica to a folder, in place of an earlier export.
 
     Embeddings of replicas are not averaged, because each has its own basis; the scorer averages
@@ -53,31 +43,36 @@ def export(model: Trained, out: Path, replica: int = 0) -> Exported:
     Raises:
         InputError: the replica does not exist, or the folder contains other files.
     """
-    _require_own_folder(out)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file: give a folder.")
+    others = sorted(path.name for path in out.glob("*") if path.name not in NAMES)
+    if others:
+        raise InputError(
+            f"--out {out} contains {', '.join(others[:3])}{', ...' if len(others) > 3 else ''}, "
+            "which no export wrote and which would be deleted: choose another folder."
+        )
     model.require_replica(replica)
-    genres, movies = genre_table(model, replica), movie_table(model, replica)
+    genres, movies = _genre_table(model, replica), _movie_table(model, replica)
     points = [table["vector"].to_numpy() for table in (genres, movies)]
     with storage.replacing_folder(out) as folder:
         storage.write_table(folder / "genres.parquet", genres)
         storage.write_table(folder / "movies.parquet", movies)
-        storage.write_table(folder / "users.parquet", user_table(model, replica))
+        storage.write_table(folder / "users.parquet", _user_table(model, replica))
         vectors = pl.DataFrame(np.concatenate(points))
         vectors.write_csv(folder / "vectors.tsv", separator="\t", include_header=False)
         _metadata(genres, movies).write_csv(
             folder / "metadata.tsv", separator="\t", quote_style="never"
         )
         write_scorer(model.network, folder / "scorer.pt2")
-    return Exported(genres.height, movies.height, model.network.users, vectors.width)
 
 
-def genre_table(model: Trained, replica: int) -> pl.DataFrame:
-    """A row for each genre; no rows if the model was trained without genres."""
-    dim = model.network.settings.dim
-    mean = deviation = np.empty((0, dim), dtype=np.float32)
-    table = model.genres.head(0)
+def _genre_table(model: Trained, replica: int) -> pl.DataFrame:
+    table, dim = model.genres, model.network.settings.dim
     if model.network.settings.genres:
         mean, deviation = (part[:, replica].numpy() for part in model.network.genre_posterior())
-        table = model.genres
+    else:
+        mean = deviation = np.empty((0, dim), dtype=np.float32)
+        table = table.head(0)
     return table.select(
         pl.col("name").alias("genre"),
         "movies",
@@ -87,8 +82,7 @@ def genre_table(model: Trained, replica: int) -> pl.DataFrame:
     )
 
 
-def movie_table(model: Trained, replica: int) -> pl.DataFrame:
-    """A row for each movie."""
+def _movie_table(model: Trained, replica: int) -> pl.DataFrame:
     network = model.network
     own = movie_vectors(network)[:, replica]
     by_genre = torch.zeros_like(own)
@@ -103,8 +97,7 @@ def movie_table(model: Trained, replica: int) -> pl.DataFrame:
 
 
 @torch.no_grad()
-def user_table(model: Trained, replica: int) -> pl.DataFrame:
-    """A row for each user."""
+def _user_table(model: Trained, replica: int) -> pl.DataFrame:
     network = model.network
     vectors = network.vectors(torch.arange(network.users), torch.zeros(1, dtype=torch.int64))[0]
     return model.users.select(
@@ -148,16 +141,3 @@ def _metadata(genres: pl.DataFrame, movies: pl.DataFrame) -> pl.DataFrame:
         ),
     ]  # fmt: skip
     return pl.concat(rows).with_columns(text)
-
-
-def _require_own_folder(out: Path) -> None:
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise InputError(f"--out {out} is a file: give a folder.")
-    others = sorted(path.name for path in out.iterdir() if path.name not in NAMES)
-    if others:
-        raise InputError(
-            f"--out {out} contains {', '.join(others[:3])}{', ...' if len(others) > 3 else ''}, "
-            "which no export wrote and which would be deleted: choose another folder."
-        )

@@ -1,7 +1,4 @@
-"""Nearest neighbours of a genre or a movie.
-
-Letters: N users asked, G genres, R replicas.
-"""
+"""Nearest neighbours of a genre or a movie."""
 
 from __future__ import annotations
 
@@ -52,7 +49,7 @@ def neighbours(model: Trained, what: int | str, top: int = 10) -> Neighbours:
         InputError: nothing fits, or several movies do.
     """
     text = str(what).strip()
-    names = model.genres["name"].to_list()
+    names = model.genre_names
     if model.network.settings.genres and matches(names, text, parts=False):
         return _genre_neighbours(model, model.genre(text), top)
     movie = find_movie(model, text)
@@ -78,11 +75,11 @@ def _genre_neighbours(model: Trained, genre: int, top: int) -> Neighbours:
 
     factor = size_factor(model.network.communality.numpy())
     users = spaced_users(model.network)
-    responses = require_finite(ask(model.network, users))  # (R, N, G)
+    responses = require_finite(ask(model.network, users))  # (replicas, users, genres)
     similarity = response_similarity(responses).scaled(factor)
     stability = replica_stability(replica_similarities(responses))
     low, high = similarity_interval(similarity, model.network.similarity_error.double().numpy())
-    names = model.genres["name"].to_list()
+    names = model.genre_names
     found = nearest_genres(similarity, top)[genre]
     table = pl.DataFrame(
         {
@@ -105,17 +102,20 @@ def _movie_neighbours(model: Trained, movie: int, top: int) -> Neighbours:
 
     def responses(movies: np.ndarray) -> np.ndarray:
         asked = torch.from_numpy(np.append(movies, network.unknown))
-        rating = network.grid(users, asked).double().mean(0)  # (N, movies + 1)
+        rating = network.grid(users, asked).double().mean(0)  # (users, movies + 1)
         found = require_finite(rating.numpy())
         centred = found[:, :-1] - found[:, -1:]
         return centred - centred.mean(0)
 
     own = responses(np.array([movie]))[:, 0]
-    similarity = np.empty(len(others))
-    for start in range(0, len(others), BLOCK):
-        other = responses(others[start : start + BLOCK])
+
+    def correlation(movies: np.ndarray) -> np.ndarray:
+        other = responses(movies)
         norm = np.linalg.norm(other, axis=0) * np.linalg.norm(own)
-        similarity[start : start + BLOCK] = own @ other / np.maximum(norm, 1e-12)
+        return own @ other / np.maximum(norm, 1e-12)
+
+    blocks = np.split(others, range(BLOCK, len(others), BLOCK))
+    similarity = np.concatenate([correlation(block) for block in blocks])
     best = np.argsort(-similarity, kind="stable")[:top]
     table = model.described(others[best]).with_columns(similarity=pl.Series(similarity[best]))
     return Neighbours(model.movies["title"][movie], table)

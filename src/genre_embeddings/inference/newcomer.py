@@ -44,13 +44,19 @@ class Newcomer(NamedTuple):
         model: predicts, explains and recommends for the new user as for any other.
         user_id: the id that the new user has in it.
         ratings: the new user's ratings; `recommend` takes them as the training ratings.
-        left_out: one line for each rating that was left out, as the model does not know the movie.
+        unknown: how many ratings were left out, as the model does not know the movie.
+        left_out: the first of these movies.
     """
 
     model: Trained
     user_id: int | str
     ratings: storage.Side
-    left_out: tuple[str, ...] = ()
+    unknown: int = 0
+    left_out: str = ""
+
+
+Row = tuple[str, int, float | str]
+"""A rating: the place that errors name, the movie's dense index, and the rating."""
 
 
 def add_user(model: Trained, ratings: Mapping[int | str, float]) -> Newcomer:
@@ -64,12 +70,14 @@ def add_user(model: Trained, ratings: Mapping[int | str, float]) -> Newcomer:
         InputError: a movie is not known, fits several or is rated twice; a rating is not on the
             model's scale; there is none.
     """
-    rows = []
+    rows: list[Row] = []
     for key, rating in ratings.items():
         if (movie := find_movie(model, key)) < 0:
             raise InputError(unknown_movie(model, str(key)))
         rows.append((f"rating of {key!r}", movie, rating))
-    return _add(model, _checked(model, rows))
+    if not rows:
+        raise InputError("there are no ratings: give one at least.")
+    return _add(model, rows)
 
 
 def read_user(model: Trained, path: Path) -> Newcomer:
@@ -83,7 +91,8 @@ def read_user(model: Trained, path: Path) -> Newcomer:
     Raises:
         InputError: the file cannot be used; the row is named.
     """
-    rows, unknown = [], []
+    rows: list[Row] = []
+    unknown = []
     for row, text, is_id, rating in _read(path):
         place = f"{path}, row {row}"
         if is_id and not model.could_be_id("movie", text):
@@ -101,20 +110,17 @@ def read_user(model: Trained, path: Path) -> Newcomer:
             rows.append((place, movie, rating))
     titles = model.movies["title"].to_list()
     left_out = [
-        f"row {row}, {shown(text)}{suggestion(titles, text, 1) if n < NAMED else ''}"
-        for n, (row, text) in enumerate(unknown)
+        f"row {row}, {shown(text)}{suggestion(titles, text, 1)}" for row, text in unknown[:NAMED]
     ]
-    if unknown and not rows:
-        raise InputError(f"{path}: the model knows none of the movies: {listed(left_out)}.")
+    if len(unknown) > NAMED:
+        left_out.append(f"and {len(unknown) - NAMED} more")
     if not rows:
-        raise InputError(f"{path} has no ratings below its header.")
-    return _add(model, _checked(model, rows))._replace(left_out=tuple(left_out))
-
-
-def listed(left_out: Sequence[str]) -> str:
-    """The first movies that were left out, and how many more there are."""
-    more = f"; and {len(left_out) - NAMED} more" if len(left_out) > NAMED else ""
-    return "; ".join(left_out[:NAMED]) + more
+        raise InputError(
+            f"{path}: the model knows none of the movies: {'; '.join(left_out)}."
+            if unknown
+            else f"{path} has no ratings below its header."
+        )
+    return _add(model, rows)._replace(unknown=len(unknown), left_out="; ".join(left_out))
 
 
 def _read(path: Path) -> Iterator[tuple[int, str, bool, str]]:
@@ -133,7 +139,6 @@ def _read(path: Path) -> Iterator[tuple[int, str, bool, str]]:
                 )
             if len(set(header)) < len(header):
                 raise InputError(f"{path}, row 1: the header has a column twice; name it once.")
-            at, rating = header.index(movie), header.index("rating")
             for fields in reader:
                 if not any(field.strip() for field in fields):
                     continue
@@ -143,24 +148,20 @@ def _read(path: Path) -> Iterator[tuple[int, str, bool, str]]:
                         f"{place}: {len(fields)} fields, and the header has {len(header)}. Put a "
                         'title with a comma in quotation marks: "Matrix, The (1999)".'
                     )
-                if not (text := fields[at].strip()):
+                row = dict(zip(header, fields, strict=True))
+                if not (text := row[movie].strip()):
                     raise InputError(f"{place}: {movie} is empty; fill it in or delete the row.")
-                yield reader.line_num, text, movie in ID_COLUMNS, fields[rating]
+                yield reader.line_num, text, movie in ID_COLUMNS, row["rating"]
     except UnicodeDecodeError:
         raise InputError(f"{path} is not UTF-8 text: save it as csv in UTF-8.") from None
     except csv.Error as error:
         raise InputError(f"{path} cannot be read as a csv file ({error}).") from None
 
 
-def _checked(
-    model: Trained, rows: Sequence[tuple[str, int, float | str]]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Movies and ratings (N,) of rows (place, dense index, rating), each movie once."""
+def _add(model: Trained, rows: Sequence[Row]) -> Newcomer:
+    """The model with one more user, who gave these ratings, each movie once."""
     low, high = model.network.limits
-    if not rows:
-        raise InputError("there are no ratings: give one at least.")
-    places: dict[int, str] = {}
-    values = []
+    given: dict[int, tuple[str, float]] = {}
     for place, movie, text in rows:
         try:
             value = float(text)
@@ -171,24 +172,20 @@ def _checked(
                 f"{place}: rating is {shown(str(text))}; allowed: {low:g} to {high:g}, "
                 "the scale of the model. Convert ratings on another scale first."
             )
-        if movie in places:
+        if movie in given:
             title = shown(model.movies["title"][movie])
-            raise InputError(f"{place}: {title} is rated twice (see {places[movie]}); keep one.")
-        places[movie] = place
-        values.append(value)
-    return np.array(list(places)), np.array(values, dtype=np.float32)
-
-
-def _add(model: Trained, ratings: tuple[np.ndarray, np.ndarray]) -> Newcomer:
-    movies, values = ratings
+            raise InputError(f"{place}: {title} is rated twice (see {given[movie][0]}); keep one.")
+        given[movie] = place, value
+    movies = np.array(list(given))
+    values = np.array([value for _, value in given.values()], dtype=np.float32)
     network = with_user(model.network, torch.from_numpy(movies), torch.from_numpy(values))
-    taken = set(model.users["user_id"])
-    texts = model.users["user_id"].dtype == pl.String
+    taken, user = set(model.ids("user")), model.users.height
+    texts = model.ids("user").dtype == pl.String
     user_id = next(i for n in count() if (i := f"new {n}" if texts else n) not in taken)
-    row = pl.DataFrame({"user": model.users.height, "user_id": user_id}, schema=model.users.schema)
+    row = pl.DataFrame({"user": user, "user_id": user_id}, schema=model.users.schema)
     users = pl.concat([model.users, row])
-    user = np.full(len(movies), model.users.height)
-    side = storage.Side(user, movies, values, np.full(len(movies), NO_TIME))
+    alike = np.full((2, len(movies)), [[user], [NO_TIME]])
+    side = storage.Side(alike[0], movies, values, alike[1])
     return Newcomer(replace(model, network=network, users=users), user_id, side)
 
 
@@ -219,7 +216,7 @@ def taste(model: Trained, user_id: int | str) -> pl.DataFrame:
     variance = relative.var(0) + _posterior_variance(network, user).numpy()  # (G,)
     table = pl.DataFrame(
         {
-            "genre": model.genres["name"],
+            "genre": model.genre_names,
             "taste": relative.mean(0),
             "deviation": np.sqrt(variance),
         }

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import polars as pl
@@ -21,12 +21,7 @@ from genre_embeddings import storage
 from genre_embeddings.data.sources.base import shown
 from genre_embeddings.data.sources.genres import MARKS, NONE, same, split_names
 from genre_embeddings.errors import InputError
-from genre_embeddings.inference.trained import (
-    Kind,
-    Trained,
-    predict_indices,
-    require_finite,
-)
+from genre_embeddings.inference.trained import Kind, Trained, predict_indices, require_finite
 from genre_embeddings.inspection.responses import spaced_users
 from genre_embeddings.model.network import Network
 
@@ -43,8 +38,10 @@ ADDED = ("prediction", "deviation", "known_user", "known_movie")
 
 _LATEST = 32_503_680_000  # seconds: the year 3000; larger numbers are likely milliseconds
 _ROW = "(row)"
-_COLUMNS = {"user": ("userId", "user_id"), "movie": ("movieId", "movie_id")}
-
+_COLUMNS: dict[Kind, tuple[str, str]] = {
+    "user": ("userId", "user_id"),
+    "movie": ("movieId", "movie_id"),
+}
 
 Genres: TypeAlias = tuple[int, ...]
 """Sorted indices of a movie's genres."""
@@ -145,26 +142,24 @@ def predict_pairs(
     user, movie = model.find("user", user_ids), model.find("movie", movie_ids)
     known_user, known_movie = user >= 0, movie >= 0
     given = genres or [()] * len(movie)
-    if model.unrated is not None and not known_movie.all():
-        unrated = dict(
-            zip(model.unrated["movie_id"], model.unrated["genres"].to_list(), strict=True)
-        )
+    if model.unrated is not None:
+        ids, sets = model.unrated["movie_id"], model.unrated["genres"].to_list()
+        unrated = {id_: tuple(listed) for id_, listed in zip(ids, sets, strict=True)}
         for row in np.flatnonzero(~known_movie).tolist():
-            if (listed := unrated.get(movie_ids[row])) is not None:
-                given[row], known_movie[row] = tuple(listed), True
-    new = movie < 0
-    by_set = new & np.array([len(chosen) > 0 for chosen in given], dtype=bool)
-    movie = np.where(new, model.network.unknown, movie)
+            if movie_ids[row] in unrated:
+                given[row], known_movie[row] = unrated[movie_ids[row]], True
+    by_set = (movie < 0) & np.array([len(chosen) > 0 for chosen in given], dtype=bool)
+    movie = np.where(movie < 0, model.network.unknown, movie)
     answers = np.empty((2, len(user)), dtype=np.float32)
-    for rows, has_set in ((known_user & ~by_set, False), (known_user & by_set, True)):
+    for rows in (known_user & ~by_set, known_user & by_set):
         if rows.any():
-            sets = [given[row] for row in np.flatnonzero(rows)] if has_set else None
+            chosen = [given[row] for row in np.flatnonzero(rows & by_set)]
             answers[:, rows] = predict_indices(
                 model.network,
                 user[rows],
                 movie[rows],
                 None if times is None else times[rows],
-                sets=None if sets is None else _sets(model.network, sets),
+                sets=_sets(model.network, chosen) if chosen else None,
             )
     if not known_user.all():
         any_user = any_user or AnyUser(model.network)
@@ -191,10 +186,10 @@ def predict_file(model: Trained, source: Path, out: Path, rows: int = ROWS) -> C
     Raises:
         InputError: the file or a column is missing, or a row has an invalid value.
     """
-    columns = _prediction_columns(source)
+    columns = _columns_of(source)
     if out.exists() and out.samefile(source):
         raise InputError(f"--out {out} is the input file: choose another.")
-    any_user, counts = AnyUser(model.network), Counts(0, 0, 0)
+    any_user, counts = AnyUser(model.network), [0, 0, 0]
     scan = pl.scan_csv(source, infer_schema=False).with_row_index(_ROW, offset=2)
     filled = scan.filter(~pl.all_horizontal(pl.exclude(_ROW).is_null()))
     with storage.replacing(out) as temporary, temporary.open("wb") as written:
@@ -204,21 +199,17 @@ def predict_file(model: Trained, source: Path, out: Path, rows: int = ROWS) -> C
                     continue
                 found = _predict_chunk(model, chunk, columns, source, any_user)
                 whole = pl.concat([chunk.drop(_ROW), found], how="horizontal")
-                whole.write_csv(written, include_header=counts.rows == 0, float_precision=4)
-                counts = Counts(
-                    counts.rows + chunk.height,
-                    counts.unknown_users + int((~found["known_user"]).sum()),
-                    counts.unknown_movies + int((~found["known_movie"]).sum()),
-                )
+                whole.write_csv(written, include_header=counts[0] == 0, float_precision=4)
+                unknown = [int((~found[name]).sum()) for name in ("known_user", "known_movie")]
+                counts = [a + b for a, b in zip(counts, (chunk.height, *unknown), strict=True)]
         except pl.exceptions.PolarsError as error:
             raise _unreadable(source, error) from None
-        if counts.rows == 0:
+        if counts[0] == 0:
             raise InputError(f"{source} has no rows below its header.")
-    return counts
+    return Counts(*counts)
 
 
 def _unreadable(source: Path, error: Exception) -> InputError:
-    """The error for a file that is not valid csv."""
     reason = str(error).partition("\n")[0]
     return InputError(
         f"{source} cannot be read as a csv file ({reason}): it must be UTF-8 text, with "
@@ -226,8 +217,8 @@ def _unreadable(source: Path, error: Exception) -> InputError:
     )
 
 
-def _prediction_columns(source: Path) -> dict[str, str | None]:
-    """The names in this file of the columns user, movie and, if there is one, timestamp."""
+def _columns_of(source: Path) -> dict[Kind, str]:
+    """The names of the columns of users and movies in a file, whose header is checked."""
     if not source.is_file():
         raise InputError(f"{source} is not a file: give a csv file with user and movie ids.")
     try:
@@ -235,61 +226,57 @@ def _prediction_columns(source: Path) -> dict[str, str | None]:
         first = pl.scan_csv(source, has_header=False, infer_schema=False, n_rows=1).collect()
     except pl.exceptions.PolarsError as error:
         raise _unreadable(source, error) from None
-    present = [name or "" for name in first.row(0)]
-    columns = {name: name if name in present else None for name in ("timestamp", "genres")}
+    header = [name or "" for name in first.row(0)]
+    columns = {}
     for kind, names in _COLUMNS.items():
-        chosen = [name for name in names if name in present]
+        chosen = [name for name in names if name in header]
         if len(chosen) != 1:
             what = "both " + " and ".join(names) if chosen else f"no {' or '.join(names)}"
-            header = ",".join(present)[:80]
             raise InputError(
-                f"{source}, row 1: the header {header!r} has {what}; it needs the columns userId "
-                "and movieId (or user_id and movie_id), each once, and optionally timestamp, "
-                "separated by commas."
+                f"{source}, row 1: the header {','.join(header)[:80]!r} has {what}; it needs the "
+                "columns userId and movieId (or user_id and movie_id), each once, and optionally "
+                "timestamp, separated by commas."
             )
         columns[kind] = chosen[0]
-    twice = next((name for at, name in enumerate(present) if name in present[:at]), None)
-    if twice is not None:
-        raise InputError(
-            f"{source}, row 1: the header has a column {twice!r} twice: rename or remove one."
-        )
-    taken = [name for name in (*ADDED, _ROW) if name in present]
-    if taken:
-        raise InputError(
-            f"{source}, row 1: the file has a column {taken[0]!r} already, which the prediction "
-            "adds: rename or remove it."
-        )
+    for at, name in enumerate(header):
+        if name in header[:at]:
+            raise InputError(
+                f"{source}, row 1: the header has a column {name!r} twice: rename or remove one."
+            )
+        if name in (*ADDED, _ROW):
+            raise InputError(
+                f"{source}, row 1: the file has a column {name!r} already, which the prediction "
+                "adds: rename or remove it."
+            )
     return columns
 
 
 def _predict_chunk(
     model: Trained,
     chunk: pl.DataFrame,
-    columns: dict[str, str | None],
+    columns: dict[Kind, str],
     source: Path,
     any_user: AnyUser,
 ) -> pl.DataFrame:
     """Predictions for the rows of one part, whose values are checked first."""
 
-    def refuse(bad: pl.Series, name: str | None, allowed: str) -> None:
+    def refuse(bad: pl.Series, name: str, allowed: str) -> None:
         if bad.any():
-            row, value = chunk.filter(bad).select(_ROW, str(name)).row(0)
-            shown = "empty" if value is None else repr(value)
-            raise InputError(f"{source}, row {row}: {name} is {shown}; {allowed}.")
+            row, value = chunk.filter(bad).select(_ROW, name).row(0)
+            found = "empty" if value is None else repr(value)
+            raise InputError(f"{source}, row {row}: {name} is {found}; {allowed}.")
 
-    kinds: tuple[Kind, Kind] = ("user", "movie")
     ids = {}
-    for kind in kinds:
-        ids[kind] = model.parse(kind, chunk[str(columns[kind])])
+    for kind in get_args(Kind):
+        ids[kind] = model.parse(kind, chunk[columns[kind]])
         refuse(ids[kind].is_null(), columns[kind], model.allowed(kind))
-    times = None
-    if columns["timestamp"] is not None:
+    times = genres = None
+    if "timestamp" in chunk.columns:
         seconds = chunk["timestamp"].str.strip_chars().cast(pl.Int64, strict=False)
         bad = ~seconds.is_between(0, _LATEST).fill_null(value=False)
         refuse(bad, "timestamp", f"allowed: whole seconds since 1970, 0 to {_LATEST}")
         times = seconds.to_numpy()
-    genres = None
-    if columns["genres"] is not None:
+    if "genres" in chunk.columns:
         unknown = (model.find("movie", ids["movie"]) < 0).tolist()
         rows = zip(unknown, chunk["genres"].to_list(), chunk[_ROW].to_list(), strict=True)
         genres = [
@@ -301,7 +288,7 @@ def _predict_chunk(
 
 def _parse_genres(model: Trained, text: str, place: str) -> Genres:
     """Indices of the genres that a text names, however it separates them."""
-    names = model.genres["name"].to_list()
+    names = model.genre_names
     known = {same(name): index for index, name in enumerate(names)}
     for mark in MARKS:
         chosen = [name for name in split_names(text, mark, place) if name.casefold() not in NONE]

@@ -1,6 +1,6 @@
 """Recommendations: the movies that a user would like best, for one user or for all.
 
-Letters: U users, N users at once, B movies that may be recommended, M movies, R replicas.
+Letters: N users at once, B movies that may be recommended, R replicas.
 """
 
 from __future__ import annotations
@@ -55,9 +55,7 @@ def recommend(
         if rated is not None:
             movies = np.setdiff1d(movies, rated)
         _, best = next(_best(network, np.array([user]), movies, top))
-        mean, deviation = np.empty((2, 0), dtype=np.float32)
-        if len(best):
-            mean, deviation = predict_indices(network, np.full(len(best), user), best)
+        mean, deviation = predict_indices(network, np.full(len(best), user), best)
     table = model.described(best).with_columns(
         ratings=pl.Series(network.movie_counts[best].numpy()).cast(pl.Int64),
         prediction=pl.Series(mean),

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from genre_embeddings.errors import InputError
+from genre_embeddings.errors import InputError, plain
 
 if TYPE_CHECKING:
     from genre_embeddings.inference.trained import Trained
@@ -124,13 +124,8 @@ def _several(model: Trained, text: str, found: list[int]) -> str:
     width = max(len(str(movie)) for movie, _ in rows)
     lines = [
         f"{text!r} fits {len(found)} movies: give more of the title, such as the year, or the id.",
-        *(f"  {printable(str(movie)):>{width}}  {printable(title)}" for movie, title in rows),
+        *(f"  {plain(str(movie)):>{width}}  {plain(title)}" for movie, title in rows),
     ]
     if len(found) > LISTED:
         lines.append(f"  and {len(found) - LISTED} more with fewer ratings")
     return "\n".join(lines)
-
-
-def printable(text: str) -> str:
-    """Text without characters that control a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in text)

@@ -20,9 +20,6 @@ from genre_embeddings.model.network import Network
 from genre_embeddings.model.predict import predict
 from genre_embeddings.model.serialization import load_unrated, load_whole
 
-BATCH = 16_384
-"""Rows in one pass through the network."""
-
 Kind = Literal["user", "movie"]
 
 
@@ -40,40 +37,45 @@ class Trained:
     genres: pl.DataFrame
     unrated: pl.DataFrame | None = None
 
+    @property
+    def genre_names(self) -> list[str]:
+        """Names of the genres, in the order of their indices."""
+        return self.genres["name"].to_list()
+
+    def ids(self, kind: Kind) -> pl.Series:
+        """The data's ids of users or movies, in the order of their dense indices."""
+        return (self.users if kind == "user" else self.movies)[f"{kind}_id"]
+
     def find(self, kind: Kind, ids: pl.Series) -> np.ndarray:
         """Dense indices of ids, (n,) int64; -1 for ids that the model does not know."""
-        table = self.users if kind == "user" else self.movies
-        found = ids.alias(f"{kind}_id").to_frame().join(
-            table.select(f"{kind}_id", kind), on=f"{kind}_id", how="left", maintain_order="left"
+        known = self.ids(kind).alias("id").to_frame().with_row_index("index")
+        found = ids.alias("id").to_frame().join(
+            known, on="id", how="left", maintain_order="left"
         )  # fmt: skip
-        return found[kind].cast(pl.Int64).fill_null(-1).to_numpy()
+        return found["index"].cast(pl.Int64).fill_null(-1).to_numpy()
 
     def parse(self, kind: Kind, text: pl.Series) -> pl.Series:
         """Ids from text, with the type of the data's ids; null where the text cannot be an id."""
-        dtype = (self.users if kind == "user" else self.movies).schema[f"{kind}_id"]
-        trimmed = text.cast(pl.String).str.strip_chars()
-        if dtype == pl.String:
-            return trimmed.to_frame("id").select(pl.col("id").replace("", None)).to_series()
-        return trimmed.cast(dtype, strict=False)
-
-    def find_one(self, kind: Kind, value: int | str) -> int:
-        """The dense index of one id; -1 if the model does not know it."""
-        ids = self.parse(kind, pl.Series([str(value)]))
-        if ids.null_count():
-            raise InputError(f"{kind} id {str(value)!r}: {self.allowed(kind)}.")
-        return int(self.find(kind, ids)[0])
+        ids = text.cast(pl.String).str.strip_chars().alias("id")
+        if self.ids(kind).dtype == pl.String:
+            return ids.to_frame().select(pl.col("id").replace("", None)).to_series()
+        return ids.cast(self.ids(kind).dtype, strict=False)
 
     def could_be_id(self, kind: Kind, text: str) -> bool:
         """Whether text has the form of the data's ids, known or not."""
         return self.parse(kind, pl.Series([text])).null_count() == 0
 
+    def find_one(self, kind: Kind, value: int | str) -> int:
+        """The dense index of one id; -1 if the model does not know it."""
+        if not self.could_be_id(kind, str(value)):
+            raise InputError(f"{kind} id {str(value)!r}: {self.allowed(kind)}.")
+        return int(self.find(kind, self.parse(kind, pl.Series([str(value)])))[0])
+
     def genre(self, name: str) -> int:
         """The index of a genre by its name, or by a part that no other genre has."""
         self.require_genres()
-        names = self.genres["name"].to_list()
-        if name in names:
-            return names.index(name)
-        found = matches(names, name)
+        names = self.genre_names
+        found = [names.index(name)] if name in names else matches(names, name)
         if len(found) == 1:
             return found[0]
         if found:
@@ -103,14 +105,13 @@ class Trained:
     def described(self, movies: np.ndarray) -> pl.DataFrame:
         """movie_id, title and genres (joined by pipes) of movies, in the order of the indices."""
         rows = self.movies[movies.tolist()]
-        names = self.genres["name"].to_list()
+        names = self.genre_names
         joined = ["|".join(names[k] for k in listed) for listed in rows["genres"].to_list()]
         return rows.select("movie_id", "title", genres=pl.Series(joined, dtype=pl.String))
 
     def allowed(self, kind: Kind) -> str:
         """What the model's ids look like, for error messages."""
-        table = self.users if kind == "user" else self.movies
-        ids = table[f"{kind}_id"]
+        ids = self.ids(kind)
         what = "text" if ids.dtype == pl.String else "whole numbers"
         return f"the model's {kind} ids are {what}, such as {', '.join(map(str, ids.head(3)))}"
 
@@ -147,24 +148,3 @@ def predict_indices(
     `sets` (B, G) are genres to use instead of the movies' own, 0 or 1.
     """
     return require_finite(np.stack(predict(network, users, movies, times, sets=sets)))
-
-
-@torch.no_grad()
-def predict_unclipped(
-    network: Network, users: np.ndarray, movies: np.ndarray, genres: torch.Tensor | None = None
-) -> np.ndarray:
-    """Mean over replicas, not clipped to the scale, (B,).
-
-    Args:
-        network: the trained network.
-        users: dense indices, (B,).
-        movies: dense indices, (B,).
-        genres: (B, G) genres to use instead of the movies' own, 0 or 1.
-    """
-    rated = []
-    for part in torch.arange(len(users)).split(BATCH):
-        rows = part.numpy()
-        user, movie = torch.from_numpy(users[rows]), torch.from_numpy(movies[rows])
-        shown = None if genres is None else genres[part]
-        rated.append(network(user, movie, genres=shown).rating.double().mean(0))
-    return require_finite(torch.cat(rated).numpy()) if rated else np.empty(0)
