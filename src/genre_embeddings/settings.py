@@ -262,7 +262,9 @@ class TrainSettings(Section):
         docs/method/choosing.md has the measurements behind this rule.
         """
         count = max(count, 1)
-        batch = min(max(2 ** round(math.log2(count / 170)), 1024), 16_384)
+        # Few ratings need small batches for enough steps an epoch, many need large ones for speed.
+        few, many = (2 ** round(math.log2(count / part)) for part in (40, 170))
+        batch = int(max(min(few, 1024), min(many, 16_384), 32))
         if self.batch_size != AUTO:
             batch = self.batch_size
         pace = math.sqrt(max(batch / 1024, 1))  # larger batches have less noisy gradients
