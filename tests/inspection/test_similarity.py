@@ -314,15 +314,8 @@ def test_stability_of_noise_is_chance():
     assert found.stable.sum() <= 1
 
 
-def test_chance_of_cka_is_its_mean_over_orders():
-    rng = np.random.default_rng(12)
-    one, other = rng.normal(size=(2, 5, 3))
-    same = [similarity(np.eye(5) * 0.5 + 0.5)] * 2
-    shuffled = [
-        replica_stability(same, np.stack([one, other[rng.permutation(5)]])).cka for _ in range(3000)
-    ]
-    found = replica_stability(same, np.stack([one, other]))
-    assert found.cka_chance == pytest.approx(np.mean(shuffled), abs=0.01)
+def test_similarities_that_do_not_vary_have_no_rank_correlation():
+    found = replica_stability([similarity(np.eye(5) * 0.5 + 0.5)] * 2)
     assert found.spearman is None
     assert found.reason == "the similarities of the replicas do not vary"
 
