@@ -92,6 +92,13 @@ def cut(label: str, longest: int = LONGEST) -> str:
     return f"{label[: longest // 2]}…{label[-(longest // 2 - 1) :]}"
 
 
+def includes_zero(similarity: np.ndarray, sure: np.ndarray | None) -> np.ndarray:
+    """Cells whose interval includes zero, (G, G) bool, of which are `sure`; None: no intervals."""
+    if sure is None:
+        return np.zeros(similarity.shape, dtype=bool)
+    return ~sure & np.isfinite(similarity) & ~np.eye(len(similarity), dtype=bool)
+
+
 def draw_histogram(rows: list[dict[str, Any]], path: Path) -> None:
     """Test ratings beside predictions, as rows {rating, count, kind}."""
     with picture(path, 7, 4) as figure:
@@ -139,10 +146,7 @@ def draw_heatmaps(
             axes.remove()
         for axes, (title, similarity) in zip(grid.flat, matrices.items(), strict=False):
             shown = similarity[np.ix_(order, order)]
-            unsure = np.zeros(shown.shape, dtype=bool)
-            if title in told:
-                unsure = ~told[title][np.ix_(order, order)] & np.isfinite(shown)
-                np.fill_diagonal(unsure, False)
+            unsure = includes_zero(similarity, told.get(title))[np.ix_(order, order)]
             colours = scale.to_rgba(shown)
             colours[unsure] = 1 - FADED * (1 - colours[unsure])
             colours[~np.isfinite(shown)] = to_rgba(UNKNOWN)

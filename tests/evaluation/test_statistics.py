@@ -11,10 +11,7 @@ from scipy.spatial.distance import pdist, squareform
 from benchmarks.statistics import simulation
 from benchmarks.statistics.simulation import complete
 from genre_embeddings.evaluation.metrics import (
-    coverage,
     interval,
-    mae,
-    mse,
     paired_difference,
     rmse,
     rmse_interval,
@@ -23,11 +20,8 @@ from genre_embeddings.evaluation.metrics import (
 from genre_embeddings.inspection.agreement import agreement, holm
 from genre_embeddings.inspection.references import catalogue_similarity
 from genre_embeddings.inspection.similarity import (
-    centred_cosine,
     genre_map,
     replica_stability,
-    response_similarity,
-    spearman,
 )
 
 
@@ -37,14 +31,6 @@ def errors(seed: int, users: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     user = np.repeat(np.arange(users), 1 + draw.poisson(draw.lognormal(1.5, 1, users)))
     first = draw.normal(size=user.size) * draw.lognormal(0, 0.3, users)[user]
     return user, first, 0.9 * first + 0.2 * draw.normal(size=user.size)
-
-
-def test_errors_are_the_means_over_the_ratings():
-    user, first, _ = errors(0, 50)
-    sums = user_sums(user, first, 60)
-    assert mse(sums) == pytest.approx(np.mean(first**2))
-    assert rmse(sums) == pytest.approx(np.sqrt(np.mean(first**2)))
-    assert mae(sums) == pytest.approx(np.mean(np.abs(first)))
 
 
 @pytest.mark.parametrize("error", ["mse", "rmse"])
@@ -106,26 +92,6 @@ def test_few_normal_users_get_the_interval_of_student(users, moved):
     assert (unknown.low, unknown.high) == pytest.approx(plain, abs=1e-4)
 
 
-def test_coverage_counts_what_lies_within_scipys_normal_intervals():
-    draw = rng(8)
-    rating, mean, std = draw.normal(size=500), draw.normal(size=500), draw.lognormal(size=500)
-    for level, share in coverage(rating, mean, std, (0.1, 0.6, 0.99)).items():
-        low, high = stats.norm.interval(level, mean, std)
-        assert share == np.mean((low <= rating) & (rating <= high))
-
-
-def test_spearman_brown_is_the_correlation_of_sums_of_halves():
-    """Four halves with one true part: the sum of two correlates with the sum of the others so."""
-    draw = rng(11)
-    true, noise = draw.normal(size=10**6), draw.normal(size=(4, 10**6))
-    first, second, third, fourth = 0.6 * true + noise
-    half = stats.pearsonr(first, second).statistic
-    whole = stats.pearsonr(first + second, third + fourth).statistic
-    attainable = stats.pearsonr(first + second, true).statistic
-    assert 2 * half / (1 + half) == pytest.approx(whole, abs=0.005)
-    assert np.sqrt(2 * half / (1 + half)) == pytest.approx(attainable, abs=0.005)
-
-
 def test_catalogue_is_scipys_jaccard():
     table = rng(12).random((40, 7)) < 0.3
     expected = 1 - squareform(pdist(table.T, "jaccard"))
@@ -157,24 +123,6 @@ def test_holm_is_the_closed_test_of_bonferronis(seed):
         max(min(1, len(s) * min(p[j] for j in s)) for s in sets if i in s) for i in range(4)
     ]
     assert holm(p.tolist()) == pytest.approx(expected)
-
-
-def test_spearman_is_scipys_with_ties():
-    first, second = rng(13).integers(0, 4, (2, 60))
-    assert spearman(first, second) == pytest.approx(stats.spearmanr(first, second).statistic)
-    assert spearman(first, -first) == pytest.approx(-1)
-
-
-def test_responses_and_cosines_are_correlations_one_by_one():
-    responses = rng(14).normal(size=(50, 5))
-    embeddings = rng(15).normal(size=(5, 3))
-    centred = embeddings - embeddings.mean(axis=0)
-    found, cosine = response_similarity(responses).values, centred_cosine(embeddings).values
-    for k, other in itertools.combinations(range(5), 2):
-        expected = stats.pearsonr(responses[:, k], responses[:, other]).statistic
-        assert found[k, other] == pytest.approx(expected)
-        expected = 1 - pdist(centred[[k, other]], "cosine")[0]
-        assert cosine[k, other] == pytest.approx(expected)
 
 
 def test_cka_is_that_of_features_and_its_chance_that_of_all_orders():

@@ -197,11 +197,6 @@ def test_cluster_order_follows_the_tree_of_averages(seed):
         assert side_by_side[-1] - side_by_side[0] == len(clusters[-1]) - 1
 
 
-def test_cluster_order_of_three():
-    values = [[1, -0.9, 0.8], [-0.9, 1, 0.1], [0.8, 0.1, 1]]
-    assert cluster_order(similarity(values)).tolist() == [0, 2, 1]
-
-
 def test_unknown_pairs_count_as_average_ones():
     values = np.corrcoef(np.random.default_rng(1).normal(size=(6, 9)))
     holed = values.copy()
@@ -243,14 +238,6 @@ def test_map_keeps_distances_and_signs():
     assert found.placed.all()
     largest = np.abs(found.positions).argmax(axis=0)
     assert (found.positions[largest, [0, 1]] > 0).all()
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_largest_coordinates_are_positive(seed):
-    found = genre_map(similarity(np.corrcoef(np.random.default_rng(seed).normal(size=(7, 5)))))
-    largest = np.abs(found.positions).argmax(axis=0)
-    assert (found.positions[largest, [0, 1]] > 0).all()
-    assert 0 < found.shown < 1
 
 
 def test_map_of_genres_that_are_all_the_same_or_nearly():
@@ -327,15 +314,8 @@ def test_stability_of_noise_is_chance():
     assert found.stable.sum() <= 1
 
 
-def test_chance_of_cka_is_its_mean_over_orders():
-    rng = np.random.default_rng(12)
-    one, other = rng.normal(size=(2, 5, 3))
-    same = [similarity(np.eye(5) * 0.5 + 0.5)] * 2
-    shuffled = [
-        replica_stability(same, np.stack([one, other[rng.permutation(5)]])).cka for _ in range(3000)
-    ]
-    found = replica_stability(same, np.stack([one, other]))
-    assert found.cka_chance == pytest.approx(np.mean(shuffled), abs=0.01)
+def test_similarities_that_do_not_vary_have_no_rank_correlation():
+    found = replica_stability([similarity(np.eye(5) * 0.5 + 0.5)] * 2)
     assert found.spearman is None
     assert found.reason == "the similarities of the replicas do not vary"
 

@@ -56,7 +56,7 @@ def finite(verdict) -> bool:
             "halves of its movies agree",
         ),
         ([seen(0.8, replicated=0.6, movie_halves=0.4)], "pass", "89 % of the noise ceiling"),
-        ([seen(0.8, ceiling=0.0)], "inconclusive", "cannot judge"),
+        ([seen(0.8, p_value=None)], "inconclusive", "cannot judge"),
         ([seen(0.8, ceiling=None)], "inconclusive", "ceiling could not be measured"),
         ([], "inconclusive", "no independent evidence"),
         ([seen(0.8, independent=False)], "inconclusive", "no independent evidence"),
@@ -133,13 +133,6 @@ def test_stability(rho, outcome):
     assert (found.line, found.outcome) == ("stability", outcome)
     assert "nearest genres of 2 of 3 genres are repeatable: two replicas have 70 %" in found.reason
     assert found.numbers["stable_genres"] == 2
-
-
-def test_one_replica_is_inconclusive():
-    learnt = Similarity(np.eye(5), np.ones((5, 5), dtype=bool))
-    found = stability_verdict(replica_stability([learnt]))
-    assert found.outcome == "inconclusive"
-    assert "needs at least 2" in found.reason
 
 
 @pytest.mark.parametrize(
@@ -312,21 +305,11 @@ def test_a_more_lenient_threshold_never_loses_a_pass(rho, p_value, ceiling, shar
         assert structure_verdict([reference], min_ceiling_share=lenient).outcome == "pass"
 
 
-def test_a_threshold_of_zero_still_lets_evidence_judge():
-    assert structure_verdict([seen(0.4)], min_ceiling_share=0.0).outcome == "pass"
-
-
 def test_a_ceiling_of_zero_cannot_judge():
     below_chance = replace(agreed(0.8), null_95=-0.1)
     found = structure_verdict([Reference("likelihood", below_chance, 0.0)])
     assert found.outcome == "inconclusive"
     assert "its noise ceiling is 0" in found.reason
-
-
-def test_a_missing_p_value_is_not_significant():
-    found = structure_verdict([seen(0.8, p_value=None)])
-    assert found.outcome == "inconclusive"
-    assert "cannot judge" in found.reason
 
 
 def test_numbers_behind_structure():
@@ -412,12 +395,6 @@ def test_value_says(found, says):
 
 
 PARTS = ("estimate", "low", "high")
-
-
-def test_value_of_some_movies_against_others():
-    harm, help_ = gain(-0.02, -0.03, -0.01), gain(0.1, 0.05, 0.15)
-    told = value_verdict({"warm": harm, "cold": help_})
-    assert told.reason.startswith("They help for some movies and harm for others. With genres, ")
 
 
 def test_a_model_that_was_not_trained_is_the_user_s_choice():

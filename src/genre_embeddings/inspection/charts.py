@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from genre_embeddings.figures import FADED, cut
+from genre_embeddings.figures import FADED, cut, includes_zero
 
 Rows = list[dict[str, Any]]
 Tick = tuple[float, str]
@@ -166,10 +166,8 @@ def draw_heatmap(
                 kind = "up" if value > 0 else "down"
                 yield x, y, kind, round(strength, 2), f"{pair}: {value:.2f}{note}"
 
-    unsure = set()
-    if sure is not None:
-        shown = ~sure & np.isfinite(similarity) & ~np.eye(len(names), dtype=bool)
-        unsure = {(x, y) for y, x in np.argwhere(shown[np.ix_(order, order)]).tolist()}
+    zero = includes_zero(similarity, sure)[np.ix_(order, order)]
+    unsure = {(x, y) for y, x in np.argwhere(zero).tolist()}
     labels = [cut(names[k]) for k in order]
     longest = max(sum(2 if ord(c) >= 0x2E80 else 1 for c in label) for label in labels)
     dots = "".join(f"M{x}.5 {y}.5h0" for x, y in sorted(unsure))

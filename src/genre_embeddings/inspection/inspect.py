@@ -101,6 +101,7 @@ def inspect(question: Question) -> Answer:
     factor = size_factor(q.network.communality.numpy())
     responses = ask(q.network, users)  # (R, N, G)
     learnt = response_similarity(responses).scaled(factor).restrict(usable.mask)
+    whole = response_similarity(project(q.network, users)).scaled(factor).restrict(usable.mask)
     low, high = similarity_interval(learnt, q.network.similarity_error.double().numpy())
     replicas = [s.restrict(usable.mask) for s in replica_similarities(responses)]
     embeddings = q.network.genre_posterior()[0].permute(1, 0, 2).numpy()  # (R, G, D)
@@ -108,7 +109,7 @@ def inspect(question: Question) -> Answer:
         replicas, embeddings, q.settings.neighbours, q.settings.min_overlap
     )
     measured = _measure(q, table, usable.mask, rng)
-    references, matrices = _compare(q, learnt, measured, table, users, usable.mask, rng)
+    references, matrices = _compare(q, learnt, whole, measured, table, users, usable.mask, rng)
     matrices = {"learnt": learnt, **matrices}
     matrices["cosine"] = centred_cosine(embeddings.transpose(1, 0, 2).reshape(len(names), -1))
     _tell("what genres are worth on test ratings")
@@ -197,16 +198,15 @@ def _measure(
 def _compare(
     q: Question,
     learnt: Similarity,
+    whole: Similarity,
     measured: dict[str, Evidence],
     table: np.ndarray,
     users: np.ndarray,
     usable: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[list[Reference], dict[str, Similarity]]:
-    """The learnt similarity compared with each reference."""
+    """The similarity by genre embeddings and by the whole model, compared with each reference."""
     rival = measured["likelihood"].rival
-    factor = size_factor(q.network.communality.numpy())
-    whole = response_similarity(project(q.network, users)).scaled(factor).restrict(usable)
     found = {name: one.similarity for name, one in measured.items()}
     found["catalogue"] = catalogue_similarity(table).restrict(usable)
     if q.truth is not None:

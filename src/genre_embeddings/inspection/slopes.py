@@ -20,7 +20,7 @@ of a symmetric K x K matrix, B resamples.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -257,10 +257,8 @@ def _step(
     total, outer = np.zeros(size), np.zeros((size, size))
     cross = np.zeros((len(rows), len(rows)))  # Σ_u E[a a'] ⊗ C
     target = np.zeros((size, size))  # Σ_u S m'
-    for start in range(0, sums.users, AT_ONCE):
-        first, second = sums.first[start : start + AT_ONCE], sums.second[start : start + AT_ONCE]
-        inner = torch.from_numpy(second[:, index] / noise + precision)
-        posterior = torch.cholesky_inverse(torch.linalg.cholesky(inner)).numpy()  # V, (u, K, K)
+    for part, _, posterior in _posteriors(sums, precision, noise, index):
+        first, second = sums.first[part], sums.second[part]
         means = np.einsum("uab,ub->ua", posterior, first / noise + precision @ mean)
         moment = posterior + means[:, :, None] * means[:, None]
         cross += moment[:, rows, columns].T @ second
@@ -278,6 +276,17 @@ def _step(
     return expansion @ mean, (covariance + covariance.T) / 2, noise
 
 
+def _posteriors(
+    sums: UserSums, precision: np.ndarray, noise: float, index: np.ndarray
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Of some users at once: which, C / noise² and the posterior covariance V, (u, K, K) both."""
+    for start in range(0, sums.users, AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        full = sums.second[part][:, index] / noise
+        inner = torch.from_numpy(full + precision)
+        yield part, full, torch.cholesky_inverse(torch.linalg.cholesky(inner)).numpy()
+
+
 def _likelihood_influence(
     sums: UserSums, mean: np.ndarray, covariance: np.ndarray, noise: float
 ) -> np.ndarray:
@@ -289,11 +298,7 @@ def _likelihood_influence(
     rows, columns, index = _packing(len(mean))
     precision = np.linalg.inv(covariance)
     scores, weights = np.empty_like(sums.second), np.empty_like(sums.second)
-    for start in range(0, sums.users, AT_ONCE):
-        part = slice(start, start + AT_ONCE)
-        full = sums.second[part][:, index] / noise  # (u, K, K)
-        inner = torch.from_numpy(full + precision)
-        posterior = torch.cholesky_inverse(torch.linalg.cholesky(inner)).numpy()
+    for part, full, posterior in _posteriors(sums, precision, noise, index):
         shrunk = np.eye(len(mean)) - full @ posterior
         information = shrunk @ full
         gradient = sums.first[part] / noise - full @ mean
