@@ -204,3 +204,30 @@ def test_data_and_split_decide_which_inputs_the_network_has(settings, strategy, 
     assert found == asked.model.model_copy(update=expected)
     off = changed(asked, model={"time": False, "genres": False})
     assert off.in_effect(has_time, genres) == off.model
+
+
+AUTO = ("replicas", "epochs", "batch_size", "lr", "network_lr")
+
+
+@pytest.mark.parametrize(
+    ("ratings", "expected"),
+    [
+        (0, (2, 20, 32, 0.01, 0.001)),
+        (1, (2, 20, 32, 0.01, 0.001)),
+        (3_500, (2, 20, 64, 0.01, 0.001)),
+        (70_000, (2, 20, 1024, 0.01, 0.001)),
+        (700_000, (4, 14, 4096, 0.02, 0.002)),
+        (17_500_000, (2, 8, 16_384, 0.04, 0.004)),
+    ],
+)
+def test_auto_follows_from_the_number_of_ratings(ratings, expected):
+    train = parse_settings(TEXT).train
+    assert tuple(getattr(train, name) for name in AUTO) == ("auto",) * len(AUTO)
+    found = train.for_ratings(ratings)
+    assert tuple(getattr(found, name) for name in AUTO) == expected
+
+
+def test_a_number_takes_the_place_of_auto(settings):
+    named = changed(settings, train={"batch_size": 4096, "epochs": 3}).train.for_ratings(70_000)
+    assert (named.batch_size, named.epochs, named.min_epochs) == (4096, 3, 3)
+    assert (named.lr, named.network_lr, named.replicas) == (0.02, 0.002, 2)
