@@ -1,11 +1,13 @@
 """What a program writes to a terminal, as a process of its own."""
 
+import io
 import os
 import subprocess
 import sys
 
 import pytest
 
+from genre_embeddings.errors import Terminal
 from tests.conftest import ROOT
 
 SAYS = """
@@ -39,3 +41,12 @@ def test_no_text_controls_the_terminal_or_ends_in_an_error_of_encoding(encoding,
     assert done.stdout.decode(encoding).splitlines() == [printed, rf"{letter} \x07"]
     progress = done.stderr.decode(encoding)
     assert progress == "\r50 %error: '\\x1b[2J\\u2028' is no id\n"
+
+
+def test_only_the_end_of_colours_reaches_the_terminal():
+    stream = io.TextIOWrapper(raw := io.BytesIO(), encoding="utf-8")
+    terminal = Terminal(stream)
+    for text in ("a \x1b[0m title", "\x1b[0m"):
+        terminal.write(text)
+    terminal.flush()
+    assert raw.getvalue() == b"a \\x1b[0m title\x1b[0m"

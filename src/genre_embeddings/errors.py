@@ -44,7 +44,8 @@ class Terminal(io.TextIOWrapper):
 
     def write(self, text: str) -> int:
         """Write the text as this terminal can show it."""
-        shown = OBEYED.sub(_escaped, text)
+        # colorama ends the colours of a terminal when a program ends.
+        shown = text if text == "\x1b[0m" else OBEYED.sub(_escaped, text)
         if (known := shown.encode(self.wanted, "replace").decode(self.wanted)) != shown:
             known = shown.translate(MARKS).encode(self.wanted, "replace").decode(self.wanted)
         return super().write(known)

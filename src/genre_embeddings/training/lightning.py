@@ -479,7 +479,7 @@ class Progress(lightning.Callback):
         """Write a line; on a terminal, over the one that is rewritten there."""
         self.printed = time.monotonic()
         if trainer.is_global_zero and (self.name or not self.terminal):
-            line = f"\r{self.bar}\x1b[K" if self.terminal else self.bar
+            line = f"\r{self.bar}" if self.terminal else self.bar
             print(line, file=sys.stderr, flush=True)
 
 
