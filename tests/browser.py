@@ -72,7 +72,8 @@ def _proxy() -> Iterator[tuple[int, list[str]]]:
     class Note(socketserver.StreamRequestHandler):
         def handle(self) -> None:
             request = self.rfile.readline().decode("latin-1").strip()
-            if not MAKER.match(request):
+            # A connection that the browser opened in advance may close without a request.
+            if request and not MAKER.match(request):
                 requests.append(request)
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Note) as server:
