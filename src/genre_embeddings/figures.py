@@ -93,7 +93,10 @@ def cut(label: str, longest: int = LONGEST) -> str:
 
 
 def includes_zero(similarity: np.ndarray, sure: np.ndarray | None) -> np.ndarray:
-    """Cells whose interval includes zero, (G, G) bool, of which are `sure`; None: no intervals."""
+    """Cells whose interval includes zero, (G, G) bool.
+
+    `sure` marks the cells whose interval excludes zero; None if there are no intervals.
+    """
     if sure is None:
         return np.zeros(similarity.shape, dtype=bool)
     return ~sure & np.isfinite(similarity) & ~np.eye(len(similarity), dtype=bool)

@@ -279,7 +279,9 @@ def _step(
 def _posteriors(
     sums: UserSums, precision: np.ndarray, noise: float, index: np.ndarray
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Of some users at once: which, C / noise² and the posterior covariance V, (u, K, K) both."""
+    """For some users at a time: their slice, C / noise² and the posterior covariance V, (u, K, K)
+    each.
+    """
     for start in range(0, sums.users, AT_ONCE):
         part = slice(start, start + AT_ONCE)
         full = sums.second[part][:, index] / noise
