@@ -160,9 +160,9 @@ class PlantedSettings(Section):
 class SplitSettings(Section):
     """Stage split: split ratings into train, validation and test."""
 
-    strategy: Literal["random", "temporal", "cold_movies"]
-    """How to split: random (by rating), temporal (newest ratings are the test) or cold_movies (by
-    movie)"""
+    strategy: Literal["random", "temporal", "per_user", "cold_movies"]
+    """How to split: random (by rating), temporal (the newest ratings are the test), per_user (the
+    newest ratings of each user are the test) or cold_movies (by movie)"""
     train: Fraction
     """Fraction of ratings for training, above 0; the three fractions add up to 1"""
     validation: Fraction

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import polars as pl
@@ -34,9 +34,10 @@ from benchmarks.quality.peers.report import cell, summarise
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
 from genre_embeddings.evaluation.metrics import UserSums, mse, user_sums
-from genre_embeddings.settings import load_yaml
+from genre_embeddings.settings import SplitSettings, load_yaml
 
 PAGE = ROOT / "docs/results/prediction.md"
+STRATEGIES = get_args(SplitSettings.model_fields["strategy"].annotation)
 WORKER = Path(__file__).with_name("worker.py")
 
 
@@ -69,7 +70,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--source", default="ml-latest-small", help="as data.source")
     parser.add_argument("--path", default="data/raw", help="as data.path")
-    parser.add_argument("--strategy", default="random", choices=["random", "cold_movies"])
+    parser.add_argument("--strategy", default="random", choices=STRATEGIES)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a split each")
     parser.add_argument("--only", nargs="+", choices=MODELS, default=[*MODELS], metavar="NAME")
     parser.add_argument(

@@ -2,7 +2,8 @@
 
 The side of a rating follows from a hash: under `random` of (user id, movie id, seed), under
 `cold_movies` of (movie id, seed). So no rating changes sides when data are added, taken away or
-reordered. The hash is SplitMix64's finaliser (Steele, Lea and Flood, 2014), chained
+reordered. Under `temporal` and `per_user` it follows from the time, among all ratings or among the
+user's; the hash then orders ratings of the same second. The hash is SplitMix64's finaliser (Steele, Lea and Flood, 2014), chained
 over the parts; ids that are text enter by their BLAKE2b digest.
 """
 
@@ -35,28 +36,34 @@ def assign_sides(
     """The side of every rating, (N,) uint8: 0 train, 1 validation, 2 test.
 
     Raises:
-        InputError: the split is temporal and the data hold no times, or a side stays empty.
+        InputError: the split goes by time and the data hold no times, or a side stays empty.
     """
+    by_time = settings.strategy in ("temporal", "per_user")
+    if by_time and not meta.has_time:
+        raise InputError(
+            f"split.strategy is '{settings.strategy}', but these ratings hold no times; add a "
+            "timestamp column or set split.strategy to random or cold_movies."
+        )
     movie_hash = _mix(_id_hash(movies["movie_id"]) ^ _mix(np.uint64(seed)))
+    user, movie = ratings["user"].to_numpy(), ratings["movie"].to_numpy()
     if settings.strategy == "cold_movies":
-        place = _fraction(_mix(movie_hash))[ratings["movie"].to_numpy()]
+        place = _fraction(_mix(movie_hash))[movie]
     else:
         user_hash = _mix(_id_hash(users["user_id"]))
-        user, movie = ratings["user"].to_numpy(), ratings["movie"].to_numpy()
         place = np.empty(user.size)
         for low in range(0, user.size, BLOCK):
             rows = slice(low, low + BLOCK)
             place[rows] = _fraction(_mix(movie_hash[movie[rows]] ^ user_hash[user[rows]]))
     if settings.strategy == "temporal":
-        if not meta.has_time:
-            raise InputError(
-                "split.strategy is 'temporal', but these ratings hold no times; add a timestamp "
-                "column or set split.strategy to random or cold_movies."
-            )
-        # The newest come first; ratings of one second are ordered by their hash.
-        order = np.lexsort((place, -ratings["timestamp"].to_numpy()))
-        place = np.empty(order.size)
+        order = np.lexsort((place, -ratings["timestamp"].to_numpy()))  # the newest first
         place[order] = np.arange(order.size) / order.size
+    elif settings.strategy == "per_user":
+        order = np.lexsort((place, -ratings["timestamp"].to_numpy(), user))
+        count = np.bincount(user, minlength=users.height)
+        newer = np.arange(order.size) - (count.cumsum() - count)[user[order]]
+        shift = _fraction(_mix(user_hash ^ _mix(np.uint64(seed))))
+        # Each user's own shift gives users of few ratings their fair share of each side.
+        place[order] = (newer + shift[user[order]]) / count[user[order]]
     sides = np.full(place.size, TRAIN, dtype=np.uint8)
     # Rounded, because 0.2 + 0.1 is a little more than 0.3.
     sides[place < round(settings.test + settings.validation, 12)] = VALIDATION
