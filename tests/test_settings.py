@@ -194,15 +194,16 @@ def test_a_file_that_is_missing_or_no_text(in_tmp):
         load_settings()
 
 
-@pytest.mark.parametrize("strategy", ["random", "temporal"])
+@pytest.mark.parametrize("strategy", ["random", "per_user"])
 @pytest.mark.parametrize("has_time", [True, False])
 @pytest.mark.parametrize("genres", [0, 1])
 def test_data_and_split_decide_which_inputs_the_network_has(settings, strategy, has_time, genres):
-    asked = changed(settings, split={"strategy": strategy}, model={"time": True, "genres": True})
+    asked = changed(settings, split={"strategy": strategy}, model={"time": "auto", "genres": True})
     found = asked.in_effect(has_time, genres)
-    expected = {"time": has_time and strategy != "temporal", "genres": genres > 0}
+    time = {"random": "near", "per_user": "latest"}[strategy] if has_time else "none"
+    expected = {"time": time, "genres": genres > 0}
     assert found == asked.model.model_copy(update=expected)
-    off = changed(asked, model={"time": False, "genres": False})
+    off = changed(asked, model={"time": "none", "genres": False})
     assert off.in_effect(has_time, genres) == off.model
 
 

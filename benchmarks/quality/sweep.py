@@ -24,7 +24,7 @@ CHANGES = (
     "model.hidden=[]",
     "model.cross=false", "model.genres=false", "model.embedding=point",
     "model.history=0",
-    "model.time=false",
+    "model.time=none",
     "train.kl_weight=0.2", "train.kl_weight=0.6",
     "train.lr=0.005", "train.lr=0.02",
     "train.movie_dropout=0.0", "train.movie_dropout=0.2",

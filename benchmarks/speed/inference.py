@@ -20,7 +20,7 @@ from genre_embeddings.settings import load_settings
 
 USERS, MOVIES, RATINGS = 610, 9742, 100_836
 ROUNDS = 3
-LIGHT = {"hidden": (), "history": 0, "time": False}
+LIGHT = {"hidden": (), "history": 0, "time": "none"}
 
 
 def row(name: str, network: Network, train: Ratings) -> Row:

@@ -30,7 +30,7 @@ def world(ratings: int) -> dict[str, Any]:
         "model.dim": 16,
         "model.hidden": [64, 32],
         "model.history": 0,
-        "model.time": False,
+        "model.time": "none",
         "train.replicas": 1,
         "train.epochs": 1,
         "train.min_epochs": 1,

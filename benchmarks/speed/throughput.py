@@ -201,7 +201,7 @@ def on_notebook_shape(steps: int) -> list[Row]:
     plain = settings.model.model_copy(
         update={
             "hidden": (), "cross": False, "genres": False, "embedding": "point", "history": 0,
-            "time": False, "squash": True,
+            "time": "none", "squash": True,
         }
     )  # fmt: skip
     fitting = settings.train.model_copy(update={"batch_size": batch, "replicas": 1})
@@ -224,18 +224,18 @@ def on_ml_25m_shape(steps: int) -> list[Row]:
     train, validation = ratings(ML_25M)
     fitting = settings.train.for_ratings(train.count)
     rows = []
-    default = (settings.model.history, settings.model.time, fitting.replicas)
-    for variant in ((0, False, 1), (0, True, 1), (32, False, 1), (32, True, 1), default):
-        history, timely, replicas = variant
-        model = settings.model.model_copy(update={"history": history, "time": timely})
-        shape = f"history {history}, time {'on' if timely else 'off'}, replicas {replicas}"
+    default = (settings.model.history, "near", fitting.replicas)
+    for variant in ((0, "none", 1), (0, "near", 1), (32, "none", 1), (32, "near", 1), default):
+        history, time, replicas = variant
+        model = settings.model.model_copy(update={"history": history, "time": time})
+        shape = f"history {history}, time {time}, replicas {replicas}"
         shape += " (the default)" * (variant == default)
         network = untrained(model, replicas, train, ML_25M["users"], ML_25M["movies"])
         ways: dict[str, Way] = {
             "bare loop": partial(bare, network, train, fitting, steps),
             "ours": partial(ours, network, train, validation, fitting, steps),
         }
-        rows += compared(shape, ways, train.count, fitting.batch_size, 1 if timely else 2)
+        rows += compared(shape, ways, train.count, fitting.batch_size, 1 if time == "near" else 2)
         print(*rows[-2:], sep="\n", flush=True)
     return rows
 

@@ -170,6 +170,11 @@ class SplitSettings(Section):
     test: Fraction
     """Fraction of ratings for testing, above 0"""
 
+    @property
+    def by_time(self) -> bool:
+        """Whether held-out ratings are newer than training ratings."""
+        return self.strategy in ("temporal", "per_user")
+
     @model_validator(mode="after")
     def _fractions_add_up(self) -> SplitSettings:
         total = self.train + self.validation + self.test
@@ -203,9 +208,9 @@ class ModelSettings(Section):
     history: Annotated[int, Field(ge=0, le=1_000_000)]
     """Maximum number of a user's movies, and of a movie's users, that the network reads, 0 to
     1000000; 0 disables history"""
-    time: bool
-    """Whether to model the day of a rating; disabled automatically when there are no timestamps or
-    the split is temporal"""
+    time: Literal["auto", "near", "latest", "none"]
+    """Which other ratings tell the user's mood: near (in time, before and after), latest (the last
+    before), none, or auto: latest if the split is by time, else near; always none without times"""
     squash: bool
     """Whether a sigmoid limits predictions to the rating scale"""
 
@@ -359,11 +364,13 @@ class Settings(Section):
     def in_effect(self, has_time: bool, genres: int) -> ModelSettings:
         """The settings of the network, less what these data and this split do not allow.
 
-        `model.time` takes effect only where the data hold times and the split does not cut by
-        time: ratings that are all newer than the training ratings have no neighbours in time
-        among them. `model.genres` does only where there are genres.
+        `model.time` takes effect only where the data hold times. Where the split is by time, held
+        out ratings are newer than the training ratings, which are seldom near them in time.
+        `model.genres` takes effect only where there are genres.
         """
-        time = self.model.time and has_time and self.split.strategy != "temporal"
+        time = self.model.time if has_time else "none"
+        if time == "auto":
+            time = "latest" if self.split.by_time else "near"
         return self.model.model_copy(
             update={"time": time, "genres": self.model.genres and genres > 0}
         )
@@ -530,7 +537,7 @@ planted: {seed: 0, users: 1000, movies: 1500, genres: 18, ratings: 100000, genre
   noise: 0.7}
 split: {strategy: random, train: 0.7, validation: 0.2, test: 0.1}
 model: {dim: 16, hidden: [64, 32], cross: true, genres: true, embedding: variational, history: 256,
-  time: true, squash: false}
+  time: auto, squash: false}
 train: {replicas: auto, epochs: auto, min_epochs: 5, patience: 6, batch_size: auto, lr: auto,
   network_lr: auto, weight_decay: 0.01, kl_weight: 0.4, movie_dropout: 0.05, rare_dropout: 0.5,
   threads: 1, devices: 1, num_nodes: 1, strategy: auto, precision: 32-true, without_genres: true,

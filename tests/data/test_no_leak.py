@@ -96,7 +96,7 @@ def write_own(ratings: pl.DataFrame, movies: pl.DataFrame) -> None:
     movies.with_columns(pl.col("genres").list.join("|")).write_csv(OWN / "movies.csv")
 
 
-@pytest.mark.parametrize("strategy", ["random", "temporal", "cold_movies"])
+@pytest.mark.parametrize("strategy", ["random", "temporal", "per_user", "cold_movies"])
 def test_no_test_rating_of_the_source_reaches_what_training_reads(in_tmp, settings, strategy):
     world = planted_world(settings.planted)
     ratings = world.ratings.collect()

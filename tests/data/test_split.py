@@ -61,6 +61,16 @@ def test_temporal_puts_the_newest_last(tables, settings):
     assert np.bincount(sides).tolist() == [1400, 400, 200]
 
 
+def test_per_user_puts_each_users_newest_last(tables, settings):
+    sides = split(tables, settings, strategy="per_user")
+    assert np.bincount(sides, minlength=3) == pytest.approx([1400, 400, 200], rel=0.1)
+    by_user = tables.ratings.with_columns(side=sides).sort("user", "timestamp")
+    # From oldest to newest: train, validation, test
+    steps = by_user.group_by("user").agg(pl.col("side").cast(pl.Int8).diff().min())["side"]
+    assert steps.drop_nulls().min() == 0
+    assert not np.array_equal(sides, split(tables, settings, seed=1, strategy="per_user"))
+
+
 def test_what_cannot_be_split(settings):
     source = source_of([(1, 1, 3.0, 0)], [(1, "a", [])], has_time=False)
     tables = build_tables(source, settings.data)

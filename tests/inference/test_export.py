@@ -73,7 +73,7 @@ users, movies = torch.arange(-1, 80), torch.arange(-1, 60)
 print(*scorer(users.repeat_interleave(61), movies.repeat(81)).tolist())
 print(scorer(users[:1], movies[:1]).item())
 """
-VARIANTS = [{"cross": False, "time": False, "history": 0}, {"squash": True, "genres": False}]
+VARIANTS = [{"cross": False, "time": "none", "history": 0}, {"squash": True, "genres": False}]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -117,7 +117,7 @@ def test_ids_that_are_text(model):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"history": 0}, {"embedding": "point"}, {"history": 2, "time": False}]
+    "changes", [{"history": 0}, {"embedding": "point"}, {"history": 2, "time": "none"}]
 )
 def test_other_networks(settings, changes):
     network = small_world(settings).network(**changes).eval()

@@ -92,7 +92,7 @@ def test_weights_that_are_not_whole(saved):
         refused("not a whole model file")
     save_file({"weight": torch.zeros(3)}, WEIGHTS)
     TABLES.unlink()
-    refused("has format unknown; this version reads format 6")
+    refused("has format unknown; this version reads format 7")
 
 
 def test_weights_that_are_larger_than_memory(saved):
@@ -118,7 +118,7 @@ def test_a_process_that_may_not_take_the_memory(saved):
 @pytest.mark.parametrize(
     ("section", "key", "value", "message"),
     [
-        (None, "format", 99, "has format 99; this version reads format 6"),
+        (None, "format", 99, "has format 99; this version reads format 7"),
         (None, "replicas", 10**9, "replicas: Input should be less than or equal to 64"),
         (None, "replicas", 64, r"is \(80, 2, 5\), not \(80, 64, 5\)"),
         (None, "limits", [5, 0.5], "the first must be below the second"),

@@ -34,7 +34,7 @@ from tests.small import small_world, write_world
 VARIANTS: tuple[dict[str, Any], ...] = (
     {},
     {"embedding": "point", "genres": False, "hidden": ()},
-    {"time": False, "history": 0, "squash": True, "cross": False},
+    {"time": "none", "history": 0, "squash": True, "cross": False},
 )
 HOSTILE = (
     -1, 0, 1, 2, 3, 64, 65, 4096, 10**6, 10**9, 2**31, 2**63, 10**40, 0.5, 1e308, float("nan"),

@@ -27,7 +27,7 @@ def test_a_linear_point_model_is_the_sum_that_its_docstring_says(settings):
     plain = settings.model.model_copy(
         update={
             "dim": 1, "hidden": (), "cross": True, "genres": True, "embedding": "point",
-            "history": 0, "time": False, "squash": False,
+            "history": 0, "time": "none", "squash": False,
         }
     )  # fmt: skip
     columns = [0, 0, 1], [0, 1, 1], [3.0, 4.0, 5.0], [0, 0, 0]
@@ -127,18 +127,22 @@ NEAR = math.exp(-1.0)
 
 
 @pytest.mark.parametrize(
-    ("time", "own", "expected"),
+    ("latest", "time", "own", "expected"),
     [
-        (100, None, (1 - 2 * NEAR) / (1 + NEAR + 1)),
-        (100, 0, -2 * NEAR / (NEAR + 1)),  # a training rating does not see itself
-        (10_000_000, None, 0.0),
+        (False, 100, None, (1 - 2 * NEAR) / (1 + NEAR + 1)),
+        (False, 100, 0, -2 * NEAR / (NEAR + 1)),  # a training rating does not see itself
+        (False, 10_000_000, None, 0.0),
+        (True, 10_000_000, None, (NEAR**2 - 2 * NEAR) / (NEAR + NEAR**2 + 1)),
+        (True, 160, 1, NEAR / (NEAR + 1)),
+        (True, 100, None, NEAR / (NEAR + 1)),  # the one of the same second, not the newer one
+        (True, 99, None, 0.0),
     ],
 )
-def test_a_session_is_the_mean_residual_of_the_users_ratings_near_in_time(time, own, expected):
+def test_a_session_is_the_mean_residual_of_other_ratings(latest, time, own, expected):
     """f(u, t) = sum k e / (sum k + lambda)."""
-    session = Session(torch.tensor([0, 0, 1]), torch.tensor([100, 160, 130]), 1)
+    session = Session(torch.tensor([0, 0, 1]), torch.tensor([100, 160, 130]), 1, latest)
     with torch.no_grad():
-        session.log_scale[:] = math.log(60.0)
+        session.log_scale[:] = math.log(1.0 if latest else 60.0)
         session.log_lambda[:] = 0.0
     session.residuals = torch.tensor([[1.0], [-2.0], [50.0]])
     own = None if own is None else torch.tensor([own])
@@ -182,7 +186,7 @@ def test_a_movie_without_training_ratings_is_known_by_its_genres_alone(world):
 
 def test_squash_keeps_predictions_on_the_scale_and_starts_at_the_mean(world):
     train = world.ratings("train")
-    net = world.network(squash=True, time=False)
+    net = world.network(squash=True, time="none")
     with torch.no_grad():
         rating = net(train.user, train.movie).rating
         assert rating.mean().item() == pytest.approx(train.rating.mean().item(), abs=0.15)
@@ -192,10 +196,10 @@ def test_squash_keeps_predictions_on_the_scale_and_starts_at_the_mean(world):
 
 VARIANTS = [
     {},
-    {"cross": False, "hidden": (), "embedding": "point", "history": 0, "time": False},
+    {"cross": False, "hidden": (), "embedding": "point", "history": 0, "time": "none"},
     {"genres": False, "cross": False},
     {"history": 0},
-    {"time": False, "hidden": (8, 5)},
+    {"time": "none", "hidden": (8, 5)},
     {"embedding": "point", "genres": False},
     {"squash": True, "cross": False},
 ]

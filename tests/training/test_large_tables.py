@@ -69,10 +69,10 @@ def test_a_model_learns_as_well_by_rows(settings, monkeypatch, model):
 
 def test_a_part_of_the_training_ratings_tells_their_error(settings, monkeypatch):
     world = small_world(settings)
-    network, whole = run(world, time=False)
+    network, whole = run(world, time="none")
     monkeypatch.setattr(training, "EVALUATION_BATCH", 16)
     monkeypatch.setattr(training, "MEASURED", 400)
-    again, part = run(world, time=False)
+    again, part = run(world, time="none")
     assert part[-1]["train/rmse"] != whole[-1]["train/rmse"]
     assert part[-1]["train/rmse"] == pytest.approx(whole[-1]["train/rmse"], rel=0.1)
     assert part[-1]["validation/rmse"] == pytest.approx(whole[-1]["validation/rmse"], rel=1e-5)

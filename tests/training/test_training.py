@@ -107,7 +107,7 @@ def test_progress_counts_epochs_from_one_and_says_how_long_it_takes(world, capsy
     assert re.fullmatch(rf"{end}, {numbers}", last)
 
 
-@pytest.mark.parametrize("model", [{"embedding": "point"}, {"genres": False}, {"time": False}])
+@pytest.mark.parametrize("model", [{"embedding": "point"}, {"genres": False}, {"time": "none"}])
 def test_variants_train(world, model):
     _, history, _ = fitted(world, model=model)
     assert history[-1]["validation/rmse"] < 2

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
@@ -72,6 +73,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--path", default="data/raw", help="as data.path")
     parser.add_argument("--strategy", default="random", choices=STRATEGIES)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a split each")
+    parser.add_argument(
+        "--until", type=float, nargs="+", default=[1.0], metavar="SHARE",
+        help="use only this share of the ratings, the oldest; a split each",
+    )  # fmt: skip
     parser.add_argument("--only", nargs="+", choices=MODELS, default=[*MODELS], metavar="NAME")
     parser.add_argument(
         "--tune", action="store_true", help="choose the peers' settings again on validation"
@@ -147,7 +152,11 @@ def run_all(options: argparse.Namespace, folder: Path) -> dict[str, list[list[Ru
     names = [name for name in options.only if has_time or name != "myfm-day"]
     grids = {name: MODELS[name].grid[: None if options.tune else 1] for name in names}
     runs: dict[str, list[list[Run]]] = {name: [[] for _ in grid] for name, grid in grids.items()}
-    for seed in options.seeds:
+    prepared = folder / storage.PREPARED / "ratings.parquet"
+    whole = pl.read_parquet(prepared)
+    for until, seed in product(options.until, options.seeds):
+        last = whole["timestamp"].quantile(until, "nearest")
+        whole.filter(pl.col("timestamp") <= last).write_parquet(prepared)
         write_params(folder, changes | {"seed": seed})
         run_stage(folder, "split")
         for name, grid in grids.items():
@@ -155,7 +164,7 @@ def run_all(options: argparse.Namespace, folder: Path) -> dict[str, list[list[Ru
                 found = run(MODELS[name], choice, folder, seed, options)
                 done.append(found)
                 print(
-                    f"seed {seed}, {name} {choice if options.tune else ''}: MSE "
+                    f"until {until:g}, seed {seed}, {name} {choice if options.tune else ''}: MSE "
                     f"{mse(found.test):.4f} (validation {found.validation:.4f}), fit "
                     f"{found.seconds:.1f} s, peak {found.peak_bytes / 2**20:,.0f} MiB",
                     flush=True,

@@ -65,7 +65,7 @@ NOTEBOOK: Settings = {
     "model.hidden": [],
     "model.embedding": "point",
     "model.history": 0,
-    "model.time": False,
+    "model.time": "none",
     "model.squash": True,
     "train.replicas": 1,
     "train.movie_dropout": 0.0,

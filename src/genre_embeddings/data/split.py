@@ -3,8 +3,8 @@
 The side of a rating follows from a hash: under `random` of (user id, movie id, seed), under
 `cold_movies` of (movie id, seed). So no rating changes sides when data are added, taken away or
 reordered. Under `temporal` and `per_user` it follows from the time, among all ratings or among the
-user's; the hash then orders ratings of the same second. The hash is SplitMix64's finaliser (Steele, Lea and Flood, 2014), chained
-over the parts; ids that are text enter by their BLAKE2b digest.
+user's; the hash then orders ratings of the same second. The hash is SplitMix64's finaliser (Steele,
+Lea and Flood, 2014), chained over the parts; ids that are text enter by their BLAKE2b digest.
 """
 
 from __future__ import annotations
@@ -38,8 +38,7 @@ def assign_sides(
     Raises:
         InputError: the split goes by time and the data hold no times, or a side stays empty.
     """
-    by_time = settings.strategy in ("temporal", "per_user")
-    if by_time and not meta.has_time:
+    if settings.by_time and not meta.has_time:
         raise InputError(
             f"split.strategy is '{settings.strategy}', but these ratings hold no times; add a "
             "timestamp column or set split.strategy to random or cold_movies."

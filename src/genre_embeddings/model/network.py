@@ -40,6 +40,8 @@ CACHING_PAYS = 10
 """The sums of all histories are cached if there are at most this many entries per prediction."""
 UNKNOWN_ERROR = 10.0
 """Standard error of a similarity that was not measured: its interval is -1 to 1."""
+TYPICAL_USERS = 4_096
+"""At most how many users stand for all, where a user without ratings is the mean of the others."""
 RATINGS_AT_ONCE = 65_536
 """Training ratings whose genres are summed at once, of which there may be millions."""
 GRID = 1 << 20
@@ -187,7 +189,10 @@ class Network(nn.Module):
             size, most = (users, movies + 1), settings.history
             self.user_history = History(train.user, train.movie, train.time, size, most)
             self.movie_history = History(train.movie, train.user, train.time, size[::-1], most)
-        self.session = Session(train.user, train.time, replicas) if settings.time else None
+        self.session = None
+        if settings.time != "none":
+            latest = settings.time == "latest"
+            self.session = Session(train.user, train.time, replicas, latest)
         self.dense = Dense(self._input_size(settings), settings.hidden, replicas, generator)
         centre = float(train.rating.double().mean()) if train.count else limits[0]
         if settings.squash:
@@ -212,8 +217,6 @@ class Network(nn.Module):
         self.register_buffer(
             "movie_counts", torch.bincount(train.movie, minlength=movies + 1).float()
         )
-        with torch.no_grad():  # A user without ratings stays at the prior's mean.
-            self.user.mean[counts == 0] = 0
 
     @classmethod
     def from_state(
@@ -291,7 +294,7 @@ class Network(nn.Module):
     @staticmethod
     def _input_size(settings: ModelSettings) -> int:
         """Number of inputs of the dense network."""
-        return (2 + settings.cross) * settings.dim + (len(SCALES) if settings.time else 0)
+        return (2 + settings.cross) * settings.dim + len(SCALES.get(settings.time, ()))
 
     def index_ratings(self, train: Ratings) -> None:
         """Index the training ratings; a loaded network needs this before `own` can be used."""
@@ -344,7 +347,8 @@ class Network(nn.Module):
             bias = bias + product.sum(-1)  # (B, R)
             parts.append(product)
         if self.session is not None:
-            parts.append(bias.new_zeros(*bias.shape, len(SCALES)) if near is None else near)
+            nothing = bias.new_zeros(*bias.shape, len(self.session.log_scale))
+            parts.append(nothing if near is None else near)
         x = torch.cat(parts, -1).transpose(0, 1)  # (R, B, inputs)
         return self._on_scale(self.centre + bias.T + self.dense(x))
 
@@ -503,6 +507,25 @@ class Network(nn.Module):
         """Mean negative log likelihood per rating at this MSE, up to a constant."""
         log_noise, mse = self.log_noise.detach(), mse / self.star**2
         return float((0.5 * mse * (-2 * log_noise).exp() + log_noise).mean())
+
+    @torch.no_grad()
+    def place_unrated_users(self) -> None:
+        """Give users without training ratings the mean vector of the others, and their spread.
+
+        Zero, the prior's mean, would be far from everybody: vectors of other users contain those of
+        the movies that they rated.
+        """
+        unrated = self.user_counts == 0
+        rated = torch.nonzero(~unrated)[:, 0]
+        if not unrated.any():
+            return
+        some = rated[:: math.ceil(len(rated) / TYPICAL_USERS)]
+        parts = self.posterior(some, some.new_zeros(1), variances=self.user.variational)
+        mean, variance = (torch.cat([part.u, part.bias[..., None]], -1) for part in parts)
+        self.user.mean[unrated] = mean.mean(0)
+        if self.user.variational:
+            variance = variance.mean(0) + mean.var(0, correction=0)  # (R, D+1)
+            self.user.log_std[unrated] = 0.5 * variance.log()
 
     @torch.no_grad()
     def remember(self, own: Tensor, ratings: Tensor, output: Output) -> None:

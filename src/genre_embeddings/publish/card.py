@@ -62,7 +62,7 @@ def gather(settings: Settings) -> dict[str, Any]:
         "source": meta.source,
         "name": data_name(meta.source),
         "grouplens": GROUPLENS,
-        "time": model.time,
+        "time": model.time != "none",
         "megabytes": weights.stat().st_size / 1e6,
         "prepared": storage.read_json(storage.METRICS / "prepare.json"),
         "parts": parts,

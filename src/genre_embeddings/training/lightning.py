@@ -211,6 +211,7 @@ class Fitting(lightning.LightningModule):
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
         """Loss and RMSE of both sides after an epoch; updates the training ratings' residuals."""
+        self.network.place_unrated_users()
         found = {}
         for name, side in self.sides.items():
             squared = torch.zeros((), dtype=torch.float64, device=self.device)
