@@ -1,5 +1,9 @@
 """What docs/results/robustness.md says of the same bytes on one and on two threads."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -36,3 +40,18 @@ def test_threads_change_no_more_than_last_digits(settings, in_tmp, monkeypatch):
         torch.testing.assert_close(two[0][name], value, rtol=1e-3, atol=1e-3)
     assert two[1] == pytest.approx(one[1], abs=1e-4)
     assert two[2] == one[2]
+
+
+def test_the_environment_does_not_change_what_a_stage_computes():
+    code = (
+        "import stages, numpy; draws = numpy.random.default_rng(0).normal(size=(300, 300));"
+        "print(numpy.linalg.eigh(draws).eigenvectors.tobytes().hex())"
+    )
+    one, two = (
+        subprocess.run(
+            [sys.executable, "-c", code], env=os.environ | {"OMP_NUM_THREADS": count},
+            capture_output=True, text=True, check=True,
+        ).stdout
+        for count in "12"
+    )  # fmt: skip
+    assert one == two
