@@ -13,8 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-# Sums by several threads differ in their last digits. NumPy's number of threads is fixed before it is
-# imported; else it would follow OMP_NUM_THREADS and the cores. `train.threads` is that of torch.
+# Threads change the last digits of sums. NumPy would take their number from OMP_NUM_THREADS or the
+# cores, so it is fixed before NumPy is imported. `train.threads` is for torch.
 os.environ |= {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "VECLIB_MAXIMUM_THREADS": "1"}
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 

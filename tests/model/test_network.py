@@ -54,6 +54,31 @@ def test_a_linear_point_model_is_the_sum_that_its_docstring_says(settings):
     assert net(torch.tensor([0]), torch.tensor([1])).rating.item() == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("embedding", ["variational", "point"])
+def test_a_user_without_ratings_is_the_mean_of_the_others(settings, embedding):
+    model = settings.model.model_copy(update={"embedding": embedding, "time": "none"})
+    train = Ratings(*map(torch.tensor, ([0, 0, 2], [0, 1, 1], [3.0, 4.0, 5.0], [0, 0, 0])))
+    generator = torch.Generator().manual_seed(0)
+    net = Network(model, 2, train, torch.ones(2, 1), 4, (0.5, 5.0), generator)
+    net.place_unrated_users()
+    with torch.no_grad():
+        found, *variances = net.posterior(
+            torch.arange(4), torch.tensor([0]), variances=net.user.variational
+        )
+    for vector, row in ((found.u, net.user.mean[..., :-1]), (found.bias, net.user.mean[..., -1])):
+        for unrated in (1, 3):
+            torch.testing.assert_close(vector[unrated], vector[[0, 2]].mean(0))
+            torch.testing.assert_close(vector[unrated], row[unrated])
+    if embedding == "variational":  # may be any of them: their own variance, and that over them
+        some = distributions.MixtureSameFamily(
+            distributions.Categorical(torch.ones(2, model.dim, 2)),
+            distributions.Normal(
+                found.u[[0, 2]].permute(1, 2, 0), variances[0].u[[0, 2]].permute(1, 2, 0).sqrt()
+            ),
+        )
+        torch.testing.assert_close(variances[0].u[3], some.variance)
+
+
 def test_divergence_is_that_of_normal_distributions():
     table = EmbeddingTable(3, 2, 2, True, torch.Generator().manual_seed(0), bias=0.3)
     with torch.no_grad():

@@ -363,12 +363,12 @@ class Network(nn.Module):
     ) -> Vectors:
         """Vectors and biases of users and movies: samples with a generator, else means."""
         sampled = generator is not None and self.user.variational
-        means, variances = self.posterior(users, movies, genres, own, typical, sampled)
+        found = self.posterior(users, movies, genres, own, typical, sampled)
         if generator is None or not sampled:
-            return means
+            return found[0]
         # The sums are sampled instead of their terms (local reparametrisation): the variance of
         # the gradient is lower, and there are fewer numbers to draw.
-        pairs = zip(means, variances, strict=True)
+        pairs = zip(*found, strict=True)
         return Vectors(*(sample_normal(mean, variance, generator) for mean, variance in pairs))
 
     def posterior(
@@ -379,44 +379,39 @@ class Network(nn.Module):
         own: Tensor | None = None,
         typical: bool = False,
         variances: bool = True,
-    ) -> tuple[Vectors, Vectors]:
-        """Means and variances of the vectors and biases of N users and B movies.
+    ) -> list[Vectors]:
+        """Means and, if asked for, variances of the vectors and biases of N users and B movies.
 
-        The arguments are those of `forward`; the variances are meaningless if not asked for.
+        The arguments are those of `forward`.
         """
         s = self.settings
         share = self.genre_share[movies] if genres is None else self.shares(genres)  # (B, G)
         movies = torch.where(self.movie_counts[movies] > 0, movies, self.unknown)  # (B,)
-        of_user = self.user(users, variances)  # mean and variance, (N, R, D+1) each
+        # Each of these is a mean and a variance.
+        of_user = self.user(users, variances)  # (N, R, D+1)
         of_movie = self.movie(movies, variances)  # (B, R, D+1)
-        of_genres = seen = pooled = watched = None
+        to_user, to_movie, of_genres = [], [], None
         if s.history:
-            pooled = self.user_history(self.movie_seen, users, own, variances)  # (N, R, D)
-            watched = self.movie_history(self.user_seen, movies, own, variances)  # (B, R, D)
+            to_user.append(self.user_history(self.movie_seen, users, own, variances))  # (N, R, D)
+            to_movie.append(self.movie_history(self.user_seen, movies, own, variances))  # (B, R, D)
         if s.genres:
-            seen = self.genre_seen.weighted_sum(self.genres_seen[users], variances)  # (N, R, D)
-            of_genres = self.genre.weighted_sum(share, variances)  # (B, R, D+1)
+            to_user.append(self.genre_seen.weighted_sum(self.genres_seen[users], variances))
+            mean, variance = self.genre.weighted_sum(share, variances)  # (B, R, D+1)
             if not typical:
                 rare = share * (movies == self.unknown)[:, None]  # (B, G)
-                mean = of_genres[0] + torch.einsum("bk,krc->brc", rare, self.genre_rare)
-                of_genres = mean, of_genres[1]
+                mean = mean + torch.einsum("bk,krc->brc", rare, self.genre_rare)
+            of_genres = mean, variance
 
-        def total(part: int) -> Vectors:
-            """The sums of the means (part 0) or of the variances (part 1)."""
-            if part and not variances:
-                zero = of_user[1]
-                return Vectors(zero, zero, zero, zero)
-            u, m = of_user[part], of_movie[part]
-            u, bias, v, movie_bias = u[..., :-1], u[..., -1], m[..., :-1], m[..., -1]
-            for term in (pooled, seen):
-                u = u if term is None else u + term[part]
-            if watched is not None:
-                v = v + watched[part]
-            if of_genres is not None:
-                v, movie_bias = v + of_genres[part][..., :-1], movie_bias + of_genres[part][..., -1]
-            return Vectors(u, bias, v, movie_bias)
-
-        return total(0), total(1)
+        found = []
+        for part in range(1 + variances):
+            u = sum((term[part] for term in to_user), of_user[part][..., :-1])
+            v = sum((term[part] for term in to_movie), of_movie[part][..., :-1])
+            bias, movie_bias = of_user[part][..., -1], of_movie[part][..., -1]
+            if of_genres:
+                v = v + of_genres[part][..., :-1]
+                movie_bias = movie_bias + of_genres[part][..., -1]
+            found.append(Vectors(u, bias, v, movie_bias))
+        return found
 
     def _on_scale(self, rating: Tensor) -> Tensor:
         """Ratings on the scale of the data."""
@@ -521,11 +516,11 @@ class Network(nn.Module):
             return
         some = rated[:: math.ceil(len(rated) / TYPICAL_USERS)]
         parts = self.posterior(some, some.new_zeros(1), variances=self.user.variational)
-        mean, variance = (torch.cat([part.u, part.bias[..., None]], -1) for part in parts)
+        mean, *variances = (torch.cat([part.u, part.bias[..., None]], -1) for part in parts)
         self.user.mean[unrated] = mean.mean(0)
-        if self.user.variational:
-            variance = variance.mean(0) + mean.var(0, correction=0)  # (R, D+1)
-            self.user.log_std[unrated] = 0.5 * variance.log()
+        for variance in variances:
+            spread = variance.mean(0) + mean.var(0, correction=0)  # (R, D+1)
+            self.user.log_std[unrated] = 0.5 * spread.log()
 
     @torch.no_grad()
     def remember(self, own: Tensor, ratings: Tensor, output: Output) -> None:

@@ -80,7 +80,7 @@ def _predict_batch(
 ) -> tuple[Tensor, Tensor]:
     """Predictions and their standard deviations, (B,) each."""
     posterior = posterior and network.user.variational
-    means, variances = network.posterior(users, movies, genres, own, variances=posterior)
+    means, *variances = network.posterior(users, movies, genres, own, variances=posterior)
     session = network.session
     near = None if session is None or times is None else session(users, times, own)
     with torch.set_grad_enabled(posterior):
@@ -97,8 +97,8 @@ def _predict_batch(
     if posterior:
         slopes = torch.autograd.grad(timeless, inputs, torch.ones_like(timeless))
         by_u, by_bias, by_v = (slope.square() for slope in slopes)
-        var_u, var_v = variances.u, variances.v
-        var_bias = variances.bias + variances.movie_bias
+        var_u, bias_of_user, var_v, bias_of_movie = variances[0]
+        var_bias = bias_of_user + bias_of_movie
         if network.settings.cross:
             var_bias = var_bias + (var_u * var_v).sum(-1)
         each = (by_u * var_u + by_v * var_v).sum(-1) + by_bias * var_bias  # (B, R)
