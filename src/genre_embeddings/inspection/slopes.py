@@ -232,8 +232,9 @@ def moments(sums: UserSums) -> Slopes:
 
     negative = int((np.diagonal(covariance)[:-1] <= 0).sum())
     remark = (
-        f"By moments, users' slopes have no positive variance for {negative} of {len(covariance) - 1} "
-        "genres: there are too few ratings to measure it, or users do not differ in them."
+        f"By moments, users' slopes have no positive variance for {negative} of "
+        f"{len(covariance) - 1} genres: there are too few ratings to measure it, or users do not "
+        "differ in them."
         if negative
         else ""
     )
