@@ -91,20 +91,18 @@ POWER = tuple(
 
 def settings_of(kind: Kind, seed: int) -> Settings:
     """The committed settings, made small, for one world of a kind."""
-    whole = load_settings(ROOT / "params.yaml")
     scale = math.sqrt(kind.ratings / RATINGS)
-    changes = {name: dict(part) for name, part in SMALL.items()}
-    changes["planted"] |= {
+    content = load_settings(ROOT / "params.yaml").model_dump() | {"seed": seed}
+    for name, part in SMALL.items():
+        content[name] |= part
+    content["planted"] |= {
         "seed": seed,
         "users": round(150 * scale),
         "movies": round(kind.movies * scale),
         "ratings": kind.ratings,
         "genre_effect": kind.genre_effect,
     }
-    changes["train"]["batch_size"] = round(128 * scale)
-    content = whole.model_dump() | {"seed": seed}
-    for name, part in changes.items():
-        content[name] |= part
+    content["train"]["batch_size"] = round(128 * scale)
     return Settings.model_validate(content)
 
 
@@ -141,20 +139,19 @@ def question(kind: Kind, settings: Settings) -> Question:
         return network.eval()
 
     learnt, network = sides["train"], trained(genres=True)
+    held_out = map(np.concatenate, zip(sides["validation"], sides["test"], strict=True))
     return Question(
         network=network,
         untrained=build(genres=True),
         without_genres=trained(genres=False),
         shuffled_genres=[],
-        movies=tables.movies,
         genres=tables.genres,
         train=learnt,
-        held_out=storage.Side(
-            *map(np.concatenate, zip(sides["validation"], sides["test"], strict=True))
-        ),
+        held_out=storage.Side(*held_out),
         test=sides["test"],
         baseline=fit_bias(learnt.user, learnt.movie, learnt.rating, network.users, network.unknown),
         truth=truth,
+        genome=None,
         settings=settings.inspect,
         random_split=True,
         seed=settings.seed,
