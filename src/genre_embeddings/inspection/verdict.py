@@ -35,6 +35,10 @@ TRY_VALUE = (
     "Genres help most where movies have few training ratings (split.strategy: cold_movies measures "
     "it). If they help nowhere, leave them out (model.genres: false)."
 )
+NOISE = {
+    "two measurements of it": "too few ratings, or ratings that do not depend on genres",
+    "two halves of its movies": "it may say more about these movies than about genres",
+}
 MORE_USERS = "Only more users who rated movies of several genres can give such evidence."
 NO_NOISE = "This evidence has no noise: only more training ratings can help the model."
 
@@ -168,20 +172,13 @@ def _obstacle(reference: Reference, alpha: float) -> str:
     if found.smallest_p > alpha:
         return f"with {found.genres} genres p cannot fall below {found.smallest_p:.3f}"
     chance = f"and chance reaches {found.null_95:.2f}"
-    for rho, what, why in (
-        (
-            reference.replicated,
-            "two measurements of it",
-            "too few ratings, or ratings that do not depend on genres",
-        ),
-        (
-            reference.movie_halves,
-            "two halves of its movies",
-            "it may say more about these movies than about genres",
-        ),
-    ):
+    measurements = {
+        "two measurements of it": reference.replicated,
+        "two halves of its movies": reference.movie_halves,
+    }
+    for what, rho in measurements.items():
         if rho is not None and rho <= found.null_95:
-            return f"{what} agree at rho = {rho:.2f}, {chance}: {why}"
+            return f"{what} agree at rho = {rho:.2f}, {chance}: {NOISE[what]}"
     if GOOD_MODEL * ceiling <= found.null_95:
         return (
             f"with its noise, a good model would reach rho = {GOOD_MODEL * ceiling:.2f}, {chance}"
