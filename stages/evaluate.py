@@ -38,19 +38,19 @@ def main() -> None:
     train, test = sides["train"], sides["test"]
     baseline = fit_bias(train.user, train.movie, train.rating, network.users, network.unknown)
     scale = (meta.min_rating, meta.max_rating)
-    result = evaluate(sides, baseline, movies, genres, scale, settings.seed)
+    measured, shown = evaluate(sides, baseline, movies, genres, scale, settings.seed)
 
     with storage.replacing_folder(storage.PREDICTIONS) as folder:
         table = {"user": test.user, "movie": test.movie, "rating": test.rating}
         table |= {"prediction": test.mean, "deviation": test.deviation}
         storage.write_table(folder / "test.parquet", pl.DataFrame(table))
     plots = storage.PLOTS / "evaluate"
-    for name in ("histogram", "reliability", "genres", "support", "calibration"):
-        storage.write_rows(plots / f"{name}.json", getattr(result, name))
-    draw_histogram(result.histogram, plots / "histogram.png")
-    measured = {"model": storage.model_fingerprint(), **result.metrics}
-    storage.write_metrics(storage.METRICS / "evaluate.json", measured)
-    errors = result.metrics["test"]
+    for name, rows in shown.items():
+        storage.write_rows(plots / f"{name}.json", rows)
+    draw_histogram(shown["histogram"], plots / "histogram.png")
+    model = {"model": storage.model_fingerprint()}
+    storage.write_metrics(storage.METRICS / "evaluate.json", model | measured)
+    errors = measured["test"]
     print(
         f"evaluated {errors['ratings']:,} test ratings: RMSE {errors['rmse']:.4f}, "
         f"user + movie bias {errors['baselines']['user_movie_bias']['rmse']:.4f} "

@@ -14,12 +14,15 @@ def main() -> None:
     from genre_embeddings.inspection.question import gather
     from genre_embeddings.inspection.report import write_report
 
-    answer = inspect(gather(settings))
+    question = gather(settings)
+    answer = inspect(question)
     plots = storage.PLOTS / "inspect"
-    for name in ("similarity", "evidence", "scatter", "map"):
-        storage.write_rows(plots / f"{name}.json", getattr(answer, name))
+    for name, rows in answer.plots.items():
+        storage.write_rows(plots / f"{name}.json", rows)
+    genres = question.genres["name"].to_list(), question.genres["ratings"].to_list()
+    labels = [f"{name} ({count:,})" for name, count in zip(*genres, strict=True)]
     picture = plots / "heatmaps.png"
-    draw_heatmaps(answer.matrices, answer.labels, answer.order, answer.clear, picture)
+    draw_heatmaps(answer.matrices, labels, answer.order, answer.clear, picture)
     write_report(answer, settings, storage.REPORT)
     measured = {"model": storage.model_fingerprint(), **answer.metrics}
     storage.write_metrics(storage.METRICS / "inspect.json", measured)

@@ -31,16 +31,16 @@ from genre_embeddings.data.tables import Tables, build_tables, truth_content
 from genre_embeddings.evaluation.bias import fit_bias
 from genre_embeddings.inspection.inspect import inspect
 from genre_embeddings.inspection.question import Question
+from genre_embeddings.inspection.verdict import LINES
 from genre_embeddings.model.build import build_network, genre_sets
 from genre_embeddings.model.network import Network
 from genre_embeddings.model.ratings import Ratings
 from genre_embeddings.settings import Settings, load_settings
+from genre_embeddings.storage import value_at
 from genre_embeddings.training.gauge import fit_genres
 from genre_embeddings.training.lightning import fit
 
 PAGE = "docs/method/calibration.md"
-LINES = ("structure", "stability", "value")
-EVIDENCE, CEILING = (("structure", f"likelihood.{name}") for name in ("spearman", "ceiling"))
 OUTCOMES = ("pass", "fail", "inconclusive")
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -91,20 +91,18 @@ POWER = tuple(
 
 def settings_of(kind: Kind, seed: int) -> Settings:
     """The committed settings, made small, for one world of a kind."""
-    whole = load_settings(ROOT / "params.yaml")
     scale = math.sqrt(kind.ratings / RATINGS)
-    changes = {name: dict(part) for name, part in SMALL.items()}
-    changes["planted"] |= {
+    content = load_settings(ROOT / "params.yaml").model_dump() | {"seed": seed}
+    for name, part in SMALL.items():
+        content[name] |= part
+    content["planted"] |= {
         "seed": seed,
         "users": round(150 * scale),
         "movies": round(kind.movies * scale),
         "ratings": kind.ratings,
         "genre_effect": kind.genre_effect,
     }
-    changes["train"]["batch_size"] = round(128 * scale)
-    content = whole.model_dump() | {"seed": seed}
-    for name, part in changes.items():
-        content[name] |= part
+    content["train"]["batch_size"] = round(128 * scale)
     return Settings.model_validate(content)
 
 
@@ -141,20 +139,19 @@ def question(kind: Kind, settings: Settings) -> Question:
         return network.eval()
 
     learnt, network = sides["train"], trained(genres=True)
+    held_out = map(np.concatenate, zip(sides["validation"], sides["test"], strict=True))
     return Question(
         network=network,
         untrained=build(genres=True),
         without_genres=trained(genres=False),
         shuffled_genres=[],
-        movies=tables.movies,
         genres=tables.genres,
         train=learnt,
-        held_out=storage.Side(
-            *map(np.concatenate, zip(sides["validation"], sides["test"], strict=True))
-        ),
+        held_out=storage.Side(*held_out),
         test=sides["test"],
         baseline=fit_bias(learnt.user, learnt.movie, learnt.rating, network.users, network.unknown),
         truth=truth,
+        genome=None,
         settings=settings.inspect,
         random_split=True,
         seed=settings.seed,
@@ -169,9 +166,10 @@ def inspect_world(kind: Kind, seed: int) -> Row:
     # A user knows no truth, so what counts is the answer without it.
     answer = inspect(replace(asked, truth=None))
     informed = inspect(replace(asked, without_genres=None))
-    return {verdict.line: verdict.outcome for verdict in answer.verdicts} | {
-        "structure, truth known": informed.verdicts[0].outcome,
-        "numbers": {verdict.line: verdict.numbers for verdict in answer.verdicts},
+    return {
+        **answer.metrics["verdict"],
+        "structure, truth known": informed.metrics["verdict"]["structure"],
+        "metrics": answer.metrics,
         "truth": informed.metrics["agreement"]["truth"]["spearman"],
         "seconds": monotonic() - began,
     }
@@ -188,10 +186,10 @@ def passed(row: Row) -> bool:
     return all(row[line] == "pass" for line in LINES)
 
 
-def _known(rows: Sequence[Row], line: str, number: str) -> list[float]:
-    """A number behind a line, of the worlds that have it."""
-    values = [row["numbers"][line].get(number) for row in rows]
-    return [value for value in values if value is not None]
+def _mean(rows: Sequence[Row], name: str) -> str:
+    """The mean of a number over the worlds that have it."""
+    values = [value for row in rows if (value := value_at(row, name)) is not None]
+    return f"{fmean(values):.2f}" if values else "-"
 
 
 def null_rows(found: dict[str, list[Row]]) -> Iterator[Row]:
@@ -222,10 +220,10 @@ def power_rows(found: dict[str, list[Row]]) -> Iterator[Row]:
             for line in ("structure", "structure, truth known", "stability", "value")
         }
         numbers = {
-            "rho with truth": [row["truth"] for row in rows if row["truth"] is not None],
-            "rho with evidence": _known(rows, *EVIDENCE),
-            "its ceiling": _known(rows, *CEILING),
-            "rho of replicas": _known(rows, "stability", "spearman"),
+            "rho with truth": "truth",
+            "rho with evidence": "metrics.agreement.likelihood.spearman",
+            "its ceiling": "metrics.agreement.likelihood.ceiling",
+            "rho of replicas": "metrics.stability.spearman",
         }
         yield {
             "genre effect": f"{kind.genre_effect:g}",
@@ -233,7 +231,7 @@ def power_rows(found: dict[str, list[Row]]) -> Iterator[Row]:
             "worlds": len(rows),
             **{line: f"{share:.0%}" for line, share in shares.items()},
             "all three": f"{fmean(map(passed, rows)):.0%}",
-            **{name: f"{fmean(values):.2f}" if values else "-" for name, values in numbers.items()},
+            **{label: _mean(rows, name) for label, name in numbers.items()},
         }
 
 

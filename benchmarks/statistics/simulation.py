@@ -11,6 +11,7 @@ import argparse
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -19,17 +20,18 @@ from scipy.stats import kstest, norm
 
 from benchmarks.measuring import ROOT, Row, replace_generated, table
 from genre_embeddings.evaluation.metrics import (
+    LEVEL,
     Interval,
     bootstrap_over_users,
+    error_interval,
     interval,
     mse,
-    paired_difference,
-    rmse_interval,
+    rmse_rise,
     user_sums,
 )
-from genre_embeddings.inspection.agreement import agreement, holm
+from genre_embeddings.inspection.agreement import agreement, correlation, holm
 from genre_embeddings.inspection.references import Residuals, measure_evidence
-from genre_embeddings.inspection.similarity import Similarity, spearman
+from genre_embeddings.inspection.similarity import Similarity, Z, spearman
 from genre_embeddings.inspection.slopes import (
     likelihood,
     mean_of,
@@ -39,7 +41,6 @@ from genre_embeddings.inspection.slopes import (
 )
 
 PAGE = "docs/method/statistics.md"
-LEVEL = 0.95
 DRAWS = 1000
 ALPHAS = (0.01, 0.05, 0.1)
 Pair = tuple[Similarity, Similarity]
@@ -96,13 +97,12 @@ def error_rows(worlds: int) -> Iterator[Row]:
             user, first, second = errors(users, rng)
             one, other = user_sums(user, first, users), user_sums(user, second, users)
             drawn = bootstrap_over_users(one.squared[None], one.ratings, DRAWS, rng)[:, 0]
+            both = [one, other]
             hits += [
-                covers(interval(mse(one) or 0.0, drawn), truth),
-                covers(rmse_interval(one, DRAWS, rng), np.sqrt(truth)),
-                covers(paired_difference(one, other, DRAWS, rng, "mse"), truth * (1 - BETTER**2)),
-                covers(
-                    paired_difference(one, other, DRAWS, rng, "rmse"), np.sqrt(truth) * (1 - BETTER)
-                ),
+                covers(interval(mse(one), drawn), truth),
+                covers(error_interval(np.sqrt, [one], DRAWS, rng), np.sqrt(truth)),
+                covers(error_interval(np.subtract, both, DRAWS, rng), truth * (1 - BETTER**2)),
+                covers(error_interval(rmse_rise, both, DRAWS, rng), np.sqrt(truth) * (1 - BETTER)),
             ]
         names = ("RMSE, plain percentiles", "RMSE", "difference of MSE", "difference of RMSE")
         shares = (percent(hit, worlds) for hit in hits.tolist())
@@ -116,9 +116,8 @@ def movie_rows(worlds: int) -> Iterator[Row]:
     for _ in range(worlds):
         user, first, _ = errors(users, rng)
         movies = MOVIE_SPREAD * rng.normal(size=MOVIES)
-        found = rmse_interval(
-            user_sums(user, first + movies[rng.integers(MOVIES, size=user.size)], users), DRAWS, rng
-        )
+        error = first + movies[rng.integers(MOVIES, size=user.size)]
+        found = error_interval(np.sqrt, [user_sums(user, error, users)], DRAWS, rng)
         truths = expected_mse() + np.array([np.mean(movies**2), MOVIE_SPREAD**2])
         hits += [covers(found, float(truth)) for truth in np.sqrt(truths)]
     for asked, hit in zip(("other users", "other users and other movies"), hits, strict=True):
@@ -133,12 +132,10 @@ def complete(values: np.ndarray) -> Similarity:
     return Similarity(values, np.ones(values.shape, dtype=bool))
 
 
-def unrelated(genres: int) -> Callable[[np.random.Generator], Pair]:
+def unrelated(rng: np.random.Generator, genres: int) -> Pair:
     """Two similarities that know nothing of each other."""
-    return lambda rng: (
-        complete(random_similarity(genres, rng)),
-        complete(random_similarity(genres, rng)),
-    )
+    one, other = (complete(random_similarity(genres, rng)) for _ in range(2))
+    return one, other
 
 
 def masked(rng: np.random.Generator) -> Pair:
@@ -150,7 +147,7 @@ def masked(rng: np.random.Generator) -> Pair:
 
 
 def families(rng: np.random.Generator) -> Pair:
-    """Four families of three genres in both, which ones being drawn; many ties."""
+    """Random families of three genres in both, so that most values are equal."""
     alike = np.kron(np.eye(4), np.ones((3, 3)))
     orders = (rng.permutation(12) for _ in range(2))
     one, other = (complete(alike[np.ix_(order, order)]) for order in orders)
@@ -158,7 +155,7 @@ def families(rng: np.random.Generator) -> Pair:
 
 
 def attenuated(rng: np.random.Generator) -> Pair:
-    """The same genres are pulled to zero in both, all others being alike to 0.3 on average."""
+    """The similarities of the same genres are nearer to zero in both, the mean being 0.3."""
     share = np.sqrt(rng.uniform(0.1, 1, 12))
     one, other = (
         complete((0.3 + 0.7 * random_similarity(12, rng)) * np.outer(share, share))
@@ -168,10 +165,10 @@ def attenuated(rng: np.random.Generator) -> Pair:
 
 
 NULLS: dict[str, Callable[[np.random.Generator], Pair]] = {
-    "4 genres (24 orders)": unrelated(4),
-    "6 genres": unrelated(6),
-    "9 genres": unrelated(9),
-    "18 genres": unrelated(18),
+    "4 genres (24 orders)": partial(unrelated, genres=4),
+    "6 genres": partial(unrelated, genres=6),
+    "9 genres": partial(unrelated, genres=9),
+    "18 genres": partial(unrelated, genres=18),
     "12 genres, 30 % of pairs masked": masked,
     "12 genres in 4 families, all ties": families,
     "12 genres, the same ones attenuated in both": attenuated,
@@ -211,11 +208,11 @@ class SlopeWorld:
 
     Attributes:
         covariance: of users' slopes, (G, G).
-        membership: genres of each movie, (M, G).
+        design: shares of the genres of each movie and a constant, (M, G + 1).
     """
 
     covariance: np.ndarray
-    membership: np.ndarray
+    design: np.ndarray
 
     @classmethod
     def drawn(cls, genres: int, rng: np.random.Generator) -> SlopeWorld:
@@ -228,19 +225,19 @@ class SlopeWorld:
         for share in (0.6, 0.3):
             more = np.flatnonzero(rng.random(movies) < share)
             membership[more, rng.integers(genres, size=more.size)] = 1
-        return cls(covariance, membership)
+        return cls(covariance, movie_design(membership))
 
     def residuals(self, users: int, ratings: int, rng: np.random.Generator) -> Residuals:
         """Ratings with noise of 0.8 stars; slopes and noise have heavy tails (t, 5 degrees)."""
-        movies, genres = self.membership.shape
+        movies, genres = len(self.design), len(self.covariance)
         user, movie = np.divmod(
             np.unique(rng.integers(users * movies, size=users * ratings)), movies
         )
         tails = np.sqrt(5 / rng.chisquare(5, users) * 0.6)[:, None]
         slopes = tails * (rng.normal(size=(users, genres)) @ np.linalg.cholesky(self.covariance).T)
-        design = movie_design(self.membership)[:, :-1]
         noise = 0.8 * rng.standard_t(5, user.size) * np.sqrt(0.6)
-        return Residuals(user, movie, (slopes[user] * design[movie]).sum(axis=1) + noise)
+        liking = (slopes[user] * self.design[movie, :-1]).sum(axis=1)
+        return Residuals(user, movie, liking + noise)
 
     @property
     def correlations(self) -> Similarity:
@@ -261,7 +258,7 @@ def slope_rows(worlds: int) -> Iterator[Row]:
         found: dict[str, list[tuple[float, ...]]] = {}
         for _ in range(worlds):
             world = SlopeWorld.drawn(genres, rng)
-            sums = sum_up(*world.residuals(users, ratings, rng), movie_design(world.membership))
+            sums = sum_up(*world.residuals(users, ratings, rng), world.design)
             upper = np.triu_indices(genres, 1)
             truth, true = world.covariance[upper], world.correlations.values[upper]
             one, other = moments(sums), likelihood(sums)
@@ -275,7 +272,7 @@ def slope_rows(worlds: int) -> Iterator[Row]:
                     (
                         float(size @ truth / (truth @ truth)),
                         spearman(values[known], true[known]) or 0.0,
-                        float(np.mean(np.abs(z - fisher(true[known])) <= 1.96 * error)),
+                        float(np.mean(np.abs(z - fisher(true[known])) <= Z * error)),
                     )
                 )
         for name, rows in found.items():
@@ -303,11 +300,9 @@ def ceiling_rows(worlds: int) -> Iterator[Row]:
             held = rng.random(len(ratings_all.user)) < 0.3
             sides = ratings_all.part(held), ratings_all.part(~held)
             for name, rows in found.items():
-                measured = measure_evidence(
-                    name, *sides, movie_design(world.membership), True, 10, rng
-                )
-                reached = agree(measured.similarity, world.correlations)
-                rows.append((measured.ceiling or 0.0, reached))
+                measured = measure_evidence(name, *sides, world.design, True, 10, rng)
+                reached = correlation(measured.similarity, world.correlations)
+                rows.append((measured.ceiling or 0.0, reached or 0.0))
         for name, rows in found.items():
             promised, reached = np.mean(rows, axis=0)
             apart = np.std([row[0] - row[1] for row in rows])
@@ -319,11 +314,6 @@ def ceiling_rows(worlds: int) -> Iterator[Row]:
                 "the truth reaches": f"{reached:.2f}",
                 "difference": f"{promised - reached:+.3f} ± {apart:.3f}",
             }
-
-
-def agree(one: Similarity, other: Similarity) -> float:
-    pairs = np.triu(one.known & other.known, 1)
-    return spearman(one.values[pairs], other.values[pairs]) or 0.0
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Pictures as PNG for people who would rather look; the same bytes from the same numbers."""
+"""Pictures as PNG; the same numbers give the same bytes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FONTS = (
 )  # fmt: skip
 """Matplotlib draws each letter with the first of these fonts that is installed and has it."""
 ACTUAL, PREDICTED = "#7f7f7f", "#0072b2"
-"""Grey and Okabe and Ito's blue: told apart by everyone."""
+"""Grey, and Okabe and Ito's blue: people with any colour vision can distinguish them."""
 DIVERGING = "RdBu_r"
 FADED = 0.4
 """Share of its colour that a cell keeps whose interval includes zero."""
@@ -121,7 +121,7 @@ def draw_heatmaps(
     matrices: dict[str, np.ndarray],
     labels: list[str],
     order: list[int],
-    told: dict[str, np.ndarray],
+    clear: dict[str, np.ndarray],
     path: Path,
 ) -> None:
     """Similarities, two to a row, all in the same order of genres; unknown cells are grey.
@@ -130,7 +130,7 @@ def draw_heatmaps(
         matrices: similarities by title, (G, G), NaN where unknown.
         labels: genre names with counts, length G.
         order: genre indices in the order of drawing.
-        told: by title, where there are intervals, (G, G) whether that of a cell excludes zero;
+        clear: by title, where there are intervals, (G, G) whether that of a cell excludes zero;
             the others are faded and get a dot.
         path: the PNG.
     """
@@ -149,7 +149,7 @@ def draw_heatmaps(
             axes.remove()
         for axes, (title, similarity) in zip(grid.flat, matrices.items(), strict=False):
             shown = similarity[np.ix_(order, order)]
-            unsure = includes_zero(similarity, told.get(title))[np.ix_(order, order)]
+            unsure = includes_zero(similarity, clear.get(title))[np.ix_(order, order)]
             colours = scale.to_rgba(shown)
             colours[unsure] = 1 - FADED * (1 - colours[unsure])
             colours[~np.isfinite(shown)] = to_rgba(UNKNOWN)

@@ -65,29 +65,31 @@ def test_what_is_planted_is_found(settings, in_tmp):
     assert truth["spearman"] > truth["models_with_shuffled_genres,_95_%"]
     assert answer.metrics["stability"]["spearman"] > 0.5
     assert finite(answer.metrics)
-    assert len(answer.similarity) == 36
-    assert {row["genre"] for row in answer.costs} == {row["genre"] for row in answer.map}
+    assert len(answer.plots["similarity"]) == 36
+    assert {row["genre"] for row in answer.costs} == {row["genre"] for row in answer.plots["map"]}
     assert answer.clear.keys() == {"learnt", "likelihood", "moments"}
     assert all(clear.any() and not clear.all() for clear in answer.clear.values())
 
 
-def test_a_model_without_genres_is_inconclusive(settings, in_tmp):
-    answer = answered(settings, model={"genres": False})
-    assert [verdict.outcome for verdict in answer.verdicts] == ["inconclusive"] * 3
-    assert "trained without genres" in answer.verdicts[0].reason
+@pytest.mark.parametrize(
+    ("planted", "model", "why"),
+    [
+        ({}, {"genres": False}, "The model was trained without genres (model.genres: false)."),
+        ({"genres": 2}, {}, "Only 2 genres can be compared; structure needs three."),
+    ],
+)
+def test_what_cannot_be_asked_is_inconclusive(settings, in_tmp, planted, model, why):
+    answer = answered(settings, planted, model)
+    assert {(one.outcome, one.reason) for one in answer.verdicts} == {("inconclusive", why)}
+    assert set(answer.plots) == {"similarity", "evidence", "scatter", "map"}
 
 
-def test_two_genres_are_inconclusive(settings, in_tmp):
-    answer = answered(settings, planted={"genres": 2})
-    assert [verdict.outcome for verdict in answer.verdicts] == ["inconclusive"] * 3
-    assert "2 genres" in answer.verdicts[0].reason
-
-
-def test_without_the_second_model_value_is_inconclusive(settings, in_tmp):
-    answer = answered(settings, truth=False, training={"without_genres": False})
+def test_point_embeddings_without_truth_and_without_the_second_model(settings, in_tmp):
+    point = {"embedding": "point"}
+    answer = answered(settings, None, point, truth=False, training={"without_genres": False})
     assert answer.verdicts[2].outcome == "inconclusive"
     assert "truth" not in answer.metrics["agreement"]
-    assert finite(answer.metrics)
+    assert finite([answer.metrics, answer.plots])
 
 
 def test_a_handful_of_users_is_no_evidence_of_value(settings, in_tmp):
@@ -96,13 +98,8 @@ def test_a_handful_of_users_is_no_evidence_of_value(settings, in_tmp):
     train, test = storage.read_side("train"), storage.read_side("test")
     cold = ~np.isin(test.movie, train.movie)
     assert 0 < np.unique(test.user[cold]).size < FEWEST_USERS
-    assert answer.verdicts[2].numbers["cold movies.estimate"] is None
+    assert "cold_movies_estimate" not in answer.metrics["value"]
     assert "Too few users rated movies without" in answer.verdicts[2].reason
-
-
-def test_point_embeddings_have_no_posterior(settings, in_tmp):
-    answer = answered(settings, model={"embedding": "point"}, training={"without_genres": False})
-    assert finite(answer.similarity)
 
 
 def test_the_tag_genome_is_shown_and_does_not_judge(settings, in_tmp):
@@ -119,7 +116,7 @@ def test_the_tag_genome_is_shown_and_does_not_judge(settings, in_tmp):
     asked = gather(world.settings)
     assert asked.held_out.rating.size == asked.test.rating.size
     answer = inspect(asked)
-    shown = [cell for cell in answer.evidence if cell["reference"] == "genome"]
+    shown = [cell for cell in answer.plots["evidence"] if cell["reference"] == "genome"]
     blank = [cell for cell in shown if cell["similarity"] is None]
     assert {(cell["a"], cell["b"]) for cell in blank} == {
         (names[0], names[1]),

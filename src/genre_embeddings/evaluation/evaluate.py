@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,11 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Predicted:
-    """Ratings of one side beside what the model says of them, all (n,).
+    """Ratings and what the model predicts for them, all (n,).
 
     Attributes:
         user, movie: dense indices.
-        rating: what was given.
+        rating: the actual rating.
         mean: predicted rating.
         deviation: predicted standard deviation of the rating.
     """
@@ -42,17 +42,9 @@ class Predicted:
         """The chosen ratings, by mask or index."""
         return Predicted(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
 
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Everything that stage evaluate reports: nested metrics, and rows for each plot."""
-
-    metrics: dict[str, Any]
-    histogram: Rows
-    reliability: Rows
-    genres: Rows
-    support: Rows
-    calibration: Rows
+    def sums(self, users: int) -> metrics.UserSums:
+        """Errors summed within each of so many users."""
+        return metrics.user_sums(self.user, self.mean - self.rating, users)
 
 
 def evaluate(
@@ -62,91 +54,95 @@ def evaluate(
     genres: pl.DataFrame,
     scale: tuple[float, float],
     seed: int,
-) -> Evaluation:
-    """Judge predictions on train, validation and test.
+) -> tuple[dict[str, Any], dict[str, Rows]]:
+    """Measure predictions on train, validation and test.
 
     Args:
-        sides: predictions for each side, by name; `train` also tells who is warm.
+        sides: predictions for each side, by name; the ratings of `train` are counted, too.
         baseline: user + movie bias, fitted on train.
         movies, genres: the canonical tables.
         scale: lowest and highest rating.
         seed: draws the users of the bootstrap.
+
+    Returns:
+        Nested metrics, and the rows of each plot by its name.
     """
     test, train = sides["test"], sides["train"]
-    users = baseline.user.size
+    rival = replace(test, mean=baseline.predict(test.user, test.movie).clip(*scale))
+    rivals = {
+        "global_mean": replace(test, mean=np.full(test.rating.size, baseline.mean)),
+        "user_movie_bias": rival,
+    }
     seen = np.bincount(train.movie, minlength=movies.height)
-    active = np.bincount(train.user, minlength=users)
+    active = np.bincount(train.user, minlength=baseline.user.size)
+    warm = seen[test.movie] > 0
+
+    def coverage(levels: Sequence[float]) -> dict[float, float]:
+        return metrics.coverage(test.rating, test.mean, test.deviation, levels)
+
     # Not `train`, which tables of experiments would take for the settings of that section, and not
     # `error`, by which DVC recognises metrics that it failed to read.
-    content: dict[str, Any] = {
-        "test": _errors(test),
+    content = {
+        "test": {
+            **_errors(test),
+            "warm_movies": _errors(test.part(warm)),
+            "cold_movies": _errors(test.part(~warm)),
+            **_against_baselines(test, rivals, baseline.user.size, seed),
+            "coverage": {f"{level:.0%}": share for level, share in coverage(LEVELS).items()},
+        },
         "validation": _errors(sides["validation"]),
         "training": _errors(train),
     }
-    warm = seen[test.movie] > 0
-    content["test"]["warm_movies"] = _errors(test.part(warm))
-    content["test"]["cold_movies"] = _errors(test.part(~warm))
-    content["test"] |= _against_baselines(test, baseline, scale, seed)
-    coverage = metrics.coverage(test.rating, test.mean, test.deviation, LEVELS)
-    content["test"]["coverage"] = {f"{level:.0%}": share for level, share in coverage.items()}
-    grid = [step / 20 for step in range(1, 20)] + [0.99]
-    curve = metrics.coverage(test.rating, test.mean, test.deviation, grid)
+    curve = coverage([*(step / 20 for step in range(1, 20)), 0.99])
     rng = np.random.default_rng([seed, 1])
-    return Evaluation(
-        metrics=content,
-        histogram=_histogram(test, scale),
-        reliability=_reliability(test),
-        genres=_per_genre(test, baseline, movies, genres, scale),
-        support=[
+    return content, {
+        "histogram": _histogram(test, scale),
+        "reliability": _reliability(test),
+        "genres": _per_genre(test, rival, movies, genres),
+        "support": [
             *_by_support(test, active[test.user], "ratings of the user", rng),
             *_by_support(test, seen[test.movie], "ratings of the movie", rng),
         ],
-        calibration=[{"level": level, "coverage": share} for level, share in curve.items()],
-    )
+        "calibration": [{"level": level, "coverage": share} for level, share in curve.items()],
+    }
 
 
 def _errors(part: Predicted) -> dict[str, Any]:
-    """Number of ratings, MSE, RMSE and MAE; the errors are left out where there is no rating."""
+    """Number of ratings, MSE, RMSE and MAE; without ratings only their number."""
     if part.rating.size == 0:
         return {"ratings": 0}
     error = part.mean.astype(np.float64) - part.rating
     mse = float(np.mean(error**2))
-    return {
-        "ratings": part.rating.size,
-        "mse": mse,
-        "rmse": mse**0.5,
-        "mae": float(np.mean(np.abs(error))),
-    }
+    mae = float(np.mean(np.abs(error)))
+    return {"ratings": part.rating.size, "mse": mse, "rmse": mse**0.5, "mae": mae}
 
 
 def _against_baselines(
-    test: Predicted, baseline: BiasModel, scale: tuple[float, float], seed: int
+    test: Predicted, rivals: dict[str, Predicted], users: int, seed: int
 ) -> dict[str, Any]:
     """Interval of our RMSE; each baseline's errors, our skill over it, and the paired gain."""
     rng = np.random.default_rng(seed)
-    users = baseline.user.size
-    ours = metrics.user_sums(test.user, test.mean - test.rating, users)
-    whole = metrics.rmse_interval(ours, DRAWS, rng)
-    content: dict[str, Any] = {"baselines": {}}
-    if whole:
-        content = {"rmse_low": whole.low, "rmse_high": whole.high, **content}
-    constant = np.full(test.rating.size, baseline.mean)
-    rivals = {
-        "global_mean": constant,
-        "user_movie_bias": baseline.predict(test.user, test.movie).clip(*scale),
-    }
-    for name, mean in rivals.items():
-        theirs = metrics.user_sums(test.user, mean - test.rating, users)
-        errors = _errors(Predicted(test.user, test.movie, test.rating, mean, test.deviation))
-        gain = metrics.paired_difference(theirs, ours, DRAWS, rng, error="mse")
-        skill = metrics.skill_interval(ours, theirs, DRAWS, np.random.default_rng([seed, 2]))
+    ours = test.sums(users)
+    content: dict[str, Any] = _ends("rmse", metrics.error_interval(np.sqrt, [ours], DRAWS, rng))
+    content["baselines"] = {}
+    for name, rival in rivals.items():
+        theirs, errors = rival.sums(users), _errors(rival)
+        gain = metrics.error_interval(np.subtract, [theirs, ours], DRAWS, rng)
+        skill = metrics.error_interval(
+            metrics.skill, [ours, theirs], DRAWS, np.random.default_rng([seed, 2])
+        )
         content["baselines"][name] = {
             **{key: errors[key] for key in ("mse", "rmse", "mae")},
-            "skill": metrics.skill(metrics.mse(ours) or 0.0, errors["mse"]) or 0.0,
-            **({"skill_low": skill.low, "skill_high": skill.high} if skill else {}),
-            **({"mse_gain_low": gain.low, "mse_gain_high": gain.high} if gain else {}),
+            "skill": float(metrics.skill(metrics.mse(ours), errors["mse"])),
+            **_ends("skill", skill),
+            **_ends("mse_gain", gain),
         }
     return content
+
+
+def _ends(name: str, interval: metrics.Interval | None) -> dict[str, Any]:
+    """The ends of an interval as metrics; nothing where there is none."""
+    return {f"{name}_low": interval.low, f"{name}_high": interval.high} if interval else {}
 
 
 def _histogram(test: Predicted, scale: tuple[float, float]) -> Rows:
@@ -200,21 +196,16 @@ def _reliability(test: Predicted, bins: int = 20) -> Rows:
 
 
 def _per_genre(
-    test: Predicted,
-    baseline: BiasModel,
-    movies: pl.DataFrame,
-    genres: pl.DataFrame,
-    scale: tuple[float, float],
+    test: Predicted, rival: Predicted, movies: pl.DataFrame, genres: pl.DataFrame
 ) -> Rows:
     """Errors on the test ratings of each genre's movies; a movie counts in all of its genres."""
     rows = []
-    rival = baseline.predict(test.user, test.movie).clip(*scale)
     for genre, chosen in _genre_masks(movies, genres):
         part = test.part(chosen[test.movie])
         if part.rating.size == 0:
             continue
         errors = _errors(part)
-        theirs = float(np.mean((rival[chosen[test.movie]] - part.rating) ** 2))
+        theirs = float(np.mean((rival.mean[chosen[test.movie]] - part.rating) ** 2))
         rows.append(
             {
                 "genre": genre,
@@ -222,7 +213,7 @@ def _per_genre(
                 "rmse": errors["rmse"],
                 "mae": errors["mae"],
                 "bias": float(np.mean(part.mean - part.rating, dtype=np.float64)),
-                "skill": metrics.skill(errors["mse"], theirs) or 0.0,
+                "skill": float(metrics.skill(errors["mse"], theirs)),
             }
         )
     return rows
@@ -230,15 +221,9 @@ def _per_genre(
 
 def _genre_masks(movies: pl.DataFrame, genres: pl.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
     """Each genre's name and which movies have it, (M,) bool; last the movies with no genre."""
-    pairs = movies.select("movie", "genres").explode("genres", empty_as_null=False).drop_nulls()
-    of, movie = pairs["genres"].to_numpy(), pairs["movie"].to_numpy()
-    none = np.ones(movies.height, dtype=bool)
-    none[movie] = False
     for genre, name in enumerate(genres["name"]):
-        mask = np.zeros(movies.height, dtype=bool)
-        mask[movie[of == genre]] = True
-        yield name, mask
-    yield "(no genre)", none
+        yield name, movies["genres"].list.contains(genre).to_numpy()
+    yield "(no genre)", (movies["genres"].list.len() == 0).to_numpy()
 
 
 def _by_support(test: Predicted, support: np.ndarray, kind: str, rng: np.random.Generator) -> Rows:
@@ -249,8 +234,8 @@ def _by_support(test: Predicted, support: np.ndarray, kind: str, rng: np.random.
     rows = []
     for low, high in zip(SUPPORT_EDGES, [*SUPPORT_EDGES[1:], None], strict=True):
         part = test.part((support >= low) & (support < (high or np.inf)))
-        sums = metrics.user_sums(part.user, part.mean - part.rating, int(test.user.max()) + 1)
-        found = metrics.rmse_interval(sums, 200, rng)
+        sums = part.sums(int(test.user.max()) + 1)
+        found = metrics.error_interval(np.sqrt, [sums], 200, rng)
         if found is None:
             continue
         label = f"{low}+" if high is None else f"{low}" if high == low + 1 else f"{low}-{high - 1}"

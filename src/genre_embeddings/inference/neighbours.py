@@ -66,7 +66,6 @@ def _genre_neighbours(model: Trained, genre: int, top: int) -> Neighbours:
     # Imported here: scipy.stats is slow to import, and the other commands do not need it.
     from genre_embeddings.inspection.similarity import (
         nearest_genres,
-        replica_similarities,
         replica_stability,
         response_similarity,
         similarity_interval,
@@ -77,7 +76,7 @@ def _genre_neighbours(model: Trained, genre: int, top: int) -> Neighbours:
     users = spaced_users(model.network)
     responses = require_finite(ask(model.network, users))  # (replicas, users, genres)
     similarity = response_similarity(responses).scaled(factor)
-    stability = replica_stability(replica_similarities(responses))
+    stability = replica_stability(responses)
     low, high = similarity_interval(similarity, model.network.similarity_error.double().numpy())
     names = model.genre_names
     found = nearest_genres(similarity, top)[genre]

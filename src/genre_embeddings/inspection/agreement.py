@@ -6,15 +6,14 @@ Letters: P pairs of genres, G genres, U users, B resamples.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtri
 from scipy.stats import rankdata
 
 from genre_embeddings.evaluation.metrics import Interval
-from genre_embeddings.inspection.similarity import Similarity, spearman
+from genre_embeddings.inspection.similarity import Similarity, Z, spearman
 
 _CELLS = 4_000_000  # most cells of a working array: 32 MB of float64
 
@@ -24,23 +23,20 @@ class Agreement:
     """How far a learnt similarity and a reference rank the pairs of genres alike.
 
     Attributes:
-        spearman: Spearman's rho over the pairs.
-        p_value: share of orders of the genres that agree as well, one-sided, with the +1 rule.
-        smallest_p: the least that p_value could have been.
-        null_95: 95 % point of rho over the shuffled orders.
         genres: genres compared.
-        pairs: pairs compared.
-        null: rho of each shuffled order, (permutations,) float64; empty if there is none.
+        smallest_p: the smallest possible p_value.
+        spearman: Spearman's rho over the pairs.
+        p_value: share of orders of the genres that agree as well, one-sided; the observed order
+            counts as one of them, so that it is never 0 (Phipson & Smyth 2010).
+        null_95: 95 % point of rho over the shuffled orders.
         reason: why the numbers are None; empty if they are not.
     """
 
-    spearman: float | None
-    p_value: float | None
-    smallest_p: float
-    null_95: float | None
     genres: int
-    pairs: int
-    null: np.ndarray = field(repr=False)
+    smallest_p: float
+    spearman: float | None = None
+    p_value: float | None = None
+    null_95: float | None = None
     reason: str = ""
 
 
@@ -55,7 +51,7 @@ def agreement(
     Pairs share genres and so are not independent; what is exchangeable under "the learnt
     similarity knows nothing of the reference" are the genres. Rows and columns of the learnt
     similarity are shuffled jointly, while the reference and its mask stay, so that every shuffle
-    is judged on the same pairs.
+    is compared on the same pairs.
 
     Args:
         learnt: unknown in whole genres only; these are left out.
@@ -63,16 +59,11 @@ def agreement(
         permutations: number of shuffles; 9,999 gives p-values down to 0.0001. They take 0.1 s
             for 18 genres, and 0.2 s where pairs are masked and every shuffle is ranked again.
         generator: draws the shuffles.
-
-    Raises:
-        ValueError: the learnt similarity lacks single pairs; pass it as the reference.
     """
     genres = np.flatnonzero(
         learnt.genres & (reference.known & ~np.eye(len(reference.known), dtype=bool)).any(axis=1)
     )
     cells = np.ix_(genres, genres)
-    if not learnt.known[cells].all():
-        raise ValueError("agreement: the learnt similarity lacks pairs; pass it as the reference")
     count = len(genres)
     rows, columns = np.nonzero(np.triu(reference.known[cells], 1))  # (P,) both
     values, target = learnt.values[cells], reference.values[cells][rows, columns]
@@ -81,33 +72,33 @@ def agreement(
     observed = spearman(values[rows, columns], target)
     if observed is None:
         reason = (
-            f"{count} genres and {len(rows)} pairs can be compared; it takes at least 3 of each"
+            f"{count} genres and {len(rows)} pairs can be compared; at least 3 of each are needed"
             if len(rows) < 3
             else "the pairs do not differ, in the learnt similarity or in the reference"
         )
-        return Agreement(None, None, smallest, None, count, len(rows), np.empty(0), reason)
+        return Agreement(count, smallest, reason=reason)
 
     complete = len(rows) == count * (count - 1) // 2
-    if complete:  # a shuffle moves the ranks about without changing them
+    if complete:  # a shuffle moves the ranks without changing them
         ranked = np.zeros_like(values)
         ranked[rows, columns] = rankdata(values[rows, columns])
         values = ranked + ranked.T
     target = _standardised(rankdata(target))
-    chunks = []
-    for orders in _shuffles(count, permutations, max(1, _CELLS // len(rows)), generator):
+    null = np.empty(permutations)
+    step = max(1, _CELLS // len(rows))
+    for start in range(0, permutations, step):
+        orders = np.tile(np.arange(count), (min(step, permutations - start), 1))
+        orders = generator.permuted(orders, axis=1)
         shuffled = values[orders[:, rows], orders[:, columns]]  # (chunk, P)
         if not complete:
             shuffled = rankdata(shuffled, axis=1)
-        chunks.append(_standardised(shuffled) @ target)
-    null = np.concatenate(chunks) if chunks else np.empty(0)
+        null[start : start + step] = _standardised(shuffled) @ target
     return Agreement(
-        spearman=observed,
-        p_value=upper_p_value(observed, null),
-        smallest_p=smallest,
-        null_95=float(np.quantile(null, 0.95, method="higher")) if len(null) else None,
-        genres=count,
-        pairs=len(rows),
-        null=null,
+        count,
+        smallest,
+        observed,
+        p_value=(1 + int((null >= observed - 1e-12).sum())) / (1 + permutations),
+        null_95=float(np.quantile(null, 0.95, method="higher")),
     )
 
 
@@ -124,7 +115,6 @@ def difference(
     influence: np.ndarray,
     resamples: int,
     generator: np.random.Generator,
-    level: float = 0.95,
 ) -> Interval | None:
     """How much better the first similarity agrees with a reference than the second does.
 
@@ -139,7 +129,6 @@ def difference(
             `Slopes.correlation_influence`, which keeps them few.
         resamples: B.
         generator: draws the groups.
-        level: nominal coverage.
 
     Returns:
         The difference of the two Spearman correlations, estimate ± z times its standard deviation
@@ -155,17 +144,9 @@ def difference(
     drawn = reference.values[known] + (times - 1.0) @ moves  # (B, P)
     ranks = _standardised(rankdata(drawn, axis=1))
     one, other = (_standardised(rankdata(s.values[known])) for s in (first, second))
-    spread = float(ndtri((1 + level) / 2)) * float(np.std(ranks @ (one - other), ddof=1))
+    spread = Z * float(np.std(ranks @ (one - other), ddof=1))
     estimate = rhos[0] - rhos[1]
-    return Interval(estimate, estimate - spread, estimate + spread, level)
-
-
-def upper_p_value(observed: float, null: np.ndarray) -> float:
-    """Share of null values that reach the observed one, which counts among them (+1 rule).
-
-    Never 0 (Phipson & Smyth 2010). For label shuffles and for retrained models alike.
-    """
-    return (1 + int((null >= observed - 1e-12).sum())) / (1 + len(null))
+    return Interval(estimate, estimate - spread, estimate + spread)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -176,19 +157,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """
     p = np.asarray(p_values)
     order = np.argsort(p)
-    raised = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(raised, 1)
+    adjusted[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
     return [float(value) for value in adjusted]
-
-
-def _shuffles(
-    count: int, permutations: int, chunk: int, generator: np.random.Generator
-) -> Iterator[np.ndarray]:
-    """Random orders of `count` genres, at most `chunk` at a time: (chunk, G) each."""
-    for start in range(0, permutations, chunk):
-        orders = np.tile(np.arange(count), (min(chunk, permutations - start), 1))
-        yield generator.permuted(orders, axis=1)
 
 
 def _standardised(ranks: np.ndarray) -> np.ndarray:

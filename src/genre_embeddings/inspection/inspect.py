@@ -7,12 +7,12 @@ not train, `agreement` compares the two, and `verdict` says what follows.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from itertools import product
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from genre_embeddings.inspection.agreement import agreement, correlation, difference
 from genre_embeddings.inspection.question import Question
@@ -29,12 +29,11 @@ from genre_embeddings.inspection.responses import ask, project, spaced_users
 from genre_embeddings.inspection.similarity import (
     Similarity,
     Stability,
+    Z,
     centred_cosine,
     cluster_order,
-    genre_labels,
     genre_map,
     nearest_genres,
-    replica_similarities,
     replica_stability,
     response_similarity,
     similarity_interval,
@@ -42,17 +41,15 @@ from genre_embeddings.inspection.similarity import (
 from genre_embeddings.inspection.slopes import movie_design, size_factor
 from genre_embeddings.inspection.value import value
 from genre_embeddings.inspection.verdict import (
+    LINES,
     Reference,
     Verdict,
     stability_verdict,
     structure_verdict,
-    unanswerable,
     value_verdict,
 )
 
 Rows = list[dict[str, Any]]
-Z = 1.96
-"""Beyond so many standard errors, the 95 % interval of a similarity by evidence excludes zero."""
 EVIDENCE = ("likelihood", "truth", "genome")
 """References that the comparison page shows: others are noisier, or known to the model."""
 
@@ -61,20 +58,26 @@ EVIDENCE = ("likelihood", "truth", "genome")
 class Answer:
     """What the inspection found: nested metrics, rows of each plot, and the verdicts.
 
-    `matrices` are what is drawn as heatmaps, by name, (G, G) with NaN where unknown;
-    `clear` says of those with intervals which cells have one without zero, (G, G) bool.
+    Attributes:
+        verdicts: on structure, stability and value.
+        metrics: nested numbers.
+        order: genre indices, similar genres side by side.
+        matrices: what is drawn as heatmaps, by name, (G, G) with NaN where unknown.
+        clear: by name, where there are intervals, (G, G) whether that of a cell excludes zero.
+        plots: rows of each plot, by its name.
+        neighbours: nearest genres of each genre.
+        costs: what each genre adds to the predictions.
+        remarks: sentences that a reader has to know.
     """
 
     verdicts: list[Verdict]
     metrics: dict[str, Any]
-    labels: list[str] = field(default_factory=list)
     order: list[int] = field(default_factory=list)
     matrices: dict[str, np.ndarray] = field(default_factory=dict)
     clear: dict[str, np.ndarray] = field(default_factory=dict)
-    similarity: Rows = field(default_factory=list)
-    evidence: Rows = field(default_factory=list)
-    scatter: Rows = field(default_factory=list)
-    map: Rows = field(default_factory=list)
+    plots: dict[str, Rows] = field(
+        default_factory=lambda: {name: [] for name in ("similarity", "evidence", "scatter", "map")}
+    )
     neighbours: Rows = field(default_factory=list)
     costs: Rows = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
@@ -88,30 +91,36 @@ def inspect(question: Question) -> Answer:
         why = "model.genres: false" if names else "the data have none"
         return _unanswered(f"The model was trained without genres ({why}).")
     table = q.network.genre_share[:-1].numpy() > 0  # (M, G)
-    usable = usable_genres(table, names, q.settings.min_movies)
-    if usable.mask.sum() < 3:
-        reason = (
-            f"Only {int(usable.mask.sum())} genres can be compared; structure needs three. "
-            + "; ".join(usable.reasons)
-        )
-        return _unanswered(reason)
+    usable, remarks = usable_genres(table, names, q.settings.min_movies)
+    if usable.sum() < 3:
+        reason = f"Only {usable.sum()} genres can be compared; structure needs three."
+        return _unanswered(" ".join([reason, *remarks]))
 
     rng = np.random.default_rng([q.seed, 3])
     users = spaced_users(q.network)
     factor = size_factor(q.network.communality.numpy())
     responses = ask(q.network, users)  # (R, N, G)
-    learnt = response_similarity(responses).scaled(factor).restrict(usable.mask)
-    whole = response_similarity(project(q.network, users)).scaled(factor).restrict(usable.mask)
+    learnt = response_similarity(responses).scaled(factor).restrict(usable)
     low, high = similarity_interval(learnt, q.network.similarity_error.double().numpy())
-    replicas = [s.restrict(usable.mask) for s in replica_similarities(responses)]
     embeddings = q.network.genre_posterior()[0].permute(1, 0, 2).numpy()  # (R, G, D)
     stability = replica_stability(
-        replicas, embeddings, q.settings.neighbours, q.settings.min_overlap
+        responses, usable, embeddings, q.settings.neighbours, q.settings.min_overlap
     )
-    measured = _measure(q, table, usable.mask, rng)
-    references, matrices = _compare(q, learnt, whole, measured, table, users, usable.mask, rng)
-    matrices = {"learnt": learnt, **matrices}
-    matrices["cosine"] = centred_cosine(embeddings.transpose(1, 0, 2).reshape(len(names), -1))
+    measured = _measure(q, table, usable, rng)
+    found = {
+        "learnt": learnt,
+        **{name: one.similarity for name, one in measured.items()},
+        "catalogue": catalogue_similarity(table).restrict(usable),
+        **{
+            name: _given(content["similarity"]).restrict(usable)
+            for name, content in {"truth": q.truth, "genome": q.genome}.items()
+            if content is not None
+        },
+        "rival": measured["likelihood"].rival,
+        "model": response_similarity(project(q.network, users)).scaled(factor).restrict(usable),
+    }
+    references = _compare(q, found, measured, users, usable, rng)
+    found["cosine"] = centred_cosine(embeddings.transpose(1, 0, 2).reshape(len(names), -1))
     _tell("what genres are worth on test ratings")
     gains, shuffled, costs = value(q, table, names, rng)
     verdicts = [
@@ -120,50 +129,74 @@ def inspect(question: Question) -> Answer:
         value_verdict(gains, q.settings.min_gain),
     ]
     order = cluster_order(learnt).tolist()
-    labels = genre_labels(names, q.genres["ratings"].to_list())
-    clear = learnt.known & ((low > 0) | (high < 0))
-    places = genre_map(learnt)
-    slope = size_slope(learnt, measured["moments"])
+    ends = {"low": low, "high": high}
+    shown = {name: np.where(one.known, one.values, np.nan) for name, one in found.items()}
+    clear = {"learnt": learnt.known & ((low > 0) | (high < 0))}
+    clear |= {name: abs(one.similarity.values) > Z * one.error for name, one in measured.items()}
+    pairs = np.triu(usable[:, None] & usable, 1)
     return Answer(
         verdicts=verdicts,
-        metrics=_metrics(verdicts, references, stability, shuffled, clear, usable.mask, slope),
-        labels=labels,
+        metrics={
+            "verdict": {verdict.line: verdict.outcome for verdict in verdicts},
+            "genres_compared": int(usable.sum()),
+            "share_of_pairs_not_zero": float(clear["learnt"][pairs].mean()),
+            "size_slope": size_slope(learnt, measured["moments"]),
+            "agreement": {reference.name: _numbers(reference) for reference in references},
+            "stability": {
+                "spearman": stability.spearman,
+                "cka": stability.cka,
+                "neighbour_overlap": stability.overlap,
+                "neighbour_overlap_by_chance": stability.chance,
+            },
+            "value": {
+                **{
+                    f"{name}_{end}": number
+                    for name, gain in gains.items()
+                    if gain is not None
+                    for end, number in asdict(gain).items()
+                },
+                **shuffled,
+            },
+        },
         order=order,
-        matrices={
-            name: np.where(matrix.known, matrix.values, np.nan) for name, matrix in matrices.items()
+        matrices=shown,
+        clear=clear,
+        plots={
+            "similarity": _cells(
+                q,
+                order,
+                shown["learnt"],
+                **{end: np.where(learnt.known, value, np.nan) for end, value in ends.items()},
+            ),
+            "evidence": [
+                {**cell, "reference": name}
+                for name in ("learnt", "rival", *EVIDENCE)
+                if name in shown
+                for cell in _cells(q, order, shown[name])
+            ],
+            "scatter": [
+                {
+                    "a": names[a],
+                    "b": names[b],
+                    "learnt": float(shown["learnt"][a, b]),
+                    "evidence": float(shown[name][a, b]),
+                    "reference": name,
+                }
+                for name in EVIDENCE
+                if name in shown
+                for a, b in np.argwhere(np.triu(learnt.known & found[name].known, 1)).tolist()
+            ],
+            "map": [
+                {"genre": names[k], "x": x, "y": y, "ratings": q.genres["ratings"][k]}
+                for k, (x, y) in genre_map(learnt).items()
+            ],
         },
-        clear={
-            "learnt": clear,
-            **{name: abs(one.similarity.values) > Z * one.error for name, one in measured.items()},
-        },
-        similarity=[
-            {
-                **cell,
-                "low": float(low[a, b]) if learnt.known[a, b] else None,
-                "high": float(high[a, b]) if learnt.known[a, b] else None,
-            }
-            for cell, (b, a) in zip(
-                _cells(learnt, q.genres, order), product(order, order), strict=True
-            )
-        ],
-        evidence=[
-            {**cell, "reference": name}
-            for name in ("learnt", "rival", *EVIDENCE)
-            if name in matrices
-            for cell in _cells(matrices[name], q.genres, order)
-        ],
-        scatter=_scatter(matrices, names),
-        map=[
-            {"genre": names[k], "x": x, "y": y, "ratings": q.genres["ratings"][k]}
-            for k, (x, y) in enumerate(places.positions.tolist())
-            if places.placed[k]
-        ],
         neighbours=_neighbours(learnt, stability, names, q.settings.neighbours),
         costs=costs,
         remarks=[
-            *usable.reasons,
+            *remarks,
             *filter(None, [dominant_user(q.held_out.user)]),
-            *(one.remark for one in measured.values() if one.remark),
+            *filter(None, [one.remark for one in measured.values()]),
         ],
     )
 
@@ -173,8 +206,15 @@ def _tell(what: str) -> None:
 
 
 def _unanswered(reason: str) -> Answer:
-    verdicts = unanswerable(reason)
+    """All three lines inconclusive, as for a model without genres or with fewer than three."""
+    verdicts = [Verdict(line, "inconclusive", reason) for line in LINES]
     return Answer(verdicts, {"verdict": {v.line: v.outcome for v in verdicts}}, remarks=[reason])
+
+
+def _given(values: Any) -> Similarity:
+    """A similarity from a file, in which null stands for unknown."""
+    table = np.array(values, dtype=np.float64)  # null becomes NaN
+    return Similarity(np.nan_to_num(table), np.isfinite(table))
 
 
 def _measure(
@@ -197,144 +237,86 @@ def _measure(
 
 def _compare(
     q: Question,
-    learnt: Similarity,
-    whole: Similarity,
-    measured: dict[str, Evidence],
-    table: np.ndarray,
+    found: Mapping[str, Similarity],
+    measured: Mapping[str, Evidence],
     users: np.ndarray,
     usable: np.ndarray,
     rng: np.random.Generator,
-) -> tuple[list[Reference], dict[str, Similarity]]:
+) -> list[Reference]:
     """The similarity by genre embeddings and by the whole model, compared with each reference."""
-    rival = measured["likelihood"].rival
-    found = {name: one.similarity for name, one in measured.items()}
-    found["catalogue"] = catalogue_similarity(table).restrict(usable)
-    if q.truth is not None:
-        planted = np.asarray(q.truth["similarity"])
-        found["truth"] = Similarity(planted, np.ones(planted.shape, dtype=bool)).restrict(usable)
-    if q.genome is not None:
-        tagged = np.array(q.genome["similarity"], dtype=np.float64)  # null becomes NaN
-        seen = np.isfinite(tagged)
-        found["genome"] = Similarity(np.where(seen, tagged, 0), seen).restrict(usable)
-    untrained = response_similarity(ask(q.untrained, users)).restrict(usable)
-    shuffled = [
-        response_similarity(ask(network, users)).restrict(usable) for network in q.shuffled_genres
-    ]
-
-    references = []
-    for name, similarity in found.items():
+    untrained, *shuffled = (
+        response_similarity(ask(network, users)).restrict(usable)
+        for network in (q.untrained, *q.shuffled_genres)
+    )
+    learnt, references = found["learnt"], []
+    for name in ("likelihood", "moments", "catalogue", "truth", "genome"):
+        if name not in found:
+            continue
+        similarity, one = found[name], measured.get(name)
         agreed = agreement(learnt, similarity, q.settings.permutations, rng)
-        chance = {"untrained": correlation(untrained, similarity) or 0.0}
+        nulls = {"untrained": correlation(untrained, similarity) or 0.0}
         if shuffled:
-            rhos = np.array([correlation(s, similarity) or 0.0 for s in shuffled])
-            chance["models with shuffled genres, 95 %"] = float(np.quantile(rhos, 0.95))
-        one = measured.get(name)
-        other = rival if one is None else one.rival
-        gap = None
+            rhos = np.array([correlation(other, similarity) or 0.0 for other in shuffled])
+            nulls["models with shuffled genres, 95 %"] = float(np.quantile(rhos, 0.95))
+        rival, gap = found["rival"], None
         if one is not None:
-            draws = q.settings.bootstrap
-            gap = difference(learnt, other, similarity, one.influence, draws, rng)
+            rival, draws = one.rival, q.settings.bootstrap
+            gap = difference(learnt, rival, similarity, one.influence, draws, rng)
         references.append(
             Reference(
                 name,
                 agreed,
+                nulls,
                 ceiling=one.ceiling if one else 1.0,
                 replicated=one.replicated if one else None,
                 movie_halves=one.movie_halves if one else None,
                 # Moments are too noisy to judge by; the model sees the catalogue; tags tell
                 # content, and how far taste follows it is not known. These are only shown.
                 independent=name in ("likelihood", "truth"),
-                nulls=chance,
-                whole=correlation(whole, similarity),
-                rival=None if name == "catalogue" else correlation(other, similarity),
+                whole=correlation(found["model"], similarity),
+                rival=None if name == "catalogue" else correlation(rival, similarity),
                 gap=gap,
             )
         )
-    return references, {**found, "rival": rival, "model": whole}
+    return references
 
 
-def _metrics(
-    verdicts: list[Verdict],
-    references: list[Reference],
-    stability: Stability,
-    shuffled: dict[str, float],
-    clear: np.ndarray,
-    usable: np.ndarray,
-    slope: float | None,
-) -> dict[str, Any]:
-    content: dict[str, Any] = {"verdict": {v.line: v.outcome for v in verdicts}}
-    content["genres_compared"] = int(usable.sum())
-    off = ~np.eye(len(clear), dtype=bool)
-    pairs = int((off & usable[:, None] & usable).sum())
-    content["share_of_pairs_not_zero"] = float(clear[off].sum() / pairs) if pairs else 0.0
-    content["size_slope"] = slope
-    content["agreement"] = {}
-    for reference in references:
-        agreed, gap = reference.agreement, reference.gap
-        row = {
-            "spearman": agreed.spearman,
-            "p_value": agreed.p_value,
-            "null_95": agreed.null_95,
-            "whole_model": reference.whole,
-            "rival": reference.rival,
-            **{key.replace(" ", "_"): value for key, value in reference.nulls.items()},
-        }
-        if reference.replicated is not None:
-            row |= {"ceiling": reference.ceiling, "movie_halves": reference.movie_halves}
-        if gap is not None:
-            row |= {"above_rival": gap.estimate, "above_rival_low": gap.low}
-            row |= {"above_rival_high": gap.high}
-        content["agreement"][reference.name] = row
-    content["stability"] = {
-        "spearman": stability.spearman,
-        "cka": stability.cka,
-        "neighbour_overlap": stability.overlap,
-        "neighbour_overlap_by_chance": stability.chance,
+def _numbers(reference: Reference) -> dict[str, Any]:
+    """The metrics of a reference."""
+    agreed, gap = reference.agreement, reference.gap
+    row = {
+        "spearman": agreed.spearman,
+        "p_value": agreed.p_value,
+        "null_95": agreed.null_95,
+        "whole_model": reference.whole,
+        "rival": reference.rival,
+        **{key.replace(" ", "_"): value for key, value in reference.nulls.items()},
     }
-    gains = {
-        key.replace(" ", "_").replace(".", "_"): value
-        for key, value in verdicts[2].numbers.items()
-        if value is not None and key != "min_gain"
-    }
-    content["value"] = {**gains, **shuffled}
-    return content
+    if reference.replicated is not None:
+        row |= {"ceiling": reference.ceiling, "movie_halves": reference.movie_halves}
+    if gap is not None:
+        row |= {"above_rival": gap.estimate, "above_rival_low": gap.low}
+        row["above_rival_high"] = gap.high
+    return row
 
 
-def _cells(similarity: Similarity, genres: pl.DataFrame, order: list[int]) -> Rows:
-    """All cells of a heatmap, row by row in cluster order; an unknown similarity is null."""
-    names, counts = genres["name"].to_list(), genres["ratings"].to_list()
+def _cells(q: Question, order: list[int], similarity: np.ndarray, **more: np.ndarray) -> Rows:
+    """All cells of a heatmap, row by row in cluster order; what is not known is null."""
+    names, counts = q.genres["name"].to_list(), q.genres["ratings"].to_list()
+
+    def number(value: float) -> float | None:
+        return float(value) if np.isfinite(value) else None
+
     return [
         {
             "a": names[a],
             "b": names[b],
-            "similarity": float(similarity.values[a, b]) if similarity.known[a, b] else None,
+            "similarity": number(similarity[a, b]),
             "ratings": counts[a],
+            **{key: number(values[a, b]) for key, values in more.items()},
         }
-        for b in order
-        for a in order
+        for b, a in product(order, order)
     ]
-
-
-def _scatter(matrices: dict[str, Similarity], names: list[str]) -> Rows:
-    """Each pair of genres: learnt against each reference."""
-    learnt = matrices["learnt"]
-    rows = []
-    for name in EVIDENCE:
-        if name not in matrices:
-            continue
-        reference = matrices[name]
-        for a, b in zip(*np.triu_indices(len(names), 1), strict=True):
-            if learnt.known[a, b] and reference.known[a, b]:
-                rows.append(
-                    {
-                        "a": names[a],
-                        "b": names[b],
-                        "learnt": float(learnt.values[a, b]),
-                        "evidence": float(reference.values[a, b]),
-                        "reference": name,
-                    }
-                )
-    return rows
 
 
 def _neighbours(learnt: Similarity, stability: Stability, names: list[str], most: int) -> Rows:
@@ -347,6 +329,5 @@ def _neighbours(learnt: Similarity, stability: Stability, names: list[str], most
             "overlap": float(stability.by_genre[k]) if stable is not None else None,
             "nearest": ", ".join(f"{names[j]} ({learnt.values[k, j]:.2f})" for j in nearest[k]),
         }
-        for k in range(len(names))
-        if learnt.genres[k]
+        for k in np.flatnonzero(learnt.genres)
     ]

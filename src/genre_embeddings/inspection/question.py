@@ -33,33 +33,32 @@ class Question:
         untrained: a model with the same settings before training.
         without_genres: a model trained without genres, if there is one.
         shuffled_genres: models trained with the genre sets of other movies.
-        movies, genres: canonical tables.
+        genres: canonical table.
         train: training ratings.
         held_out: ratings on which no model trained, the evidence.
         test: ratings that chose nothing either, on which errors are measured.
         baseline: user + movie bias fitted on train.
         truth: what is planted, where the world is planted.
+        genome: similarity by the tag genome, where the data have one.
         settings: section `inspect`.
         random_split: whether the sides of the split are alike.
         seed: draws permutations and bootstraps.
-        genome: similarity by the tag genome, where the data have one.
     """
 
     network: Network
     untrained: Network
     without_genres: Network | None
     shuffled_genres: list[Network]
-    movies: pl.DataFrame
     genres: pl.DataFrame
     train: Side
     held_out: Side
     test: Side
     baseline: BiasModel
     truth: dict[str, Any] | None
+    genome: dict[str, Any] | None
     settings: InspectSettings
     random_split: bool
     seed: int
-    genome: dict[str, Any] | None = None
 
 
 def gather(settings: Settings) -> Question:
@@ -85,17 +84,16 @@ def gather(settings: Settings) -> Question:
         untrained=build_network(settings, Ratings.of(train), sets, network.users, meta),
         without_genres=ablations.pop("without_genres", None),
         shuffled_genres=list(ablations.values()),
-        movies=movies,
         genres=genres,
         train=train,
         held_out=held_out,
         test=test,
         baseline=fit_bias(train.user, train.movie, train.rating, network.users, network.unknown),
         truth=_of_genres(storage.TRUTH, genres),
+        genome=_of_genres(storage.GENOME, genres),
         settings=settings.inspect,
         random_split=settings.split.strategy == "random",
         seed=settings.seed,
-        genome=_of_genres(storage.GENOME, genres),
     )
 
 

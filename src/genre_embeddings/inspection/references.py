@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -48,43 +49,34 @@ class Residuals(NamedTuple):
 
 
 @dataclass(frozen=True)
-class UsableGenres:
-    """Genres about which anything can be asked.
-
-    Attributes:
-        mask: (G,) bool.
-        reasons: why the others are left out, a sentence for each.
-    """
-
-    mask: np.ndarray
-    reasons: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Evidence:
     """Similarity by users' genre slopes in held-out ratings, and what can be known about it.
 
     Attributes:
-        name: the estimator, moments or likelihood.
         similarity: correlations of slopes; by moments they may leave -1 to 1.
-        influence: of each group of users on each correlation, (U, G, G).
-        error: standard error of each correlation, (G, G).
-        replicated: Spearman's rho between this and the same estimate from other ratings.
-        ceiling: the rho that a noiseless estimate could reach, 0 to 1; None if not known.
-        movie_halves: rho between the estimates from two halves of the movies, all ratings.
         rival: the same estimator on the training ratings.
+        influence: of each group of users on each correlation, (U, G, G).
+        replicated: Spearman's rho between this and the same estimate from other ratings.
+        movie_halves: rho between the estimates from two halves of the movies, all ratings.
         remark: what a reader has to know; empty if nothing.
     """
 
-    name: str
     similarity: Similarity
-    influence: np.ndarray
-    error: np.ndarray
-    replicated: float | None
-    ceiling: float | None
-    movie_halves: float | None
     rival: Similarity
+    influence: np.ndarray
+    replicated: float | None
+    movie_halves: float | None
     remark: str = ""
+
+    @property
+    def ceiling(self) -> float | None:
+        """The rho that a noiseless estimate could reach, 0 to 1; None if not known."""
+        return None if self.replicated is None else math.sqrt(max(self.replicated, 0.0))
+
+    @cached_property
+    def error(self) -> np.ndarray:
+        """Standard error of each correlation, (G, G)."""
+        return np.sqrt((self.influence**2).sum(axis=0))
 
     def widened(self, genres: np.ndarray) -> Evidence:
         """The same among all genres, of which it has those in the (G,) bool mask."""
@@ -98,16 +90,12 @@ class Evidence:
         similarity, rival = (
             Similarity(wide(one.values), wide(one.known)) for one in (self.similarity, self.rival)
         )
-        return replace(
-            self,
-            similarity=similarity,
-            rival=rival,
-            influence=wide(self.influence),
-            error=wide(self.error),
-        )
+        return replace(self, similarity=similarity, rival=rival, influence=wide(self.influence))
 
 
-def usable_genres(table: np.ndarray, names: Sequence[str], min_movies: int = 2) -> UsableGenres:
+def usable_genres(
+    table: np.ndarray, names: Sequence[str], min_movies: int
+) -> tuple[np.ndarray, list[str]]:
     """Leave out genres that no rating can tell from something else.
 
     The effect of a genre with a single movie cannot be separated from that movie's own. Of genres
@@ -117,27 +105,28 @@ def usable_genres(table: np.ndarray, names: Sequence[str], min_movies: int = 2) 
     Args:
         table: membership, (M, G) bool.
         names: genre names, G.
-        min_movies: fewest movies a genre must have.
+        min_movies: minimum number of movies of a genre.
+
+    Returns:
+        The genres that stay, (G,) bool, and a remark for each of the others.
     """
     movies = table.sum(axis=0)  # (G,)
     mask = movies >= min_movies
-    few = [
-        f"{name} is left out: it has {count} of at least {min_movies} movies"
-        for name, count, enough in zip(names, movies, mask, strict=True)
-        if not enough
+    remarks = [
+        f"{names[genre]} is left out: it has {movies[genre]} of at least {min_movies} movies."
+        for genre in np.flatnonzero(~mask).tolist()
     ]
-    twins, many = [], []
     seen: dict[bytes, int] = {}
     for genre in np.flatnonzero(mask).tolist():
-        first = seen.setdefault(np.packbits(table[:, genre]).tobytes(), genre)
+        first = seen.setdefault(table[:, genre].tobytes(), genre)
         if first != genre:
             mask[genre] = False
-            twins.append(f"{names[genre]} is left out: it has the same movies as {names[first]}")
+            remarks.append(f"{names[genre]} is left out: it has the same movies as {names[first]}.")
     if mask.sum() > MOST_GENRES:
         order = np.argsort(np.where(mask, -movies, 1), kind="stable")
-        many = [f"only the {MOST_GENRES} genres with the most movies are compared"]
-        mask = mask & np.isin(np.arange(len(mask)), order[:MOST_GENRES])
-    return UsableGenres(mask, (*few, *twins, *many))
+        mask &= np.isin(np.arange(len(mask)), order[:MOST_GENRES])
+        remarks.append(f"Only the {MOST_GENRES} genres with the most movies are compared.")
+    return mask, remarks
 
 
 def dominant_user(user: np.ndarray) -> str:
@@ -202,7 +191,6 @@ def measure_evidence(
 
     slopes, sums = fit(held_out)
     found = evidence(slopes, sums, min_pair_users)
-    influence = slopes.correlation_influence()
     size, count = len(held_out.user), len(train.user)
     order = generator.permutation(count)
     parts = [
@@ -213,27 +201,20 @@ def measure_evidence(
     if random_split and parts:
         replicated = _mean_agreement([(found, part) for part in parts])
     else:
-        order = generator.permutation(size)
-        halves = (similarity(held_out.part(np.sort(half))) for half in np.array_split(order, 2))
-        r = _mean_agreement([tuple(halves)])
+        halves = np.array_split(generator.permutation(size), 2)
+        one, other = (similarity(held_out.part(np.sort(half))) for half in halves)
+        r = correlation(one, other)
         replicated = None if r is None else 2 * r / (1 + r) if r > -1 else -1.0
     if name == "likelihood" and parts:
-        rival = _mean(parts)
+        known = np.logical_and.reduce([part.known for part in parts])
+        mean = np.mean([part.values for part in parts], axis=0)
+        rival = Similarity(np.where(known, mean, 0.0), known)
     else:
         rival = evidence(*fit(train), min_pair_users)
+    influence = slopes.correlation_influence()
     every = Residuals(*map(np.concatenate, zip(train, held_out, strict=True)))
     over_movies = _movie_halves(every, len(design), similarity, generator)
-    return Evidence(
-        name,
-        found,
-        influence,
-        np.sqrt((influence**2).sum(axis=0)),
-        replicated,
-        None if replicated is None else math.sqrt(max(replicated, 0.0)),
-        over_movies,
-        rival,
-        slopes.remark,
-    )
+    return Evidence(found, rival, influence, replicated, over_movies, slopes.remark)
 
 
 def size_slope(learnt: Similarity, by_moments: Evidence) -> float | None:
@@ -280,10 +261,3 @@ def _mean_agreement(pairs: Sequence[tuple[Similarity, ...]]) -> float | None:
     found = [correlation(one, other) for one, other in pairs]
     rhos = [rho for rho in found if rho is not None]
     return float(np.mean(rhos)) if rhos else None
-
-
-def _mean(similarities: Sequence[Similarity]) -> Similarity:
-    """The mean of similarities where all are known."""
-    known = np.logical_and.reduce([similarity.known for similarity in similarities])
-    values = np.mean([similarity.values for similarity in similarities], axis=0)
-    return Similarity(np.where(known, values, 0.0), known)

@@ -11,6 +11,7 @@ from typing import Any
 from genre_embeddings import storage
 from genre_embeddings.inspection.charts import draw_curves, draw_heatmap, draw_histogram
 from genre_embeddings.inspection.inspect import Answer
+from genre_embeddings.inspection.verdict import LINES
 from genre_embeddings.pages import data_name, render
 from genre_embeddings.settings import DEFAULTS, Settings
 
@@ -57,6 +58,10 @@ def write_report(answer: Answer, settings: Settings, path: Path) -> None:
         histogram=draw_histogram(storage.read_json(storage.PLOTS / "evaluate/histogram.json")),
         shown=maps[:SHOWN],
         more=maps[SHOWN:],
+        numbers={
+            line: storage.flatten(answer.metrics.get(section, {}))
+            for line, section in zip(LINES, ("agreement", "stability", "value"), strict=True)
+        },
         many=len(names) > MANY,
     )
     with storage.replacing(path) as temporary:

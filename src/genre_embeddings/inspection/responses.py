@@ -28,7 +28,7 @@ ASKED_AT_ONCE = 8_192
 def spaced_users(network: Network, most: int = USERS) -> np.ndarray:
     """Evenly spaced users with training ratings, at most `most`, (N,) int64."""
     rated = np.flatnonzero(network.user_counts.numpy())
-    return rated[_spaced(len(rated), most)]
+    return rated[spaced(len(rated), most)]
 
 
 @torch.no_grad()
@@ -76,7 +76,7 @@ def project(network: Network, users: np.ndarray) -> np.ndarray:
     regressed on the shares of their genres and a constant, all movies alike.
     """
     known = np.flatnonzero(network.movie_counts[:-1].numpy())
-    movies = known[_spaced(len(known), MOVIES)]
+    movies = known[spaced(len(known), MOVIES)]
     shares = network.genre_share[movies].numpy().astype(np.float64)
     regression = np.linalg.pinv(np.hstack([shares, np.ones((len(movies), 1))]))[:-1]  # (G, B)
     asked = torch.from_numpy(movies)
@@ -85,6 +85,6 @@ def project(network: Network, users: np.ndarray) -> np.ndarray:
     return np.concatenate(rated) @ regression.T
 
 
-def _spaced(count: int, most: int) -> np.ndarray:
+def spaced(count: int, most: int) -> np.ndarray:
     """Evenly spaced positions among `count`, at most `most`."""
     return np.unique(np.linspace(0, count - 1, min(most, count)).astype(np.int64))

@@ -13,7 +13,6 @@ Letters: R replicas, N users asked, G genres, D embedding size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -21,12 +20,18 @@ import numpy as np
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 from scipy.special import ndtri
-from scipy.stats import rankdata
+from scipy.stats import spearmanr
+
+Z = float(ndtri(0.975))
+"""Standard errors from the middle of a 95 % interval to its ends."""
+MIN_SPREAD = 1e-5
+"""Standard deviation of responses, in rating units, up to which a genre counts as one that the
+model does not respond to; float32 predictions round at about 1e-6."""
 
 
 @dataclass(frozen=True)
 class Similarity:
-    """How alike genres are, with a mask in the place of NaN.
+    """How similar genres are, with a mask in the place of NaN.
 
     Attributes:
         values: (G, G) float64, symmetric, 1 on the diagonal, 0 where not known.
@@ -51,88 +56,64 @@ class Similarity:
 
 
 @dataclass(frozen=True)
-class GenreMap:
-    """Genres in the plane, near where they are similar.
-
-    Attributes:
-        positions: (G, 2) float64, 0 for genres without a place.
-        placed: (G,) bool.
-        shown: share of the similarities' variation that the plane shows, 0 to 1.
-    """
-
-    positions: np.ndarray
-    placed: np.ndarray
-    shown: float
-
-
-@dataclass(frozen=True)
 class Stability:
     """How far models that differ in nothing but their seed agree on the genres.
 
     Attributes:
         replicas: number of models compared, R.
+        by_genre: mean share of nearest neighbours that two replicas have in common, (G,) float64,
+            0 for genres left out.
+        stable: genres whose neighbours are worth printing, (G,) bool.
         spearman: mean over pairs of replicas of Spearman's rho between their similarities.
         cka: mean over pairs of the linear CKA of their embeddings, 0 to 1.
-        cka_chance: what it would be with the genres of one replica shuffled.
-        overlap: mean share of nearest neighbours that two replicas have in common.
+        overlap: mean of `by_genre` over the genres compared.
         chance: what it would be for neighbours drawn blindly.
-        neighbours: number of nearest neighbours compared.
-        by_genre: the overlap genre by genre, (G,) float64, 0 for genres left out.
-        stable: genres whose neighbours are worth printing, (G,) bool.
-        reason: why a number is None; empty if none is.
+        reason: why numbers are None; empty if none is.
     """
 
     replicas: int
-    spearman: float | None
-    cka: float | None
-    cka_chance: float | None
-    overlap: float | None
-    chance: float | None
-    neighbours: int
     by_genre: np.ndarray
     stable: np.ndarray
+    spearman: float | None = None
+    cka: float | None = None
+    overlap: float | None = None
+    chance: float | None = None
     reason: str = ""
 
 
-def response_similarity(responses: np.ndarray, min_spread: float = 1e-5) -> Similarity:
+def response_similarity(responses: np.ndarray) -> Similarity:
     """Correlation over users of the model's responses to two genres.
 
     Args:
         responses: Δ, (N, G), or (R, N, G), which is averaged over replicas first, because the
             mean of the replicas is what predicts. In rating units.
-        min_spread: standard deviation over users, in rating units, up to which a genre counts
-            as one the model does not respond to; float32 predictions round at about 1e-6.
 
     Returns:
         The similarity; genres without a response, or all if N < 3, are unknown.
     """
     mean = responses if responses.ndim == 2 else responses.mean(axis=0, dtype=np.float64)
-    values, known = _correlations(mean, min_spread)
-    return _masked(values, known)
+    centred = np.asarray(mean, dtype=np.float64)
+    users = len(centred)
+    centred = centred - centred.sum(axis=0) / max(users, 1)
+    norm = np.sqrt((centred**2).sum(axis=0))  # (G,)
+    known = (norm > MIN_SPREAD * np.sqrt(users)) & (users >= 3)
+    unit = centred / np.where(known, norm, 1)
+    return _masked(np.clip(unit.T @ unit, -1, 1), known[:, None] & known)
 
 
-def replica_similarities(responses: np.ndarray, min_spread: float = 1e-5) -> list[Similarity]:
-    """`response_similarity` of each replica of (R, N, G) alone."""
-    return [response_similarity(replica, min_spread) for replica in responses]
-
-
-def similarity_interval(
-    learnt: Similarity, error: np.ndarray, level: float = 0.95
-) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the interval of each similarity, (G, G) both: tanh(artanh r ± z · error).
+def similarity_interval(learnt: Similarity, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of the 95 % interval of each similarity, (G, G) both: tanh(artanh r ± z · error).
 
     Args:
         learnt: the similarities r.
         error: standard error of Fisher's artanh r, (G, G).
-        level: nominal coverage.
 
     Returns:
         -1 to 1 for pairs that are not known, 1 to 1 for a known genre itself.
     """
     centre = np.arctanh(np.clip(learnt.values, -0.999, 0.999))
-    margin = ndtri((1 + level) / 2) * error
-    low = np.where(learnt.known, np.tanh(centre - margin), -1.0)
-    high = np.where(learnt.known, np.tanh(centre + margin), 1.0)
+    low = np.where(learnt.known, np.tanh(centre - Z * error), -1.0)
+    high = np.where(learnt.known, np.tanh(centre + Z * error), 1.0)
     np.fill_diagonal(low, np.where(learnt.genres, 1.0, -1.0))
     np.fill_diagonal(high, 1.0)
     return low, high
@@ -174,24 +155,19 @@ def cluster_order(similarity: Similarity) -> np.ndarray:
     return np.concatenate([genres, rest]).astype(np.int64)
 
 
-def genre_labels(names: Sequence[str], counts: Sequence[int]) -> list[str]:
-    """Genre names with the number of movies or ratings behind them: `Drama (4,361)`."""
-    return [f"{name} ({count:,})" for name, count in zip(names, counts, strict=True)]
-
-
-def genre_map(similarity: Similarity) -> GenreMap:
+def genre_map(similarity: Similarity) -> dict[int, list[float]]:
     """Genres in the plane by classical multidimensional scaling (Torgerson 1952).
 
     A correlation is a squared distance in disguise, d² = 2 (1 - r), so the double-centred matrix
-    of -d²/2 is that of r. The axis coordinate of largest size is positive, which makes the map
-    the same every time.
+    of -d²/2 is that of r. The coordinate of largest size on each axis is positive, which makes the
+    map the same every time.
+
+    Returns:
+        x and y of each genre with a known pair, by its index.
     """
     genres, values = _filled(similarity)
-    positions = np.zeros((len(similarity.values), 2))
-    placed = np.zeros(len(positions), dtype=bool)
-    placed[genres] = True
     if len(genres) < 2:
-        return GenreMap(positions, placed, 0.0)
+        return {}
     centring = np.eye(len(genres)) - 1 / len(genres)
     power, axes = np.linalg.eigh(centring @ values @ centring)
     power, axes = np.maximum(power[::-1], 0), axes[:, ::-1]
@@ -199,9 +175,7 @@ def genre_map(similarity: Similarity) -> GenreMap:
     # Rounded, so that of two coordinates of one size the first decides, whatever the last digit.
     largest = np.abs(plane).round(9).argmax(axis=0)
     plane = plane * np.where(plane[largest, np.arange(plane.shape[1])] < 0, -1, 1)
-    positions[genres] = plane
-    total = float(power.sum())
-    return GenreMap(positions, placed, float(power[:2].sum()) / total if total > 0 else 0.0)
+    return dict(zip(genres.tolist(), plane.tolist(), strict=True))
 
 
 def nearest_genres(
@@ -217,34 +191,32 @@ def nearest_genres(
     Returns:
         G lists of genre indices, empty for unknown and unstable genres.
     """
-    values = _without_self(similarity)
+    values = np.where(similarity.known, similarity.values, -np.inf)
+    np.fill_diagonal(values, -np.inf)
     order = np.argsort(-values, axis=1, kind="stable")
-    lists = []
-    for genre, row in enumerate(order):
-        listed = similarity.known[genre, genre] and (stable is None or stable[genre])
-        row = row[np.isfinite(values[genre, row])] if listed else row[:0]
-        lists.append([int(other) for other in row[:neighbours]])
-    return lists
+    listed = similarity.genres if stable is None else similarity.genres & stable
+    return [
+        row[np.isfinite(values[genre, row])][:neighbours].tolist() if listed[genre] else []
+        for genre, row in enumerate(order)
+    ]
 
 
 def replica_stability(
-    similarities: Sequence[Similarity],
+    responses: np.ndarray,
+    genres: np.ndarray | None = None,
     embeddings: np.ndarray | None = None,
     neighbours: int = 3,
     min_overlap: float = 0.5,
 ) -> Stability:
     """How far replicas agree on the genres.
 
-    Linear CKA (Kornblith et al. 2019) is high even for unrelated embeddings once D nears G, so
-    its expectation over all orders of one replica's genres stands beside it:
-    tr K tr L / ((G - 1) ‖K‖ ‖L‖) for centred Gram matrices K and L.
-
     Args:
-        similarities: one for each replica. Those of posterior draws may be given as well; then
-            the answer is how sure one model is.
-        embeddings: E of each replica, (R, G, D); None leaves CKA out.
-        neighbours: nearest neighbours compared; with few genres fewer, so that chance leaves
-            room to be better than.
+        responses: of each replica, (R, N, G).
+        genres: (G,) bool, genres that are compared; None for all.
+        embeddings: E of each replica, (R, G, D); None leaves CKA out (linear CKA: Kornblith et al.
+            2019). It is high even for unrelated embeddings once D nears G.
+        neighbours: nearest neighbours compared; with few genres fewer, so that agreement can
+            exceed chance.
         min_overlap: share of the way from chance (0) to full agreement (1) that a genre's
             overlap must have gone for the genre to be stable.
 
@@ -252,73 +224,52 @@ def replica_stability(
         The numbers; None, with the reason, where there are fewer than two replicas or fewer than
         three genres known to all of them.
     """
-    count, size = len(similarities), len(similarities[0].values)
-    genres = np.logical_and.reduce([similarity.genres for similarity in similarities])
-    total = int(genres.sum())
-    by_genre, stable = np.zeros(size), np.zeros(size, dtype=bool)
+    similarities = [response_similarity(one) for one in responses]
+    count, size = len(similarities), responses.shape[-1]
+    known = np.logical_and.reduce([one.genres for one in similarities])
+    known = known if genres is None else known & genres
+    total = int(known.sum())
     if count < 2 or total < 3:
         reason = (
             f"{count} replica: agreement needs at least 2"
             if count < 2
             else f"{total} genres known to all replicas: agreement needs at least 3"
         )
-        return Stability(count, None, None, None, None, None, 0, by_genre, stable, reason)
+        return Stability(count, np.zeros(size), np.zeros(size, dtype=bool), reason=reason)
 
-    shared = [similarity.restrict(genres) for similarity in similarities]
-    rhos = []
-    for one, other in combinations(shared, 2):
-        pairs = np.triu(one.known & other.known, 1)
-        rhos.append(spearman(one.values[pairs], other.values[pairs]))
-    found = [rho for rho in rhos if rho is not None]
-
+    shared = [one.restrict(known) for one in similarities]
+    upper = np.triu(known[:, None] & known, 1)
+    found = [
+        rho
+        for one, other in combinations(shared, 2)
+        if (rho := spearman(one.values[upper], other.values[upper])) is not None
+    ]
     nearest = max(1, min(neighbours, (total - 1) // 2))
     chosen = np.zeros((count, size, size), dtype=int)
     for replica, similarity in enumerate(shared):
         for genre, row in enumerate(nearest_genres(similarity, nearest)):
             chosen[replica, genre, row] = 1
-    votes = chosen.sum(axis=0)  # (G, G): replicas that hold l for a neighbour of k
+    votes = chosen.sum(axis=0)  # (G, G): replicas in which l is a neighbour of k
     in_common = (votes * (votes - 1) / 2).sum(axis=1)  # (G,), summed over pairs of replicas
     by_genre = in_common / (nearest * count * (count - 1) / 2)
     chance = nearest / (total - 1)
-    stable = genres & ((by_genre - chance) / (1 - chance) >= min_overlap)
-
-    cka, cka_chance = _mean_cka(embeddings, genres) if embeddings is not None else (None, None)
     return Stability(
         replicas=count,
-        spearman=float(np.mean(found)) if found else None,
-        cka=cka,
-        cka_chance=cka_chance,
-        overlap=float(by_genre[genres].mean()),
-        chance=chance,
-        neighbours=nearest,
         by_genre=by_genre,
-        stable=stable,
+        stable=known & ((by_genre - chance) / (1 - chance) >= min_overlap),
+        spearman=float(np.mean(found)) if found else None,
+        cka=None if embeddings is None else _mean_cka(embeddings[:, known]),
+        overlap=float(by_genre[known].mean()),
+        chance=chance,
         reason="" if found else "the similarities of the replicas do not vary",
     )
 
 
 def spearman(first: np.ndarray, second: np.ndarray) -> float | None:
     """Spearman's rho of two vectors; None for fewer than three entries or a constant vector."""
-    if len(first) < 3:
+    if len(first) < 3 or not np.ptp(first) or not np.ptp(second):
         return None
-    ranks = rankdata(np.stack([first, second]), axis=1)
-    ranks -= ranks.mean(axis=1, keepdims=True)
-    norm = np.sqrt((ranks**2).sum(axis=1))
-    if not norm.all():
-        return None
-    return float(np.clip(ranks[0] @ ranks[1] / (norm[0] * norm[1]), -1, 1))
-
-
-def _correlations(responses: np.ndarray, min_spread: float) -> tuple[np.ndarray, np.ndarray]:
-    """Correlations over users of (…, N, G), and which cells are known: both (…, G, G)."""
-    centred = np.asarray(responses, dtype=np.float64)
-    users = centred.shape[-2]
-    centred = centred - centred.sum(axis=-2, keepdims=True) / max(users, 1)
-    norm = np.sqrt((centred**2).sum(axis=-2))  # (…, G)
-    known = (norm > min_spread * np.sqrt(users)) & (users >= 3)
-    unit = centred / np.where(known, norm, 1)[..., None, :]
-    values = np.clip(np.swapaxes(unit, -1, -2) @ unit, -1, 1)
-    return values, known[..., :, None] & known[..., None, :]
+    return float(spearmanr(first, second).statistic)
 
 
 def _masked(values: np.ndarray, known: np.ndarray) -> Similarity:
@@ -338,24 +289,13 @@ def _filled(similarity: Similarity) -> tuple[np.ndarray, np.ndarray]:
     return genres, values[np.ix_(genres, genres)]
 
 
-def _without_self(similarity: Similarity) -> np.ndarray:
-    """Similarities with -∞ on the diagonal and where unknown."""
-    values = np.where(similarity.known, similarity.values, -np.inf)
-    np.fill_diagonal(values, -np.inf)
-    return values
-
-
-def _mean_cka(embeddings: np.ndarray, genres: np.ndarray) -> tuple[float | None, float | None]:
-    """Mean over pairs of replicas of the linear CKA, and of its value by chance."""
-    centred = np.asarray(embeddings, dtype=np.float64)[:, genres]
+def _mean_cka(embeddings: np.ndarray) -> float | None:
+    """Mean over pairs of replicas of the linear CKA of embeddings (R, G, D)."""
+    centred = np.asarray(embeddings, dtype=np.float64)
     centred = centred - centred.mean(axis=1, keepdims=True)
     gram = centred @ centred.transpose(0, 2, 1)  # (R, G, G)
     norm = np.sqrt((gram**2).sum(axis=(1, 2)))
-    trace = np.trace(gram, axis1=1, axis2=2)
     if not norm.all():
-        return None, None
-    pairs = list(combinations(range(len(gram)), 2))
-    cka = [(gram[i] * gram[j]).sum() / (norm[i] * norm[j]) for i, j in pairs]
-    free = int(genres.sum()) - 1
-    by_chance = [trace[i] * trace[j] / (free * norm[i] * norm[j]) for i, j in pairs]
-    return float(np.mean(cka)), float(np.mean(by_chance))
+        return None
+    pairs = combinations(range(len(gram)), 2)
+    return float(np.mean([(gram[i] * gram[j]).sum() / (norm[i] * norm[j]) for i, j in pairs]))

@@ -21,13 +21,15 @@ of a symmetric K x K matrix, B resamples.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy.sparse import csr_array
 
+from genre_embeddings.inspection.responses import spaced
 from genre_embeddings.inspection.similarity import Similarity
 
 MOST_GENRES = 60
@@ -46,6 +48,34 @@ AT_ONCE = 2_000
 """Users whose K x K matrices are held at once."""
 
 
+class Packing(NamedTuple):
+    """How the symmetric K x K matrices are packed.
+
+    Attributes:
+        rows, columns: of each packed entry, (P,) both.
+        place: where each cell is packed, (K, K).
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    place: np.ndarray
+
+    @classmethod
+    def of(cls, size: int) -> Packing:
+        """For matrices of K = size rows."""
+        rows, columns = np.triu_indices(size)
+        place = np.zeros((size, size), dtype=np.int64)
+        place[rows, columns] = place[columns, rows] = np.arange(len(rows))
+        return cls(rows, columns, place)
+
+    def curvature(self, gram: np.ndarray) -> np.ndarray:
+        """The map Σ -> Σ_u C_u Σ C_u on packed matrices, (P, P), from Σ_u of packed C_u C_u'."""
+        rows, columns, place = self
+        straight = gram[place[rows[:, None], rows], place[columns[:, None], columns]]
+        crossed = gram[place[rows[:, None], columns], place[columns[:, None], rows]]
+        return np.where(rows == columns, straight, straight + crossed)
+
+
 @dataclass(frozen=True)
 class UserSums:
     """Sums of each user's ratings, from which both estimates are made.
@@ -57,6 +87,7 @@ class UserSums:
         products: x x' of each movie, packed, (M, P).
         first: Σ x y, (U, K).
         second: Σ x x', packed, (U, P).
+        packing: how matrices are packed.
     """
 
     counts: csr_array
@@ -65,11 +96,17 @@ class UserSums:
     products: np.ndarray
     first: np.ndarray
     second: np.ndarray
+    packing: Packing
 
     @property
     def users(self) -> int:
         """U."""
         return len(self.first)
+
+    @cached_property
+    def squares(self) -> float:
+        """Σ y² over all ratings."""
+        return float((self.residuals.data**2).sum())
 
     @cached_property
     def rated(self) -> np.ndarray:
@@ -79,8 +116,8 @@ class UserSums:
 
     def part(self, users: np.ndarray) -> UserSums:
         """The sums of some of the users."""
-        rows = (self.counts[users], self.residuals[users])
-        return UserSums(*rows, self.design, self.products, self.first[users], self.second[users])
+        names = ("counts", "residuals", "first", "second")
+        return replace(self, **{name: getattr(self, name)[users] for name in names})
 
 
 @dataclass(frozen=True)
@@ -103,7 +140,10 @@ class Slopes:
 
         Σ without the group is about covariance - influence[u]. Groups are as independent as users.
         """
-        return _grouped(self.user_influence())
+        values = self.user_influence()
+        if len(values) <= GROUPS:
+            return values
+        return np.add.reduceat(values, np.arange(GROUPS) * len(values) // GROUPS)
 
     @property
     def variances(self) -> np.ndarray:
@@ -119,12 +159,11 @@ class Slopes:
 
         dr_kl = dΣ_kl / √(Σ_kk Σ_ll) - r_kl / 2 (dΣ_kk / Σ_kk + dΣ_ll / Σ_ll).
         """
-        genres = len(self.covariance) - 1
-        index = _packing(genres + 1)[2][:-1, :-1]
+        place = Packing.of(len(self.covariance)).place[:-1, :-1]
         values = self.correlations()
         known = np.isfinite(values)
         variance = np.where(self.variances > 0, self.variances, 1.0)
-        change = self.influence[:, index]  # (U, G, G)
+        change = self.influence[:, place]  # (U, G, G)
         relative = np.diagonal(change, axis1=1, axis2=2) / variance / 2  # (U, G)
         change = change / np.sqrt(variance[:, None] * variance)
         change -= np.where(known, values, 0) * (relative[:, :, None] + relative[:, None])
@@ -158,9 +197,10 @@ def sum_up(
     shape = (len(users), len(design))
     counts = csr_array((np.ones(len(row)), (row, movie)), shape=shape)
     residuals = csr_array((residual, (row, movie)), shape=shape)
-    first, second, _ = _packing(design.shape[1])
-    products = design[:, first] * design[:, second]
-    return UserSums(counts, residuals, design, products, residuals @ design, counts @ products)
+    packing = Packing.of(design.shape[1])
+    products = design[:, packing.rows] * design[:, packing.columns]
+    first, second = residuals @ design, counts @ products
+    return UserSums(counts, residuals, design, products, first, second, packing)
 
 
 def moments(sums: UserSums) -> Slopes:
@@ -169,31 +209,32 @@ def moments(sums: UserSums) -> Slopes:
     With C = Σ_i x_i x_i' and S = Σ_i x_i y_i of a user, the normal equations are
     Σ_u (C Σ C - Σ_i x_i x_i' (x_i' Σ x_i)) = Σ_u (S S' - Σ_i y_i² x_i x_i').
     """
-    rows, columns, index = _packing(sums.design.shape[1])
+    rows, columns, place = sums.packing
     if sums.users * len(rows) > MOST_CELLS:
-        sums = sums.part(_spread(sums.users, MOST_CELLS // len(rows)))
+        sums = sums.part(spaced(sums.users, MOST_CELLS // len(rows)))
     double = np.where(rows == columns, 1.0, 2.0)
-    twice = sums.residuals.copy()
-    twice.data **= 2
-    matrix = _curvature(sums.second.T @ sums.second, rows, columns, index)
+    matrix = sums.packing.curvature(sums.second.T @ sums.second)
     weights = np.asarray(sums.counts.sum(axis=0))
     matrix -= (sums.products * weights[:, None]).T @ sums.products * double
-    target = sums.first[:, rows] * sums.first[:, columns] - twice @ sums.products  # (U, P)
+    squared = sums.residuals.power(2)
+    target = sums.first[:, rows] * sums.first[:, columns] - squared @ sums.products  # (U, P)
     inverse = np.linalg.pinv(matrix, rcond=1e-10)
-    found = inverse @ target.sum(axis=0)
-    covariance = found[index]
-    # x' Σ x of each movie, and C Σ C of each user
-    own = ((sums.design @ covariance) * sums.design).sum(axis=1)
+    covariance = (inverse @ target.sum(axis=0))[place]
 
     def influence() -> np.ndarray:
-        fitted = _sandwich(sums.second, covariance, index)
-        fitted -= sums.counts @ (sums.products * own[:, None])
+        fitted = np.empty_like(sums.second)  # C Σ C of each user
+        for start in range(0, sums.users, AT_ONCE):
+            full = sums.second[start : start + AT_ONCE][:, place]
+            fitted[start : start + AT_ONCE] = (full @ covariance @ full)[:, rows, columns]
+        within = ((sums.design @ covariance) * sums.design).sum(axis=1)  # x' Σ x of each movie
+        fitted -= sums.counts @ (sums.products * within[:, None])
         return (target - fitted) @ inverse.T
 
     negative = int((np.diagonal(covariance)[:-1] <= 0).sum())
     remark = (
-        f"By moments, {negative} genres have no positive variance of users' slopes: too few "
-        "ratings to measure them, or users do not differ in them."
+        f"By moments, users' slopes have no positive variance for {negative} of "
+        f"{len(covariance) - 1} genres: there are too few ratings to measure it, or users do not "
+        "differ in them."
         if negative
         else ""
     )
@@ -208,20 +249,17 @@ def likelihood(sums: UserSums) -> Slopes:
     takes tens of steps instead of hundreds.
     """
     if sums.users > MOST_USERS:
-        sums = sums.part(_spread(sums.users, MOST_USERS))
+        sums = sums.part(spaced(sums.users, MOST_USERS))
     size = sums.design.shape[1]
-    index = _packing(size)[2]
-    ratings = sums.counts.nnz
-    squares = float((sums.residuals.data**2).sum())
-    variance = squares / max(ratings, 1)
+    variance = sums.squares / max(sums.counts.nnz, 1)
+    if variance <= 0 or sums.users < 2:
+        nothing = np.zeros((1, len(sums.products[0])))
+        return Slopes(np.zeros((size, size)), lambda: nothing, "No rating varies.")
     mean, covariance, noise = np.zeros(size), np.eye(size) * 0.1 * variance, variance
     before, remark = _correlations(covariance), ""
     floor = 1e-6 * variance * np.eye(size)
-    if variance <= 0 or sums.users < 2:
-        nothing = np.zeros((1, len(sums.products[0])))
-        return Slopes(np.zeros((size, size)), lambda: nothing, "no rating varies")
     for _ in range(MOST_STEPS):
-        mean, covariance, noise = _step(sums, mean, covariance, noise, squares, index)
+        mean, covariance, noise = _step(sums, mean, covariance, noise)
         covariance, noise = covariance + floor, max(noise, 1e-6 * variance)
         now = _correlations(covariance)
         moved, before = float(np.abs(now - before).max(initial=0)), now
@@ -229,7 +267,7 @@ def likelihood(sums: UserSums) -> Slopes:
             break
     else:
         remark = (
-            f"The likelihood did not converge in {MOST_STEPS} steps; correlations still move by "
+            f"The likelihood did not converge in {MOST_STEPS} steps; correlations still change by "
             f"{moved:.2f}."
         )
     influence = partial(_likelihood_influence, sums, mean, covariance, noise)
@@ -243,21 +281,16 @@ def mean_of(one: Slopes, other: Slopes) -> Slopes:
 
 
 def _step(
-    sums: UserSums,
-    mean: np.ndarray,
-    covariance: np.ndarray,
-    noise: float,
-    squares: float,
-    index: np.ndarray,
+    sums: UserSums, mean: np.ndarray, covariance: np.ndarray, noise: float
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """One step of parameter-expanded EM: new μ, Σ and noise²."""
     size = len(mean)
-    rows, columns, _ = _packing(size)
-    precision = np.linalg.inv(covariance)
+    rows, columns, place = sums.packing
     total, outer = np.zeros(size), np.zeros((size, size))
     cross = np.zeros((len(rows), len(rows)))  # Σ_u E[a a'] ⊗ C
     target = np.zeros((size, size))  # Σ_u S m'
-    for part, _, posterior in _posteriors(sums, precision, noise, index):
+    precision = np.linalg.inv(covariance)
+    for part, _, posterior in _posteriors(sums, precision, noise):
         first, second = sums.first[part], sums.second[part]
         means = np.einsum("uab,ub->ua", posterior, first / noise + precision @ mean)
         moment = posterior + means[:, :, None] * means[:, None]
@@ -268,23 +301,23 @@ def _step(
     covariance = outer / sums.users - np.outer(mean, mean)
     # Regress y on x' A m: Σ_u C A E[a a'] = Σ_u S m'
     i, j = np.divmod(np.arange(size**2), size)
-    system = cross[index[j[:, None], j], index[i[:, None], i]]
+    system = cross[place[j[:, None], j], place[i[:, None], i]]
     system[np.diag_indices_from(system)] += 1e-9 * max(np.trace(system) / size**2, 1e-12)
     expansion = np.linalg.solve(system, target.ravel()).reshape(size, size)
-    noise = (squares - float((expansion * target).sum())) / sums.counts.nnz
+    noise = (sums.squares - float((expansion * target).sum())) / sums.counts.nnz
     covariance = expansion @ covariance @ expansion.T
     return expansion @ mean, (covariance + covariance.T) / 2, noise
 
 
 def _posteriors(
-    sums: UserSums, precision: np.ndarray, noise: float, index: np.ndarray
+    sums: UserSums, precision: np.ndarray, noise: float
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """For some users at a time: their slice, C / noise² and the posterior covariance V, (u, K, K)
     each.
     """
     for start in range(0, sums.users, AT_ONCE):
         part = slice(start, start + AT_ONCE)
-        full = sums.second[part][:, index] / noise
+        full = sums.second[part][:, sums.packing.place] / noise
         inner = torch.from_numpy(full + precision)
         yield part, full, torch.cholesky_inverse(torch.linalg.cholesky(inner)).numpy()
 
@@ -297,10 +330,9 @@ def _likelihood_influence(
     With P = (x Σ x' + noise²)⁻¹ over a user's ratings, A = x' P x and q = x' P (y - x μ), the
     score is (q q' - A) / 2 and the expected information Σ_u A ⊗ A / 2.
     """
-    rows, columns, index = _packing(len(mean))
-    precision = np.linalg.inv(covariance)
+    rows, columns, _ = sums.packing
     scores, weights = np.empty_like(sums.second), np.empty_like(sums.second)
-    for part, full, posterior in _posteriors(sums, precision, noise, index):
+    for part, full, posterior in _posteriors(sums, np.linalg.inv(covariance), noise):
         shrunk = np.eye(len(mean)) - full @ posterior
         information = shrunk @ full
         gradient = sums.first[part] / noise - full @ mean
@@ -308,7 +340,7 @@ def _likelihood_influence(
         weights[part] = information[:, rows, columns]
         scores[part] = gradient[:, rows] * gradient[:, columns] - weights[part]
     scores -= scores.mean(axis=0)
-    matrix = _curvature(weights.T @ weights, rows, columns, index)
+    matrix = sums.packing.curvature(weights.T @ weights)
     return scores @ np.linalg.pinv(matrix, rcond=1e-10).T
 
 
@@ -346,42 +378,3 @@ def _correlations(covariance: np.ndarray) -> np.ndarray:
     variance = np.diagonal(inner)
     scale = np.sqrt(np.where(variance > 0, variance, np.nan))
     return inner / scale[:, None] / scale
-
-
-def _packing(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row and column of each packed entry, (P,) both, and where each cell is packed, (K, K)."""
-    rows, columns = np.triu_indices(size)
-    index = np.zeros((size, size), dtype=np.int64)
-    index[rows, columns] = index[columns, rows] = np.arange(len(rows))
-    return rows, columns, index
-
-
-def _curvature(
-    gram: np.ndarray, rows: np.ndarray, columns: np.ndarray, index: np.ndarray
-) -> np.ndarray:
-    """The map Σ -> Σ_u C_u Σ C_u on packed matrices, (P, P), from Σ_u of packed C_u C_u'."""
-    straight = gram[index[rows[:, None], rows], index[columns[:, None], columns]]
-    crossed = gram[index[rows[:, None], columns], index[columns[:, None], rows]]
-    return np.where(rows == columns, straight, straight + crossed)
-
-
-def _spread(users: int, most: int) -> np.ndarray:
-    """Evenly spaced users, at most `most`."""
-    return np.unique(np.linspace(0, users - 1, most).astype(np.int64))
-
-
-def _grouped(values: np.ndarray) -> np.ndarray:
-    """Sums over at most 2,000 groups of users, (U, P)."""
-    if len(values) <= GROUPS:
-        return values
-    return np.add.reduceat(values, np.arange(GROUPS) * len(values) // GROUPS)
-
-
-def _sandwich(packed: np.ndarray, covariance: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """C Σ C of each user, packed, (U, P)."""
-    rows, columns, _ = _packing(len(covariance))
-    found = np.empty_like(packed)
-    for start in range(0, len(packed), AT_ONCE):
-        full = packed[start : start + AT_ONCE][:, index]
-        found[start : start + AT_ONCE] = (full @ covariance @ full)[:, rows, columns]
-    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,79 +15,65 @@ from genre_embeddings.model.predict import predict
 
 FEWEST_USERS = 20
 """Below this many users, bootstrap intervals are too narrow."""
+EVERY = slice(None)
+Gains = dict[str, metrics.Interval | None]
 
 
 def value(
     q: Question, table: np.ndarray, names: list[str], rng: np.random.Generator
-) -> tuple[dict[str, metrics.Interval | None], dict[str, float], list[dict[str, Any]]]:
+) -> tuple[Gains, dict[str, float], list[dict[str, Any]]]:
     """What the genres are worth on test: against a model without them, shuffled, one by one."""
     test = q.test
-    count = np.bincount(q.train.movie, minlength=q.network.unknown)[test.movie]
-    groups = {"warm movies": count > 0, "cold movies": count == 0}
+    warm = np.bincount(q.train.movie, minlength=q.network.unknown)[test.movie] > 0
+    groups = {"warm_movies": warm, "cold_movies": ~warm}
     sets = torch.from_numpy(table.astype(np.float32))
 
-    def errors(network: Network, membership: torch.Tensor | None, rows: np.ndarray) -> np.ndarray:
-        mean, _ = predict(
-            network,
-            test.user[rows],
-            test.movie[rows],
-            test.timestamp[rows],
-            membership=membership,
-        )
+    def errors(
+        network: Network, membership: torch.Tensor | None = None, rows: slice | np.ndarray = EVERY
+    ) -> np.ndarray:
+        asked = (test.user[rows], test.movie[rows], test.timestamp[rows])
+        mean, _ = predict(network, *asked, membership=membership)
         return mean - test.rating[rows]
 
-    everything = np.arange(test.user.size)
-    full = errors(q.network, None, everything)
-    gains: dict[str, metrics.Interval | None] = {}
-    if q.without_genres is not None:
-        bare = errors(q.without_genres, None, everything)
-        for name, chosen in groups.items():
-            enough = np.unique(test.user[chosen]).size >= FEWEST_USERS
-            gains[name] = (
-                _gain(test.user[chosen], bare[chosen], full[chosen], q, rng) if enough else None
-            )
-    shuffled = errors(q.network, sets[torch.from_numpy(rng.permutation(len(table)))], everything)
-    worth = {
-        f"{name.split()[0]}_rmse_rise_if_shuffled": float(
-            np.sqrt(np.mean(shuffled[chosen] ** 2)) - np.sqrt(np.mean(full[chosen] ** 2))
-        )
-        for name, chosen in groups.items()
-        if chosen.any()
-    }
-    costs: list[dict[str, Any]] = []
-    for genre, name in enumerate(names):
-        rows = np.flatnonzero(table[test.movie, genre])
-        if rows.size == 0:
-            continue
-        without = sets.clone()
-        without[:, genre] = 0
-        changed = errors(q.network, without, rows)
-        gain = _gain(test.user[rows], changed, full[rows], q, rng)
-        sure = gain is not None and np.unique(test.user[rows]).size >= FEWEST_USERS
-        rise = np.sqrt(np.mean(changed**2)) - np.sqrt(np.mean(full[rows] ** 2))
-        costs.append(
-            {
+    def rise(without: np.ndarray, rows: np.ndarray) -> metrics.Interval | None:
+        """By how much the RMSE is larger without the genres; None where too few users rated."""
+        user = test.user[rows]
+        if np.unique(user).size < FEWEST_USERS:
+            return None
+        sums = [metrics.user_sums(user, one, q.network.users) for one in (without, full[rows])]
+        return metrics.error_interval(metrics.rmse_rise, sums, q.settings.bootstrap, rng)
+
+    def costs() -> Iterator[dict[str, Any]]:
+        for genre, name in enumerate(names):
+            rows = np.flatnonzero(table[test.movie, genre])
+            if rows.size == 0:
+                continue
+            without = sets.clone()
+            without[:, genre] = 0
+            changed = errors(q.network, without, rows)
+            found = rise(changed, rows)
+            yield {
                 "genre": name,
                 "ratings": rows.size,
-                "rmse_rise": float(rise),
-                "low": gain.low if sure and gain else None,
-                "high": gain.high if sure and gain else None,
+                "rmse_rise": _rmse(changed) - _rmse(full[rows]),
+                "low": found.low if found else None,
+                "high": found.high if found else None,
             }
-        )
-    return gains, worth, costs
+
+    full = errors(q.network)
+    gains: Gains = {}
+    if q.without_genres is not None:
+        bare = errors(q.without_genres)
+        gains = {name: rise(bare[rows], rows) for name, rows in groups.items()}
+    shuffled = errors(q.network, sets[torch.from_numpy(rng.permutation(len(table)))])
+    worth = {
+        f"{name.removesuffix('_movies')}_rmse_rise_if_shuffled": _rmse(shuffled[rows])
+        - _rmse(full[rows])
+        for name, rows in groups.items()
+        if rows.any()
+    }
+    return gains, worth, list(costs())
 
 
-def _gain(
-    user: np.ndarray, without: np.ndarray, full: np.ndarray, q: Question, rng: np.random.Generator
-) -> metrics.Interval | None:
-    """By how much the RMSE is larger without; None where there is no rating to judge."""
-    if user.size == 0:
-        return None
-    users = q.network.users
-    return metrics.paired_difference(
-        metrics.user_sums(user, without, users),
-        metrics.user_sums(user, full, users),
-        q.settings.bootstrap,
-        rng,
-        error="rmse",
-    )
+def _rmse(error: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(error**2)))

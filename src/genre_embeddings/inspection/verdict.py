@@ -1,14 +1,14 @@
 """Three verdicts on the genre embeddings: structure, stability, value. Never one number.
 
-Each line passes, fails or stays inconclusive, with its numbers and the reason. A line fails only
-where the evidence could have shown otherwise; where it could not, the line is inconclusive. The
-sentence that answers each question follows from the outcome alone: it stands in pages/words.jinja.
+Each line passes, fails or stays inconclusive, with the reason. A line fails only where the evidence
+could have shown otherwise; where it could not, the line is inconclusive. The sentence that answers
+each question follows from the outcome alone: it stands in pages/words.jinja.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from genre_embeddings.evaluation.metrics import Interval
@@ -18,24 +18,29 @@ from genre_embeddings.inspection.similarity import Stability
 Line = Literal["structure", "stability", "value"]
 Outcome = Literal["pass", "fail", "inconclusive"]
 
+LINES: tuple[Line, ...] = ("structure", "stability", "value")
 GOOD_MODEL = 0.8
 """Share of the noise ceiling that a good model reaches; decides whether evidence has power."""
-
-_EVIDENCE = {"likelihood": "the evidence in held-out ratings", "truth": "the planted truth"}
-"""What the references that can judge are called in sentences."""
-_NULLS = {
+NAMES = {
+    "likelihood": "the evidence in held-out ratings",
+    "truth": "the planted truth",
     "untrained": "the untrained model",
     "models with shuffled genres, 95 %": "95 % of the models trained on shuffled genres",
+    "warm_movies": "movies with training ratings",
+    "cold_movies": "movies without training ratings",
 }
-_GROUPS = {
-    "warm movies": "movies with training ratings",
-    "cold movies": "movies without training ratings",
+"""What references that can judge, models that know nothing, and groups are called in sentences."""
+TRY_STABILITY = "Try more train.replicas or more ratings; genres with few ratings stay unstable."
+TRY_VALUE = (
+    "Genres help most where movies have few training ratings (split.strategy: cold_movies measures "
+    "it). If they help nowhere, leave them out (model.genres: false)."
+)
+NOISE = {
+    "two measurements of it": "too few ratings, or ratings that do not depend on genres",
+    "two halves of its movies": "it may say more about these movies than about genres",
 }
-_ADVICE: dict[Line, str] = {
-    "stability": "Try more train.replicas or more ratings; genres with few ratings stay unstable.",
-    "value": "Genres help most where movies have few training ratings (split.strategy: "
-    "cold_movies measures it). If they help nowhere, leave them out (model.genres: false).",
-}
+MORE_USERS = "Only more users who rated movies of several genres can give such evidence."
+NO_NOISE = "This evidence has no noise: only more training ratings can help the model."
 
 
 @dataclass(frozen=True)
@@ -46,14 +51,12 @@ class Verdict:
         line: which question is answered.
         outcome: pass, fail or inconclusive.
         reason: why, in a few sentences with the deciding numbers.
-        numbers: everything behind it, finite or None.
         advice: what to try; empty after a pass.
     """
 
     line: Line
     outcome: Outcome
     reason: str
-    numbers: dict[str, float | None] = field(default_factory=dict)
     advice: str = ""
 
 
@@ -64,14 +67,14 @@ class Reference:
     Attributes:
         name: the reference, as in `likelihood`.
         agreement: of the genre embeddings alone with it.
+        nulls: rho that models which learnt nothing reach against the same reference, such as the
+            untrained one or the 95 % point of the retrained ones; rho has to exceed them all.
         ceiling: the rho that the best of models could reach, 0 to 1; 1 for a reference without
             noise, None where it could not be measured.
         replicated: rho between two measurements of it from different ratings, on which the
             ceiling rests; None for a reference without noise.
         movie_halves: the same between two halves of the movies.
         independent: whether it can judge; others are only shown.
-        nulls: rho that models which learnt nothing reach against the same reference, such as the
-            untrained one or the 95 % point of the retrained ones; rho has to exceed them all.
         whole: rho of the model as a whole, by its predictions for known movies.
         rival: rho of a mixed model fitted to the training ratings.
         gap: rho of the genre embeddings less that of the mixed model, with an interval.
@@ -79,24 +82,23 @@ class Reference:
 
     name: str
     agreement: Agreement
+    nulls: Mapping[str, float]
     ceiling: float | None = 1.0
     replicated: float | None = None
     movie_halves: float | None = None
     independent: bool = True
-    nulls: Mapping[str, float] = field(default_factory=dict)
     whole: float | None = None
     rival: float | None = None
     gap: Interval | None = None
 
-
-def unanswerable(reason: str) -> list[Verdict]:
-    """All three lines inconclusive, as for a model without genres or with fewer than three."""
-    lines: tuple[Line, ...] = ("structure", "stability", "value")
-    return [Verdict(line, "inconclusive", reason) for line in lines]
+    @property
+    def rho(self) -> float:
+        """Of the genre embeddings; 0 where it could not be measured."""
+        return self.agreement.spearman or 0.0
 
 
 def structure_verdict(
-    references: Sequence[Reference], alpha: float = 0.05, min_ceiling_share: float = 0.8
+    references: Sequence[Reference], alpha: float, min_ceiling_share: float
 ) -> Verdict:
     """Does the learnt genre similarity match the evidence?
 
@@ -120,75 +122,82 @@ def structure_verdict(
         alpha: chance of passing although nothing was learnt.
         min_ceiling_share: share of the ceiling that counts as learnt.
     """
-    numbers: dict[str, float | None] = {"alpha": alpha, "min_ceiling_share": min_ceiling_share}
-    for reference in references:
-        numbers.update(_reference_numbers(reference))
     independent = [reference for reference in references if reference.independent]
-    obstacles = {
-        reference.name: _obstacle(reference, alpha, len(independent)) for reference in independent
-    }
-    able = [reference for reference in independent if not obstacles[reference.name]]
-    unable = [
-        f"{_upper(_EVIDENCE.get(name, name))} cannot judge: {why}."
-        for name, why in obstacles.items()
-        if why
-    ]
+    able, unable = [], []
+    for reference in independent:
+        if why := _obstacle(reference, alpha / len(independent)):
+            unable.append(f"{_upper(NAMES[reference.name])} cannot judge: {why}.")
+        else:
+            able.append(reference)
     if not able:
         reason = " ".join(unable) or "There is no independent evidence to compare with."
-        advice = _more_ratings(independent)
-        return Verdict("structure", "inconclusive", reason, numbers, advice)
+        return Verdict("structure", "inconclusive", reason, _more_ratings(independent))
 
-    p_values = [reference.agreement.p_value for reference in able]
-    adjusted = holm([1.0 if p is None else p for p in p_values])
     sentences, real, good = [], [], []
+    adjusted = holm([reference.agreement.p_value or 1.0 for reference in able])
     for reference, p_value in zip(able, adjusted, strict=True):
-        numbers[f"{reference.name}.p_holm"] = p_value
-        rho, ceiling = float(reference.agreement.spearman or 0), float(reference.ceiling or 0)
-        null = max(reference.nulls, key=lambda name: reference.nulls[name], default=None)
-        above = null is None or rho > reference.nulls[null]
+        rho, ceiling = reference.rho, reference.ceiling or 0.0
+        null = max(reference.nulls, key=lambda name: reference.nulls[name])
+        above = rho > reference.nulls[null]
         real.append(p_value <= alpha and above)
         good.append(real[-1] and rho >= min_ceiling_share * ceiling)
-        sentence = (
-            f"Compared with {_EVIDENCE.get(reference.name, reference.name)}, rho is {rho:.2f} "
-            f"(p = {p_value:.4f}), {_percent(rho / ceiling)} of the noise ceiling {ceiling:.2f}"
+        sentences.append(
+            f"Compared with {NAMES[reference.name]}, rho is {rho:.2f} (p = {p_value:.4f}), "
+            f"{_percent(rho / ceiling)} of the noise ceiling {ceiling:.2f} and "
+            f"{'above' if above else 'not above'} the {reference.nulls[null]:.2f} of {NAMES[null]}."
+            f"{_others(reference)}"
         )
-        if null is not None:
-            verb = "above" if above else "not above"
-            sentence += f" and {verb} the {reference.nulls[null]:.2f} of {_NULLS.get(null, null)}"
-        sentences.append(sentence + "." + _others(reference))
-
-    outcome: Outcome
-    if all(good):
-        outcome = "pass"
-    elif not any(real):
-        outcome = "fail"
-    else:
-        outcome = "inconclusive"
-        opening = "The pieces of evidence disagree."
-        if all(real):
-            least = _percent(min_ceiling_share)
-            opening = f"It matches in part: better than chance, below {least} of the noise ceiling."
-        sentences.insert(0, opening)
-    reason = " ".join([*sentences, *unable])
+    outcome: Outcome = "pass" if all(good) else "inconclusive" if any(real) else "fail"
+    if outcome == "inconclusive":
+        least = _percent(min_ceiling_share)
+        sentences.insert(
+            0,
+            f"It matches in part: better than chance, below {least} of the noise ceiling."
+            if all(real)
+            else "The pieces of evidence disagree.",
+        )
     advice = "" if outcome == "pass" else _structure_advice(able, min_ceiling_share)
-    return Verdict("structure", outcome, reason, numbers, advice)
+    return Verdict("structure", outcome, " ".join([*sentences, *unable]), advice)
+
+
+def _obstacle(reference: Reference, alpha: float) -> str:
+    """Why a reference cannot judge at the level alpha; empty if it can."""
+    found, ceiling = reference.agreement, reference.ceiling
+    if found.null_95 is None:
+        return found.reason
+    if ceiling is None:
+        return "its noise ceiling could not be measured"
+    if ceiling <= 0:
+        return "its noise ceiling is 0: two measurements of it have nothing in common"
+    if found.smallest_p > alpha:
+        return f"with {found.genres} genres p cannot fall below {found.smallest_p:.3f}"
+    chance = f"and chance reaches {found.null_95:.2f}"
+    measurements = {
+        "two measurements of it": reference.replicated,
+        "two halves of its movies": reference.movie_halves,
+    }
+    for what, rho in measurements.items():
+        if rho is not None and rho <= found.null_95:
+            return f"{what} agree at rho = {rho:.2f}, {chance}: {NOISE[what]}"
+    if GOOD_MODEL * ceiling <= found.null_95:
+        return (
+            f"with its noise, a good model would reach rho = {GOOD_MODEL * ceiling:.2f}, {chance}"
+        )
+    return ""
 
 
 def _others(reference: Reference) -> str:
-    """What the model as a whole and the rival know, in a sentence."""
-    said = []
+    """A sentence on what the model as a whole and the rival know."""
+    parts = []
     if reference.whole is not None:
-        said.append(f"the model as a whole reaches {reference.whole:.2f}")
+        parts.append(f"the model as a whole reaches {reference.whole:.2f}")
     if reference.rival is not None:
-        rival = f"the rival reaches {reference.rival:.2f}"
-        if reference.gap is not None:
-            gap = reference.gap
-            rival += (
-                f" (difference {gap.estimate:+.2f}, {_percent(gap.level)} interval {gap.low:+.2f} "
-                f"to {gap.high:+.2f})"
-            )
-        said.append(rival)
-    return f" {_upper(', '.join(said))}." if said else ""
+        parts.append(f"the rival reaches {reference.rival:.2f}")
+    if reference.gap is not None:
+        gap = reference.gap
+        interval = f"95 % interval {gap.low:+.2f} to {gap.high:+.2f}"
+        parts[-1] += f" (difference {gap.estimate:+.2f}, {interval})"
+    return f" {_upper(', '.join(parts))}." if parts else ""
 
 
 def _more_ratings(references: Sequence[Reference]) -> str:
@@ -201,22 +210,20 @@ def _more_ratings(references: Sequence[Reference]) -> str:
                 f"The noise ceiling is {max(rho, 0.0) ** 0.5:.2f}; with twice as many ratings it "
                 f"would be about {after**0.5:.2f}."
             )
-    return "Only more users who rated movies of several genres can give such evidence."
+    return MORE_USERS
 
 
 def _structure_advice(able: Sequence[Reference], min_ceiling_share: float) -> str:
     """The reason why the genre embeddings fall short, where the numbers show one."""
     for reference in able:
-        rho, ceiling = float(reference.agreement.spearman or 0), float(reference.ceiling or 0)
-        enough = min_ceiling_share * ceiling
-        if rho >= enough:
-            continue
-        if reference.whole is not None and reference.whole >= max(enough, rho + 0.05):
+        rho, enough = reference.rho, min_ceiling_share * (reference.ceiling or 0.0)
+        better = max(enough, rho + 0.05)
+        if rho < enough and (reference.whole or 0.0) >= better:
             return (
                 f"The model knows more about genres ({reference.whole:.2f}) than its genre "
                 f"embeddings hold ({rho:.2f}): the vectors of the movies hold the rest."
             )
-        if reference.rival is not None and reference.rival >= max(enough, rho + 0.05):
+        if rho < enough and (reference.rival or 0.0) >= better:
             return (
                 f"The training ratings hold more about genres ({reference.rival:.2f}, the rival) "
                 f"than the model learnt ({rho:.2f}): users' tastes for genres differ in more ways "
@@ -224,46 +231,34 @@ def _structure_advice(able: Sequence[Reference], min_ceiling_share: float) -> st
                 "rival's (plots/inspect/evidence.json)."
             )
     if all(reference.ceiling == 1 and reference.replicated is None for reference in able):
-        return "This evidence has no noise: only more training ratings can help the model."
+        return NO_NOISE
     return _more_ratings(able)
 
 
-def stability_verdict(stability: Stability, min_stability: float = 0.8) -> Verdict:
+def stability_verdict(stability: Stability, min_stability: float) -> Verdict:
     """Would another seed have learnt the same?
 
     Args:
         stability: from `similarity.replica_stability`.
         min_stability: mean Spearman's rho between replicas that counts as repeatable.
     """
-    numbers: dict[str, float | None] = {
-        "replicas": stability.replicas,
-        "spearman": stability.spearman,
-        "min_stability": min_stability,
-        "cka": stability.cka,
-        "cka_chance": stability.cka_chance,
-        "neighbour_overlap": stability.overlap,
-        "neighbour_overlap_chance": stability.chance,
-        "stable_genres": int(stability.stable.sum()),
-    }
     rho = stability.spearman
     if rho is None:
         reason = f"Stability cannot be measured ({stability.reason})."
-        return Verdict("stability", "inconclusive", reason, numbers, _ADVICE["stability"])
-    outcome: Outcome = "pass" if rho >= min_stability else "fail"
+        return Verdict("stability", "inconclusive", reason, TRY_STABILITY)
     reason = (
         f"The genre similarities of {stability.replicas} replicas agree at rho = {rho:.2f}; at "
         f"least {min_stability:.2f} is needed. The nearest genres of {int(stability.stable.sum())} "
-        f"of {len(stability.stable)} genres are repeatable"
+        f"of {len(stability.stable)} genres are repeatable: two replicas have "
+        f"{_percent(stability.overlap or 0.0)} of them in common, by chance it would be "
+        f"{_percent(stability.chance or 0.0)}."
     )
-    if stability.overlap is not None and stability.chance is not None:
-        reason += (
-            f": two replicas have {_percent(stability.overlap)} of them in common, by chance it "
-            f"would be {_percent(stability.chance)}"
-        )
-    return Verdict("stability", outcome, reason + ".", numbers, _advice("stability", outcome))
+    if rho >= min_stability:
+        return Verdict("stability", "pass", reason)
+    return Verdict("stability", "fail", reason, TRY_STABILITY)
 
 
-def value_verdict(gains: Mapping[str, Interval | None], min_gain: float = 0.003) -> Verdict:
+def value_verdict(gains: Mapping[str, Interval | None], min_gain: float) -> Verdict:
     """Do the genres make better predictions?
 
     - pass: for some group of movies the error falls by at least `min_gain` and the interval lies
@@ -273,31 +268,23 @@ def value_verdict(gains: Mapping[str, Interval | None], min_gain: float = 0.003)
     - inconclusive: nothing was measured, or the intervals are too wide to say.
 
     Args:
-        gains: by group of movies, as in `warm movies` and `cold movies`, the RMSE of a model
-            retrained without genres minus that of the full model, in rating units, with an
-            interval by bootstrap over users; None where too few users could be judged. Only the
-            lower ends decide on a pass: two groups at 95 % pass by chance at 5 % together.
+        gains: by group of movies, `warm_movies` and `cold_movies`, the RMSE of a model retrained
+            without genres minus that of the full model, in rating units, with an interval by
+            bootstrap over users; None where too few users rated them. Only the lower ends decide
+            on a pass: two groups at 95 % pass by chance at 5 % together.
         min_gain: RMSE difference that another seed would not produce by itself.
     """
-    numbers: dict[str, float | None] = {"min_gain": min_gain}
-    measured: dict[str, Interval] = {}
-    for name, gain in gains.items():
-        for part in ("estimate", "low", "high"):
-            numbers[f"{name}.{part}"] = None if gain is None else getattr(gain, part)
-        if gain is not None:
-            measured[name] = gain
     if not gains:
         reason = "No model without genres was trained (train.without_genres: false)."
-        advice = "Set train.without_genres: true."
-        return Verdict("value", "inconclusive", reason, numbers, advice)
+        return Verdict("value", "inconclusive", reason, "Set train.without_genres: true.")
+    measured = {name: gain for name, gain in gains.items() if gain is not None}
     missing = [
-        f"Too few users rated {_GROUPS.get(name, name)} in test to judge these."
-        for name, gain in gains.items()
-        if gain is None
+        f"Too few users rated {NAMES[name]} in test to measure their error."
+        for name in gains
+        if name not in measured
     ]
     if not measured:
-        reason = " ".join(missing)
-        return Verdict("value", "inconclusive", reason, numbers, _ADVICE["value"])
+        return Verdict("value", "inconclusive", " ".join(missing), TRY_VALUE)
 
     helped = any(gain.low > 0 and gain.estimate >= min_gain for gain in measured.values())
     harmed = any(gain.high < 0 and gain.estimate <= -min_gain for gain in measured.values())
@@ -308,17 +295,14 @@ def value_verdict(gains: Mapping[str, Interval | None], min_gain: float = 0.003)
         opening = ["They help for some movies and harm for others."]
     elif helped:
         outcome = "pass"
-    elif harmed:
-        outcome, opening = "fail", ["They make predictions worse."]
-    elif useless:
-        outcome = "fail"
+    elif harmed or useless:
+        outcome, opening = "fail", ["They make predictions worse."] if harmed else []
     sentences = [
-        f"With genres, the RMSE on {_GROUPS.get(name, name)} {_fall(gain)}."
-        for name, gain in measured.items()
+        f"With genres, the RMSE on {NAMES[name]} {_fall(gain)}." for name, gain in measured.items()
     ]
     limit = f"A change below {min_gain:g} stars proves nothing: another seed could cause it."
     reason = " ".join([*opening, *sentences, *missing, limit])
-    return Verdict("value", outcome, reason, numbers, _advice("value", outcome))
+    return Verdict("value", outcome, reason, "" if outcome == "pass" else TRY_VALUE)
 
 
 def _fall(gain: Interval) -> str:
@@ -326,66 +310,8 @@ def _fall(gain: Interval) -> str:
     verb, low, high = "falls", gain.low, gain.high
     if gain.estimate < 0:
         verb, low, high = "rises", -gain.high, -gain.low
-    return (
-        f"{verb} by {abs(gain.estimate):.4f} stars "
-        f"({_percent(gain.level)} interval {low:.4f} to {high:.4f})"
-    )
-
-
-def _obstacle(reference: Reference, alpha: float, independent: int) -> str:
-    """Why a reference cannot judge; empty if it can."""
-    result = reference.agreement
-    if result.spearman is None or result.p_value is None or result.null_95 is None:
-        return result.reason or "no shuffled orders were drawn"
-    if reference.ceiling is None:
-        return "its noise ceiling could not be measured"
-    if reference.ceiling <= 0:
-        return "its noise ceiling is 0: two measurements of it have nothing in common"
-    if result.smallest_p * independent > alpha:
-        return f"with {result.genres} genres p cannot fall below {result.smallest_p:.3f}"
-    if reference.replicated is not None and reference.replicated <= result.null_95:
-        return (
-            f"two measurements of it agree at rho = {reference.replicated:.2f}, and chance reaches "
-            f"{result.null_95:.2f}: too few ratings, or ratings that do not depend on genres"
-        )
-    if reference.movie_halves is not None and reference.movie_halves <= result.null_95:
-        return (
-            f"two halves of its movies agree at rho = {reference.movie_halves:.2f}, and chance "
-            f"reaches {result.null_95:.2f}: it may say more about these movies than about genres"
-        )
-    good = GOOD_MODEL * reference.ceiling
-    if good <= result.null_95:
-        return (
-            f"with its noise, a good model would reach rho = {good:.2f}, and chance reaches "
-            f"{result.null_95:.2f}"
-        )
-    return ""
-
-
-def _reference_numbers(reference: Reference) -> dict[str, float | None]:
-    """The numbers of a reference under its name."""
-    name, result = reference.name, reference.agreement
-    numbers: dict[str, float | None] = {
-        f"{name}.spearman": result.spearman,
-        f"{name}.p_value": result.p_value,
-        f"{name}.null_95": result.null_95,
-        f"{name}.pairs": result.pairs,
-    }
-    if reference.independent:
-        numbers[f"{name}.ceiling"] = reference.ceiling
-    for key in ("replicated", "movie_halves", "whole", "rival"):
-        if getattr(reference, key) is not None:
-            numbers[f"{name}.{key}"] = getattr(reference, key)
-    if reference.gap is not None:
-        for key in ("estimate", "low", "high"):
-            numbers[f"{name}.above_rival.{key}"] = getattr(reference.gap, key)
-    for null, rho in reference.nulls.items():
-        numbers[f"{name}.{null}"] = rho
-    return numbers
-
-
-def _advice(line: Line, outcome: Outcome) -> str:
-    return "" if outcome == "pass" else _ADVICE[line]
+    interval = f"95 % interval {low:.4f} to {high:.4f}"
+    return f"{verb} by {abs(gain.estimate):.4f} stars ({interval})"
 
 
 def _percent(share: float) -> str:

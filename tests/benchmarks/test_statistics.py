@@ -1,29 +1,25 @@
-"""The light parts of benchmarks/calibration: worlds as they are asked for, counts, the page."""
+"""The light parts of benchmarks/statistics: worlds as they are asked for, and counts."""
 
 import numpy as np
 import pytest
 
-from benchmarks.statistics import calibration
+from benchmarks.statistics import calibration, simulation
 from benchmarks.statistics.calibration import (
     NULL,
     POWER,
     Kind,
     false_rate,
-    passed,
     plant,
     settings_of,
 )
 
 
-def row(kind: Kind, seed: int, outcome: str) -> dict:
+def row(outcome: str) -> dict:
     """A world's numbers, all lines alike."""
-    numbers = {
-        "structure": {"likelihood.spearman": 0.5, "likelihood.ceiling": 0.8},
-        "stability": {"spearman": None},
-        "value": {},
-    }
+    agreement = {"likelihood": {"spearman": 0.5, "ceiling": 0.8}}
+    metrics = {"agreement": agreement, "stability": {"spearman": None}}
     lines = dict.fromkeys((*calibration.LINES, "structure, truth known"), outcome)
-    return {"kind": kind.name, "seed": seed, "truth": 0.4, "numbers": numbers, **lines}
+    return {"truth": 0.4, "metrics": metrics, **lines}
 
 
 def test_thresholds_are_those_of_the_pipeline(settings):
@@ -34,12 +30,8 @@ def test_thresholds_are_those_of_the_pipeline(settings):
     ]
     assert small.planted.genre_effect == 0
     assert small.seed == small.planted.seed == 3
-
-
-def test_users_and_movies_grow_with_the_root_of_the_ratings():
-    large = settings_of(Kind("large", 1.0, 20_000), 0)
-    assert (large.planted.users, large.planted.movies) == (300, 200)
-    assert large.train.batch_size == 256
+    large = settings_of(Kind("large", 1.0, 20_000), 0)  # users and movies grow with the root
+    assert (large.planted.users, large.planted.movies, large.train.batch_size) == (300, 200, 256)
 
 
 def test_shuffling_keeps_ratings_and_genre_counts_and_moves_the_sets():
@@ -54,15 +46,10 @@ def test_shuffling_keeps_ratings_and_genre_counts_and_moves_the_sets():
     assert len(truth["similarity"]) == 10
 
 
-def test_rates_have_exact_intervals():
+def test_counts():
     # Clopper and Pearson: of none in n, the upper end is 1 - 0.025^(1/n).
     assert false_rate(0, 100) == f"0 of 100 (0.0% to {1 - 0.025**0.01:.1%})"
-
-
-def test_counts():
-    kinds = (*NULL, *POWER)
-    found = {kind.name: [row(kind, 0, "pass"), row(kind, 1, "fail")] for kind in kinds}
-    assert [passed(world) for world in found[NULL[0].name]] == [True, False]
+    found = {kind.name: [row("pass"), row("fail")] for kind in (*NULL, *POWER)}
     rows = [[*row.values()] for row in calibration.null_rows(found)]
     assert rows[0] == [NULL[0].name, *["1/1/0"] * 4, 1]
     assert rows[-2][:2] == ["all", f"{len(NULL)}/{len(NULL)}/0"]
@@ -76,5 +63,23 @@ def test_counts():
 def test_a_world_is_judged(kind):
     found = calibration.inspect_world(kind, 0)
     assert {found[line] for line in calibration.LINES} <= set(calibration.OUTCOMES)
-    assert set(found["numbers"]) == set(calibration.LINES)
     assert found["truth"] is None or -1 <= found["truth"] <= 1
+
+
+def test_simulated_users_err_as_is_expected_of_them():
+    user, first, second = simulation.errors(100_000, np.random.default_rng(23))
+    truth = simulation.expected_mse()
+    assert np.mean(first**2) == pytest.approx(truth, rel=0.03)
+    assert np.mean(second**2) == pytest.approx(truth * simulation.BETTER**2, rel=0.03)
+    assert user[-1] == 99_999
+
+
+def test_the_simulation_counts_what_it_says():
+    assert simulation.luck(0.95, 1000) == "93.6% to 96.4%"
+    few = next(simulation.error_rows(5))
+    assert few["users"] == 5
+    assert set(few) >= {"RMSE", "difference of MSE", "difference of RMSE"}
+    assert len(list(simulation.null_rows(2))) == len(simulation.NULLS)
+    assert next(row["references"] for row in simulation.holm_rows(2)) == "2, correlated 0"
+    assert len(list(simulation.movie_rows(1))) == 2
+    assert next(simulation.ceiling_rows(1))["users"] == 100
