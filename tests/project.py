@@ -23,7 +23,7 @@ STAGES = ("check", "prepare", "split", "train", "evaluate", "inspect", "summariz
 SMALL: dict[str, dict[str, Any]] = {
     "planted": {"users": 60, "movies": 60, "genres": 6, "ratings": 1500},
     "model": {"dim": 2, "hidden": [8]},
-    "train": {"replicas": 2, "epochs": 2, "min_epochs": 1},
+    "train": {"replicas": 2, "epochs": 2, "min_epochs": 1, "batch_size": 256},
     "inspect": {"min_pair_users": 3, "permutations": 99, "bootstrap": 100},
 }
 MOST_SECONDS = 300

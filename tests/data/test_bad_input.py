@@ -12,7 +12,6 @@ import pytest
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
-from genre_embeddings.experiments.compare import read_revision
 from genre_embeddings.inference import export as exporting
 from genre_embeddings.inference.predict import predict_file
 from genre_embeddings.inference.trained import open_model
@@ -42,40 +41,6 @@ def project(trained, tmp_path, monkeypatch):
 
 def everything(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def test_a_model_cut_short(project):
-    weights = storage.MODEL / "model.safetensors"
-    whole = weights.read_bytes()
-    for size in (0, 7, 8, 100, len(whole) // 2, len(whole) - 1):
-        weights.write_bytes(whole[:size])
-        with pytest.raises(InputError, match="is not a whole model file"):
-            open_model()
-    with pytest.raises(InputError, match=r"nowhere.model\.safetensors is not here: name the fol"):
-        open_model(Path("nowhere"))
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"movieId\n1\n", "no userId or user_id"),
-        (b"userId;movieId\n1;2\n", "separated by commas"),
-        (b"userId,movieId,userId\n1,2,3\n", "a column 'userId' twice"),
-        (b"userId,movieId\n1.0,2\n", "row 2: userId is '1.0'; the model's user ids are whole"),
-        (b"userId,movieId\n1,2\n1,2\x00\n", r"row 3: movieId is '2\\x00'"),
-        (b"userId,movieId\n99999999999999999999,2\n", "row 2: userId is '9999"),
-        ("userId,movieId,note\n1,2,café\n".encode("latin-1"), "invalid utf-8 .*be UTF-8 text"),
-        ("userId,movieId\n1,2\n".encode("utf-16"), "be UTF-8 text"),
-        (np.random.default_rng(0).bytes(3000), "be UTF-8 text"),
-    ],
-)  # fmt: skip
-def test_a_file_to_predict_that_cannot_be_used(project, content, message):
-    (project / "pairs.csv").write_bytes(content)
-    before, model = everything(project), open_model()
-    with pytest.raises(InputError, match=f"^pairs.csv.*{message}") as raised:
-        predict_file(model, Path("pairs.csv"), Path("old.csv"))
-    assert "\n" not in str(raised.value)
-    assert everything(project) == before
 
 
 def test_places_that_cannot_be_written(project):
@@ -180,14 +145,3 @@ def test_what_a_stage_made_and_was_damaged(project):
                 InputError, match=rf"{path} is damaged .*`dvc repro (prepare|split)"
             ):
                 read()
-
-
-@pytest.mark.parametrize(
-    "content", ["", "[1]", '[{"a": 1, "b": 1}]', "[" * 10**5, '[{"a": "x"}]', "\xff"]
-)
-def test_a_similarity_that_is_none(in_tmp, content):
-    path = Path("plots/inspect/similarity.json")
-    path.parent.mkdir(parents=True)
-    path.write_bytes(content.encode("latin-1"))
-    with pytest.raises(InputError, match=r"similarity\.json"):
-        read_revision("workspace")

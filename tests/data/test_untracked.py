@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.project import Project, finish_queue, make_project
+from tests.project import Project, make_project
 
 pytestmark = pytest.mark.pipeline
 
@@ -28,16 +28,14 @@ def write(folder: Path, last: int) -> None:
     (folder / "movies.csv").write_text(MOVIES)
 
 
-def mean(project: Project, *way: str) -> float:
-    """The mean rating that prepare finds in the workspace, or in an experiment `--temp -n NAME`."""
-    if not way:
+def mean(project: Project, experiment: str = "") -> float:
+    """The mean rating that prepare finds in the workspace, or in an experiment of a copy."""
+    if not experiment:
         project.dvc("repro", "prepare")
         return json.loads((project.folder / "metrics/prepare.json").read_text())["mean_rating"]
-    project.dvc("exp", "run", *way, "prepare")
-    if "--queue" in way:
-        assert set(finish_queue(project).values()) == {"Success"}
-    commit = project.git("for-each-ref", "--format=%(objectname)", f"refs/exps/**/{way[-1]}")
-    file = project.folder.with_name(f"{way[-1]}.json")
+    project.dvc("exp", "run", "--temp", "-n", experiment, "prepare")
+    commit = project.git("for-each-ref", "--format=%(objectname)", f"refs/exps/**/{experiment}")
+    file = project.folder.with_name(f"{experiment}.json")
     project.dvc("get", ".", "metrics/prepare.json", "--rev", commit.strip(), "--out", str(file))
     return json.loads(file.read_text())["mean_rating"]
 
@@ -56,38 +54,22 @@ def test_files_dropped_into_data_raw(project: Project) -> None:
         "data/raw/movies.csv.dvc",
         "data/raw/ratings.csv.dvc",
     ]
-    assert mean(project, "--temp", "-n", "copied") == 3.1
     write(raw, 1)  # without another `dvc add`
-    assert mean(project, "--temp", "-n", "changed") == 2.9
-    write(raw, 2)
-    assert mean(project, "--queue", "-n", "queued") == 2.95
-    assert mean(project) == 2.95
+    assert mean(project, "changed") == 2.9
+    assert mean(project) == 2.9
 
 
-@pytest.mark.parametrize("place", ["inside", "outside", "linked"])
+@pytest.mark.parametrize("place", ["inside", "linked"])
 def test_a_folder_of_ones_own(project: Project, tmp_path: Path, place: str) -> None:
-    folder = tmp_path / "books" if place != "inside" else project.folder / "data/books"
-    write(folder, 3)
-    path = str(folder)
-    if place == "inside":
-        path = "data/books"
-        project.dvc("add", path)
+    path = "data/books"
+    folder = project.folder / path
     if place == "linked":  # DVC follows the link
-        path = str(tmp_path / "link")
+        folder, path = tmp_path / "books", str(tmp_path / "link")
         Path(path).symlink_to(folder)
-    project.change({"data": {"path": path}})
-    ways = [()] * 2 if place == "outside" else [("--temp", "-n", name) for name in ("one", "two")]
-    assert mean(project, *ways[0]) == 3
-    write(folder, 4)
-    assert mean(project, *ways[1]) == 3.05
-
-
-def test_a_folder_in_data_raw(project: Project) -> None:
-    folder = project.folder / "data/raw/mine"
     write(folder, 3)
-    assert mean(project) == 3
-    said = project.dvc("exp", "run", "--temp", "prepare", status=255)
-    assert "run `dvc add data/raw/mine/movies.csv data/raw/mine/ratings.csv` and" in said
-    project.dvc("add", "data/raw/mine")
-    write(folder, 1)
-    assert mean(project, "--temp", "-n", "copied") == 2.9
+    if place == "inside":
+        project.dvc("add", path)
+    project.change({"data": {"path": path}})
+    assert mean(project, "one") == 3
+    write(folder, 4)
+    assert mean(project, "two") == 3.05

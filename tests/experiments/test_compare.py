@@ -138,6 +138,7 @@ def test_what_cannot_be_compared(repository):
         (PLOT, "[1]", "does not hold rows"),
         (PLOT, '[{"a": "x"}]', "does not hold rows"),
         (PLOT, "<<<<<<< HEAD", r"similarity\.json cannot be read"),
+        (PLOT, "[" * 10**5, r"similarity\.json cannot be read"),
         ("dvc.lock", "seed: [0\n", r"dvc\.lock cannot be read .the text is not valid YAML"),
         ("dvc.lock", "only words\n", "does not hold stages"),
         ("dvc.lock", "stages: {train: {outs: [1]}}\n", "does not hold stages"),

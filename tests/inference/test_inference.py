@@ -4,6 +4,7 @@ import math
 import shutil
 from dataclasses import replace
 from itertools import permutations
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -84,22 +85,33 @@ def test_an_unknown_user_is_the_mixture_of_the_known(model):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("content", "message"),
     [
-        ("userId,user_id,movieId\n1,1,2\n", r"both userId and user_id"),
-        ("userId,movieId\n\n1,x\n", r"row 3: movieId is 'x'"),
-        ("userId,movieId,timestamp\n1,2,today\n", r"row 2: timestamp is 'today'; allowed: whole"),
-        ("userId,movieId,timestamp\n1,2,900000000000\n", r"row 2: timestamp is '900000000000'"),
-        ("userId,movieId,prediction\n1,2,3\n", r"a column 'prediction' already"),
-        ("userId,movieId\n", r"no rows"),
+        (b"movieId\n1\n", "no userId or user_id"),
+        (b"userId;movieId\n1;2\n", "separated by commas"),
+        (b"userId,movieId,userId\n1,2,3\n", "a column 'userId' twice"),
+        (b"userId,user_id,movieId\n1,1,2\n", "both userId and user_id"),
+        (b"userId,movieId\n\n1,x\n", "row 3: movieId is 'x'"),
+        (b"userId,movieId\n1.0,2\n", "row 2: userId is '1.0'; the model's user ids are whole"),
+        (b"userId,movieId\n1,2\n1,2\x00\n", r"row 3: movieId is '2\\x00'"),
+        (b"userId,movieId\n99999999999999999999,2\n", "row 2: userId is '9999"),
+        (b"userId,movieId,timestamp\n1,2,today\n", "row 2: timestamp is 'today'; allowed: whole"),
+        (b"userId,movieId,timestamp\n1,2,900000000000\n", "row 2: timestamp is '900000000000'"),
+        (b"userId,movieId,prediction\n1,2,3\n", "a column 'prediction' already"),
+        (b"userId,movieId\n", "no rows"),
+        ("userId,movieId,note\n1,2,café\n".encode("latin-1"), "invalid utf-8 .*be UTF-8 text"),
+        ("userId,movieId\n1,2\n".encode("utf-16"), "be UTF-8 text"),
+        (np.random.default_rng(0).bytes(3000), "be UTF-8 text"),
     ],
-)
-def test_a_file_that_cannot_be_used_leaves_the_old_answer(model, tmp_path, text, message):
-    out = write(tmp_path / "out.csv", "old")
-    with pytest.raises(InputError, match=message):
-        predict_file(model, write(tmp_path / "pairs.csv", text), out)
+)  # fmt: skip
+def test_a_file_that_cannot_be_used_leaves_the_old_answer(model, in_tmp, content, message):
+    out = write(in_tmp / "out.csv", "old")
+    (in_tmp / "pairs.csv").write_bytes(content)
+    with pytest.raises(InputError, match=f"^pairs.csv.*{message}") as raised:
+        predict_file(model, Path("pairs.csv"), out)
+    assert "\n" not in str(raised.value)
     assert out.read_text(encoding="utf-8") == "old"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "pairs.csv"]
+    assert sorted(path.name for path in in_tmp.iterdir()) == ["out.csv", "pairs.csv"]
 
 
 def test_a_file_is_not_written_over_itself(model, tmp_path):

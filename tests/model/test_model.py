@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
 from genre_embeddings.model.predict import predict
-from genre_embeddings.model.serialization import load_model, save_model
+from genre_embeddings.model.serialization import load_model, load_whole, save_model
 from tests.conftest import ROOT
 from tests.small import small_world, write_world
 
@@ -79,12 +80,15 @@ def test_what_is_saved_comes_back(saved, world):
 
 def test_there_is_no_model_yet(in_tmp):
     refused("run `dvc repro train` first")
+    with pytest.raises(InputError, match=r"nowhere.model\.safetensors is not here: name the fol"):
+        load_whole(Path("nowhere"))
 
 
 def test_weights_that_are_not_whole(saved):
     whole = WEIGHTS.read_bytes()
-    WEIGHTS.write_bytes(whole[:-100])
-    refused("not a whole model file")
+    for size in (0, 7, 8, 100, len(whole) // 2, len(whole) - 1):
+        WEIGHTS.write_bytes(whole[:size])
+        refused("not a whole model file")
     WEIGHTS.write_bytes((1 << 40).to_bytes(8, "little") + whole[8:])
     refused("its header has 1,099,511,627,776 bytes, above 262,144")
     for header in (b"[" * 100_000, b'{"__metadata__":{"model":"' + b"[" * 100_000 + b'"}}'):
