@@ -144,15 +144,19 @@ class Project:
         }
 
 
+def listed() -> list[str]:
+    """Files that are in the repository, or would be with the next `git add`."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.check_output(command, cwd=ROOT, text=True).split("\0")
+    return [name for name in names if (ROOT / name).is_file()]
+
+
 def make_project(folder: Path) -> Project:
     """This project's sources and small settings, committed; without any results."""
-    listed = subprocess.check_output(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, text=True
-    )
     project = Project(folder)
-    for name in filter(None, listed.split("\0")):
+    for name in listed():
         result = name == "dvc.lock" or name.startswith(("metrics/", "plots/"))
-        if (ROOT / name).is_file() and (not result or name.endswith(".gitignore")):
+        if not result or name.endswith(".gitignore"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     project.change(SMALL)

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from genre_embeddings.cli import genres
-from genre_embeddings.inference import recommend, trained
+from genre_embeddings.inference import recommend
 from genre_embeddings.inference.trained import open_model
 from tests.conftest import ROOT
 from tests.trained import train_project
@@ -144,16 +144,6 @@ def test_explain(run):
     out = run("explain", "99999", "88888")
     assert "User 99999 is not known" in out
     assert "Movie 88888 is not known" in out
-
-
-def test_titles_do_nothing_to_a_terminal(run, project, monkeypatch):
-    monkeypatch.setattr(trained, "load_unrated", lambda *_: None)
-    network, (users, movies, named) = trained.load_whole(project / "models")
-    movies = movies.with_columns(title=pl.lit("\x1b]0;owned\x07Title\nerror: forged"))
-    monkeypatch.setattr(trained, "load_whole", lambda _: (network, (users, movies, named)))
-    out = run("neighbours", "1", "--top", "1")
-    assert out.count(r"\x1b]0;owned\x07Title error: forged") == 2
-    assert "\x1b" not in out
 
 
 def test_any_folder_of_the_project_will_do(project, tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from genre_embeddings import storage
-from genre_embeddings.errors import InputError, messages
+from genre_embeddings.errors import InputError
 from tests.conftest import ROOT
 
 
@@ -44,19 +44,6 @@ def test_json(in_tmp):
     storage.write_rows(path, [{"x": 1}, {"x": 2 / 3}])
     assert path.read_text() == '[\n{"x": 1},\n{"x": 0.666667}\n]\n'
     assert list(Path().iterdir()) == [path]
-
-
-@pytest.mark.parametrize(
-    ("path", "stage"),
-    [
-        (storage.PREPARED / "ratings.parquet", "prepare"),
-        (storage.SPLIT / "train/user.npy", "split"),
-        (storage.MODEL, "train"),
-    ],
-)
-def test_a_missing_file_names_the_stage_to_run(in_tmp, path, stage):
-    with pytest.raises(InputError, match=f"run `dvc repro {stage}` first"):
-        storage.require(path)
 
 
 @pytest.mark.parametrize("kind", ["tmp", "old"])
@@ -110,9 +97,3 @@ def test_nested_values_go_by_dotted_names():
     for nowhere in ("test.mae", "seed.rmse", "test.rmse.low", "test.users.all.0"):
         assert storage.value_at(content, nowhere) is None
     assert storage.value_at(None, "test") is storage.value_at([content], "test") is None
-
-
-def test_an_error_shows_control_characters_and_does_not_send_them():
-    with pytest.raises(SystemExit) as raised, messages():
-        raise InputError("ratings\x1b[2J.csv,\n row\x9b 1\x07")
-    assert raised.value.code == "error: ratings\\x1b[2J.csv,\n row\\x9b 1\\x07"

@@ -154,22 +154,13 @@ def run_dvc(
     project: Project, fault: dict[str, Any] | None = None, arguments: tuple[str, ...] = ("repro",)
 ) -> Ended:
     """Run DVC in a process group of its own, with a fault."""
-    environment = project.environment() | {"PYTHONFAULTHANDLER": "1"}
+    environment = {"PYTHONFAULTHANDLER": "1"}
     if fault:
         hooks = project.folder.with_name(f"{project.folder.name}.hook")
         hooks.mkdir(exist_ok=True)
         (hooks / "sitecustomize.py").write_text(HOOK)
         environment |= {"PYTHONPATH": str(hooks), "FAULT": json.dumps(fault)}
-    with subprocess.Popen(
-        [sys.executable, "-m", "dvc", *arguments],
-        cwd=project.folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as process:
+    with project.start_dvc(*arguments, **environment) as process:
         hung = False
         try:
             said, _ = process.communicate(timeout=LONGEST)

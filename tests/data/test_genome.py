@@ -52,8 +52,8 @@ def pack(path, contents):
 def prepared(settings, tmp_path):
     """What is made of the genome in `tmp_path`."""
 
-    def prepare(source="ml-25m"):
-        data = settings.data.model_copy(update={"source": source, "path": str(tmp_path)})
+    def prepare():
+        data = settings.data.model_copy(update={"source": "ml-25m", "path": str(tmp_path)})
         with open_source(data, settings.planted) as opened:
             tables = build_tables(opened, data)
             return genome_content(opened.genome, tables.movies, tables.genres)
@@ -70,21 +70,6 @@ def test_a_release_in_its_archive(prepared, tmp_path):
     assert np.array(content["similarity"]) == pytest.approx(expected, abs=1e-5)
     assert content["similarity"][0][1] > 0.5
     assert content["similarity"][0][2] < -0.5
-
-
-def test_a_folder_with_ids_that_are_text(prepared, tmp_path):
-    texts = release()
-    for name in ("ratings.csv", "movies.csv", "genome-scores.csv"):
-        head, *rows = texts[name].splitlines()
-        place = 1 if name == "ratings.csv" else 0
-        cells = [row.split(",") for row in rows]
-        cells = [[*c[:place], f"m{c[place]}", *c[place + 1 :]] for c in cells]
-        texts[name] = "\n".join([head, *(",".join(c) for c in cells)]) + "\n"
-    for name, text in texts.items():
-        (tmp_path / name).write_text(text, encoding="utf-8")
-    content = prepared("folder")
-    assert content["similarity"][0][0] == 1
-    assert content["similarity"][0][1] > 0.5
 
 
 def test_a_release_needs_no_genome_but_ratings(prepared, tmp_path):

@@ -1,11 +1,7 @@
 """Genres in the notations of real files: understood, or the problem is named."""
 
-import json
-import zipfile
-
 import pytest
 
-from genre_embeddings.data.sources.folder import open_folder
 from genre_embeddings.data.sources.genres import ANGLE, Field, read_genres
 from genre_embeddings.data.tables import build_tables
 from genre_embeddings.errors import InputError
@@ -133,34 +129,3 @@ def test_more_than_sixty_genres_are_a_choice(capsys):
     assert frequent.movies["genres"].to_list()[:2] == [[0, 1], [0]]
     rare = build_tables(many(60), DATA.model_copy(update={"min_genre_movies": 3}))
     assert rare.genres.height == 60  # G000 has two movies
-
-
-def test_spent_memory_is_bounded(tmp_path, monkeypatch):
-    """One row a million times, and movies of twenty thousand genres, end early."""
-    ratings = "userId,movieId,rating\n" + "".join(f"{n},1,{n % 5 + 1}\n" for n in range(9))
-    row = f"1,{'T' * 200},Drama\n"
-    for movies, message in (
-        (f"movieId,title,genres\n{row * 1_000_000}", r"claims to grow from [\d,]+ to 20[\d,]+"),
-        (f"movieId,title,genres\n{row * 70_000}", r"rows 2 and 3: movie_id '1' stands twice"),
-        (
-            "movieId,title,genres\n1,T," + "|".join(map(str, range(20_000))),
-            "20,000 genres, such as",
-        ),
-    ):
-        with zipfile.ZipFile(tmp_path / "mine.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("ratings.csv", ratings)
-            archive.writestr("movies.csv", movies)
-        path = str(tmp_path / "mine.zip")
-        data = DATA.model_copy(update={"source": "folder", "path": path})
-        with pytest.raises(InputError, match=message), open_folder(data) as source:
-            build_tables(source, data)
-
-
-def test_a_json_column_comes_through(tmp_path):
-    (tmp_path / "ratings.csv").write_text("userId,movieId,rating\n1,1,3\n2,2,4\n")
-    lists = [json.dumps(["Drama", "War"]).replace('"', '""'), "[]"]
-    rows = "".join(f'{n},T,"{text}"\n' for n, text in enumerate(lists, start=1))
-    (tmp_path / "movies.csv").write_text(f"movieId,title,genres\n{rows}")
-    data = DATA.model_copy(update={"source": "folder", "path": str(tmp_path)})
-    with open_folder(data) as source:
-        assert source.movies["genres"].to_list() == [["Drama", "War"], []]

@@ -17,6 +17,7 @@ from packaging.utils import canonicalize_name
 from genre_embeddings import storage
 from tests.conftest import ROOT
 from tests.licences import by_licence, pinned
+from tests.project import listed
 from tests.trained import train_project
 
 EXECUTES = re.compile(
@@ -45,15 +46,6 @@ SECRET_FILES = re.compile(
     r"(^|/)(\.env[^/]*|\.netrc|\.pypirc|id_(rsa|dsa|ecdsa|ed25519)|config\.local|credentials[^/]*"
     r"|[^/]+\.(pem|key|p12|pfx|jks|kdbx))$"
 )
-
-
-def listed() -> list[str]:
-    """Files that are in the repository, or would be with the next `git add`."""
-    done = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    return [name for name in done.stdout.split("\0") if (ROOT / name).is_file()]
 
 
 def test_nothing_that_is_read_is_executed():

@@ -102,7 +102,6 @@ def test_every_command_in_a_clone_that_has_nothing(
         for script in scripts(page) if page.name not in MANY else ():
             for command in commands(script):
                 run(project, command)
-    project.run("bash", "-c", "git restore params.yaml && dvc repro")
 
 
 @pytest.mark.pipeline

@@ -1,12 +1,11 @@
 """The README, and what it names, against what is there."""
 
 import re
-import subprocess
 
 import pytest
 
 from tests.conftest import ROOT
-from tests.project import read_yaml
+from tests.project import listed, read_yaml
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 README = PAGES[0].read_text(encoding="utf-8")
@@ -14,11 +13,7 @@ TARGETS = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-
 
 
 def test_the_tree_names_all_that_lies_at_the_top():
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    top = {path.split("/")[0] for path in listed.stdout.splitlines()}
+    top = {path.split("/")[0] for path in listed()}
     block = README.split("## What lies where")[1].split("```")[1]
     named = {line.split()[0].rstrip("/") for line in block.strip().splitlines()}
     quiet = {

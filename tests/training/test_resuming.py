@@ -235,17 +235,6 @@ def test_when_dvc_is_killed_its_stage_ends_and_the_next_run_resumes(base, tmp_pa
     assert killed.results() == whole.results()
 
 
-@pytest.mark.pipeline
-def test_an_experiment_resumes_in_a_copy_of_the_project(base, tmp_path):
-    project = base.copy(tmp_path / "project")
-    settings = (f"epochs={LONG}", f"patience={LONG}", "without_genres=false")
-    more = ("train", *(word for setting in settings for word in ("-S", f"train.{setting}")))
-    with project.start_dvc("exp", "run", *more) as process:
-        kill_after(3, process, signal.SIGKILL, project.folder)
-    project.git("checkout", "--quiet", "--", ".")
-    assert RESUMED in project.dvc("exp", "run", "--temp", *more)
-
-
 def test_the_key_changes_with_every_part_and_every_line_of_code(tmp_path, monkeypatch):
     column = torch.arange(4.0)
     one = key_of(["a", "b"], [column])
