@@ -15,7 +15,8 @@ def main() -> None:
     if settings.tracking.mlflow_uri:
         from genre_embeddings.publish.mlflow import log_run
 
-        print(log_run(settings))
+        if said := log_run(settings):
+            print(said)
 
 
 if __name__ == "__main__":

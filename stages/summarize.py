@@ -17,9 +17,12 @@ def main() -> None:
     )
     test_ratings = split["parts"]["test"]["ratings"]
     storage.write_metrics(SUMMARY, headlines(evaluated, inspected))
-    storage.write_rows(
-        TABLE, table(settings, prepared["ratings"], test_ratings, evaluated, inspected)
-    )
+    fingerprints = {
+        "data": storage.fingerprint_of(storage.PREPARED),
+        "split": storage.fingerprint_of(*(storage.SPLIT / side for side in storage.SIDES)),
+    }
+    counts = prepared["ratings"], test_ratings
+    storage.write_rows(TABLE, table(settings, *counts, evaluated, inspected, fingerprints))
     print(f"summarized the run -> {SUMMARY}, {TABLE}")
 
 

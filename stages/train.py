@@ -14,6 +14,7 @@ def main() -> None:
     from genre_embeddings.model.build import build_network, genre_sets
     from genre_embeddings.model.ratings import Ratings
     from genre_embeddings.model.serialization import Tables, configure_torch, save_model
+    from genre_embeddings.tracking import Tracker
     from genre_embeddings.training.ablations import ablations_beside, train_ablations
     from genre_embeddings.training.checkpoint import Scratch
     from genre_embeddings.training.gauge import fit_genres
@@ -33,9 +34,19 @@ def main() -> None:
     sets = genre_sets(tables.movies, tables.genres.height)
     network = build_network(settings, train, sets, tables.users.height, meta)
     fitting = settings.train.for_ratings(train.count)
-    with Scratch() as scratch, ablations_beside(fitting, train.count) as wait:
+    with (
+        Scratch() as scratch,
+        Tracker(settings) as tracker,
+        ablations_beside(fitting, train.count) as wait,
+    ):
         history, best = fit(
-            network, train, validation, settings.train, settings.seed, scratch=scratch
+            network,
+            train,
+            validation,
+            settings.train,
+            settings.seed,
+            scratch=scratch,
+            tracker=tracker,
         )
         if not is_first_process():
             return

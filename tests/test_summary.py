@@ -31,7 +31,7 @@ UNANSWERED = {"verdict": dict.fromkeys(("structure", "stability", "value"), "inc
 
 
 def shown(settings, evaluated=EVALUATED, inspected=INSPECTED):
-    rows = table(settings, 2000, 200, evaluated, inspected)
+    rows = table(settings, 2000, 200, evaluated, inspected, {"data": "0a", "split": "1b"})
     return {(row["section"], row["name"]): row["value"] for row in rows}
 
 
@@ -63,6 +63,7 @@ def test_table_is_text(settings):
     assert ("agreement", "with the planted truth") not in found
     assert found["changes", "model.hidden"] == "[64, 32]"
     assert found["data", "ratings"] == "2,000"
+    assert found["fingerprints", "split"] == "1b"
     assert not {("changes", name) for name in ("data.path", "seed", "train.threads")} & set(found)
 
 

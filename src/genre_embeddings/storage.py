@@ -327,6 +327,15 @@ def model_fingerprint() -> str:
         return file_digest(opened, "sha256").hexdigest()[:12]
 
 
+def fingerprint_of(*folders: Path) -> str:
+    """12 hexadecimal digits that identify the names and the bytes of all files in folders."""
+    digest = sha256()
+    for path in sorted(path for folder in folders for path in require(folder).iterdir()):
+        with path.open("rb") as opened:
+            digest.update(path.name.encode() + file_digest(opened, "sha256").digest())
+    return digest.hexdigest()[:12]
+
+
 def read_measured(stage: str) -> dict[str, Any]:
     """The metrics of stage evaluate or inspect.
 

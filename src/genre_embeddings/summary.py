@@ -71,10 +71,12 @@ def table(
     test_ratings: int,
     evaluated: Mapping[str, Any],
     inspected: Mapping[str, Any],
+    fingerprints: Mapping[str, str],
 ) -> list[dict[str, str]]:
     """Rows of section, name and value as text, for the table on top of the comparison page.
 
-    Section `changes` holds all settings; the page shows those in which revisions differ.
+    Section `changes` holds all settings; the page shows those in which revisions differ. Instead of
+    section `fingerprints`, of `data` and `split`, it shows in words which of them differ.
     """
     flat = effective(storage.flatten(settings.model_dump(mode="json")))
     source: str = settings.data.source
@@ -98,6 +100,7 @@ def table(
         },
         "prediction": _prediction(evaluated["test"], inspected.get("value", {})),
         "agreement": _agreement(inspected),
+        "fingerprints": fingerprints,
     }
     return [
         {"section": section, "name": name, "value": value}

@@ -145,6 +145,7 @@ def rows_of(revision: int) -> dict[str, list[dict[str, Any]]]:
                 ("verdicts", "structure", "✓ pass"),
                 ("prediction", "test RMSE (stars)", f"{0.9 + shift:.4f}"),
                 ("agreement", "with held-out ratings", f"{0.5 + shift:.2f}"),
+                ("fingerprints", "data", "the same"),
             )
         ],
     }
@@ -543,13 +544,34 @@ def test_every_axis_stands_under_a_panel(mixed: tuple[list[str], Page]) -> None:
             assert len(set(lowest.values())) == 1 or not text(footer), title
 
 
-def test_page_says_where_test_ratings_differ(three: Page, mixed: tuple[list[str], Page]) -> None:
-    assert not three.root.findtext("body/p[@id='warning']")
+def test_page_says_in_what_revisions_differ(
+    three: Page, mixed: tuple[list[str], Page], tmp_path: Path
+) -> None:
+    def said(page: Page) -> str:
+        (place,) = page.root.findall("body/p[@id='warning']")
+        return "".join(place.itertext())
+
+    assert said(three) == ""
+    # Revisions from before there were fingerprints: planted alone has ratings of 1 star.
     (first, *others), page = mixed
-    # The planted world alone has ratings of 1 star; the rest have ratings of 6.
     others = [name for name in others if (name == "planted") != (first == "planted")]
-    said = page.root.findtext("body/p[@id='warning']")
-    assert f"The test ratings of {', '.join(others)} are not those of {first}: data, split" in said
+    assert said(page).startswith(f"{', '.join(others)} differ")
+    assert f"from {first} in data or split. Their test ratings differ" in said(page)
+
+    facts = {"a": "000", "seed": "001", "split": "010", "both": "110", "all": "111", "same": "000"}
+    rows = [
+        {"rev": revision, "section": section, "name": name, "value": f"{name} {value}"}
+        for revision, values in facts.items()
+        for section, name, value in zip(
+            ("fingerprints", "fingerprints", "data"), ("data", "split", "seed"), values, strict=True
+        )
+    ]
+    assert said(page_of(tmp_path, chart_of(title="A", data={"values": rows}))).strip() == (
+        "seed differs from a in seed. "
+        "split differs from a in split. {0} "
+        "both differs from a in data and split. {0} "
+        "all differs from a in data, split and seed. {0}"
+    ).format("Their test ratings differ, so their errors cannot be compared directly.")
 
 
 def test_labels_of_the_map_keep_apart(three: Page) -> None:

@@ -2,14 +2,17 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import HTTPServer, SimpleHTTPRequestHandler
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +20,16 @@ import pytest
 import requests
 
 from genre_embeddings import storage
-from genre_embeddings.errors import InputError
-from genre_embeddings.publish.mlflow import log_run
+from genre_embeddings.publish.mlflow import LIBRARIES, log_run
 from genre_embeddings.settings import Settings, load_settings
+from genre_embeddings.tracking import Tracker
 from tests.conftest import ROOT, changed
 from tests.project import Project, stages_run
+from tests.small import small_world, write_world
+from tests.trained import start_training, train_stage
+from tests.training.test_resuming import kill_after, take_results
 
-pytestmark = pytest.mark.pipeline
+pytestmark = [pytest.mark.pipeline, pytest.mark.filterwarnings("ignore::UserWarning:mlflow")]
 
 PAGE = (ROOT / "docs/guide/tracking.md").read_text(encoding="utf-8")
 DOCUMENTED = "http://127.0.0.1:5000"
@@ -74,63 +80,131 @@ def tracked(uri: str, **more: Any) -> Settings:
 
 
 def test_a_run_is_on_the_server_as_it_is_here(project: Project, tmp_path: Path) -> None:
-    from mlflow import MlflowClient
+    from mlflow import MlflowClient, pyfunc
 
     _, port = free_address()
     uri = f"http://127.0.0.1:{port}"
     (command,) = re.findall(r"^dvc (exp run .*)$", PAGE.replace(DOCUMENTED, uri), flags=re.M)
 
     before = project.results()
-    said = project.dvc(*command.split(), status=255)  # The server is down.
-    assert stages_run(said) == ["check", "publish"]
-    assert f"error: tracking.mlflow_uri is '{uri}'" in said
-    assert "no server answers there (ConnectionError)" in said
+    said = project.dvc(*command.split())  # The server is down.
+    assert stages_run(said) == ["check", "publish"]  # The address alone does not train again.
+    assert said.count(f"warning: MLflow on {uri}: the server does not answer (ConnectionE") == 1
+    (later,) = re.findall(r"`dvc (repro .*?)`", said)
     assert "Traceback" not in said
     after = project.results()
     assert {name for name in before if after[name] != before[name]} == {"dvc.lock"}
 
     with server(tmp_path / "server", port):
-        said = project.dvc(*command.split())
-        assert stages_run(said) == ["publish"]
-        assert f"logged to {uri} as tracked" in said
-        said = project.dvc("repro", "--force", "--single-item", "publish")
-        assert f"this run is on {uri} already, as tracked" in said
+        said = project.dvc(*later.split())
+        name = f"planted-{project.git('rev-parse', 'HEAD')[:7]}"
+        assert f"logged to {uri} as {name}" in said
+        assert f"this run is on {uri} already, as {name}" in project.dvc(*later.split())
 
         client = MlflowClient(uri)
-        experiment = client.get_experiment_by_name("genre-embeddings")
-        (run,) = client.search_runs([experiment.experiment_id])
-        check(client, run, project)
+        experiment = client.get_experiment_by_name("genre-embeddings").experiment_id
+        (run,) = client.search_runs([experiment])
+        check(client, run, project, name)
 
         # A try that was cut short is completed, and nothing in it doubled.
-        client.update_run(run.info.run_id, "RUNNING")
+        client.delete_tag(run.info.run_id, "genre_embeddings.whole")
         client.delete_tag(run.info.run_id, "verdict.structure")
-        assert log_run(tracked(uri)) == f"logged to {uri} as tracked"
-        (run,) = client.search_runs([experiment.experiment_id])
-        check(client, run, project)
+        assert log_run(tracked(uri)) == f"logged to {uri} as {name}"
+        check(client, client.search_runs([experiment])[0], project, name)
 
-        # More epochs and settings than one request takes; another experiment has runs of its own.
-        epochs = range(1, 1502)
-        rows = [{"epoch": epoch, "rmse": 1 / epoch, "side": "train"} for epoch in epochs]
-        storage.write_rows(storage.PLOTS / "train/rmse.json", rows)
-        log_run(tracked(uri, mlflow_experiment="an other"))
-        experiment = client.get_experiment_by_name("an other")
-        (run,) = client.search_runs([experiment.experiment_id])
-        assert run.info.run_name.startswith("planted-")
-        curve = client.get_metric_history(run.info.run_id, "train/rmse")
-        assert sorted(point.step for point in curve) == list(epochs)
+        # While it trains, the run of an experiment gets each epoch; then the results.
+        said = project.dvc(*command.split(), "-n", "wide", "-S", "model.dim=3")
+        assert f"logged to {uri} as wide" in said
+        assert "warning" not in said
+        run, _ = client.search_runs([experiment])
+        check(client, run, project, "wide")
+        assert run.data.tags["dvc.exp"] == "wide"
+        first, second = client.get_metric_history(run.info.run_id, "validation/rmse")
+        assert run.info.start_time < first.timestamp < second.timestamp < run.info.end_time
+        card = project.folder / "metrics/card.md"
+        assert run.info.end_time < card.stat().st_mtime * 1000  # stages came after the training
 
         (example,) = re.findall(r"(?ms)^```python\n(.*?)^```$", PAGE.replace(DOCUMENTED, uri))
-        exec(example, {})
-        assert {path.name for path in Path("fetched/model").iterdir()} == {
-            path.name for path in storage.MODEL.iterdir()
-        }
+        exec(example, names := {})
+        rows = names["rows"]
+        assert [*rows] == ["prediction", "deviation", "known_user", "known_movie"]
+        assert rows["known_movie"].tolist() == [True, False]
+        (project.folder / "pairs.csv").write_text("userId,movieId,genres\n1,2,\n1,9999,Comedy\n")
+        project.run("./genres", "predict", "pairs.csv", "--out", "rated.csv")
+        lines = (project.folder / "rated.csv").read_text().splitlines()[1:]
+        own = [float(line.split(",")[3]) for line in lines]
+        assert rows["prediction"].tolist() == pytest.approx(own, abs=1e-4)
+        signature = pyfunc.load_model(f"runs:/{run.info.run_id}/model").metadata.signature
+        assert signature.inputs.input_names() == ["userId", "movieId", "timestamp", "genres"]
+        for path in (project.folder / "models").iterdir():
+            assert (Path("fetched/model/data/models") / path.name).read_bytes() == path.read_bytes()
 
 
-def check(client: Any, run: Any, project: Project) -> None:
+def test_a_training_that_is_killed_goes_on_in_its_run(
+    settings: Settings, in_tmp: Path, tmp_path: Path
+) -> None:
+    from mlflow import MlflowClient
+
+    world = small_world(settings, epochs=30, patience=30, without_genres=False)
+    write_world(world)
+    train_stage(world.settings)
+    whole = take_results()
+    _, port = free_address()
+    uri = f"http://127.0.0.1:{port}"
+    live = changed(world.settings, tracking={"mlflow_uri": uri})
+    with server(tmp_path / "server", port):
+        client = MlflowClient(uri)
+        with start_training(live) as process:
+            while not (experiment := client.get_experiment_by_name("genre-embeddings")):
+                assert process.poll() is None, process.communicate()[0]
+                time.sleep(0.05)
+            kill_after(3, process, signal.SIGKILL)
+        train_stage(live)
+        (run,) = client.search_runs([experiment.experiment_id])
+        assert run.info.status == "FINISHED"
+        points = client.get_metric_history(run.info.run_id, "train/loss")
+        assert [point.step for point in points] == [*range(1, 31)]
+    assert take_results() == whole  # with a tracker and without
+
+
+def test_a_server_that_goes_down_costs_a_line(
+    project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mlflow import MlflowClient
+
+    _, port = free_address()
+    uri = f"http://127.0.0.1:{port}"
+    epochs = [{"epoch": epoch, "train/loss": 1 / epoch} for epoch in range(1, 6)]
+    with Tracker(tracked(uri)) as tracker:
+        with server(tmp_path / "server", port):
+            tracker.start(None)
+            tracker.log(epochs[0])
+            client = MlflowClient(uri)
+            while not tracker.sent:
+                time.sleep(0.05)
+        for row in epochs[1:4]:
+            tracker.log(row)
+        while not tracker.failed:
+            time.sleep(0.05)
+        with server(tmp_path / "server", port):  # It is back before the training ends.
+            tracker.log(epochs[4])
+            tracker.__exit__(None)
+            (run,) = client.search_runs(
+                [client.get_experiment_by_name("genre-embeddings").experiment_id]
+            )
+            points = client.get_metric_history(run.info.run_id, "train/loss")
+            assert [point.step for point in points] == [1, 2, 3, 4, 5]
+            assert run.info.status == "FINISHED"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: MLflow on {uri}: the server does not answer (")
+    assert line.endswith("training goes on without it, and stage publish tries again")
+
+
+def check(client: Any, run: Any, project: Project, name: str) -> None:
     """The run holds what the project's own files hold."""
     number = run.info.run_id
-    assert (run.info.run_name, run.info.status) == ("tracked", "FINISHED")
-    assert run.data.params["model.dim"] == "2"
+    assert (run.info.run_name, run.info.status) == (name, "FINISHED")
+    assert run.data.params["model.dim"] == ("3" if name == "wide" else "2")
     assert run.data.params["model.hidden"] == "[8]"
     assert run.data.params["data.source"] == "planted"
     assert not [name for name in run.data.params if name.startswith("tracking")]
@@ -143,7 +217,6 @@ def check(client: Any, run: Any, project: Project) -> None:
     assert {f"verdict.{line}": run.data.tags[f"verdict.{line}"] for line in verdict} == {
         f"verdict.{line}": outcome for line, outcome in verdict.items()
     }
-    assert run.data.tags["dvc.exp"] == "tracked"
     assert run.data.tags["mlflow.source.git.commit"] == project.git("rev-parse", "HEAD").strip()
     for quantity in ("rmse", "loss"):
         for side in ("train", "validation"):
@@ -153,10 +226,11 @@ def check(client: Any, run: Any, project: Project) -> None:
             assert len(points) == len(wanted) == 2
             assert {point.step: point.value for point in points} == wanted
     fetched = Path(client.download_artifacts(number, "", str(project.folder.parent)))
-    assert {path.name for path in fetched.iterdir()} >= {"card.md", "report.html", "model"}
-    for path in (project.folder / "models").iterdir():
-        assert (fetched / "model" / path.name).read_bytes() == path.read_bytes()
-    assert (fetched / "card.md").read_bytes() == (project.folder / "metrics/card.md").read_bytes()
+    shown = {"card.md": "metrics", "report.html": "plots"}
+    shown |= {"pictures/heatmaps.png": "plots/inspect", "pictures/histogram.png": "plots/evaluate"}
+    for path, folder in shown.items():
+        own = project.folder / folder / Path(path).name
+        assert (fetched / path).read_bytes() == own.read_bytes()
 
 
 def metrics(project: Project) -> dict[str, Any]:
@@ -179,34 +253,53 @@ def another_server() -> Iterator[int]:
         thread.join()
 
 
-def test_what_is_not_a_server_of_mlflow_s_is_reported(project: Project) -> None:
+def test_what_fails_is_said_in_a_line(
+    project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said(uri: str) -> str:
+        assert log_run(tracked(uri)) == ""
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"warning: MLflow on {uri}: ")
+        assert "`dvc repro --force --single-item publish` logs the run later" in line
+        return line
+
     with another_server() as port:
-        with pytest.raises(
-            InputError, match=r"get-by-name failed with error code 404.*`dvc repro`"
-        ):
-            log_run(tracked(f"http://127.0.0.1:{port}"))
-        with pytest.raises(InputError, match="failed with exception HTTPSConnectionPool"):
-            log_run(tracked(f"https://127.0.0.1:{port}"))
-    with pytest.raises(InputError, match=r"no server answers there \(InvalidURL\)"):
-        log_run(tracked("http://127.0.0.1:99999"))
+        assert "get-by-name failed with error code 404" in said(f"http://127.0.0.1:{port}")
+        assert "the server does not answer (SSLError)" in said(f"https://127.0.0.1:{port}")
+        monkeypatch.setitem(sys.modules, "mlflow", None)
+        assert "-c constraints.txt mlflow-skinny pandas" in said(f"http://127.0.0.1:{port}")
+    assert "the server does not answer (InvalidURL)" in said("http://127.0.0.1:99999")
 
 
-def test_a_server_that_is_down_is_reported_at_once(project: Project) -> None:
+def test_a_server_that_is_down_or_silent_costs_seconds(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
     host, port = free_address()
     start = time.monotonic()
-    with pytest.raises(InputError, match=r"no server answers there \(ConnectionError\)"):
-        log_run(tracked(f"http://{host}:{port}"))
+    with Tracker(tracked(f"http://{host}:{port}")) as tracker:
+        tracker.start(None)
     with socket.socket() as silent:  # It accepts, and never answers.
         silent.bind((host, port))
         silent.listen()
-        with pytest.raises(InputError, match=r"no server answers there \(ReadTimeout\)"):
-            log_run(tracked(f"http://{host}:{port}"))
+        with Tracker(tracked(f"http://{host}:{port}")) as tracker:
+            tracker.start(None)
+            tracker.log({"epoch": 1, "train/loss": 0.5})
+            assert time.monotonic() - start < 5  # The training did not wait.
     assert time.monotonic() - start < 30
+    first, second = capsys.readouterr().err.splitlines()
+    assert "(ConnectionError)" in first
+    assert "(ReadTimeout)" in second
 
 
-def test_without_mlflow_it_is_said_how_to_get_it(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "mlflow", None)
-    with another_server() as port, pytest.raises(InputError, match=r"-c constraints\.txt mlflow"):
-        log_run(tracked(f"http://127.0.0.1:{port}"))
+def test_the_logged_model_names_what_its_code_imports() -> None:
+    code = "import sys, genre_embeddings.inference.pyfunc as p; print(*sys.modules)"
+    said = subprocess.check_output(
+        [sys.executable, "-c", code], text=True, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    )
+    owners, declared = (
+        packages_distributions(),
+        tomllib.loads((ROOT / "pyproject.toml").read_text()),
+    )
+    ours = {re.split("[>=]", line)[0] for line in declared["project"]["dependencies"]}
+    used = {owner for name in said.split() for owner in owners.get(name, ())}
+    assert {name.lower() for name in used} & ours | {"pandas"} == set(LIBRARIES)

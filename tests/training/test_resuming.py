@@ -1,10 +1,12 @@
 """An interrupted training resumes where it was, to the same bytes, and never as another one's."""
 
+import io
 import json
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -139,6 +141,31 @@ def cut(monkeypatch):
                 fitted(world)
 
     return cut
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_the_line_of_progress_ends_before_the_message(world, monkeypatch):
+    finish = Fitting.finish_epoch
+
+    def press(self):
+        if self.history:
+            raise KeyboardInterrupt
+        return finish(self)
+
+    monkeypatch.setattr(Fitting, "finish_epoch", press)
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # Lightning ignores Ctrl-C afterwards
+    sides = world.ratings("train"), world.ratings("validation")
+    with pytest.raises(SystemExit), Scratch(Path("scratch")) as scratch:
+        fit(world.network(), *sides, world.settings.train, 0, scratch=scratch)
+    progress, message = terminal.getvalue().splitlines()[-2:]  # a carriage return ends one, too
+    assert progress.startswith("epoch 2 of 4")
+    assert message.endswith("the same command resumes training after the last whole epoch")
+    assert f"{progress}\n{message}\n" in terminal.getvalue()
 
 
 @pytest.mark.parametrize("sparse_pays", [0, 10])

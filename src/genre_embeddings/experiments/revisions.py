@@ -75,7 +75,8 @@ def warnings(first: Run, others: Sequence[Run]) -> list[str]:
     groups.pop((), None)
     return [
         f"{', '.join(names)} {'differs' if len(names) == 1 else 'differ'} from {first.name} in "
-        f"{' and '.join(differing)}." + ("" if differing == ("seed",) else f" {OTHER_RATINGS}")
+        f"{' and '.join(differing).replace(' and ', ', ', len(differing) - 2)}."
+        + ("" if differing == ("seed",) else f" {OTHER_RATINGS}")
         for differing, names in groups.items()
     ]
 

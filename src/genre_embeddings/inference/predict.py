@@ -37,8 +37,9 @@ ADDED = ("prediction", "deviation", "known_user", "known_movie")
 """Columns that a prediction adds."""
 
 _LATEST = 32_503_680_000  # seconds: the year 3000; larger numbers are likely milliseconds
-_ROW = "(row)"
-_COLUMNS: dict[Kind, tuple[str, str]] = {
+ROW = "(row)"
+"""Column that numbers the rows of a table, for errors."""
+COLUMNS: dict[Kind, tuple[str, str]] = {
     "user": ("userId", "user_id"),
     "movie": ("movieId", "movie_id"),
 }
@@ -190,15 +191,15 @@ def predict_file(model: Trained, source: Path, out: Path, rows: int = ROWS) -> C
     if out.exists() and out.samefile(source):
         raise InputError(f"--out {out} is the input file: choose another.")
     any_user, counts = AnyUser(model.network), [0, 0, 0]
-    scan = pl.scan_csv(source, infer_schema=False).with_row_index(_ROW, offset=2)
-    filled = scan.filter(~pl.all_horizontal(pl.exclude(_ROW).is_null()))
+    scan = pl.scan_csv(source, infer_schema=False).with_row_index(ROW, offset=2)
+    filled = scan.filter(~pl.all_horizontal(pl.exclude(ROW).is_null()))
     with storage.replacing(out) as temporary, temporary.open("wb") as written:
         try:
             for chunk in filled.collect_batches(chunk_size=rows, maintain_order=True):
                 if chunk.is_empty():
                     continue
-                found = _predict_chunk(model, chunk, columns, source, any_user)
-                whole = pl.concat([chunk.drop(_ROW), found], how="horizontal")
+                found = predict_rows(model, chunk, columns, source, any_user)
+                whole = pl.concat([chunk.drop(ROW), found], how="horizontal")
                 whole.write_csv(written, include_header=counts[0] == 0, float_precision=4)
                 unknown = [int((~found[name]).sum()) for name in ("known_user", "known_movie")]
                 counts = [a + b for a, b in zip(counts, (chunk.height, *unknown), strict=True)]
@@ -228,7 +229,7 @@ def _columns_of(source: Path) -> dict[Kind, str]:
         raise _unreadable(source, error) from None
     header = [name or "" for name in first.row(0)]
     columns = {}
-    for kind, names in _COLUMNS.items():
+    for kind, names in COLUMNS.items():
         chosen = [name for name in names if name in header]
         if len(chosen) != 1:
             what = "both " + " and ".join(names) if chosen else f"no {' or '.join(names)}"
@@ -243,7 +244,7 @@ def _columns_of(source: Path) -> dict[Kind, str]:
             raise InputError(
                 f"{source}, row 1: the header has a column {name!r} twice: rename or remove one."
             )
-        if name in (*ADDED, _ROW):
+        if name in (*ADDED, ROW):
             raise InputError(
                 f"{source}, row 1: the file has a column {name!r} already, which the prediction "
                 "adds: rename or remove it."
@@ -251,18 +252,32 @@ def _columns_of(source: Path) -> dict[Kind, str]:
     return columns
 
 
-def _predict_chunk(
+def predict_rows(
     model: Trained,
     chunk: pl.DataFrame,
     columns: dict[Kind, str],
-    source: Path,
+    source: Path | str,
     any_user: AnyUser,
 ) -> pl.DataFrame:
-    """Predictions for the rows of one part, whose values are checked first."""
+    """Predictions for the rows of a table of text, whose values are checked first.
+
+    Args:
+        model: the trained model.
+        chunk: the table, (n,) rows; column `ROW` numbers them.
+        columns: the names of the columns of users and movies.
+        source: where the table comes from, for errors.
+        any_user: predictions for unknown users so far, to reuse them.
+
+    Returns:
+        As `predict_pairs`.
+
+    Raises:
+        InputError: a row has an invalid value.
+    """
 
     def refuse(bad: pl.Series, name: str, allowed: str) -> None:
         if bad.any():
-            row, value = chunk.filter(bad).select(_ROW, name).row(0)
+            row, value = chunk.filter(bad).select(ROW, name).row(0)
             found = "empty" if value is None else repr(value)
             raise InputError(f"{source}, row {row}: {name} is {found}; {allowed}.")
 
@@ -278,7 +293,7 @@ def _predict_chunk(
         times = seconds.to_numpy()
     if "genres" in chunk.columns:
         unknown = (model.find("movie", ids["movie"]) < 0).tolist()
-        rows = zip(unknown, chunk["genres"].to_list(), chunk[_ROW].to_list(), strict=True)
+        rows = zip(unknown, chunk["genres"].to_list(), chunk[ROW].to_list(), strict=True)
         genres = [
             _parse_genres(model, text, f"{source}, row {row}") if new and text else ()
             for new, text, row in rows

@@ -1,7 +1,7 @@
-"""Logs the run to an MLflow tracking server, if `tracking.mlflow_uri` names one.
+"""Adds a run's results to an MLflow server, if `tracking.mlflow_uri` names one.
 
-Stage publish does so at the end, from the files that the stages wrote. So a server that is down
-never costs a training: the stage fails, and the next `dvc repro` runs it alone again.
+They go to the run that stage train logged while it trained (`tracking`); where there is none, as
+when DVC restored the model from its cache, to a new one. A server that is down costs a warning.
 
 A run's key is a digest of its settings, results and model. A run that the server has under that key
 is not logged twice; one whose logging was interrupted is completed.
@@ -11,135 +11,182 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import subprocess
-from collections.abc import Mapping
-from contextlib import suppress
+import time
+import warnings
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import requests
+import polars as pl
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
 from genre_embeddings.publish.card import CARD
 from genre_embeddings.settings import Settings
 from genre_embeddings.summary import SUMMARY
+from genre_embeddings.tracking import MODEL, connect, create_run, params, reason, steps, warn
 
 if TYPE_CHECKING:
-    import mlflow
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from mlflow.models import ModelSignature
 
 METRICS = ("prepare", "split", "train/metrics", "evaluate", "inspect")
 CURVES = ("loss", "rmse")
-KEY = "genre_embeddings.key"
-PATIENCE = 5
-"""Seconds after which a server that does not answer is taken to be down."""
-ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+FILES = {
+    CARD: "",
+    storage.REPORT: "",
+    storage.PLOTS / "inspect/heatmaps.png": "pictures",
+    storage.PLOTS / "evaluate/histogram.png": "pictures",
 }
-"""MLflow's own variables, where the user has not set them: it would try for minutes."""
+"""Files to log, and the folder of the run's artifacts to which they go."""
+KEY = "genre_embeddings.key"
+WHOLE = "genre_embeddings.whole"
+"""Tag of a run that has everything."""
+TIMEOUT = 30
+"""Seconds that a request may take: a server may hand large files on before it answers."""
+OPTIONAL = {"timestamp": "long", "genres": "string"}
+ADDED = {
+    "prediction": "float",
+    "deviation": "float",
+    "known_user": "boolean",
+    "known_movie": "boolean",
+}
+"""Columns that the logged model reads if a table has them, and those that it writes."""
+LIBRARIES = (
+    "numpy", "pandas", "polars", "psutil", "pydantic", "pyyaml", "safetensors", "scipy", "torch",
+)  # fmt: skip
+"""What the code of a logged model imports."""
 
 
 def log_run(settings: Settings) -> str:
-    """Log settings, curves, metrics, model, card and report; a line that says what was done.
+    """Log metrics, card, report, pictures and model; a line that says what was done.
+
+    The line is empty if that failed, of which a warning tells.
 
     Raises:
-        InputError: MLflow is not installed, or the server is not there or refuses.
+        InputError: a file is missing.
     """
-    uri, experiment = settings.tracking.mlflow_uri, settings.tracking.mlflow_experiment
-
-    def failed(reason: str) -> InputError:
-        return InputError(
-            f"tracking.mlflow_uri is {uri!r}, and logging to its experiment {experiment!r} failed: "
-            f"{reason}. Start or mend the server, or set tracking.mlflow_uri to '' in params.yaml; "
-            "then `dvc repro` runs this stage alone. Nothing else is lost."
-        )
-
     try:
-        # An address that answers with a bad certificate answers: MLflow's settings decide on it.
-        with suppress(requests.exceptions.SSLError):
-            requests.head(uri, timeout=PATIENCE)
-    except requests.RequestException as error:
-        raise failed(f"no server answers there ({type(error).__name__})") from None
-    for variable, value in ENVIRONMENT.items():
-        os.environ.setdefault(variable, value)
-    try:
-        import mlflow
-
-        mlflow.set_tracking_uri(uri)
-        found = mlflow.set_experiment(experiment)  # made where there is none
-        return _log(mlflow.MlflowClient(), found.experiment_id, settings)
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"tracking.mlflow_uri is {uri!r}, but the module {error.name!r} is not installed: "
-            "`pip install -c constraints.txt mlflow-skinny` (a store of artifacts that is not "
-            "behind the server may need more), or set tracking.mlflow_uri to '' in params.yaml."
-        ) from None
-    except (requests.RequestException, mlflow.MlflowException) as error:
-        raise failed(str(error).partition("\n")[0]) from None
+        return _log(*connect(settings, TIMEOUT), settings)
+    except InputError:
+        raise
+    except Exception as error:  # whichever library it comes from, the results are there
+        later = "`dvc repro --force --single-item publish` logs the run later"
+        warn(settings, f"{reason(error)}: {later}. The results here are whole")
+        return ""
 
 
-def _log(client: mlflow.MlflowClient, experiment: str, settings: Settings) -> str:
-    from mlflow.entities import Metric, Param, RunTag
+def _log(client: MlflowClient, experiment: str, settings: Settings) -> str:
+    from mlflow.entities import Metric, RunTag
 
-    params = storage.flatten(settings.model_dump(mode="json", exclude={"tracking"}))
     found: dict[str, Any] = {}
     for stage in METRICS:
         found |= storage.flatten(storage.read_json(storage.METRICS / f"{stage}.json"))
     found |= storage.flatten(storage.read_json(SUMMARY))
-    key = _key(params, found)
-    uri = settings.tracking.mlflow_uri
-
-    # The key is hexadecimal: it needs no quoting.
-    runs = client.search_runs([experiment], f"tags.`{KEY}` = '{key}'")
-    for run in runs:
-        if run.info.status == "FINISHED":
-            return f"this run is on {uri} already, as {run.info.run_name}"
-    name = os.environ.get("DVC_EXP_NAME") or f"{settings.data.source}-{key[:7]}"
-    run = runs[0] if runs else client.create_run(experiment, run_name=name, tags={KEY: key})
-    number = run.info.run_id
+    key, uri = _key(settings, found), settings.tracking.mlflow_uri
+    run = _find(client, experiment, settings, key)
+    name, number = run.info.run_name, run.info.run_id
+    if WHOLE in run.data.tags:
+        return f"this run is on {uri} already, as {name}"
     # One time for all, so that what is logged a second time takes the place of the first.
     when = run.info.start_time
     metrics = [
         Metric(_name(k), float(v), when, 0) for k, v in found.items() if isinstance(v, int | float)
     ]
     for quantity in CURVES:
-        metrics += [
-            Metric(f"{row['side']}/{quantity}", row[quantity], when, row["epoch"])
-            for row in storage.read_json(storage.PLOTS / f"train/{quantity}.json")
-        ]
-    entries = [Param(k, v if isinstance(v, str) else json.dumps(v)) for k, v in params.items()]
-    words = {_name(k): v for k, v in found.items() if isinstance(v, str)} | _origin()
-    client.log_batch(number, metrics, entries, [RunTag(k, v) for k, v in words.items()])
-    client.log_artifacts(number, str(storage.MODEL), "model")
-    for path in (CARD, storage.REPORT):
-        client.log_artifact(number, str(path))
-    client.set_terminated(number)
-    return f"logged to {uri} as {run.info.run_name}"
+        rows = storage.read_json(storage.PLOTS / f"train/{quantity}.json")
+        for part in sorted({row["side"] for row in rows}):
+            there = steps(client, number, f"{part}/{quantity}")
+            metrics += [
+                Metric(f"{part}/{quantity}", row[quantity], when, row["epoch"])
+                for row in rows
+                if row["side"] == part and row["epoch"] not in there
+            ]
+    words = {_name(k): v for k, v in found.items() if isinstance(v, str)}
+    tags = [RunTag(k, v) for k, v in words.items()]
+    client.log_batch(number, metrics, params(settings, {"tracking"}), tags)
+    for path, folder in FILES.items():
+        client.log_artifact(number, str(storage.require(path)), folder)
+    _log_model(client, run)
+    client.set_tag(number, WHOLE, "true")
+    if run.info.status != "FINISHED":
+        client.set_terminated(number)
+    return f"logged to {uri} as {name}"
 
 
-def _key(params: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+def _find(client: MlflowClient, experiment: str, settings: Settings, key: str) -> Run:
+    """A run of this model that lacks results, or else the one with this key, or else a new one."""
+    fingerprint = storage.model_fingerprint()
+    # Both are hexadecimal: they need no quoting.
+    same = client.search_runs([experiment], f"tags.`{KEY}` = '{key}'")
+    mine = {param.key: param.value for param in params(settings, {"tracking"})}
+    unfinished = [run for run in same if WHOLE not in run.data.tags]
+    trained = [
+        run
+        for run in client.search_runs([experiment], f"tags.`{MODEL}` = '{fingerprint}'")
+        if KEY not in run.data.tags and run.data.params.items() <= mine.items()
+    ]
+    runs = [*unfinished, *trained, *same]
+    if runs:
+        number = runs[0].info.run_id
+    else:
+        now = int(time.time() * 1000)
+        number = create_run(client, experiment, settings, {MODEL: fingerprint}, now)
+    client.set_tag(number, KEY, key)
+    return client.get_run(number)
+
+
+def _log_model(client: MlflowClient, run: Run) -> None:
+    """Log the model with the code that opens it, so that `mlflow.pyfunc.load_model` serves it."""
+    from mlflow import pyfunc
+    from mlflow.models import Model
+
+    logged = run.outputs.model_outputs if run.outputs else []
+    if any(client.get_logged_model(one.model_id).status == "READY" for one in logged):
+        return
+    with warnings.catch_warnings():
+        # An example of the input would make MLflow open the model here, to try it.
+        warnings.filterwarnings("ignore", message=".*input example was not provided")
+        Model.log(
+            artifact_path=None,
+            name="model",
+            flavor=pyfunc,
+            run_id=run.info.run_id,
+            loader_module="genre_embeddings.inference.pyfunc",
+            data_path=str(storage.MODEL),
+            code_paths=[str(Path(__file__).parents[1])],
+            pip_requirements=[f"{name}=={version(name)}" for name in LIBRARIES],
+            signature=_signature(),
+        )
+
+
+def _signature() -> ModelSignature:
+    """Columns that the logged model reads and writes; ids have the type of the data's ids."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    kinds = {
+        name: "string" if storage.read_table(path)[column].dtype == pl.String else "long"
+        for name, column, path in (
+            ("userId", "user_id", storage.PREPARED / "users.parquet"),
+            ("movieId", "movie_id", storage.PREPARED / "movies.parquet"),
+        )
+    }
+    given = [ColSpec(kind, name) for name, kind in kinds.items()]
+    given += [ColSpec(kind, name, required=False) for name, kind in OPTIONAL.items()]
+    written = [ColSpec(kind, name) for name, kind in ADDED.items()]
+    return ModelSignature(Schema([*given]), Schema([*written]))
+
+
+def _key(settings: Settings, metrics: dict[str, Any]) -> str:
     """What makes this run the run it is, the same wherever and whenever it is run again."""
-    digest = hashlib.sha256(json.dumps([dict(params), dict(metrics)]).encode())
-    for path in sorted(storage.require(storage.MODEL).iterdir()):
-        with path.open("rb") as file:
-            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+    flat = storage.flatten(settings.model_dump(mode="json", exclude={"tracking"}))
+    whole = json.dumps([flat, metrics, storage.fingerprint_of(storage.MODEL)])
+    return hashlib.sha256(whole.encode()).hexdigest()
 
 
 def _name(name: str) -> str:
     """A name without what MLflow does not allow, such as the sign in coverage.95%."""
     return re.sub(r"[^\w./: -]", "", name)
-
-
-def _origin() -> dict[str, str]:
-    """The commit on which the run stands, and its experiment's name, where they are known."""
-    asked = ["git", "rev-parse", "HEAD"]
-    try:
-        commit = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        commit = ""
-    known = {"mlflow.source.git.commit": commit, "dvc.exp": os.environ.get("DVC_EXP_NAME")}
-    return {key: value for key, value in known.items() if value}

@@ -27,6 +27,7 @@ from torch import Tensor
 
 KEPT = 3
 """How many unfinished trainings of other settings to keep; older ones are removed."""
+FILE = "checkpoint.ckpt"
 INHERITED = "GENRE_EMBEDDINGS_CHECKPOINT"
 """Environment variable that gives a process's children the path of the checkpoint."""
 
@@ -69,7 +70,7 @@ class Scratch:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         stopped = kind is not None and issubclass(kind, (KeyboardInterrupt, SystemExit))
         if stopped and not self.quiet and os.environ.get("LOCAL_RANK", "0") == "0":
-            started = any(any(place.iterdir()) for place in self.locks)
+            started = any((place / FILE).exists() for place in self.locks)
             again = "resumes training after the last whole epoch" if started else "starts it again"
             print(f"training was interrupted: the same command {again}", file=sys.stderr)
         for place, lock in self.locks.items():
@@ -90,7 +91,7 @@ class Scratch:
         if share and (inherited := os.environ.get(INHERITED)) is not None:
             return Path(inherited) if inherited else None
         place = self.folder / key
-        file = place / "checkpoint.ckpt" if self._lock(place) else None
+        file = place / FILE if self._lock(place) else None
         if share:
             os.environ[INHERITED] = str(file or "")
         if file:

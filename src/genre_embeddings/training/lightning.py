@@ -35,6 +35,7 @@ from genre_embeddings.model.network import Network
 from genre_embeddings.model.ratings import Ratings, ShuffledPositions, Slices, share_of
 from genre_embeddings.seeds import seed_of
 from genre_embeddings.settings import TrainSettings
+from genre_embeddings.tracking import Tracker
 from genre_embeddings.training.checkpoint import Scratch, key_of
 
 PRIOR_LR = 0.003
@@ -378,18 +379,21 @@ class CheckpointFile(TorchCheckpointIO):
 
 
 class Recorder(lightning.Callback):
-    """Writes each epoch to dvclive and to the curves that `dvc plots` overlays.
+    """Writes each epoch to dvclive, to the curves that `dvc plots` overlays, and to a tracker.
 
-    DVCLiveLogger would not be shorter: the epochs before an interruption must be logged again.
+    Lightning's loggers for dvclive and MLflow would not be shorter: the epochs before an
+    interruption must be logged again.
     """
 
-    def __init__(self, best: BestWeights) -> None:
-        self.best = best
+    def __init__(self, best: BestWeights, tracker: Tracker | None, checkpoint: Path | None) -> None:
+        self.best, self.tracker, self.checkpoint = best, tracker, checkpoint
 
     def setup(self, trainer: lightning.Trainer, fitting: Fitting, stage: str) -> None:  # type: ignore[override]  # noqa: ARG002
         """Start dvclive, which removes the files of an earlier run."""
         if trainer.is_global_zero:
             self.live = Live(dir=str(LIVE), dvcyaml=None, save_dvc_exp=False)
+            if self.tracker:
+                self.tracker.start(self.checkpoint)
 
     def on_train_start(self, trainer: lightning.Trainer, fitting: Fitting) -> None:  # type: ignore[override]
         """Log the epochs before an interruption again."""
@@ -414,10 +418,13 @@ class Recorder(lightning.Callback):
 
     def _log(self, row: dict[str, float]) -> None:
         self.live.step = int(row["epoch"])
-        for name, value in row.items():
+        rounded = {name: float(f"{value:.6g}") for name, value in row.items()}
+        for name, value in rounded.items():
             if name != "epoch":
-                self.live.log_metric(name, float(f"{value:.6g}"))
+                self.live.log_metric(name, value)
         self.live.next_step()
+        if self.tracker:
+            self.tracker.log(rounded)
 
     def finish(self, fitting: Fitting) -> None:
         """Write which epoch was the best; the curves hold its losses."""
@@ -472,9 +479,13 @@ class Progress(lightning.Callback):
             self._print(trainer)
 
     def teardown(self, *_: Any, **__: Any) -> None:
-        """End the line on the terminal, also if training failed or was interrupted."""
+        """End the line on the terminal."""
         if hasattr(self, "bar"):
             self.bar.close()
+
+    def on_exception(self, *_: Any) -> None:
+        """End it if training failed or was interrupted, too: Lightning tears nothing down then."""
+        self.teardown()
 
     def _print(self, trainer: lightning.Trainer) -> None:
         """Write a line; on a terminal, over the one that is rewritten there."""
@@ -556,6 +567,7 @@ def fit(
     record: bool = True,
     scratch: Scratch | None = None,
     name: str = "",
+    tracker: Tracker | None = None,
 ) -> tuple[list[dict[str, float]], BestWeights]:
     """Fit the network in place; it then has the weights of the best epoch.
 
@@ -570,6 +582,7 @@ def fit(
         scratch: writes a checkpoint after each epoch, from which an interrupted training resumes.
         name: of the model in the line that tells the progress; without a name, that line is
             written only if `record` is set.
+        tracker: gets the errors of each epoch, if `record` is set.
 
     Returns:
         The errors of each epoch, and the best epoch with its weights.
@@ -580,13 +593,13 @@ def fit(
     settings = settings.for_ratings(train.count)
     best = BestWeights(settings.min_epochs, settings.patience)
     callbacks: list[lightning.Callback] = [best]
-    recorder = Recorder(best) if record else None
+    fitting = Fitting(network, train, validation, settings, seed)
+    checkpoint = _claim(scratch, fitting, record) if scratch else None
+    recorder = Recorder(best, tracker, checkpoint) if record else None
     if recorder:
         callbacks.append(recorder)
     if record or name:
         callbacks.append(Progress(name))
-    fitting = Fitting(network, train, validation, settings, seed)
-    checkpoint = _claim(scratch, fitting, record) if scratch else None
     if checkpoint:
         callbacks.append(Checkpoint(checkpoint))
     trainer = _trainer(settings, record, callbacks)
