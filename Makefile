@@ -8,7 +8,7 @@ CALLERS_PATH := $(PATH)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro doctor test lint typecheck bench clean
+.PHONY: help install repro doctor test lint typecheck docs bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,9 +48,16 @@ lint: $(READY_TEST) ## check style and formatting (ruff)
 typecheck: $(READY_TEST) ## check types (mypy)
 	mypy
 
+# The public part of the Python API, from its docstrings
+API ?= docs/api
+docs: $(READY_TEST) ## write the pages of the Python API to docs/api (pdoc)
+	PYTHONPATH=src python -W "ignore:Error parsing type annotation" -m pdoc --docformat google --no-show-source \
+	-o $(API) genre_embeddings '!genre_embeddings\.(?!inference|experiments|errors|storage).*' \
+	'!genre_embeddings\.inference\.(posterior|pyfunc|scorer)'
+
 bench: $(READY_TEST) ## list the benchmarks; run one with `python -m benchmarks.NAME`
 	@head -n 40 benchmarks/README.md
 
 clean: ## remove the environment and caches (data, models and the DVC cache stay)
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage htmlcov dvc_plots
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage htmlcov dvc_plots docs/api
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

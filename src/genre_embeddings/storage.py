@@ -51,18 +51,26 @@ class Meta(NamedTuple):
     """What the prepared tables do not say themselves."""
 
     source: str
+    """Where the ratings come from, as `data.source` names it."""
     min_rating: float
+    """Lowest rating of the scale, in stars."""
     max_rating: float
+    """Highest rating of the scale, in stars."""
     has_time: bool
+    """Whether the ratings have timestamps."""
 
 
 class Side(NamedTuple):
     """The ratings of one part of the split, in the order of the canonical ratings, all (n,)."""
 
     user: np.ndarray
+    """Dense indices of users."""
     movie: np.ndarray
+    """Dense indices of movies."""
     rating: np.ndarray
+    """Ratings, in stars."""
     timestamp: np.ndarray
+    """Seconds since 1970."""
 
     @classmethod
     def of(cls, ratings: pl.DataFrame) -> Side:

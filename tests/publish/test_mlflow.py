@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import HTTPServer, SimpleHTTPRequestHandler
 from importlib.metadata import packages_distributions
@@ -140,8 +140,16 @@ def test_a_run_is_on_the_server_as_it_is_here(project: Project, tmp_path: Path) 
             assert (Path("fetched/model/data/models") / path.name).read_bytes() == path.read_bytes()
 
 
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server."""
+    _, port = free_address()
+    with server(tmp_path_factory.mktemp("server"), port):
+        yield f"http://127.0.0.1:{port}"
+
+
 def test_a_training_that_is_killed_goes_on_in_its_run(
-    settings: Settings, in_tmp: Path, tmp_path: Path
+    settings: Settings, in_tmp: Path, live: str
 ) -> None:
     from mlflow import MlflowClient
 
@@ -149,55 +157,58 @@ def test_a_training_that_is_killed_goes_on_in_its_run(
     write_world(world)
     train_stage(world.settings)
     whole = take_results()
-    _, port = free_address()
-    uri = f"http://127.0.0.1:{port}"
-    live = changed(world.settings, tracking={"mlflow_uri": uri})
-    with server(tmp_path / "server", port):
-        client = MlflowClient(uri)
-        with start_training(live) as process:
-            while not (experiment := client.get_experiment_by_name("genre-embeddings")):
-                assert process.poll() is None, process.communicate()[0]
-                time.sleep(0.05)
-            kill_after(3, process, signal.SIGKILL)
-        train_stage(live)
-        (run,) = client.search_runs([experiment.experiment_id])
-        assert run.info.status == "FINISHED"
-        points = client.get_metric_history(run.info.run_id, "train/loss")
-        assert [point.step for point in points] == [*range(1, 31)]
+    tracking = changed(world.settings, tracking={"mlflow_uri": live})
+    client = MlflowClient(live)
+    with start_training(tracking) as process:
+        while not (experiment := client.get_experiment_by_name("genre-embeddings")):
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.05)
+        kill_after(3, process, signal.SIGKILL)
+    train_stage(tracking)
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    points = client.get_metric_history(run.info.run_id, "train/loss")
+    assert [point.step for point in points] == [*range(1, 31)]
     assert take_results() == whole  # with a tracker and without
 
 
 def test_a_server_that_goes_down_costs_a_line(
-    project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    project: Project, live: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from mlflow import MlflowClient
 
-    _, port = free_address()
-    uri = f"http://127.0.0.1:{port}"
-    epochs = [{"epoch": epoch, "train/loss": 1 / epoch} for epoch in range(1, 6)]
-    with Tracker(tracked(uri)) as tracker:
-        with server(tmp_path / "server", port):
-            tracker.start(None)
-            tracker.log(epochs[0])
-            client = MlflowClient(uri)
-            while not tracker.sent:
-                time.sleep(0.05)
-        for row in epochs[1:4]:
-            tracker.log(row)
-        while not tracker.failed:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise requests.ConnectionError("down")
+
+    def wait_for(what: Callable[[], object]) -> None:
+        end = time.monotonic() + MOST_SECONDS
+        while not what():
+            assert time.monotonic() < end
             time.sleep(0.05)
-        with server(tmp_path / "server", port):  # It is back before the training ends.
-            tracker.log(epochs[4])
-            tracker.__exit__(None)
-            (run,) = client.search_runs(
-                [client.get_experiment_by_name("genre-embeddings").experiment_id]
-            )
-            points = client.get_metric_history(run.info.run_id, "train/loss")
-            assert [point.step for point in points] == [1, 2, 3, 4, 5]
-            assert run.info.status == "FINISHED"
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"warning: MLflow on {uri}: the server does not answer (")
-    assert line.endswith("training goes on without it, and stage publish tries again")
+
+    tracker = Tracker(tracked(live, mlflow_experiment="goes down"))
+    rows = [{"epoch": epoch, "train/loss": 1 / epoch} for epoch in range(1, 6)]
+    with tracker:
+        tracker.start(None)
+        tracker.log(rows[0])
+        wait_for(lambda: tracker.sent)
+        with monkeypatch.context() as patch:
+            patch.setattr(MlflowClient, "log_batch", refuse)
+            for row in rows[1:4]:
+                tracker.log(row)
+            wait_for(lambda: tracker.failed)
+        tracker.log(rows[4])
+    # It was back before the training ended.
+    client = MlflowClient(live)
+    (run,) = client.search_runs([client.get_experiment_by_name("goes down").experiment_id])
+    points = client.get_metric_history(run.info.run_id, "train/loss")
+    assert [point.step for point in points] == [1, 2, 3, 4, 5]
+    assert run.info.status == "FINISHED"
+    lines = [line for line in capsys.readouterr().err.splitlines() if "INFO" not in line]
+    assert lines == [
+        f"warning: MLflow on {live}: the server does not answer (ConnectionError): training goes "
+        "on without it, and stage publish tries again"
+    ]
 
 
 def check(client: Any, run: Any, project: Project, name: str) -> None:
@@ -296,10 +307,8 @@ def test_the_logged_model_names_what_its_code_imports() -> None:
     said = subprocess.check_output(
         [sys.executable, "-c", code], text=True, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}
     )
-    owners, declared = (
-        packages_distributions(),
-        tomllib.loads((ROOT / "pyproject.toml").read_text()),
-    )
-    ours = {re.split("[>=]", line)[0] for line in declared["project"]["dependencies"]}
-    used = {owner for name in said.split() for owner in owners.get(name, ())}
-    assert {name.lower() for name in used} & ours | {"pandas"} == set(LIBRARIES)
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    ours = {re.split("[>=]", line)[0] for line in declared}
+    owners = packages_distributions()
+    used = {owner.lower() for name in said.split() for owner in owners.get(name, ())}
+    assert used & ours | {"pandas"} == {*LIBRARIES, "tqdm"}  # torch takes tqdm if it is there

@@ -12,10 +12,9 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -37,22 +36,20 @@ NAMED = 5
 """How many movies that the model does not know are named."""
 
 
-class Newcomer(NamedTuple):
-    """A model with one more user.
-
-    Attributes:
-        model: predicts, explains and recommends for the new user as for any other.
-        user_id: the id that the new user has in it.
-        ratings: the new user's ratings; `recommend` takes them as the training ratings.
-        unknown: how many ratings were left out, as the model does not know the movie.
-        left_out: the first of these movies.
-    """
+@dataclass(frozen=True)
+class Newcomer:
+    """A model with one more user."""
 
     model: Trained
+    """Predicts, explains and recommends for the new user as for any other."""
     user_id: int | str
+    """The id that the new user has in it."""
     ratings: storage.Side
+    """The new user's ratings; `recommend` takes them as the training ratings."""
     unknown: int = 0
+    """How many ratings were left out, as the model does not know the movie."""
     left_out: str = ""
+    """The first of these movies."""
 
 
 Row = tuple[str, int, float | str]
@@ -120,7 +117,7 @@ def read_user(model: Trained, path: Path) -> Newcomer:
             if unknown
             else f"{path} has no ratings below its header."
         )
-    return _add(model, rows)._replace(unknown=len(unknown), left_out="; ".join(left_out))
+    return replace(_add(model, rows), unknown=len(unknown), left_out="; ".join(left_out))
 
 
 def _read(path: Path) -> Iterator[tuple[int, str, bool, str]]:

@@ -52,8 +52,11 @@ class Counts(NamedTuple):
     """How many rows were predicted, and how many of them had an unknown user or movie."""
 
     rows: int
+    """Rows predicted."""
     unknown_users: int
+    """Rows of them with an unknown user."""
     unknown_movies: int
+    """Rows of them with an unknown movie."""
 
 
 class AnyUser:
