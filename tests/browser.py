@@ -40,11 +40,12 @@ def find_browser() -> str:
     pytest.skip(reason)
 
 
-def open_page(path: Path, profile: Path, width: int = 1280) -> Page:
+def open_page(path: Path, profile: Path, width: int = 1280, dark: bool = False) -> Page:
     """Open `path`, let its scripts run to their end and return the page as it then stands.
 
     `profile` is a folder for the browser's own files, `width` that of the window in pixels, 500 or
-    more. Requests go to a proxy that only notes them.
+    more; `dark` says that the person prefers dark pages. Requests go to a proxy that only notes
+    them.
     """
     with _proxy() as (port, requests):
         switches = [
@@ -53,6 +54,7 @@ def open_page(path: Path, profile: Path, width: int = 1280) -> Page:
             "no-first-run", f"window-size={width},720", "proxy-bypass-list=<-loopback>",
             f"proxy-server=127.0.0.1:{port}", f"user-data-dir={profile}",
             "virtual-time-budget=60000", "dump-dom",
+            f"blink-settings=preferredColorScheme={not dark:d}",
         ]  # fmt: skip
         dumped = subprocess.check_output(
             [find_browser(), *(f"--{switch}" for switch in switches), path.as_uri()],

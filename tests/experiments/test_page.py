@@ -638,6 +638,17 @@ def test_policy_names_the_scripts_of_the_page_by_their_hashes() -> None:
     assert policy == [wanted], "after a change of a script, put its new hash into the policy"
 
 
+@pytest.mark.parametrize(("dark", "ink"), [(False, "#222"), (True, "#ddd")])
+def test_labels_can_be_read_on_a_light_and_on_a_dark_page(
+    dark: bool, ink: str, tmp_path: Path
+) -> None:
+    axis = {"x": {"field": "rev", "type": "nominal", "title": "Name"}}
+    page_of(tmp_path, chart_of(title="A", encoding=axis))
+    page = open_page(tmp_path / "page.html", tmp_path / "profile", dark=dark)
+    labels = [label for label in charts(page)["A"].iter("text") if label.text in ("a", "Name")]
+    assert [label.get("fill") for label in labels] == [ink, ink]
+
+
 @pytest.mark.parametrize(("count", "repeats"), [(8, False), (9, True)])
 def test_page_says_where_colours_repeat(count: int, repeats: bool, tmp_path: Path) -> None:
     rows = [{"rev": f"revision {number}"} for number in range(count)]
