@@ -100,7 +100,7 @@ def test_curves_count_epochs_from_one(world, in_tmp):
 def test_progress_counts_epochs_from_one_and_says_how_long_it_takes(world, capsys):
     fitted(world, name="without genres")
     first, last = capsys.readouterr().err.splitlines()
-    numbers = r"train RMSE \d\.\d{4}, validation RMSE \d\.\d{4}"
+    numbers = r"train RMSE \d\.\d{4}, validation \d\.\d{4}"
     start = r"without genres: epoch 1 of 2 \(50 %\), at most \d\d:\d\d left"
     assert re.fullmatch(rf"{start}, {numbers}", first)
     end = r"without genres: epoch 2 of 2 \(100 %\), at most 00:00 left"

@@ -473,8 +473,9 @@ class Progress(lightning.Callback):
     def on_train_epoch_end(self, trainer: lightning.Trainer, fitting: Fitting) -> None:  # type: ignore[override]
         """Show the errors of the epoch."""
         latest = fitting.history[-1]
-        errors = (f"{side} RMSE {latest[f'{side}/rmse']:.4f}" for side in fitting.sides)
-        self.bar.set_postfix_str(", ".join(errors))
+        train, validation = (latest[f"{side}/rmse"] for side in fitting.sides)
+        # Short enough for a terminal of 80 columns
+        self.bar.set_postfix_str(f"train RMSE {train:.4f}, validation {validation:.4f}")
         if not self.terminal:
             self._print(trainer)
 
