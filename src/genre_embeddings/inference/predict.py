@@ -19,6 +19,7 @@ import torch
 
 from genre_embeddings import storage
 from genre_embeddings.data.sources.base import shown
+from genre_embeddings.data.sources.csv import LATEST, seconds
 from genre_embeddings.data.sources.genres import MARKS, NONE, same, split_names
 from genre_embeddings.errors import InputError
 from genre_embeddings.inference.trained import Kind, Trained, predict_indices, require_finite
@@ -36,7 +37,6 @@ BLOCK = 4_096
 ADDED = ("prediction", "deviation", "known_user", "known_movie")
 """Columns that a prediction adds."""
 
-_LATEST = 32_503_680_000  # seconds: the year 3000; larger numbers are likely milliseconds
 _ROW = "(row)"
 _COLUMNS: dict[Kind, tuple[str, str]] = {
     "user": ("userId", "user_id"),
@@ -272,10 +272,11 @@ def _predict_chunk(
         refuse(ids[kind].is_null(), columns[kind], model.allowed(kind))
     times = genres = None
     if "timestamp" in chunk.columns:
-        seconds = chunk["timestamp"].str.strip_chars().cast(pl.Int64, strict=False)
-        bad = ~seconds.is_between(0, _LATEST).fill_null(value=False)
-        refuse(bad, "timestamp", f"allowed: whole seconds since 1970, 0 to {_LATEST}")
-        times = seconds.to_numpy()
+        found = chunk.select(seconds(pl.col("timestamp").str.strip_chars())).to_series()
+        bad = ~found.is_between(0, LATEST).fill_null(value=False)
+        allowed = f"allowed: whole seconds since 1970, 0 to {LATEST}, or dates such as 2015-03-01"
+        refuse(bad, "timestamp", allowed)
+        times = found.to_numpy()
     if "genres" in chunk.columns:
         unknown = (model.find("movie", ids["movie"]) < 0).tolist()
         rows = zip(unknown, chunk["genres"].to_list(), chunk[_ROW].to_list(), strict=True)
