@@ -185,9 +185,10 @@ def _choose(
         )
     present = {name for names in found.values() for name in names} - set(extras)
     advice = ""
-    if place.is_dir() and (archives := sorted(path.name for path in place.glob("*.zip"))):
-        listed = ", ".join(map(printable, archives[:3]))
-        advice = f" It holds {listed}: data.path may name an archive itself."
+    if place.is_dir() and (inside := sorted(path.name for path in place.iterdir())):
+        archives = [name for name in inside if name.endswith(".zip")]
+        listed = ", ".join(map(printable, (archives or inside)[:5]))
+        advice = f" It holds {listed}{': data.path may name an archive itself' * bool(archives)}."
     raise InputError(
         f"{place} does not hold the files needed: {_needed(layouts)}, together in it or in one "
         "folder inside it; an archive inside an archive is not opened. Found of these: "

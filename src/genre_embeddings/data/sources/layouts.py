@@ -114,8 +114,8 @@ def _ratings_table(
         identity = ANY_ID
         meaning = f"{rating.meaning} (data.min_rating to data.max_rating)"
         remedy = (
-            "Correct the row, or set data.off_scale to drop: it leaves out all rows without a "
-            "rating on this scale."
+            "Correct the row, set these two to your scale, or set data.off_scale to drop, which "
+            "leaves out all rows without a rating on the scale."
         )
         rating = rating._replace(meaning=meaning, remedy=remedy)
         if own.off_scale == "drop":
