@@ -214,7 +214,10 @@ def test_a_copy_of_the_project_refuses_what_neither_git_nor_dvc_tracks(
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("~/books", r"data.path is '~/books', and DVC does not replace '~' or '\$': write '/.*/books"),
+        (
+            "~/books",
+            r"data.path is '~/books', and DVC does not replace '~' or '\$': write '/.*/books",
+        ),
         ("$HOME/books", r"does not replace '~' or '\$': write '/.*/books'"),
         ("~no-such-user/books", r"data.path is '~no-such-user/books', .* write the whole path"),
         *(

@@ -81,7 +81,7 @@ def build_tables(source: Source, settings: DataSettings) -> Tables:
         raise InputError(
             f"{source.name}: of {read:,} ratings none is left ({reasons or 'the source is empty'});"
             " correct data.min_rating and data.max_rating, lower data.min_ratings_per_user or "
-            "data.min_ratings_per_movie, or name another source."
+            "data.min_ratings_per_movie, raise data.top_movies, or name another source."
         )
     if ratings["rating"].min() == ratings["rating"].max():
         print(
