@@ -101,6 +101,7 @@ def test_signs_that_look_alike_make_no_other_genre():
     [
         ("['Action', 5]", r"row 3: genres is .*; allowed: names with one mark between"),
         ("['Action]", r"row 3: genres is"),
+        ("x" * 201, r"row 3: the genre 'x+\.\.\.' has 201 characters; allowed: 200"),
         ('[{"id": 5}]', r"row 3: genres is"),
         ('["\\u001b[2J"]', r"row 3: the genre '\\x1b\[2J' holds a control character"),
         ('["\\ud800"]', r"row 3: the genre '\\ud800' holds a control character"),

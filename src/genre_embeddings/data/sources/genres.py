@@ -29,6 +29,8 @@ NONE = (
     "unknown",
 )  # fmt: skip
 """Words for no genre, in lower case."""
+LONGEST = 200
+"""Characters of a name, which pictures, pages and metrics repeat."""
 MOST_NAMES = 100_000
 """Different names above which the column cannot hold genres; memory is bounded by it."""
 
@@ -80,6 +82,12 @@ def read_genres(
         split[text] = split_names(text, mark, place, lists=separator == AUTO)
         for name in set(split[text]):
             count[name] += field.movies
+            if len(name) > LONGEST:
+                raise InputError(
+                    f"{place}: the genre {shown(name)} has {len(name):,} characters; allowed: "
+                    f"{LONGEST}. Correct the row, or name the text between genres in "
+                    "data.genre_separator."
+                )
         if len(count) > MOST_NAMES:
             raise InputError(
                 f"{place}: the column genres has more than {MOST_NAMES:,} different names so far: "
