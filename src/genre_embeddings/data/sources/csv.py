@@ -35,6 +35,9 @@ _QUOTED_FIELD = r"""("(?:[^"]|"")*"|[^",][^,]*|)"""
 _QUOTED_ROW = f"^{_QUOTED_FIELD}(,{_QUOTED_FIELD})*$"
 _CUT = "\x1f"
 """Replaces the marks that separate fields, where others are part of a field. No field has it."""
+LONGEST_HEADER = 100_000
+"""Bytes of a csv file's header; each column costs memory before a row is read."""
+
 _MOMENT = r"^(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.\d+)?"
 _NAMES = {"userId": "user_id", "movieId": "movie_id", "tagId": "tag_id"}
 
@@ -285,7 +288,12 @@ def read_header(file: File, needed: Sequence[str], example: str) -> list[str]:
         InputError: the first row is no header, or lacks a column that is `needed`.
     """
     with file.path.open("rb") as lines:
-        first = lines.readline()
+        first = lines.readline(LONGEST_HEADER + 1)
+    if len(first) > LONGEST_HEADER:
+        raise InputError(
+            f"{file.label}, row 1: the header has more than {LONGEST_HEADER:,} bytes; allowed: a "
+            f"line such as {example}. The file is something else, or its line ends are missing."
+        )
     line = _without_end(first.removeprefix(codecs.BOM_UTF8))
     if not line:
         raise InputError(
