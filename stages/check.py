@@ -15,13 +15,13 @@ def main() -> None:
     from genre_embeddings.settings import load_settings
 
     path = load_settings().data.path
-    if path.startswith("~"):
-        try:
-            advice = repr(str(Path(path).expanduser()))
-        except RuntimeError:  # there is no such user
-            advice = "the whole path"
-        raise InputError(f"data.path is {path!r}, and DVC does not replace '~': write {advice}.")
     if not Path(path).exists():
+        if path.startswith("~") or "$" in path:
+            meant = os.path.expandvars(os.path.expanduser(path))  # noqa: PTH111 (no such user)
+            advice = repr(meant) if meant != path else "the whole path"
+            raise InputError(
+                f"data.path is {path!r}, and DVC does not replace '~' or '$': write {advice}."
+            )
         root = os.environ.get("DVC_ROOT", ".")
         if (Path(root) / path).exists():
             raise InputError(
@@ -30,8 +30,8 @@ def main() -> None:
                 "the experiment again, or give an absolute path."
             )
         raise InputError(
-            f"data.path is {path!r}, which does not exist; allowed: a folder or an archive. "
-            "Name one, or put `data/raw` back in its place."
+            f"data.path is {path!r}, which does not exist; allowed: a folder or an archive "
+            "on this machine. Name one, or put `data/raw` back in its place."
         )
     Path("data/checked").write_text("params.yaml was read and every setting can be used\n")
 

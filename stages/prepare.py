@@ -20,6 +20,11 @@ def main() -> None:
     storage.write_json(storage.TRUTH, truth_content(tables.genres, source.truth))
     storage.write_json(storage.GENOME, genome)
     storage.write_metrics(storage.METRICS / "prepare.json", tables.counts)
+    dropped = {reason: rows for reason, rows in tables.counts["dropped"].items() if rows}
+    if dropped:
+        listed = ", ".join(f"{rows:,} {why.replace('_', ' ')}" for why, rows in dropped.items())
+        read = tables.counts["rows_read"]
+        print(f"left out {sum(dropped.values()):,} of {read:,} rows: {listed}")
     print(
         f"prepared {tables.ratings.height:,} ratings by {tables.users.height:,} users of "
         f"{tables.movies.height:,} movies in {tables.genres.height} genres -> {storage.PREPARED}"

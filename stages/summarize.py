@@ -9,12 +9,13 @@ def main() -> None:
     settings = load_settings()
 
     from genre_embeddings import storage
-    from genre_embeddings.summary import SUMMARY, TABLE, headlines, table
+    from genre_embeddings.summary import SUMMARY, TABLE, headlines, require_one_run, table
 
     prepared, split, evaluated, inspected = (
         storage.read_json(storage.METRICS / f"{stage}.json")
         for stage in ("prepare", "split", "evaluate", "inspect")
     )
+    require_one_run(prepared, split, evaluated, inspected)
     test_ratings = split["parts"]["test"]["ratings"]
     storage.write_metrics(SUMMARY, headlines(evaluated, inspected))
     fingerprints = {

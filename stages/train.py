@@ -27,6 +27,12 @@ def main() -> None:
     meta = storage.read_meta()
     # Not read_sides, which looks at the test ratings, too.
     train, validation = (Ratings.of(storage.read_side(side)) for side in ("train", "validation"))
+    if (
+        int(train.user.max()) >= tables.users.height
+        or int(train.movie.max()) >= tables.movies.height
+    ):
+        why = "the split has users or movies that the prepared data lack"
+        raise storage.different_runs(storage.SPLIT, storage.PREPARED, why)
     if sys.argv[1:] == ["--ablations"]:  # a second process beside the first, see ablations_beside
         with Scratch(quiet=True) as scratch:
             train_ablations(settings, train, validation, tables, meta, scratch)

@@ -18,7 +18,7 @@ with messages():
     print("\\u2713 \\u2717 ? Amélie \\xb1 \\u6642 \\x1b]0;owned\\x07 \\x9b2J \\u202eevil a\\rb")
     click.echo("\\u6642 \\x07")
     sys.stderr.write("\\r50 %")
-    raise InputError("'\\x1b[2J\\u2028' is no id")
+    raise InputError("'\\x1b[2J\\u2028' is no id\\nerror: forged")
 """
 
 
@@ -40,7 +40,7 @@ def test_no_text_controls_the_terminal_or_ends_in_an_error_of_encoding(encoding,
     printed = rf"{said} \x1b]0;owned\x07 \x9b2J \u202eevil a\rb"
     assert done.stdout.decode(encoding).splitlines() == [printed, rf"{letter} \x07"]
     progress = done.stderr.decode(encoding)
-    assert progress == "\r50 %error: '\\x1b[2J\\u2028' is no id\n"
+    assert progress == "\r50 %error: '\\x1b[2J\\u2028' is no id\n  error: forged\n"
 
 
 def test_only_the_end_of_colours_reaches_the_terminal():

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from genre_embeddings.summary import headlines, table
+from genre_embeddings.errors import InputError
+from genre_embeddings.summary import headlines, require_one_run, table
 from tests.conftest import changed
 from tests.project import Project
 
@@ -50,6 +51,28 @@ def test_headlines_repeat_details_under_short_names():
     assert found["verdict"] == INSPECTED["verdict"]
     assert headlines(EVALUATED, None).keys() == {"test", "validation"}
     assert headlines({"test": {"rmse": None}}) == {}
+
+
+@pytest.mark.parametrize(
+    ("stage", "change"),
+    [
+        ("prepare", {"ratings": 9}),
+        ("evaluate", {"test": {"ratings": 3}}),
+        ("inspect", {"model": "b"}),
+    ],
+)
+def test_metrics_of_different_runs_are_named(stage, change):
+    parts = {"train": 5, "validation": 3, "test": 2}
+    metrics = {
+        "prepare": {"ratings": 10},
+        "split": {"parts": {side: {"ratings": count} for side, count in parts.items()}},
+        "evaluate": {"model": "a", "test": {"ratings": 2}},
+        "inspect": {"model": "a"},
+    }
+    require_one_run(*metrics.values())
+    metrics[stage] |= change
+    with pytest.raises(InputError, match=rf"metrics/.*{stage}\.json.* are from different runs"):
+        require_one_run(*metrics.values())
 
 
 def test_table_is_text(settings):

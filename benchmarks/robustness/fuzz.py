@@ -78,7 +78,9 @@ LAYOUTS = {
 TITLES = ('Great "Performances", The (1998)', "Star Wars: Episode IV", "Misérables, Les (1995)")
 GENRES = ("unknown", "Action", "Children's", "Comedy", "Drama", "Film-Noir", "Sci-Fi")
 NO_GENRES = "(no genres listed)"
-NO_GENRE = {"", "(nogenreslisted)", "\\n", "nan", "none", "null", "n/a", "<na>"}
+NO_GENRE = {"", "(nogenreslisted)", "\\n", "nan", "none", "null", "n/a", "#n/a", "<na>"}
+NO_GENRE |= {"-", "?", "unknown"}
+READ = {0x2039: "<", 0xFEFF: ""}
 KINDS = {"ratings": "ratings", "u": "ratings", "movies": "movies", "genome-scores": "scores"}
 HEADERS = {
     "ratings": ["userId", "movieId", "rating", "timestamp"],
@@ -288,9 +290,12 @@ def row_of(row: dict[str, Any], scale: tuple[float, float]) -> tuple[Any, ...]:
 
 
 def folded(genres: list[str]) -> list[str]:
-    """Genres without those that differ in case or blanks only, and without words for no genre."""
+    """Genres without those that differ in case or blanks only, and without words for no genre.
+
+    No damage turns dashes and apostrophes into others, and one invisible character occurs.
+    """
     plain = {
-        "".join(unicodedata.normalize("NFKC", genre.replace("\u2039", "<")).casefold().split())
+        "".join(unicodedata.normalize("NFKC", genre.translate(READ)).casefold().split())
         for genre in genres
     }
     return sorted(plain - NO_GENRE)

@@ -217,11 +217,12 @@ def predict(model: Path, file: Path, out: Path) -> None:
     """
     from genre_embeddings.inference.predict import predict_file
 
+    _require_outside(model, out)
     counts = predict_file(_open(model), file, out)
     click.echo(
         f"predicted {counts.rows:,} rows, {counts.unknown_users:,} of unknown users and "
         f"{counts.unknown_movies:,} of unknown movies -> {out}",
-        err=out.parent == Path("/dev"),  # /dev/stdout gets the rows alone
+        err=str(out).startswith(("/dev/", "/proc/")),  # /dev/stdout gets the rows alone
     )
 
 
@@ -260,6 +261,8 @@ def recommend(
         raise click.UsageError(
             "Give one of USER_ID, --ratings FILE, and --all with --out FILE.parquet."
         )
+    if out is not None:
+        _require_outside(model, out)
     opened = _open(model)
     genre = None if genre is None else opened.genre_names[opened.genre(genre)]
     if out is not None:
@@ -284,7 +287,9 @@ def recommend(
         title, rated = f"For user {user_id}", None
     table, known = recommending.recommend(opened, str(user_id), genre, top, rated)
     if not known:
-        click.echo(f"User {user_id} is not known: this is what users like on average.\n")
+        click.echo(
+            f"User {plain(str(user_id))} is not known: this is what users like on average.\n"
+        )
     if table.is_empty():
         click.echo("There are no movies to recommend.")
     else:
@@ -326,9 +331,10 @@ def explain(model: Path, user_id: str, movie: str) -> None:
 
     found = explaining.explain(_open(model), user_id, movie)
     if not found.known_user:
-        click.echo(f"User {user_id} is not known: this is the mean over users.")
+        click.echo(f"User {plain(user_id)} is not known: this is the mean over users.")
     if not found.known_movie:
-        click.echo(f"Movie {movie} is not known: this is the prediction for any unknown movie.")
+        name = plain(movie)
+        click.echo(f"Movie {name} is not known: this is the prediction for any unknown movie.")
     name = found.title if found.known_movie else f"movie {movie}"
     _print(
         f"User {user_id}, {name}: {found.prediction:.2f} stars "
@@ -348,6 +354,12 @@ def embed(model: Path, names: str, replica: int) -> None:
     opened = _open(model)
     listed = [opened.genre_names[opened.genre(name)] for name in names.split(",") if name.strip()]
     _print(f"{', '.join(listed)}, replica {replica}", embedding.embed(opened, listed, replica))
+
+
+def _require_outside(model: Path, out: Path) -> None:
+    """Refuse to write over a model's files."""
+    if model.resolve() in out.resolve().parents:
+        raise InputError(f"--out {out} lies in the folder of the model: choose another place.")
 
 
 def _open(model: Path) -> Trained:

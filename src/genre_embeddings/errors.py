@@ -1,6 +1,8 @@
 """The one exception that a user is meant to read, and how a program writes to the terminal."""
 
+import errno
 import io
+import os
 import re
 import signal
 import sys
@@ -60,14 +62,22 @@ def messages() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        sys.exit("error: " + OBEYED.sub(_escaped, str(error)))
+        sys.exit(_error(str(error)))
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except OSError as error:
+        if error.errno == errno.EPIPE:  # such as `| head`: nobody reads on
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where Python writes what it holds back
+            sys.exit(1)
         if error.filename is None and error.errno is None:
             raise
-        where = error.filename or "a file"
-        sys.exit(f"error: {where}: {error.strerror}. Nothing was replaced; mend it and run again.")
+        where = error.filename or "the output"
+        sys.exit(_error(f"{where}: {error.strerror}. Nothing was replaced; mend it and run again."))
+
+
+def _error(text: str) -> str:
+    """An error message; the lines after the first are indented, so that no name can forge one."""
+    return "error: " + re.sub(r"\n(?! )", "\n  ", OBEYED.sub(_escaped, text))
 
 
 def plain(text: str) -> str:

@@ -85,8 +85,11 @@ class DataSettings(Section):
     max_rating: float
     """Highest rating of the scale, in stars; only source folder uses it"""
     off_scale: Literal["error", "drop"]
-    """If a rating is outside min_rating to max_rating, such as -1 for "not rated": error, or drop;
-    only source folder uses it"""
+    """If a row has no rating, or one outside min_rating to max_rating, such as -1: error, or drop
+    (the row); only source folder uses it"""
+    timestamps: Literal["read", "ignore"]
+    """Timestamps of ratings: read (seconds since 1970, or dates such as 2015-03-01 12:00:00) or
+    ignore; only source folder uses it"""
     genre_separator: Annotated[str, Field(min_length=1)]
     """Text between the genres of a movie, or auto: lists, and the most frequent of | ; , and tab;
     only source folder uses it"""
@@ -531,8 +534,8 @@ DEFAULTS: dict[str, Any] = load_yaml(
     """
 seed: 0
 data: {source: planted, path: data/raw, min_rating: 0.5, max_rating: 5.0, off_scale: error,
-  genre_separator: auto, top_genres: 0, min_genre_movies: 0, top_movies: 0, min_ratings_per_user: 0,
-  min_ratings_per_movie: 0, missing_movies: error}
+  timestamps: read, genre_separator: auto, top_genres: 0, min_genre_movies: 0, top_movies: 0,
+  min_ratings_per_user: 0, min_ratings_per_movie: 0, missing_movies: error}
 planted: {seed: 0, users: 1000, movies: 1500, genres: 18, ratings: 100000, genre_effect: 1.0,
   noise: 0.7}
 split: {strategy: random, train: 0.7, validation: 0.2, test: 0.1}

@@ -38,7 +38,11 @@ METRICS = Path("metrics")
 PLOTS = Path("plots")
 REPORT = Path("plots/report.html")
 
-STREAMS = {Path("/dev/stdout"): 1, Path("/dev/stderr"): 2}
+STREAMS = {
+    Path(name): number
+    for number, stream in ((1, "stdout"), (2, "stderr"))
+    for name in (f"/dev/{stream}", f"/dev/fd/{number}", f"/proc/self/fd/{number}")
+}
 
 SIDES = ("train", "validation", "test")
 
@@ -130,13 +134,14 @@ def replacing(path: Path, folder: bool = False) -> Iterator[Path]:
     if path.is_dir() and not folder:
         raise InputError(f"{path} is a folder, and a file is to be written: name another place.")
     if path in STREAMS and path.is_file():  # opened by its name, it would lose what it holds
-        with TemporaryDirectory() as scratch:
+        with TemporaryDirectory() as scratch, _with_number(path, Path(scratch)):
             yield (temporary := Path(scratch) / "stream")
             with temporary.open("rb") as made, os.fdopen(os.dup(STREAMS[path]), "wb") as stream:
                 shutil.copyfileobj(made, stream)
         return
     if path.parent == Path("/dev") or (path.exists() and not path.is_file() and not path.is_dir()):
-        yield path  # root could put a file in its place, for everybody
+        with _with_number(path, path):
+            yield path  # root could put a file in its place, for everybody
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -146,29 +151,40 @@ def replacing(path: Path, folder: bool = False) -> Iterator[Path]:
         path.with_name(f".{path.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old")
     )
     try:
-        _remove(temporary)  # of a killed process that had our number, as in containers
-        yield temporary
-        if path.is_dir() and not path.is_symlink():
-            # A folder cannot be replaced in one step: the old one steps aside first.
+        with _with_number(path, temporary):
+            _remove(temporary)  # of a killed process that had our number, as in containers
+            yield temporary
+            if path.is_dir() and not path.is_symlink():
+                # A folder cannot be replaced in one step: the old one steps aside first.
+                _remove(aside)
+                path.rename(aside)
+            temporary.replace(path)
             _remove(aside)
-            path.rename(aside)
-        temporary.replace(path)
-        _remove(aside)
-        for left in path.parent.glob(f".{glob.escape(path.name)}.*.*"):
-            name = left.name.removeprefix(f".{path.name}.")
-            if (found := re.fullmatch(r"(\d+)\.(tmp|old)", name)) and not pid_exists(int(found[1])):
-                _remove(left)
+            for left in path.parent.glob(f".{glob.escape(path.name)}.*.*"):
+                name = left.name.removeprefix(f".{path.name}.")
+                found = re.fullmatch(r"(\d+)\.(tmp|old)", name)
+                if found and not pid_exists(int(found[1])):
+                    _remove(left)
+    finally:
+        _remove(temporary)
+
+
+@contextmanager
+def _with_number(path: Path, temporary: Path) -> Iterator[None]:
+    """Let an error of writing to a temporary path tell its number and the path that is meant.
+
+    A full disk names no file, and nobody knows the temporary one. Libraries in Rust say the error's
+    number in words.
+    """
+    try:
+        yield
     except (OSError, pl.exceptions.PolarsError, SafetensorError) as error:
-        # A full disk names no file, and nobody knows the temporary one. Libraries in Rust say the
-        # error's number in words.
         words = re.search(r"\(os error (\d+)\)", str(error))
         number = int(words[1]) if words else getattr(error, "errno", None)
         where = str(getattr(error, "filename", None) or temporary)
         if number and where.startswith(str(temporary)):
             raise OSError(number, os.strerror(number), str(path)) from None
         raise
-    finally:
-        _remove(temporary)
 
 
 def _remove(path: Path) -> None:

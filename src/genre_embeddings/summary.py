@@ -53,6 +53,28 @@ NOT_CHANGES = ("data.source", "data.path", "seed", "split.strategy")
 """Settings that have rows of their own, or say where a person keeps files."""
 
 
+def require_one_run(
+    prepared: Mapping[str, Any],
+    split: Mapping[str, Any],
+    evaluated: Mapping[str, Any],
+    inspected: Mapping[str, Any],
+) -> None:
+    """Check that the metrics of four stages can be of one run.
+
+    Raises:
+        InputError: they are of different models, or count different ratings.
+    """
+    parts = {side: counts["ratings"] for side, counts in split["parts"].items()}
+    for one, other, same, why in (
+        ("prepare", "split", prepared["ratings"] == sum(parts.values()), "ratings"),
+        ("split", "evaluate", parts["test"] == evaluated["test"]["ratings"], "test ratings"),
+        ("evaluate", "inspect", evaluated["model"] == inspected["model"], "a model"),
+    ):
+        if not same:
+            first, second = (storage.METRICS / f"{stage}.json" for stage in (one, other))
+            raise storage.different_runs(first, second, f"each is about {why} of its own")
+
+
 def headlines(*details: Mapping[str, Any] | None) -> dict[str, Any]:
     """Nested headline metrics, of what the details of evaluation and inspection hold."""
     content: dict[str, Any] = {}

@@ -129,6 +129,24 @@ def test_a_disk_that_is_full(no_room):
     assert np.array_equal(load_model().user_counts, network.user_counts)
 
 
+def test_streams(project):
+    """Rows are appended where the shell says so; a full disk and a closed pipe are no bugs."""
+    pairs = "userId,movieId\n1,1\n"
+    (project / "few.csv").write_text(pairs)
+    predict = f"{sys.executable} {ROOT / 'genres'} predict"
+    for command, status, out, said in (
+        ("few.csv --out /dev/fd/1 >> old.csv", 0, "", "predicted 1 rows"),
+        ("few.csv --out models/tables.json", 1, "", "error: --out models/tables.json lies in the"),
+        ("few.csv --out /dev/full", 1, "", "error: /dev/full: No space left on device. Nothing"),
+        ("pairs.csv --out /dev/stdout | head -n 1; exit ${PIPESTATUS[0]}", 1, "userId,", ""),
+    ):
+        shell = ["bash", "-c", f"{predict} {command}"]
+        done = subprocess.run(shell, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr[: len(said) or None]) == (status, said), done.stderr
+        assert done.stdout.startswith(out)
+    assert (project / "old.csv").read_text().startswith("olduserId,movieId,prediction")
+
+
 def test_what_a_stage_made_and_was_damaged(project):
     users = storage.PREPARED / "users.parquet"
     for path, read in {

@@ -48,10 +48,56 @@ def opened(path: Path | str) -> tuple[Source, pl.DataFrame]:
         return source, source.ratings.collect()
 
 
+def write_ratings(folder: Path, header: str, *rows: str) -> None:
+    """A folder in which user n gave row n, a rating of movie 7."""
+    lines = [f"userId,movieId,{header}", *(f"{user},7,{row}" for user, row in enumerate(rows, 1))]
+    movies = {"movies.csv": "movieId,title,genres\n7,Help!,Rock\n"}
+    write(folder, {"ratings.csv": "\n".join(lines) + "\n", **movies})
+
+
+@pytest.mark.parametrize("missing", ["", '""', " NA ", "nan", "NULL", r"\N", "None"])
+def test_rows_without_a_rating_are_named_or_dropped(tmp_path: Path, missing: str) -> None:
+    write_ratings(tmp_path, "rating", "5", missing, "-1", missing, "10")
+    with pytest.raises(InputError, match=r"row 3: rating is .*set data.off_scale to drop"):
+        opened(tmp_path)
+    with open_folder(settings(tmp_path, off_scale="drop")) as source:
+        assert source.ratings.collect()["rating"].to_list() == [5, 10]
+        assert source.dropped == {"without_rating": 2, "off_scale": 1}
+    write_ratings(tmp_path, "rating", "5", "much")
+    dropping = open_folder(settings(tmp_path, off_scale="drop"))
+    with pytest.raises(InputError, match=r"row 3: rating is 'much'; allowed: a n"), dropping:
+        pass
+
+
+def test_dates_are_timestamps(tmp_path: Path) -> None:
+    dates = {
+        "1425211200": 0,
+        "1425211200.0": 0,
+        "2015-03-01 12:00:00": 0,
+        "2015-03-01 12:00": 0,
+        "2015-03-01": -12 * 3600,
+        "2015-03-01T12:00:00Z": 0,
+        "2015-03-01T12:00:00.123+02:00": -2 * 3600,
+        "2015-03-01T12:00:00-0530": 5.5 * 3600,
+    }
+    write_ratings(tmp_path, "rating,timestamp", *(f"5,{date}" for date in dates))
+    source, ratings = opened(tmp_path)
+    assert source.has_time
+    assert (ratings["timestamp"] - 1_425_211_200).to_list() == [*dates.values()]
+
+
+@pytest.mark.parametrize("date", ["", "01/03/2015", "2015-02-30", "1425211200123", "1.4e9"])
+def test_other_timestamps_are_named_or_ignored(tmp_path: Path, date: str) -> None:
+    write_ratings(tmp_path, "rating,timestamp", "5,1", f"6,{date}")
+    with pytest.raises(InputError, match=r"row 3: timestamp is .*data.timestamps to ignore"):
+        opened(tmp_path)
+    with open_folder(settings(tmp_path, timestamps="ignore")) as source:
+        assert not source.has_time
+        assert source.ratings.collect()["timestamp"].to_list() == [0, 0]
+
+
 def test_ratings_off_the_scale_are_named_or_dropped(tmp_path: Path) -> None:
-    rows = "".join(f"{user},7,{rating}\n" for user, rating in enumerate((5, -1, 0, 10, -1), 1))
-    ratings = {"ratings.csv": f"userId,movieId,rating\n{rows}"}
-    write(tmp_path, ratings | {"movies.csv": "movieId,title,genres\n7,Help!,Rock\n"})
+    write_ratings(tmp_path, "rating", "5", "-1", "0", "10", "-1")
     with pytest.raises(InputError) as error:
         opened(tmp_path)
     assert str(error.value).startswith(f"{tmp_path / 'ratings.csv'}, row 3: rating is '-1'; ")
@@ -168,7 +214,11 @@ def test_a_copy_of_the_project_refuses_what_neither_git_nor_dvc_tracks(
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("~/books", r"data.path is '~/books', and DVC does not replace '~': write '/.*/books'"),
+        (
+            "~/books",
+            r"data.path is '~/books', and DVC does not replace '~' or '\$': write '/.*/books",
+        ),
+        ("$HOME/books", r"does not replace '~' or '\$': write '/.*/books'"),
         ("~no-such-user/books", r"data.path is '~no-such-user/books', .* write the whole path"),
         *(
             (path, rf"data.path: '{path}' overlaps with {written}, to which the pipeline writes")

@@ -27,6 +27,8 @@ def read(*texts, separator="auto"):
         "['Action', 'Sci-Fi']", '["Action","Sci-Fi"]', "['Action' 'Sci-Fi']", "[Action, Sci-Fi]",
         "[{'id': 28, 'name': 'Action'}, {'id': 878, 'name': 'Sci-Fi'}]",
         '[{"name": "Action", "id": 28}, {"name": "Sci-Fi", "id": 878}]',
+        "{Action,Sci-Fi}", "{'Action', 'Sci-Fi'}", "('Action', 'Sci-Fi')", "Action、Sci-Fi",
+        '"[""Action"", ""Sci-Fi""]"', '"[\\"Action\\", \\"Sci-Fi\\"]"',
     ],
 )  # fmt: skip
 def test_notations(text):
@@ -61,9 +63,16 @@ def test_the_most_frequent_mark_wins_and_others_are_named(capsys):
     )
     assert read("Action/Comedy", "War") == [["Action/Comedy"], ["War"]]
     assert "1 genres have '/'" in capsys.readouterr().err
+    for mark in ("::", " & ", "\\n"):
+        read(f"Action{mark}War", f"War{mark}Drama")
+        assert f"2 genres have {mark!r}" in capsys.readouterr().err
+    read("Action & Adventure", "War & Politics")
+    assert capsys.readouterr().err == ""
+    read("(a|b)", "c")
+    assert "1 genres look like a part of a list, such as '(a'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("word", ["\\N", "nan", "NaN", "None", "null", "N/A"])
+@pytest.mark.parametrize("word", ["\\N", "nan", "NaN", "None", "null", "N/A", "Unknown", "?"])
 def test_words_for_no_genre_are_said(capsys, word):
     assert read(word, "A", word, "", "(No Genres Listed)") == [[], ["A"], [], [], []]
     said = f"movies.csv: 2 movies have the genre {word!r}, read as no genre\n"
@@ -75,10 +84,16 @@ def test_case_and_blanks_make_no_other_genre(capsys):
     assert read(*texts) == [["Sci-Fi", "Film Noir"]] * 4
     _, noir, fiction = capsys.readouterr().err.splitlines()
     assert noir == (
-        "movies.csv: 'FILM NOIR' (1), 'film noir' (1) differ from 'Film Noir' (2 movies) in case "
-        "or blanks only: read as one genre"
+        "movies.csv: 'FILM NOIR' (1), 'film noir' (1) differ from 'Film Noir' (2 movies) in case, "
+        "blanks, dashes or apostrophes only: read as one genre"
     )
     assert "'SCI-FI' (1), 'sci-fi' (1) differ from 'Sci-Fi' (2 movies)" in fiction
+
+
+def test_signs_that_look_alike_make_no_other_genre():
+    other = "Children\u2019s|Sci\u2011Fi", "\ufeffChildren's|Sci\u2013Fi\u200b"
+    assert read("Children's|Sci-Fi", *other) == [["Children's", "Sci-Fi"]] * 3
+    assert read("Come\u0301die", "Com\xe9die", "Com\xe9die")[0] == ["Com\xe9die"]
 
 
 @pytest.mark.parametrize(
@@ -86,6 +101,7 @@ def test_case_and_blanks_make_no_other_genre(capsys):
     [
         ("['Action', 5]", r"row 3: genres is .*; allowed: names with one mark between"),
         ("['Action]", r"row 3: genres is"),
+        ("x" * 201, r"row 3: the genre 'x+\.\.\.' has 201 characters; allowed: 200"),
         ('[{"id": 5}]', r"row 3: genres is"),
         ('["\\u001b[2J"]', r"row 3: the genre '\\x1b\[2J' holds a control character"),
         ('["\\ud800"]', r"row 3: the genre '\\ud800' holds a control character"),

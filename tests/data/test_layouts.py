@@ -141,6 +141,12 @@ def test_titles_hold_commas_quotes_colons_and_accents(tmp_path: Path) -> None:
     assert titles == ["Léon", "Misérables"]
 
 
+def test_a_header_of_too_many_columns(tmp_path: Path) -> None:
+    wide = "userId,movieId,rating," + "a," * 50_000 + "\n1,2,3\n"
+    with pytest.raises(InputError, match=r"row 1: the header has more than 100,000 bytes"):
+        read(tmp_path, own=True, ratings_csv=wide)
+
+
 def test_blanks_and_quotation_marks_around_ratings(tmp_path: Path) -> None:
     found = read(tmp_path, ratings_csv=f"{HEADER} 1, 2 , 4.0, 5 \n")
     assert rows(found) == [(1, 2, 4.0, 5)]

@@ -93,7 +93,7 @@ def test_ratings_that_are_all_alike_are_noticed(settings, capsys):
 
 
 def test_nothing_left_names_the_reasons(settings):
-    with pytest.raises(InputError, match=r"none is left \(1 rated_again, 5 user_with_few_ratings"):
+    with pytest.raises(InputError, match=r"none is left \(1 rated again, 5 user with few ratings"):
         build(settings, min_ratings_per_user=9)
 
 

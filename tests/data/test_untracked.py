@@ -73,3 +73,25 @@ def test_a_folder_of_ones_own(project: Project, tmp_path: Path, place: str) -> N
     assert mean(project, "one") == 3
     write(folder, 4)
     assert mean(project, "two") == 3.05
+
+
+def test_what_dvc_does_not_see_is_refused(project: Project, tmp_path: Path) -> None:
+    """A link to a folder, another DVC project, and a genome that is not in an experiment's copy."""
+    mine = project.folder / "data/raw/mine"
+    write(tmp_path / "books", 3)
+    mine.symlink_to(tmp_path / "books")
+    said = project.dvc("repro", "prepare", status=255)
+    assert "data/raw/mine is a link to a folder, so that DVC does not notice changes in it" in said
+    mine.unlink()
+    write(mine, 3)
+    (mine / ".dvc").mkdir()
+    said = project.dvc("repro", "--force", "prepare", status=255)
+    assert "data/raw/mine is another DVC project, so that" in said
+    books = project.folder / "books"
+    write(books, 3)
+    project.change({"data": {"path": "books"}})
+    project.commit()
+    scores = "".join(f"{movie},{tag},0.{movie % 9}\n" for movie in range(20) for tag in (1, 2))
+    (books / "genome-scores.csv").write_text(f"movieId,tagId,relevance\n{scores}")
+    said = project.dvc("exp", "run", "--temp", "prepare", status=255)
+    assert "run `dvc add books/genome-scores.csv` and start the experiment again" in said

@@ -20,7 +20,7 @@ from genre_embeddings.inference.explain import explain
 from genre_embeddings.inference.neighbours import neighbours
 from genre_embeddings.inference.predict import ADDED, AnyUser, predict_file, predict_pairs
 from genre_embeddings.inference.recommend import recommend, recommend_all
-from genre_embeddings.inference.trained import Trained, open_model
+from genre_embeddings.inference.trained import Trained, open_model, with_movies
 from genre_embeddings.model.predict import predict
 from genre_embeddings.model.serialization import load_whole, save_model
 from tests.conftest import small_settings, source_of
@@ -120,11 +120,19 @@ def test_a_file_is_not_written_over_itself(model, tmp_path):
         predict_file(model, source, source)
 
 
-def test_genres_of_a_new_movie_count(model, tmp_path):
+def with_unrated(model):
+    """The model with movie 777, which nobody rated, of genres 0 and 2."""
+    sets = torch.zeros(1, model.genres.height)
+    sets[0, [0, 2]] = 1
+    row = {"movie": [model.movies.height], "movie_id": [777], "title": ["New"], "genres": [[0, 2]]}
+    movies = pl.concat([model.movies, pl.DataFrame(row, schema=model.movies.schema)])
+    return replace(model, network=with_movies(model.network, sets), movies=movies)
+
+
+def test_genres_of_a_new_movie_count(model, tmp_path, capsys):
     """From the column genres, however it is written, or from the list of unrated movies."""
     names = model.genres["name"].to_list()
-    unrated = {"movie_id": [777], "title": ["New"], "genres": [[0, 2]]}
-    catalogue = replace(model, unrated=pl.DataFrame(unrated))
+    catalogue = with_unrated(model)
     rows = [
         f"3,{NOTHING},{names[2]}|{names[0]}",
         f"3,{NOTHING},\"['{names[0].lower()}', '{names[2]}']\"",
@@ -149,15 +157,35 @@ def test_genres_of_a_new_movie_count(model, tmp_path):
     plain = predict_pairs(model, pl.Series([3]), pl.Series([7]))  # a movie has its own genres
     assert found["prediction"][5] == pytest.approx(plain["prediction"][0], abs=1e-4)
     assert found["prediction"][6] == found["prediction"][7]
-    write(source, f"userId,movieId,genres\n3,7,Nonsense\n3,{NOTHING},Nonsense\n")
-    with pytest.raises(InputError, match=r"pairs\.csv, row 3: genres is 'Nonsense'; allowed for a"):
-        predict_file(model, source, tmp_path / "out.csv")
+    write(source, f"userId,movieId,genres\n3,7,Nonsense\n3,{NOTHING},Nonsense;{names[0]}\n")
+    predict_file(model, source, tmp_path / "out.csv")
+    said = capsys.readouterr().err
+    assert "pairs.csv: the model does not know 1 of the genres of new movies, which do" in said
+    assert "'Nonsense' (1 rows); it knows" in said
+
+
+def test_a_movie_that_nobody_rated_has_one_prediction(model):
+    catalogue = with_unrated(model)
+    pair = predict_pairs(catalogue, pl.Series([3]), pl.Series([777]))
+    assert pair["known_movie"].to_list() == [True]
+    found = explain(catalogue, 3, "New")
+    names = model.genres["name"].to_list()
+    assert found.known_movie
+    assert found.parts["part"].to_list()[2:4] == [f"genre {names[0]}", f"genre {names[2]}"]
+    listed = recommend(catalogue, 3, top=10_000)[0].filter(movie_id=777)
+    assert listed["ratings"].item() == 0
+    for answer in (found.prediction, listed["prediction"].item()):
+        assert answer == pytest.approx(pair["prediction"].item(), abs=1e-5)
+    for answer in (found.deviation, listed["deviation"].item()):
+        assert answer == pytest.approx(pair["deviation"].item(), abs=1e-5)
+    assert neighbours(catalogue, 777, top=3).table.height == 3
+    old = predict_pairs(model, pl.Series([3]), pl.Series([7]))
+    assert predict_pairs(catalogue, pl.Series([3]), pl.Series([7])).equals(old)
 
 
 def test_unrated_movies_are_saved_with_the_model(project, in_tmp, monkeypatch):
     monkeypatch.chdir(project)
     before = open_model()
-    assert before.unrated is not None
     ids = pl.Series("movie_id", [777_777, 777_778])
     table = pl.DataFrame({"movie_id": ids, "title": ["A", "B"], "genres": [[1], []]})
     table = table.with_columns(pl.col("genres").cast(pl.List(pl.UInt32)))
@@ -167,8 +195,8 @@ def test_unrated_movies_are_saved_with_the_model(project, in_tmp, monkeypatch):
     weights = (storage.MODEL / "model.safetensors").read_bytes()
     save_model(before.network)
     after = open_model()
-    assert after.unrated.equals(table)
-    assert after.movies.equals(before.movies)
+    assert after.movies.drop("movie").tail(2).equals(table)
+    assert after.movies.head(-2).equals(before.movies)
     assert len((storage.MODEL / "model.safetensors").read_bytes()) == len(weights)
     for change in ({"movie_id": pl.Series([777_777, 777_777])}, {"genres": pl.Series([[99], []])}):
         wrong = table.with_columns(**change).cast({"genres": pl.List(pl.UInt32)})

@@ -14,7 +14,7 @@ from genre_embeddings.errors import InputError
 from genre_embeddings.inspection.question import gather
 from genre_embeddings.settings import load_settings
 from genre_embeddings.training.ablations import train_ablations
-from stages import evaluate
+from stages import evaluate, train
 from tests.conftest import changed, small_settings
 from tests.small import small_world, write_world
 from tests.trained import train_project
@@ -64,6 +64,9 @@ def test_a_split_of_other_data(here):
     world = small_world(small_settings(seed=9))
     storage.write_table(storage.PREPARED / "ratings.parquet", world.tables.ratings)
     fails(storage.SPLIT, storage.PREPARED)
+    users = storage.PREPARED / "users.parquet"
+    storage.write_table(users, storage.read_table(users).head(9))
+    fails(storage.SPLIT, storage.PREPARED, train.main)
 
 
 def test_sides_of_two_splits_and_a_model_of_another_split(here):

@@ -75,11 +75,13 @@ def build_tables(source: Source, settings: DataSettings) -> Tables:
                 kept = _at_least(ratings, f"{kind}_id", least)
                 ratings = keep(f"{kind}_with_few_ratings", kept)
     if ratings.is_empty():
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items() if count)
+        reasons = ", ".join(
+            f"{count:,} {reason.replace('_', ' ')}" for reason, count in dropped.items() if count
+        )
         raise InputError(
             f"{source.name}: of {read:,} ratings none is left ({reasons or 'the source is empty'});"
-            " lower data.top_movies, data.min_ratings_per_user or data.min_ratings_per_movie "
-            "in params.yaml, or name another source."
+            " correct data.min_rating and data.max_rating, lower data.min_ratings_per_user or "
+            "data.min_ratings_per_movie, raise data.top_movies, or name another source."
         )
     if ratings["rating"].min() == ratings["rating"].max():
         print(

@@ -2,7 +2,7 @@
 
 Unknown ids still get predictions, flagged as unknown: an unknown movie is the network's unknown
 movie, with the genres that the file gives, and an unknown user is an average over known ones
-(`AnyUser`). A movie without a rating is known, but only its genres count.
+(`AnyUser`). Of a movie that nobody rated, only the genres count.
 
 Letters: B rows, N users asked, R replicas, G genres.
 """
@@ -10,6 +10,8 @@ Letters: B rows, N users asked, R replicas, G genres.
 from __future__ import annotations
 
 import math
+import sys
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple, TypeAlias, get_args
 
@@ -19,6 +21,7 @@ import torch
 
 from genre_embeddings import storage
 from genre_embeddings.data.sources.base import shown
+from genre_embeddings.data.sources.csv import LATEST, seconds
 from genre_embeddings.data.sources.genres import MARKS, NONE, same, split_names
 from genre_embeddings.errors import InputError
 from genre_embeddings.inference.trained import Kind, Trained, predict_indices, require_finite
@@ -36,7 +39,6 @@ BLOCK = 4_096
 ADDED = ("prediction", "deviation", "known_user", "known_movie")
 """Columns that a prediction adds."""
 
-_LATEST = 32_503_680_000  # seconds: the year 3000; larger numbers are likely milliseconds
 ROW = "(row)"
 """Column that numbers the rows of a table, for errors."""
 COLUMNS: dict[Kind, tuple[str, str]] = {
@@ -146,12 +148,6 @@ def predict_pairs(
     user, movie = model.find("user", user_ids), model.find("movie", movie_ids)
     known_user, known_movie = user >= 0, movie >= 0
     given = genres or [()] * len(movie)
-    if model.unrated is not None:
-        ids, sets = model.unrated["movie_id"], model.unrated["genres"].to_list()
-        unrated = {id_: tuple(listed) for id_, listed in zip(ids, sets, strict=True)}
-        for row in np.flatnonzero(~known_movie).tolist():
-            if movie_ids[row] in unrated:
-                given[row], known_movie[row] = unrated[movie_ids[row]], True
     by_set = (movie < 0) & np.array([len(chosen) > 0 for chosen in given], dtype=bool)
     movie = np.where(movie < 0, model.network.unknown, movie)
     answers = np.empty((2, len(user)), dtype=np.float32)
@@ -182,8 +178,8 @@ def predict_file(model: Trained, source: Path, out: Path, rows: int = ROWS) -> C
     Args:
         model: the trained model.
         source: a csv file with a header: userId or user_id, movieId or movie_id, and optionally
-            timestamp (seconds since 1970) and genres, which count for movies that the model does
-            not know; other columns are copied.
+            timestamp (seconds since 1970, or dates) and genres, which count for movies that the
+            model does not know; other columns are copied.
         out: the csv file to write, with the rows in the same order, without blank ones.
         rows: number of rows in a part.
 
@@ -193,7 +189,7 @@ def predict_file(model: Trained, source: Path, out: Path, rows: int = ROWS) -> C
     columns = _columns_of(source)
     if out.exists() and out.samefile(source):
         raise InputError(f"--out {out} is the input file: choose another.")
-    any_user, counts = AnyUser(model.network), [0, 0, 0]
+    any_user, counts, strange = AnyUser(model.network), [0, 0, 0], Counter[str]()
     scan = pl.scan_csv(source, infer_schema=False).with_row_index(ROW, offset=2)
     filled = scan.filter(~pl.all_horizontal(pl.exclude(ROW).is_null()))
     with storage.replacing(out) as temporary, temporary.open("wb") as written:
@@ -201,7 +197,7 @@ def predict_file(model: Trained, source: Path, out: Path, rows: int = ROWS) -> C
             for chunk in filled.collect_batches(chunk_size=rows, maintain_order=True):
                 if chunk.is_empty():
                     continue
-                found = predict_rows(model, chunk, columns, source, any_user)
+                found = predict_rows(model, chunk, columns, source, any_user, strange)
                 whole = pl.concat([chunk.drop(ROW), found], how="horizontal")
                 whole.write_csv(written, include_header=counts[0] == 0, float_precision=4)
                 unknown = [int((~found[name]).sum()) for name in ("known_user", "known_movie")]
@@ -210,6 +206,14 @@ def predict_file(model: Trained, source: Path, out: Path, rows: int = ROWS) -> C
             raise _unreadable(source, error) from None
         if counts[0] == 0:
             raise InputError(f"{source} has no rows below its header.")
+    if strange:
+        some = ", ".join(f"{shown(name)} ({rows:,} rows)" for name, rows in strange.most_common(5))
+        names = ", ".join(model.genre_names[:20]) + ", ..." * (len(model.genre_names) > 20)
+        print(
+            f"{source}: the model does not know {strange.total():,} of the genres of new movies, "
+            f"which do not count: {some}{', ...' * (len(strange) > 5)}; it knows {names}",
+            file=sys.stderr,
+        )
     return Counts(*counts)
 
 
@@ -261,6 +265,7 @@ def predict_rows(
     columns: dict[Kind, str],
     source: Path | str,
     any_user: AnyUser,
+    strange: Counter[str],
 ) -> pl.DataFrame:
     """Predictions for the rows of a table of text, whose values are checked first.
 
@@ -270,6 +275,7 @@ def predict_rows(
         columns: the names of the columns of users and movies.
         source: where the table comes from, for errors.
         any_user: predictions for unknown users so far, to reuse them.
+        strange: counts the genres that the model does not know.
 
     Returns:
         As `predict_pairs`.
@@ -290,30 +296,27 @@ def predict_rows(
         refuse(ids[kind].is_null(), columns[kind], model.allowed(kind))
     times = genres = None
     if "timestamp" in chunk.columns:
-        seconds = chunk["timestamp"].str.strip_chars().cast(pl.Int64, strict=False)
-        bad = ~seconds.is_between(0, _LATEST).fill_null(value=False)
-        refuse(bad, "timestamp", f"allowed: whole seconds since 1970, 0 to {_LATEST}")
-        times = seconds.to_numpy()
+        found = chunk.select(seconds(pl.col("timestamp").str.strip_chars())).to_series()
+        bad = ~found.is_between(0, LATEST).fill_null(value=False)
+        allowed = f"allowed: whole seconds since 1970, 0 to {LATEST}, or dates such as 2015-03-01"
+        refuse(bad, "timestamp", allowed)
+        times = found.to_numpy()
     if "genres" in chunk.columns:
         unknown = (model.find("movie", ids["movie"]) < 0).tolist()
         rows = zip(unknown, chunk["genres"].to_list(), chunk[ROW].to_list(), strict=True)
         genres = [
-            _parse_genres(model, text, f"{source}, row {row}") if new and text else ()
+            _parse_genres(model, text, f"{source}, row {row}", strange) if new and text else ()
             for new, text, row in rows
         ]
     return predict_pairs(model, ids["user"], ids["movie"], times, any_user, genres)
 
 
-def _parse_genres(model: Trained, text: str, place: str) -> Genres:
+def _parse_genres(model: Trained, text: str, place: str, strange: Counter[str]) -> Genres:
     """Indices of the genres that a text names, however it separates them."""
-    names = model.genre_names
-    known = {same(name): index for index, name in enumerate(names)}
-    for mark in MARKS:
-        chosen = [name for name in split_names(text, mark, place) if name.casefold() not in NONE]
-        if all(same(name) in known for name in chosen):
-            return tuple(sorted({known[same(name)] for name in chosen}))
-    raise InputError(
-        f"{place}: genres is {shown(text)}; allowed for a movie that the model does not know: "
-        f"genres of the model ({', '.join(names[:20])}{', ...' if len(names) > 20 else ''}), "
-        "separated by |. Take out or correct the others."
+    known = {same(name): index for index, name in enumerate(model.genre_names)}
+    ways = [split_names(text, mark, place) for mark in MARKS]
+    names = min(ways, key=lambda way: sum(same(name) not in known for name in way) / len(way))
+    strange.update(
+        name for name in names if same(name) not in known and name.casefold() not in NONE
     )
+    return tuple(sorted({known[same(name)] for name in names if same(name) in known}))

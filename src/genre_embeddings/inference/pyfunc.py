@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ class Predictor:
         }
         table = pl.DataFrame(text, schema=dict.fromkeys(text, pl.String)).with_row_index(ROW, 1)
         columns: dict[Kind, str] = {"user": "userId", "movie": "movieId"}
-        found = predict_rows(self.model, table, columns, "the table", self.any_user)
+        found = predict_rows(self.model, table, columns, "the table", self.any_user, Counter())
         return pd.DataFrame(found.to_dict(as_series=False), index=rows.index)
 
 

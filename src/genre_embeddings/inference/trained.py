@@ -16,6 +16,7 @@ import torch
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
 from genre_embeddings.inference.titles import matches, suggestion
+from genre_embeddings.model.build import genre_sets
 from genre_embeddings.model.network import Network
 from genre_embeddings.model.predict import predict
 from genre_embeddings.model.serialization import load_unrated, load_whole
@@ -25,17 +26,12 @@ Kind = Literal["user", "movie"]
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network, with the ids and names of its users, movies and genres.
-
-    The network does not have the `unrated` movies (movie_id, title, genres): only their genres
-    count.
-    """
+    """A trained network, with the ids and names of its users, movies and genres."""
 
     network: Network
     users: pl.DataFrame
     movies: pl.DataFrame
     genres: pl.DataFrame
-    unrated: pl.DataFrame | None = None
 
     @property
     def genre_names(self) -> list[str]:
@@ -117,13 +113,38 @@ class Trained:
 
 
 def open_model(folder: Path = storage.MODEL) -> Trained:
-    """Load the trained model of a folder, with its tables.
+    """Load the trained model of a folder, with its tables; movies that nobody rated come last.
 
     Raises:
         InputError: a file is missing, cut short, from another version or inconsistent.
     """
     network, tables = load_whole(folder)
-    return Trained(network, *tables, load_unrated(folder, tables))
+    users, movies, genres = tables
+    unrated = load_unrated(folder, tables)
+    if unrated.height:
+        sets = genre_sets(unrated.with_row_index("movie"), genres.height)
+        network = with_movies(network, sets)
+        movies = pl.concat([movies.drop("movie"), unrated]).with_row_index("movie")
+    return Trained(network, users, movies, genres)
+
+
+def with_movies(network: Network, sets: torch.Tensor) -> Network:
+    """A network with more movies, which nobody rated: only their genres (K, G), 0 or 1, count."""
+    state, last = network.state_dict(), network.unknown
+
+    def insert(name: str, rows: torch.Tensor) -> None:
+        """Insert rows before that of the unknown movie."""
+        state[name] = torch.cat([state[name][:last], rows, state[name][last:]])
+
+    insert("genre_share", network.shares(sets))
+    insert("movie_counts", torch.zeros(len(sets)))
+    for table in ("movie", "movie_seen"):
+        for part in ("mean", "log_std"):
+            if (name := f"{table}.{part}") in state:  # never read, as nobody rated the movies
+                insert(name, torch.zeros(len(sets), *state[name].shape[1:]))
+    if network.settings.history:
+        insert("movie_history.starts", state["movie_history.starts"][last].expand(len(sets)))
+    return Network.from_state(network.settings, network.replicas, network.limits, state).eval()
 
 
 def require_finite(values: np.ndarray) -> np.ndarray:

@@ -62,12 +62,46 @@ def refuse_untracked(path: str, files: Sequence[Path]) -> InputError:
     )
 
 
-def find_files(place: Path, layouts: Sequence[Layout]) -> list[Path]:
-    """The files of the first layout that lies whole in a folder, or in one folder inside it."""
-    if place.is_file():
-        return [place]
-    found = _in_folder(place, layouts) if place.is_dir() else {}
-    return [found[top][name] for top, layout in _complete(found, layouts)[:1] for name in layout]
+def missing_files(
+    place: Path, elsewhere: Path | None, layouts: Sequence[Layout], extras: Layout = ()
+) -> list[Path]:
+    """The files of a layout, or the archive, that lie `elsewhere`, but not in the same place here.
+
+    Args:
+        place: a folder or an archive.
+        elsewhere: the same in DVC's main checkout, see `untracked`.
+        layouts: the file names of each layout that will do.
+        extras: names of files that are read as well, where they lie beside the layout's.
+    """
+    if elsewhere is None or not elsewhere.exists():
+        return []
+    if elsewhere.is_file():
+        return [] if place.exists() else [elsewhere]
+    found = _in_folder(elsewhere, [*layouts, extras])
+    return [
+        found[top][name]
+        for top, layout in _complete(found, layouts)[:1]
+        for name in (*layout, *extras)
+        if name in found[top] and not (place / top / name).exists()
+    ]
+
+
+def require_seen(folder: Path) -> None:
+    """Refuse a folder inside another one if DVC does not see what changes in it.
+
+    DVC follows no link to a folder inside the one that it hashes, and leaves out other DVC projects
+    and what .dvcignore names.
+
+    Raises:
+        InputError: it is such a folder.
+    """
+    reason = "the cache of Python" if folder.name == "__pycache__" else ""
+    reason = "another DVC project" if (folder / ".dvc").is_dir() else reason
+    if reason := "a link to a folder" if folder.is_symlink() else reason:
+        raise InputError(
+            f"{printable(folder)} is {reason}, so that DVC does not notice changes in it: name "
+            "it in data.path, or put the files themselves there."
+        )
 
 
 @contextmanager
@@ -173,6 +207,8 @@ def _choose(
     choices = [choice for choice in complete if choice[0] == ""] or complete
     if len(choices) == 1:
         ((top, layout),) = choices
+        if top and place.is_dir():
+            require_seen(place / top)
         return layout, {n: found[top][n] for n in (*layout, *extras) if n in found[top]}
     if choices:
         listed = "; ".join(
@@ -185,9 +221,10 @@ def _choose(
         )
     present = {name for names in found.values() for name in names} - set(extras)
     advice = ""
-    if place.is_dir() and (archives := sorted(path.name for path in place.glob("*.zip"))):
-        listed = ", ".join(map(printable, archives[:3]))
-        advice = f" It holds {listed}: data.path may name an archive itself."
+    if place.is_dir() and (inside := sorted(path.name for path in place.iterdir())):
+        archives = [name for name in inside if name.endswith(".zip")]
+        listed = ", ".join(map(printable, (archives or inside)[:5]))
+        advice = f" It holds {listed}{': data.path may name an archive itself' * bool(archives)}."
     raise InputError(
         f"{place} does not hold the files needed: {_needed(layouts)}, together in it or in one "
         "folder inside it; an archive inside an archive is not opened. Found of these: "

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from genre_embeddings.data.sources.archive import (
-    find_files,
+    missing_files,
     open_files,
     refuse_untracked,
     untracked,
@@ -31,7 +31,7 @@ def open_folder(data: DataSettings) -> Iterator[Source]:
     """
     scale = (data.min_rating, data.max_rating)
     place, elsewhere = Path(data.path), untracked(data.path)
-    if not find_files(place, LAYOUTS) and elsewhere and (missing := find_files(elsewhere, LAYOUTS)):
+    if missing := missing_files(place, elsewhere, LAYOUTS, (GENOME,)):
         raise refuse_untracked(data.path, missing)
     with open_files(place, LAYOUTS, (GENOME,)) as (layout, files):
         yield read_source("folder", layout, files, scale, data)

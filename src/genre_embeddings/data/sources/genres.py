@@ -1,7 +1,8 @@
 """How a file writes the genres of a movie: separators, lists, words for none, spellings.
 
 A field is understood as `Action|Comedy`, `Action, Comedy`, `Action; Comedy`, `['Action', 'Comedy']`
-(of Python, NumPy or JSON) or `[{"id": 28, "name": "Action"}]`. What was decided is said on stderr.
+(of Python, NumPy or JSON; also as a tuple or a set), `{Action,Comedy}` (of PostgreSQL) or
+`[{"id": 28, "name": "Action"}]`. What was decided is said on stderr.
 """
 
 from __future__ import annotations
@@ -19,17 +20,32 @@ from genre_embeddings.data.sources.base import shown
 from genre_embeddings.errors import InputError
 
 AUTO = "auto"
-MARKS = ("|", ";", ",", "\t")
+MARKS = ("|", ";", ",", "\t", "｜", "；", "，", "、")  # noqa: RUF001
 """What may separate two names, the first of two that are equally frequent first."""
-NONE = ("", "(no genres listed)", "\\n", "nan", "none", "null", "n/a", "<na>")
+ALSO_MARKS = ("/", "::", " & ", " + ", " - ", " · ", "\\n")
+"""What separates names in some files and is part of a name in others."""
+NONE = (
+    "", "(no genres listed)", "\\n", "nan", "none", "null", "n/a", "#n/a", "<na>", "-", "?",
+    "unknown",
+)  # fmt: skip
 """Words for no genre, in lower case."""
+LONGEST = 200
+"""Characters of a name, which pictures, pages and metrics repeat."""
 MOST_NAMES = 100_000
 """Different names above which the column cannot hold genres; memory is bounded by it."""
 
 ANGLE = "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}"
 """Stands for a "<" that could begin a tag of HTML."""
 
-_LIST = r"\s*\[.*\]\s*$"
+# Signs that look like nothing or like others; joiners are parts of words in some scripts.
+_INVISIBLE = r"[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]"
+_SIGNS = str.maketrans(
+    "\u2010\u2011\u2012\u2013\u2014\u2212\u2018\u2019\u02bc\u00b4`",
+    "-" * 6 + "'" * 5,
+    "\u200c\u200d",
+)
+
+_LIST = r"\s*(?:\[.*\]|\{.*\}|\(\s*['\"].*\))\s*$"
 _QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _NAMED = rf"""['"]name['"]\s*:\s*({_QUOTED})"""
 
@@ -47,7 +63,8 @@ def read_genres(
 ) -> dict[str, tuple[str, ...]]:
     """The genre names of each text of a genre column, without repeats.
 
-    Names that differ in case or blanks only are one genre, spelt as most movies spell it.
+    Names that differ in case, blanks, or the form of dashes and apostrophes only are one genre,
+    spelt as most movies spell it.
 
     Args:
         fields: the texts.
@@ -65,6 +82,12 @@ def read_genres(
         split[text] = split_names(text, mark, place, lists=separator == AUTO)
         for name in set(split[text]):
             count[name] += field.movies
+            if len(name) > LONGEST:
+                raise InputError(
+                    f"{place}: the genre {shown(name)} has {len(name):,} characters; allowed: "
+                    f"{LONGEST}. Correct the row, or name the text between genres in "
+                    "data.genre_separator."
+                )
         if len(count) > MOST_NAMES:
             raise InputError(
                 f"{place}: the column genres has more than {MOST_NAMES:,} different names so far: "
@@ -94,13 +117,16 @@ def split_names(text: str, mark: str, place: str, *, lists: bool = True) -> list
     Raises:
         InputError: the text is no list of names, or a name cannot be used.
     """
+    if lists and re.fullmatch(r'\s*"\s*[\[{].*[\]}]\s*"\s*', text):  # quoted twice
+        text = text.strip()[1:-1].replace('""', '"').replace('\\"', '"')
     is_list = lists and re.match(_LIST, text)
     return [_clean(name, place) for name in (_list(text, place) if is_list else text.split(mark))]
 
 
 def same(name: str) -> str:
-    """Equal for names that differ in case or blanks only."""
-    return "".join(unicodedata.normalize("NFKC", name).casefold().split())
+    """Equal for names that differ in case, blanks, or the form of dashes and apostrophes only."""
+    plain = unicodedata.normalize("NFKC", name.translate(_SIGNS))
+    return "".join(plain.casefold().split()) or name
 
 
 def _decide(fields: Mapping[str, Field], label: str) -> str:
@@ -142,8 +168,8 @@ def _unquoted(text: str) -> str:
 
 
 def _clean(name: str, place: str) -> str:
-    """A name with single blanks, and without control characters."""
-    name = " ".join(name.split())
+    """A name with single blanks, and without control characters or invisible ones."""
+    name = " ".join(re.sub(_INVISIBLE, "", name).split())
     if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
         raise InputError(
             f"{place}: the genre {shown(name)} holds a control character; allowed: text. "
@@ -161,8 +187,8 @@ def _spellings(count: Mapping[str, int], label: str) -> dict[str, str]:
     for first, *others in variants[:5]:
         listed = ", ".join(f"{shown(name)} ({count[name]:,})" for name in others[:5])
         _say(
-            f"{label}: {listed} differ from {shown(first)} ({count[first]:,} movies) in case or "
-            "blanks only: read as one genre"
+            f"{label}: {listed} differ from {shown(first)} ({count[first]:,} movies) in case, "
+            "blanks, dashes or apostrophes only: read as one genre"
         )
     if len(variants) > 5:
         _say(f"{label}: so do spellings of {len(variants) - 5} more genres")
@@ -170,9 +196,18 @@ def _spellings(count: Mapping[str, int], label: str) -> dict[str, str]:
 
 
 def _warn_of_marks(names: Iterable[str], label: str) -> None:
-    """Say which names hold what may be a separator."""
-    for mark in (*MARKS, "/"):
-        if odd := sorted({name for name in names if mark in name}):
+    """Say which names hold what may be a separator, or look like a part of a list."""
+    names = sorted(set(names))
+    if odd := [name for name in names if name[0] in "[{(\"'" and name[-1] not in "]})\"'"]:
+        _say(
+            f"{label}: {len(odd):,} genres look like a part of a list, such as {shown(odd[0])}; "
+            "write lists as ['Drama', 'War']"
+        )
+    for mark in (*MARKS, *ALSO_MARKS):
+        odd = [name for name in names if mark in name]
+        # "R&B" and "Hip-Hop/Rap" are names: parts of names that are joined stand alone elsewhere.
+        parts = Counter(part for name in odd for part in {*name.split(mark)})
+        if odd and (mark in (*MARKS, "/") or parts.total() > len(parts) or parts.keys() & {*names}):
             _say(
                 f"{label}: {len(odd):,} genres have {mark!r} in their name, such as "
                 f"{shown(odd[0])}; if it separates genres, set data.genre_separator to it"

@@ -21,6 +21,7 @@ from genre_embeddings.data.sources.csv import (
     ANY,
     ANY_ID,
     IDS,
+    LATEST,
     WHOLE,
     WHOLE_ID,
     Rule,
@@ -40,8 +41,10 @@ DAT = ("ratings.dat", "movies.dat")
 ITEM = ("u.data", "u.item", "u.genre")
 LAYOUTS = (CSV, DAT, ITEM)
 
+NO_RATING = ("", "na", "n/a", "<na>", "nan", "none", "null", "\\n", "-", "?")
+"""Words for a rating that is missing, in lower case."""
+
 _LARGEST = 1e30  # of a rating off the scale
-_LATEST = 32_503_680_000  # seconds: the year 3000; above it lie milliseconds
 
 
 def read_source(
@@ -59,8 +62,8 @@ def read_source(
         files: the layout's files by name, with the tag genome where there is one.
         scale: lowest and highest rating allowed.
         own: settings for files of the user's own: ids may be text, timestamps may be missing from
-            a csv file, genres may be written in several ways, and ratings off the scale may be
-            dropped. None for a published release.
+            a csv file or be dates, genres may be written in several ways, and ratings that are
+            missing or off the scale may be dropped. None for a published release.
 
     Raises:
         InputError: a file is empty, lacks its header or a column, or a row holds something that
@@ -69,15 +72,17 @@ def read_source(
     movies = _read_movies(layout, files, own)
     table = _ratings_table(layout, files[layout[0]], scale, own)
     off_scale = ~pl.col("rating").is_between(*scale)
-    count, off, *whole = table.check(
-        off_scale.sum(), *(pl.col(column).str.contains(WHOLE).all() for column in IDS)
+    count, off, missing, *whole = table.check(
+        off_scale.sum(),
+        pl.col("rating").is_nan().sum(),
+        *(pl.col(column).str.contains(WHOLE).all() for column in IDS),
     )
     ids = {column for column, is_whole in zip(IDS, whole, strict=True) if is_whole}
     if "movie_id" in ids and movies["movie_id"].str.contains(WHOLE).all():
         movies = movies.with_columns(pl.col("movie_id").cast(pl.Int64))
     else:
         ids -= {"movie_id"}
-    has_time = "timestamp" in table.rules
+    has_time = table.rules.get("timestamp", ANY) is not ANY
     ratings = table.read(ids).select(
         *IDS,
         pl.col("rating").cast(pl.Float32),
@@ -89,7 +94,11 @@ def read_source(
         movies=movies,
         scale=scale,
         has_time=has_time,
-        dropped={"off_scale": off} if off else {},
+        dropped={
+            reason: rows
+            for reason, rows in (("without_rating", missing), ("off_scale", off - missing))
+            if rows
+        },
         rows=count,
         genome=scan_genome(files.get(GENOME), movies),
     )
@@ -99,21 +108,31 @@ def _ratings_table(
     layout: tuple[str, ...], file: File, scale: tuple[float, float], own: DataSettings | None
 ) -> Table:
     """The file of ratings, how it is cut, and what it may hold."""
-    identity, source, dates = WHOLE_ID, "", ""
+    identity, rating = WHOLE_ID, number(*scale)
+    time = whole_number(LATEST, " seconds since 1970 (milliseconds: divide by 1000)")
     if own:
         identity = ANY_ID
-        source = " (data.min_rating to data.max_rating; if others mean 'not rated', set "
-        source += "data.off_scale to drop)"
-        dates = "; dates: convert them, or leave out the column" if layout == CSV else ""
-    drop = own is not None and own.off_scale == "drop"
-    rules = {
-        "user_id": identity,
-        "movie_id": identity,
-        "rating": number(-_LARGEST, _LARGEST) if drop else number(*scale, source),
-        "timestamp": whole_number(
-            _LATEST, f" seconds since 1970 (milliseconds: divide by 1000{dates})"
-        ),
-    }
+        meaning = f"{rating.meaning} (data.min_rating to data.max_rating)"
+        remedy = (
+            "Correct the row, set these two to your scale, or set data.off_scale to drop, which "
+            "leaves out all rows without a rating on the scale."
+        )
+        rating = rating._replace(meaning=meaning, remedy=remedy)
+        if own.off_scale == "drop":
+            rating = Rule(
+                pl.Float64(),
+                lambda field: field.is_nan() | field.is_between(-_LARGEST, _LARGEST),
+                "a number, or for no rating nothing, NA, nan, null or \\N",
+                words=NO_RATING,
+            )
+        meaning = f"{time.meaning}, or a date such as 2015-03-01 or 2015-03-01 12:00:00"
+        remedy = (
+            "Correct the row, or set data.timestamps to ignore, which reads ratings without times."
+        )
+        time = time._replace(meaning=meaning, remedy=remedy, dates=True)
+        if own.timestamps == "ignore":
+            time = ANY
+    rules = {"user_id": identity, "movie_id": identity, "rating": rating, "timestamp": time}
     if layout != CSV:
         return Table(file, "ratings", "::" if layout == DAT else "\t", tuple(rules), rules)
     needed = [*IDS, "rating"] if own else list(rules)

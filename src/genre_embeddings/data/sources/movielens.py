@@ -15,9 +15,10 @@ from pathlib import Path
 import polars as pl
 
 from genre_embeddings.data.sources.archive import (
-    find_files,
+    missing_files,
     open_files,
     refuse_untracked,
+    require_seen,
     untracked,
 )
 from genre_embeddings.data.sources.base import Source
@@ -116,7 +117,8 @@ def _find(name: str, path: str) -> Path:
     if (elsewhere := untracked(path)) and (found := _drop_in(name, elsewhere)):
         if found.is_file() and has_checksum(found, release.checksum):
             return found
-        raise refuse_untracked(path, find_files(found, [release.layout]) or [found])
+        here = Path(path) / found.relative_to(elsewhere)
+        raise refuse_untracked(path, missing_files(here, found, [release.layout]) or [found])
     if Path(path).suffix == ".zip":
         raise InputError(f"data.path is {path!r}, and no file is there: correct data.path.")
     return fetch(f"{BASE_URL}{name}.zip", release.checksum)
@@ -127,8 +129,10 @@ def _drop_in(name: str, place: Path) -> Path | None:
     if place.is_file() or (place.is_dir() and place.resolve().name in _names(name)):
         return place
     for inside in (f"{name}.zip", *_names(name)):
-        if (place / inside).exists():
-            return place / inside
+        if (found := place / inside).exists():
+            if found.is_dir():
+                require_seen(found)
+            return found
     layout = RELEASES[name].layout
     if all((place / file).is_file() for file in layout):
         print(
