@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from markdown_it import MarkdownIt
 
 from genre_embeddings.cli import genres
+from genre_embeddings.errors import InputError
 from genre_embeddings.publish.card import CARD, write_card
 from genre_embeddings.settings import Settings, load_settings, load_yaml
 from tests.conftest import changed
@@ -169,8 +170,9 @@ def test_a_model_without_genres_has_no_word_on_them(project: Project) -> None:
     lines = dict.fromkeys(("structure", "stability", "value"), "inconclusive")
 
     def unanswered(content: Any) -> None:
+        model = content["model"]
         content.clear()
-        content["verdict"] = lines
+        content |= {"model": model, "verdict": lines}
 
     edit("metrics/inspect.json", unanswered)
     text = written(changed(load_settings(), model={"genres": False}))
@@ -213,3 +215,9 @@ def test_names_of_genres_are_shown_as_they_are(project: Project) -> None:
     (item,) = (token for token in tokens if "alert" in token.content)
     kinds = {child.type for child in item.children or ()}
     assert kinds <= {"text", "text_special", "softbreak"}
+
+
+def test_metrics_of_another_run_are_named(project: Project) -> None:
+    edit("metrics/prepare.json", lambda content: content.update(ratings=7))
+    with pytest.raises(InputError, match=r"prepare\.json and .*split\.json"):
+        write_card(load_settings())

@@ -17,6 +17,7 @@ import polars as pl
 from genre_embeddings import storage
 from genre_embeddings.pages import data_name, render
 from genre_embeddings.settings import Settings
+from genre_embeddings.summary import require_one_run
 
 CARD = storage.METRICS / "card.md"
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
@@ -45,7 +46,11 @@ def gather(settings: Settings) -> dict[str, Any]:
         for name in ("users", "movies", "genres")
     )
     meta = storage.read_meta()
-    inspected = storage.read_measured("inspect")
+    prepared, split = (
+        storage.read_json(storage.METRICS / f"{stage}.json") for stage in ("prepare", "split")
+    )
+    evaluated, inspected = (storage.read_measured(stage) for stage in ("evaluate", "inspect"))
+    require_one_run(prepared, split, evaluated, inspected)
     weights = storage.require(storage.MODEL / "model.safetensors")
     model = settings.in_effect(meta.has_time, genres.height)
     kept = settings.model_dump(mode="json", exclude={"inspect", "tracking"})
@@ -53,7 +58,7 @@ def gather(settings: Settings) -> dict[str, Any]:
     if meta.source != "planted":
         del kept["planted"]
     counts, years = _ratings(meta)
-    parts = storage.read_json(storage.METRICS / "split.json")["parts"]
+    parts = split["parts"]
     train = settings.train.for_ratings(parts["train"]["ratings"])
     return {
         "settings": settings.model_copy(update={"train": train}),
@@ -64,10 +69,10 @@ def gather(settings: Settings) -> dict[str, Any]:
         "grouplens": GROUPLENS,
         "time": model.time != "none",
         "megabytes": weights.stat().st_size / 1e6,
-        "prepared": storage.read_json(storage.METRICS / "prepare.json"),
+        "prepared": prepared,
         "parts": parts,
         "fit": storage.read_json(storage.METRICS / "train/metrics.json")["fit"],
-        "test": storage.read_measured("evaluate")["test"],
+        "test": evaluated["test"],
         "support": _support(storage.read_json(storage.PLOTS / "evaluate/support.json")),
         "extremes": _extremes(storage.read_json(storage.PLOTS / "evaluate/genres.json")),
         "verdict": inspected["verdict"],

@@ -24,7 +24,7 @@ from genre_embeddings import storage
 from genre_embeddings.errors import InputError
 from genre_embeddings.publish.card import CARD
 from genre_embeddings.settings import Settings
-from genre_embeddings.summary import SUMMARY
+from genre_embeddings.summary import headlines
 from genre_embeddings.tracking import MODEL, connect, create_run, params, reason, steps, warn
 
 if TYPE_CHECKING:
@@ -81,10 +81,10 @@ def log_run(settings: Settings) -> str:
 def _log(client: MlflowClient, experiment: str, settings: Settings) -> str:
     from mlflow.entities import Metric, RunTag
 
+    details = [storage.read_json(storage.METRICS / f"{stage}.json") for stage in METRICS]
     found: dict[str, Any] = {}
-    for stage in METRICS:
-        found |= storage.flatten(storage.read_json(storage.METRICS / f"{stage}.json"))
-    found |= storage.flatten(storage.read_json(SUMMARY))
+    for detail in (*details, headlines(*details[-2:])):
+        found |= storage.flatten(detail)
     key, uri = _key(settings, found), settings.tracking.mlflow_uri
     run = _find(client, experiment, settings, key)
     name, number = run.info.run_name, run.info.run_id
