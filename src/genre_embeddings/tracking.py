@@ -76,14 +76,14 @@ class Tracker:
         """
         if self.settings.tracking.mlflow_uri:
             self.place = checkpoint and checkpoint.with_name(RUN)
-            self.started = _now()
+            self.started = now()
             self.thread = ThreadPoolExecutor(1)
             self.thread.submit(self._try, self._send)
 
     def log(self, row: Mapping[str, float]) -> None:
         """Add the errors of an epoch: `epoch`, counted from one, and metrics by name."""
         if self.thread:
-            self.rows.append((_now(), row))
+            self.rows.append((now(), row))
             self.thread.submit(self._try, self._send)
 
     def _try(self, send: Callable[[], None], last: bool = False) -> None:
@@ -225,6 +225,6 @@ def _metrics(row: Mapping[str, float], when: int) -> Iterable[Metric]:
     return [Metric(name, value, when, epoch) for name, value in row.items() if name != "epoch"]
 
 
-def _now() -> int:
+def now() -> int:
     """Milliseconds since 1970."""
     return int(time.time() * 1000)

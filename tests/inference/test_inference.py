@@ -157,8 +157,9 @@ def test_genres_of_a_new_movie_count(model, tmp_path, capsys):
     plain = predict_pairs(model, pl.Series([3]), pl.Series([7]))  # a movie has its own genres
     assert found["prediction"][5] == pytest.approx(plain["prediction"][0], abs=1e-4)
     assert found["prediction"][6] == found["prediction"][7]
-    write(source, f"userId,movieId,genres\n3,7,Nonsense\n3,{NOTHING},Nonsense;{names[0]}\n")
-    predict_file(model, source, tmp_path / "out.csv")
+    more = f"3,7,Nonsense\n3,{NOTHING},Nonsense;{names[0]}\n3,{NOTHING},[]\n"
+    write(source, f"userId,movieId,genres\n{more}")
+    assert predict_file(model, source, tmp_path / "out.csv") == (3, 0, 2)
     said = capsys.readouterr().err
     assert "pairs.csv: the model does not know 1 of the genres of new movies, which do" in said
     assert "'Nonsense' (1 rows); it knows" in said

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeAlias, get_args
 
@@ -302,20 +303,24 @@ def predict_rows(
         refuse(bad, "timestamp", allowed)
         times = found.to_numpy()
     if "genres" in chunk.columns:
+        known = {same(name): index for index, name in enumerate(model.genre_names)}
         unknown = (model.find("movie", ids["movie"]) < 0).tolist()
         rows = zip(unknown, chunk["genres"].to_list(), chunk[ROW].to_list(), strict=True)
         genres = [
-            _parse_genres(model, text, f"{source}, row {row}", strange) if new and text else ()
+            _parse_genres(known, text, f"{source}, row {row}", strange) if new and text else ()
             for new, text, row in rows
         ]
     return predict_pairs(model, ids["user"], ids["movie"], times, any_user, genres)
 
 
-def _parse_genres(model: Trained, text: str, place: str, strange: Counter[str]) -> Genres:
-    """Indices of the genres that a text names, however it separates them."""
-    known = {same(name): index for index, name in enumerate(model.genre_names)}
+def _parse_genres(known: Mapping[str, int], text: str, place: str, strange: Counter[str]) -> Genres:
+    """Indices of the genres that a text names, however it separates them.
+
+    `known` are the indices of the model's genres, by what is equal for all spellings of a name.
+    """
     ways = [split_names(text, mark, place) for mark in MARKS]
-    names = min(ways, key=lambda way: sum(same(name) not in known for name in way) / len(way))
+    # An empty list, [], has no names.
+    names = min(ways, key=lambda way: sum(same(n) not in known for n in way) / max(len(way), 1))
     strange.update(
         name for name in names if same(name) not in known and name.casefold() not in NONE
     )

@@ -347,8 +347,9 @@ class Network(nn.Module):
             bias = bias + product.sum(-1)  # (B, R)
             parts.append(product)
         if self.session is not None:
-            nothing = bias.new_zeros(*bias.shape, len(self.session.log_scale))
-            parts.append(nothing if near is None else near)
+            if near is None:
+                near = bias.new_zeros(*bias.shape, len(self.session.log_scale))
+            parts.append(near)
         x = torch.cat(parts, -1).transpose(0, 1)  # (R, B, inputs)
         return self._on_scale(self.centre + bias.T + self.dense(x))
 

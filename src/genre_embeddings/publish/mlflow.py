@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import time
 import warnings
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +24,7 @@ from genre_embeddings.errors import InputError
 from genre_embeddings.publish.card import CARD
 from genre_embeddings.settings import Settings
 from genre_embeddings.summary import headlines
-from genre_embeddings.tracking import MODEL, connect, create_run, params, reason, steps, warn
+from genre_embeddings.tracking import MODEL, connect, create_run, now, params, reason, steps, warn
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -132,8 +131,7 @@ def _find(client: MlflowClient, experiment: str, settings: Settings, key: str) -
     if runs:
         number = runs[0].info.run_id
     else:
-        now = int(time.time() * 1000)
-        number = create_run(client, experiment, settings, {MODEL: fingerprint}, now)
+        number = create_run(client, experiment, settings, {MODEL: fingerprint}, now())
     client.set_tag(number, KEY, key)
     return client.get_run(number)
 

@@ -95,13 +95,18 @@ def require_seen(folder: Path) -> None:
     Raises:
         InputError: it is such a folder.
     """
-    reason = "the cache of Python" if folder.name == "__pycache__" else ""
-    reason = "another DVC project" if (folder / ".dvc").is_dir() else reason
-    if reason := "a link to a folder" if folder.is_symlink() else reason:
-        raise InputError(
-            f"{printable(folder)} is {reason}, so that DVC does not notice changes in it: name "
-            "it in data.path, or put the files themselves there."
-        )
+    if folder.is_symlink():
+        reason = "a link to a folder"
+    elif (folder / ".dvc").is_dir():
+        reason = "another DVC project"
+    elif folder.name == "__pycache__":
+        reason = "the cache of Python"
+    else:
+        return
+    raise InputError(
+        f"{printable(folder)} is {reason}, so that DVC does not notice changes in it: name "
+        "it in data.path, or put the files themselves there."
+    )
 
 
 @contextmanager
