@@ -105,7 +105,7 @@ class Tracker:
         if new:
             points = [metric for when, row in new for metric in _metrics(row, when)]
             client.log_batch(self.number, points)
-            self.sent = len(self.rows)
+            self.sent += len(new)  # not all rows: training adds some meanwhile
 
     def _begin(self) -> MlflowClient:
         """Connect, and find or create the run."""
