@@ -2,56 +2,31 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-import platform
+import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 import yaml
 
-from genre_embeddings.settings import load_yaml, parse_settings
-
-if TYPE_CHECKING:
-    from genre_embeddings.model.network import Network
-    from genre_embeddings.model.ratings import Ratings
-    from genre_embeddings.settings import ModelSettings
+from genre_embeddings.model.network import Network
+from genre_embeddings.model.ratings import Ratings
+from genre_embeddings.settings import ModelSettings, load_yaml, parse_settings
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs/results/speed.md"
 
 Row = dict[str, Any]
 GENRES = 18
-
-
-def machine() -> str:
-    """The hardware that stands beside every figure."""
-    import torch
-
-    name = platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        found = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        name = found[0].partition(":")[2].strip() if found else name
-    card = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    return f"{os.cpu_count()} cores ({name}), {card}, torch {torch.__version__}{load} at the start"
-
-
-def clock() -> float:
-    """Seconds: by the CPU where one thread computes, so that a busy machine does not matter."""
-    import torch
-
-    if torch.get_num_threads() == 1 and not torch.cuda.is_available():
-        return time.process_time()
-    return time.perf_counter()
 
 
 def table(rows: list[Row]) -> str:
@@ -77,12 +52,39 @@ def replace_generated(page: Path, name: str, text: str) -> None:
     page.write_text(f"{head}{begin}\n\n{text.strip()}\n\n{end}{tail}", encoding="utf-8")
 
 
-def report(name: str, notes: str, rows: list[Row], doc: bool) -> None:
-    """Print a measurement, and write it between its marks in docs/results/speed.md if asked."""
-    text = f"{notes}\n\n{machine()}.\n\n{table(rows)}"
-    print(text)
-    if doc:
-        replace_generated(PAGE, name, text)
+def command_line(doc: str | None, page: str) -> argparse.ArgumentParser:
+    """A parser with the option --doc, described by the first line of a module's docstring."""
+    parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    parser.add_argument(
+        "--doc", action="store_const", const=ROOT / page, help=f"write the tables of {page}"
+    )
+    return parser
+
+
+def report(page: Path | None, name: str, rows: Iterable[Row], notes: str = "") -> None:
+    """Print a table below its notes, and write both between the marks of a page, if any."""
+    text = f"{notes}\n\n{table(list(rows))}".strip()
+    print(f"\n{text}", flush=True)
+    if page:
+        replace_generated(page, name, text)
+
+
+def machine() -> str:
+    """The hardware on which a figure was measured."""
+    processors = Path("/proc/cpuinfo")
+    found = processors.exists() and re.search(r"model name\s*: (.*)", processors.read_text())
+    card = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return (
+        f"{os.cpu_count()} cores ({found[1] if found else os.uname().machine}), {card}, "
+        f"torch {torch.__version__}, load {os.getloadavg()[0]:.1f} at the start"
+    )
+
+
+def clock() -> float:
+    """Seconds: by the CPU where one thread computes, so that a busy machine does not matter."""
+    if torch.get_num_threads() == 1 and not torch.cuda.is_available():
+        return time.process_time()
+    return time.perf_counter()
 
 
 @dataclass(frozen=True)
@@ -141,10 +143,6 @@ def run_stage(folder: Path, stage: str) -> Cost:
 
 def made_up(users: int, movies: int, ratings: int, seed: int = 0) -> Ratings:
     """Long-tailed ratings, by user, then time."""
-    import torch
-
-    from genre_embeddings.model.ratings import Ratings
-
     rng = np.random.default_rng(seed)
     activity = rng.lognormal(0.0, 1.0, users)
     user = np.repeat(np.arange(users), rng.multinomial(ratings, activity / activity.sum()))
@@ -161,10 +159,6 @@ def untrained(
     settings: ModelSettings, replicas: int, train: Ratings, users: int, movies: int
 ) -> Network:
     """An untrained network with made-up genre sets."""
-    import torch
-
-    from genre_embeddings.model.network import Network
-
     generator = torch.Generator().manual_seed(0)
     membership = (torch.rand(movies, GENRES, generator=generator) < 0.12).float()
     return Network(settings, replicas, train, membership, users, (0.5, 5.0), generator)

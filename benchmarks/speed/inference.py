@@ -4,22 +4,29 @@ Ratings a second of `model.predict`, and the ten best movies for all users, by u
 (a trained one computes the same) of ML-latest-small's shape.
 """
 
-from __future__ import annotations
-
-import argparse
 import os
 
 import numpy as np
 import torch
 
-from benchmarks.measuring import ROOT, Row, clock, made_up, report, untrained
+from benchmarks.measuring import (
+    GENRES,
+    ROOT,
+    Row,
+    clock,
+    command_line,
+    machine,
+    made_up,
+    report,
+    untrained,
+)
 from genre_embeddings.model.network import Network
 from genre_embeddings.model.predict import predict
 from genre_embeddings.model.ratings import Ratings
 from genre_embeddings.settings import load_settings
 
 USERS, MOVIES, RATINGS = 610, 9742, 100_836
-ROUNDS = 3
+ROUNDS, SOME = 3, 50
 LIGHT = {"hidden": (), "history": 0, "time": "none"}
 
 
@@ -31,26 +38,30 @@ def row(name: str, network: Network, train: Ratings) -> Row:
         start = clock()
         predict(network, user, movie, moments)
         seconds.append(clock() - start)
-    rate = user.size / min(seconds)
-    start, some = clock(), 50
-    for person in range(some):
+    start = clock()
+    for person in range(SOME):
         mean, _ = predict(network, np.full(MOVIES, person), np.arange(MOVIES))
         np.argpartition(-mean, 10)[:10]
-    all_users = (clock() - start) * USERS / some
+    all_users = (clock() - start) * USERS / SOME
     return {
-        "model": name, "million ratings a s": rate / 1e6, "top 10 of all users, s": all_users,
+        "model": name, "million ratings a s": RATINGS / min(seconds) / 1e6,
+        "top 10 of all users, s": all_users,
         "of it million scores a s": USERS * MOVIES / all_users / 1e6,
     }  # fmt: skip
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command_line(__doc__, "docs/results/speed.md")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
-    parser.add_argument("--doc", action="store_true", help="write docs/results/speed.md")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    notes = (
+        f"`python -m benchmarks.speed.inference --threads {options.threads}`: {USERS:,} users, "
+        f"{MOVIES:,} movies; the fastest of {ROUNDS} rounds, top 10 extrapolated from {SOME} "
+        f"users; CPU seconds where threads is 1. {machine()}."
+    )
     train = made_up(USERS, MOVIES, RATINGS)
-    default = load_settings(ROOT / "params.yaml").model
+    default = load_settings(ROOT / "params.yaml").in_effect(has_time=True, genres=GENRES)
     ways = {
         "default, 4 replicas": (default, 4),
         "default, 1 replica": (default, 1),
@@ -60,12 +71,7 @@ def main() -> None:
         row(name, untrained(settings, replicas, train, USERS, MOVIES), train)
         for name, (settings, replicas) in ways.items()
     ]
-    notes = (
-        f"`python -m benchmarks.speed.inference --threads {options.threads}`: {USERS:,} users, "
-        f"{MOVIES:,} movies; ratings in the fastest of {ROUNDS} rounds, top 10 extrapolated from "
-        "50 users; CPU seconds where threads is 1."
-    )
-    report("inference", notes, rows, options.doc)
+    report(options.doc, "inference", rows, notes)
 
 
 if __name__ == "__main__":
