@@ -1,21 +1,19 @@
 """How often the inspection errs: `python -m benchmarks.statistics.calibration [--worlds 100]`.
 
 Plants many small worlds of which it is known what there is to be found, trains and inspects each
-as the pipeline would, and counts the verdicts. --doc writes docs/method/calibration.md.
+as the pipeline would, and counts the verdicts.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing import get_context
 from statistics import fmean
-from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch starts: processes run side by side
 
@@ -23,7 +21,7 @@ import numpy as np
 import torch
 from scipy.stats import binomtest
 
-from benchmarks.measuring import ROOT, Row, replace_generated, table
+from benchmarks.measuring import ROOT, Row, command_line, report
 from genre_embeddings import storage
 from genre_embeddings.data.sources.planted import planted_world
 from genre_embeddings.data.split import assign_sides, parts_of
@@ -40,9 +38,8 @@ from genre_embeddings.storage import value_at
 from genre_embeddings.training.gauge import fit_genres
 from genre_embeddings.training.lightning import fit
 
-PAGE = "docs/method/calibration.md"
 OUTCOMES = ("pass", "fail", "inconclusive")
-
+KNOWN = "structure, truth known"
 SMALL: dict[str, dict[str, Any]] = {
     "planted": {"genres": 10},
     "model": {"dim": 8, "hidden": (16,)},
@@ -53,26 +50,19 @@ SMALL: dict[str, dict[str, Any]] = {
 RATINGS = 5000
 
 
-@dataclass(frozen=True)
-class Kind:
-    """Worlds of one kind.
-
-    Attributes:
-        name: what they are called on the page.
-        genre_effect: how much of the taste follows genres.
-        ratings: how many ratings; users and movies grow with their root.
-        movies: how many movies, for 5,000 ratings.
-        shuffled: whether the genre sets change movies before anything is trained, which keeps
-            all counts and co-occurrences and leaves no tie to the ratings.
-        share: of the worlds that are asked for.
-    """
+class Kind(NamedTuple):
+    """Worlds of one kind; users, movies and the batch grow with the root of the ratings."""
 
     name: str
     genre_effect: float
     ratings: int = RATINGS
     movies: int = 100
+    """For 5,000 ratings."""
     shuffled: bool = False
+    """Whether the genre sets change movies before training: that keeps all counts and
+    co-occurrences and leaves no tie to the ratings."""
     share: float = 1.0
+    """Of the worlds that are asked for."""
 
 
 NULL = (
@@ -96,12 +86,9 @@ def settings_of(kind: Kind, seed: int) -> Settings:
     for name, part in SMALL.items():
         content[name] |= part
     content["planted"] |= {
-        "seed": seed,
-        "users": round(150 * scale),
-        "movies": round(kind.movies * scale),
-        "ratings": kind.ratings,
-        "genre_effect": kind.genre_effect,
-    }
+        "seed": seed, "users": round(150 * scale), "movies": round(kind.movies * scale),
+        "ratings": kind.ratings, "genre_effect": kind.genre_effect,
+    }  # fmt: skip
     content["train"]["batch_size"] = round(128 * scale)
     return Settings.model_validate(content)
 
@@ -161,17 +148,16 @@ def question(kind: Kind, settings: Settings) -> Question:
 def inspect_world(kind: Kind, seed: int) -> Row:
     """The verdicts and numbers of one world, without the truth and with it."""
     torch.set_num_threads(1)
-    began = monotonic()
     asked = question(kind, settings_of(kind, seed))
     # A user knows no truth, so what counts is the answer without it.
-    answer = inspect(replace(asked, truth=None))
-    informed = inspect(replace(asked, without_genres=None))
+    answer = inspect(replace(asked, truth=None)).metrics
+    informed = inspect(replace(asked, without_genres=None)).metrics
     return {
-        **answer.metrics["verdict"],
-        "structure, truth known": informed.metrics["verdict"]["structure"],
-        "metrics": answer.metrics,
-        "truth": informed.metrics["agreement"]["truth"]["spearman"],
-        "seconds": monotonic() - began,
+        **answer["verdict"],
+        KNOWN: informed["verdict"]["structure"],
+        "rho with truth": value_at(informed, "agreement.truth.spearman"),
+        "rho with evidence": value_at(answer, "agreement.likelihood.spearman"),
+        "its ceiling": value_at(answer, "agreement.likelihood.ceiling"),
     }
 
 
@@ -181,90 +167,57 @@ def false_rate(count: int, worlds: int) -> str:
     return f"{count} of {worlds} ({around.low:.1%} to {around.high:.1%})"
 
 
-def passed(row: Row) -> bool:
-    """Whether all three lines pass."""
-    return all(row[line] == "pass" for line in LINES)
-
-
-def _mean(rows: Sequence[Row], name: str) -> str:
-    """The mean of a number over the worlds that have it."""
-    values = [value for row in rows if (value := value_at(row, name)) is not None]
-    return f"{fmean(values):.2f}" if values else "-"
-
-
 def null_rows(found: dict[str, list[Row]]) -> Iterator[Row]:
     """Outcomes in worlds without genre structure, with the rate of false passes below."""
-    shown = (*LINES, "structure, truth known")
-    everything = [row for kind in NULL for row in found[kind.name]]
-    for name, rows in [(kind.name, found[kind.name]) for kind in NULL] + [("all", everything)]:
+    shown, first, last = (*LINES, KNOWN), "pass / fail / inconclusive", "all three pass"
+    groups = {kind.name: found[kind.name] for kind in NULL}
+    groups["all"] = [row for rows in groups.values() for row in rows]
+    for name, rows in groups.items():
         counts = {
             line: [sum(row[line] == outcome for row in rows) for outcome in OUTCOMES]
             for line in shown
         }
-        cells = {line: "/".join(map(str, counts[line])) for line in shown}
-        together = sum(map(passed, rows))
-        yield {"pass / fail / inconclusive": name, **cells, "all three pass": together}
-    worlds = len(everything)
+        together = sum(all(row[line] == "pass" for line in LINES) for row in rows)
+        yield (
+            {first: name} | {k: "/".join(map(str, n)) for k, n in counts.items()} | {last: together}
+        )
+    worlds = len(groups["all"])
     rates = {line: false_rate(counts[line][0], worlds) for line in shown} | {"stability": "-"}
-    name = "false passes (95 % interval)"
-    whole = false_rate(together, worlds)
-    yield {"pass / fail / inconclusive": name, **rates, "all three pass": whole}
+    yield {first: "false passes (95 % interval)", **rates, last: false_rate(together, worlds)}
 
 
 def power_rows(found: dict[str, list[Row]]) -> Iterator[Row]:
     """How often the lines pass where there is something to find, and how well it is found."""
     for kind in POWER:
         rows = found[kind.name]
-        shares = {
-            line: fmean(row[line] == "pass" for row in rows)
-            for line in ("structure", "structure, truth known", "stability", "value")
-        }
-        numbers = {
-            "rho with truth": "truth",
-            "rho with evidence": "metrics.agreement.likelihood.spearman",
-            "its ceiling": "metrics.agreement.likelihood.ceiling",
-            "rho of replicas": "metrics.stability.spearman",
-        }
-        yield {
-            "genre effect": f"{kind.genre_effect:g}",
-            "ratings": kind.ratings,
-            "worlds": len(rows),
-            **{line: f"{share:.0%}" for line, share in shares.items()},
-            "all three": f"{fmean(map(passed, rows)):.0%}",
-            **{label: _mean(rows, name) for label, name in numbers.items()},
-        }
-
-
-def gather(worlds: int, jobs: int) -> dict[str, list[Row]]:
-    """The rows of all kinds."""
-    found: dict[str, list[Row]] = {}
-    # Forked processes would inherit torch's threads.
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        for kind in (*NULL, *POWER):
-            seeds = range(max(1, round(worlds * kind.share)))
-            rows = list(pool.map(inspect_world, [kind] * len(seeds), seeds))
-            passes = {line: sum(row[line] == "pass" for row in rows) for line in LINES}
-            print(f"{kind.name}: passes of {len(rows)} worlds: {passes}", flush=True)
-            found[kind.name] = rows
-    return found
+        cells: Row = {
+            "genre effect": f"{kind.genre_effect:g}", "ratings": kind.ratings, "worlds": len(rows)
+        }  # fmt: skip
+        for line in ("structure", KNOWN, "value"):
+            cells[line] = f"{fmean(row[line] == 'pass' for row in rows):.0%}"
+        for name in ("rho with truth", "rho with evidence", "its ceiling"):
+            values = [row[name] for row in rows if row[name] is not None]
+            cells[name] = f"{fmean(values):.2f}" if values else "-"
+        yield cells
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = command_line(__doc__, "docs/method/calibration.md")
     parser.add_argument(
         "--worlds", type=int, default=100, help="worlds without a genre effect; fewer of the others"
     )
     parser.add_argument("--jobs", type=int, default=2, help="processes")
-    parser.add_argument("--doc", action="store_true", help=f"write {PAGE}")
     options = parser.parse_args()
-    found = gather(options.worlds, options.jobs)
-    seconds = sum(row["seconds"] for rows in found.values() for row in rows)
-    print(f"{sum(map(len, found.values()))} worlds took {seconds / 60:.0f} minutes")
-    for name, rows in {"without": null_rows(found), "with": power_rows(found)}.items():
-        text = table(list(rows))
-        print(f"\n{text}")
-        if options.doc:
-            replace_generated(ROOT / PAGE, name, text)
+    found: dict[str, list[Row]] = {}
+    # Forked processes would inherit torch's threads.
+    with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
+        for kind in (*NULL, *POWER):
+            seeds = range(max(1, round(options.worlds * kind.share)))
+            found[kind.name] = rows = list(pool.map(inspect_world, [kind] * len(seeds), seeds))
+            passes = {line: sum(row[line] == "pass" for row in rows) for line in LINES}
+            print(f"{kind.name}: passes of {len(rows)} worlds: {passes}", flush=True)
+    report(options.doc, "without", null_rows(found))
+    report(options.doc, "with", power_rows(found))
 
 
 if __name__ == "__main__":
