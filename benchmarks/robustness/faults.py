@@ -3,8 +3,7 @@
 In throw-away copies of the project, whose world is small, each stage is killed, starved of disk,
 memory or permission, and then `dvc repro` runs without the fault. It survived if every output has
 the bytes of a run without faults, no other file is left, and every object in DVC's cache holds
-what its name says. Afterwards two `dvc repro` work in one project at once. `--doc` writes the
-table in docs/results/robustness.md.
+what its name says.
 
 The seed draws when a fault strikes: signals at any time of the stage's life, kills at any of its
 file operations and at any of DVC's. So a kill between two renames is as likely as one in the
@@ -13,7 +12,6 @@ hours between.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import itertools
 import json
@@ -26,16 +24,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from benchmarks.measuring import Row, replace_generated, table
-from tests.project import ROOT, STAGES, Project, make_project, read_yaml
+from benchmarks.measuring import Row, command_line, report
+from tests.project import STAGES, Project, make_project, read_yaml
 
-PAGE = ROOT / "docs/results/robustness.md"
 KINDS = {
     "signal to the stage": "KILL, TERM or INT at any time",
     "signal to DVC": "the same, while the stage works",
@@ -113,8 +108,7 @@ if sys.orig_argv[1:3] == ["-m", fault["module"]] or "tell" in fault:
 """
 
 
-@dataclass(frozen=True)
-class Ended:
+class Ended(NamedTuple):
     """A run of DVC."""
 
     status: int
@@ -122,8 +116,7 @@ class Ended:
     hung: bool  # it had to be ended
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """What came of a fault."""
 
     felt: bool  # the run with the fault failed
@@ -131,8 +124,7 @@ class Result:
     wrong: list[str]  # empty if it was survived
 
 
-@dataclass(frozen=True)
-class Before:
+class Before(NamedTuple):
     """The project as a stage finds it, and what the stage needs when nothing goes wrong.
 
     All stages after it are in the run cache, so that a recovery takes seconds; they would run
@@ -143,11 +135,6 @@ class Before:
     stage: str
     needs: dict[str, dict[str, float]]  # of the stage and of DVC: operations, seconds, peak
     written: int  # bytes
-
-    @property
-    def module(self) -> str:
-        """As `python -m` takes it."""
-        return f"stages.{self.stage}"
 
 
 def run_dvc(
@@ -225,16 +212,6 @@ def _forget(cache: Path, name: str) -> None:
     place.unlink(missing_ok=True)
 
 
-def prepare(folder: Path) -> Project:
-    """The project after a run without faults, its results committed."""
-    project = make_project(folder)
-    done = run_dvc(project)
-    if done.status:
-        sys.exit(f"error: the pipeline fails without any fault:\n{done.said}")
-    project.commit()
-    return project
-
-
 def before(whole: Project, stage: str, folder: Path) -> Before:
     """The project before a stage; a run without a fault tells what it needs, and is checked."""
     project = whole.copy(folder / "before")
@@ -261,32 +238,36 @@ def _size(folder: Path) -> int:
 
 def draw(kind: str, at: Before, rng: random.Random) -> dict[str, Any]:
     """Where a fault strikes."""
-    stage, dvc = at.needs["stage"], at.needs["dvc"]
+    module, needs = f"stages.{at.stage}", at.needs["stage"]
     if kind.startswith("signal"):
         return {
-            "module": at.module,
-            "after": round(rng.uniform(0, stage["seconds"]), 3),
+            "module": module,
+            "after": round(rng.uniform(0, needs["seconds"]), 3),
             "signal": rng.choice(("SIGKILL", "SIGTERM", "SIGINT")),
             "target": {"stage": "self", "DVC": "dvc", "both": "group"}[kind.split()[-1]],
         }
     if kind.startswith("kill"):
-        module, needs = ("dvc", dvc) if "DVC" in kind else (at.module, stage)
+        if "DVC" in kind:
+            module, needs = "dvc", at.needs["dvc"]
         operation = rng.randint(1, int(needs["operations"]))
-        return {
-            "module": module, "operation": operation, "signal": "SIGKILL", "target": "self"
-        }  # fmt: skip
+        return {"module": module, "operation": operation, "signal": "SIGKILL", "target": "self"}
     if kind == "disk full":
         return {"module": "", "room": rng.randrange(0, at.written, 4096)}
     if kind == "folder read-only":
         return {"module": "", "folder": rng.choice(FOLDERS)}
-    return {"module": at.module, "limits": {"RLIMIT_AS": int(stage["peak"] * rng.random())}}
+    return {"module": module, "limits": {"RLIMIT_AS": int(needs["peak"] * rng.random())}}
+
+
+def mount(*options: str) -> None:
+    """Mount something, or change how it is mounted."""
+    subprocess.run(["mount", *options], check=True, capture_output=True)
 
 
 @contextmanager
 def mounted(folder: Path, *options: str) -> Iterator[None]:
     """Something mounted at a folder, and taken away again."""
     folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["mount", *options, str(folder)], check=True, capture_output=True)
+    mount(*options, str(folder))
     try:
         yield
     finally:
@@ -303,12 +284,6 @@ def can_mount() -> bool:
             return False
 
 
-def remount(folder: Path, options: str) -> None:
-    """Change the options of what is mounted at a folder."""
-    command = ["mount", "-o", f"remount,{options}", str(folder)]
-    subprocess.run(command, check=True, capture_output=True)
-
-
 @contextmanager
 def read_only(folder: Path) -> Iterator[None]:
     """A folder that nobody can write to; root heeds no modes, so it is mounted over itself."""
@@ -320,7 +295,7 @@ def read_only(folder: Path) -> Iterator[None]:
             folder.chmod(0o755)
     else:
         with mounted(folder, "--bind", str(folder)):
-            remount(folder, "bind,ro")
+            mount("-o", "remount,bind,ro", str(folder))
             yield
 
 
@@ -331,10 +306,10 @@ def struck(project: Project, fault: dict[str, Any]) -> Ended:
             return run_dvc(project)
     if "room" in fault:
         disk = project.folder.parent
-        free = shutil.disk_usage(disk)
-        remount(disk, f"size={free.used + fault['room']}")
+        size = shutil.disk_usage(disk).used + fault["room"]
+        mount("-o", f"remount,size={size}", str(disk))
         done = run_dvc(project)
-        remount(disk, "size=1g")
+        mount("-o", "remount,size=1g", str(disk))
         return done
     return run_dvc(project, fault)
 
@@ -362,20 +337,6 @@ def trial(fault: dict[str, Any], at: Before, whole: Project, folder: Path) -> Re
     return Result(done.status != 0, note, wrong)
 
 
-def two_at_once(at: Before, whole: Project, folder: Path) -> str:
-    """Two `dvc repro` in one project: what came of it."""
-    project = at.project.copy(folder / "project")
-    with ThreadPoolExecutor() as pool:
-        both = [*pool.map(lambda _: run_dvc(project), range(2))]
-    refused = [run for run in both if run.status]
-    busy = ("Unable to acquire lock", "is busy", "being blocked by")
-    said = [run.said for run in refused if not any(words in run.said for words in busy)]
-    wrong = [*faults_left(project, whole)]
-    if said or len(refused) == 2 or wrong:
-        return f"wrong: {wrong} {said}"
-    return "one waited" if not refused else "one was refused by DVC's lock, the other right"
-
-
 def rows_of(tried: dict[str, list[Result]]) -> Iterator[Row]:
     """How many faults were tried, how many survived and how many felt."""
     every = [result for results in tried.values() for result in results]
@@ -389,24 +350,25 @@ def rows_of(tried: dict[str, list[Result]]) -> Iterator[Row]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command_line(__doc__, "docs/results/robustness.md")
     parser.add_argument("--rounds", type=int, default=1, help="faults of each kind for each stage")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=[*KINDS])
-    parser.add_argument("--doc", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
     options = parser.parse_args()
     # Where the shell started us in the background, all that we start would ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    mounting = can_mount()
-    if not mounting:
+    tried: dict[str, list[Result]] = {kind: [] for kind in options.kinds}
+    if "disk full" in tried and not can_mount():
         print("disk full is left out, as nothing can be mounted here")
-    tried: dict[str, list[Result]] = {
-        kind: [] for kind in options.kinds if kind != "disk full" or mounting
-    }
+        del tried["disk full"]
     with tempfile.TemporaryDirectory(prefix="faults-") as name:
         top = Path(name)
-        whole = prepare(top / "whole")
+        whole = make_project(top / "whole")
+        done = run_dvc(whole)
+        if done.status:
+            sys.exit(f"error: the pipeline fails without any fault:\n{done.said}")
+        whole.commit()
         for stage in options.stages:
             at = before(whole, stage, top / stage)
             for number, kind in itertools.product(range(options.rounds), tried):
@@ -415,12 +377,7 @@ def main() -> None:
                 found = trial(fault, at, whole, top / f"{number}-{kind}-{stage}".replace(" ", "-"))
                 tried[kind].append(found)
                 print(f"{stage}, {kind}, {fault}: {found}", flush=True)
-            if stage == "train":
-                print(f"Two `dvc repro` at once: {two_at_once(at, whole, top / 'two')}", flush=True)
-    text = table(list(rows_of(tried)))
-    print(text, flush=True)
-    if options.doc:
-        replace_generated(PAGE, "faults", text)
+    report(options.doc, "faults", rows_of(tried))
     if any(result.wrong for results in tried.values() for result in results):
         sys.exit("error: not every fault was survived")
 

@@ -11,7 +11,6 @@ from benchmarks.robustness.faults import (
     can_mount,
     faults_left,
     trial,
-    two_at_once,
     undo,
 )
 from tests.project import Project
@@ -77,8 +76,3 @@ def test_what_is_wrong_is_seen(base: Project, tmp_path: Path) -> None:
         "data/.prepared.7.tmp/half is left over",
         f"{kept.relative_to(project.folder)} holds something else",
     ]
-
-
-def test_two_runs_at_once_do_not_spoil_each_other(base: Project, tmp_path: Path) -> None:
-    at = before(base, "split", tmp_path)
-    assert not two_at_once(at, base, tmp_path / "two").startswith("wrong")
