@@ -1,8 +1,8 @@
 """Faults on purpose: `python -m benchmarks.robustness.faults --help`.
 
 In throw-away copies of the project, whose world is small, each stage is killed, starved of disk,
-memory or permission, and then `dvc repro` runs without the fault. It survived if every output has
-the bytes of a run without faults, no other file is left, and every object in DVC's cache holds
+memory or permission, and then `dvc repro STAGE` runs without the fault. It survived if every output
+has the bytes of a run without faults, no other file is left, and every object in DVC's cache holds
 what its name says.
 
 The seed draws when a fault strikes: signals at any time of the stage's life, kills at any of its
@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.measuring import Row, command_line, report
-from tests.project import STAGES, Project, make_project, read_yaml
+from tests.project import STAGES, Project, make_project
 
 KINDS = {
     "signal to the stage": "KILL, TERM or INT at any time",
@@ -125,29 +125,24 @@ class Result(NamedTuple):
 
 
 class Before(NamedTuple):
-    """The project as a stage finds it, and what the stage needs when nothing goes wrong.
+    """The project as a stage finds it, and what the stage makes when nothing goes wrong."""
 
-    All stages after it are in the run cache, so that a recovery takes seconds; they would run
-    again if this stage made other bytes.
-    """
-
-    project: Project
     stage: str
+    project: Project
+    whole: Project  # after the stage
     needs: dict[str, dict[str, float]]  # of the stage and of DVC: operations, seconds, peak
     written: int  # bytes
 
 
-def run_dvc(
-    project: Project, fault: dict[str, Any] | None = None, arguments: tuple[str, ...] = ("repro",)
-) -> Ended:
-    """Run DVC in a process group of its own, with a fault."""
+def run_dvc(project: Project, *arguments: str, fault: dict[str, Any] | None = None) -> Ended:
+    """Run `dvc repro` in a process group of its own, with a fault."""
     environment = {"PYTHONFAULTHANDLER": "1"}
     if fault:
         hooks = project.folder.with_name(f"{project.folder.name}.hook")
         hooks.mkdir(exist_ok=True)
         (hooks / "sitecustomize.py").write_text(HOOK)
         environment |= {"PYTHONPATH": str(hooks), "FAULT": json.dumps(fault)}
-    with project.start_dvc(*arguments, **environment) as process:
+    with project.start_dvc("repro", *arguments, **environment) as process:
         hung = False
         try:
             said, _ = process.communicate(timeout=LONGEST)
@@ -180,56 +175,19 @@ def faults_left(project: Project, whole: Project) -> Iterator[str]:
             yield f"{path.relative_to(project.folder)} holds something else"
 
 
-def undo(project: Project, stage: str) -> None:
-    """Take the project back to where the stage and all after it have not run."""
-    lock, later = project.folder / "dvc.lock", STAGES[STAGES.index(stage) :]
-    content = read_yaml(lock)
-    for name in later:
-        for out in content["stages"].pop(name)["outs"]:
-            path = project.folder / out["path"]
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-            if name == stage:
-                _forget(project.folder / ".dvc/cache/files/md5", out["md5"])
-    kept, _, _ = lock.read_text().partition(f"  {stage}:\n")
-    if content["stages"]:
-        lock.write_text(kept)
-    else:
-        lock.unlink()
-    for run in (project.folder / ".dvc/cache/runs").glob("*/*/*"):
-        if f"stages.{stage}\n" in run.read_text():
-            run.unlink()
-            run.parent.rmdir()
-
-
-def _forget(cache: Path, name: str) -> None:
-    place = cache / name[:2] / name[2:]
-    if name.endswith(".dir") and place.exists():
-        for entry in json.loads(place.read_text()):
-            _forget(cache, entry["md5"])
-    place.unlink(missing_ok=True)
-
-
-def before(whole: Project, stage: str, folder: Path) -> Before:
-    """The project before a stage; a run without a fault tells what it needs, and is checked."""
-    project = whole.copy(folder / "before")
-    undo(project, stage)
-    control = project.copy(folder / "control")
-    size = _size(folder / "control")
+def before(project: Project, stage: str, folder: Path) -> Before:
+    """Run a stage without a fault in a copy of the project, which lacks its outputs."""
+    whole = project.copy(folder / "whole")
+    size = _size(whole.folder)
     told = folder / "needs"
-    done = run_dvc(control, {"module": "", "tell": str(told)})
-    left = [*faults_left(control, whole)]
-    if done.status or left or f"Running stage '{stage}'" not in done.said:
-        sys.exit(f"error: without a fault, stage {stage}: {left}\n{done.said}")
+    done = run_dvc(whole, stage, fault={"module": "", "tell": str(told)})
+    if done.status or f"Running stage '{stage}'" not in done.said:
+        sys.exit(f"error: without a fault, stage {stage}: {done.said}")
     needs = {
         who: json.loads(Path(f"{told}-{module}").read_text())
         for who, module in (("stage", f"stages.{stage}"), ("dvc", "dvc"))
     }
-    written = _size(folder / "control") - size
-    shutil.rmtree(folder / "control")
-    return Before(project, stage, needs, written)
+    return Before(stage, project, whole, needs, _size(whole.folder) - size)
 
 
 def _size(folder: Path) -> int:
@@ -299,36 +257,36 @@ def read_only(folder: Path) -> Iterator[None]:
             yield
 
 
-def struck(project: Project, fault: dict[str, Any]) -> Ended:
-    """Run DVC with the fault; the world is in order again afterwards."""
+def struck(project: Project, stage: str, fault: dict[str, Any]) -> Ended:
+    """Run a stage with the fault; the world is in order again afterwards."""
     if "folder" in fault:
         with read_only(project.folder / fault["folder"]):
-            return run_dvc(project)
+            return run_dvc(project, stage)
     if "room" in fault:
         disk = project.folder.parent
         size = shutil.disk_usage(disk).used + fault["room"]
         mount("-o", f"remount,size={size}", str(disk))
-        done = run_dvc(project)
+        done = run_dvc(project, stage)
         mount("-o", "remount,size=1g", str(disk))
         return done
-    return run_dvc(project, fault)
+    return run_dvc(project, stage, fault=fault)
 
 
-def trial(fault: dict[str, Any], at: Before, whole: Project, folder: Path) -> Result:
+def trial(fault: dict[str, Any], at: Before, folder: Path) -> Result:
     """One fault in a copy of the project, and the recovery."""
     disk = mounted(folder, "-t", "tmpfs", "-o", "size=1g", "none")
     with disk if "room" in fault else nullcontext():
         project = at.project.copy(folder / "project")
-        done = struck(project, fault)
+        done = struck(project, at.stage, fault)
         note = f"Ended by hand, as DVC did not end in {LONGEST} s" if done.hung else ""
         if done.hung:
             print(done.said[:9000], flush=True)
-        again = run_dvc(project)
+        again = run_dvc(project, at.stage)
         # DVC fell between making a folder of its run cache and filling it, and cannot read it.
         if "join() argument must be str" in again.said:
             note = "Recovered by `dvc repro --no-run-cache`"
-            again = run_dvc(project, arguments=("repro", "--no-run-cache"))
-        wrong = [*faults_left(project, whole)]
+            again = run_dvc(project, at.stage, "--no-run-cache")
+        wrong = [*faults_left(project, at.whole)]
         if any(DVC_LEFT.search(line) for line in wrong):
             note = "A temporary file of DVC's own stayed in plots/ or metrics/"
         if again.status:
@@ -364,19 +322,17 @@ def main() -> None:
         del tried["disk full"]
     with tempfile.TemporaryDirectory(prefix="faults-") as name:
         top = Path(name)
-        whole = make_project(top / "whole")
-        done = run_dvc(whole)
-        if done.status:
-            sys.exit(f"error: the pipeline fails without any fault:\n{done.said}")
-        whole.commit()
-        for stage in options.stages:
-            at = before(whole, stage, top / stage)
-            for number, kind in itertools.product(range(options.rounds), tried):
+        project = make_project(top / "project")
+        for stage in STAGES:
+            at = before(project, stage, top / stage)
+            kinds = [*tried] if stage in options.stages else []
+            for number, kind in itertools.product(range(options.rounds), kinds):
                 rng = random.Random(f"{options.seed} {number} {kind} {stage}")
                 fault = draw(kind, at, rng)
-                found = trial(fault, at, whole, top / f"{number}-{kind}-{stage}".replace(" ", "-"))
+                found = trial(fault, at, top / f"{number}-{kind}-{stage}".replace(" ", "-"))
                 tried[kind].append(found)
                 print(f"{stage}, {kind}, {fault}: {found}", flush=True)
+            project = at.whole
     report(options.doc, "faults", rows_of(tried))
     if any(result.wrong for results in tried.values() for result in results):
         sys.exit("error: not every fault was survived")
