@@ -161,4 +161,6 @@ def untrained(
     """An untrained network with made-up genre sets."""
     generator = torch.Generator().manual_seed(0)
     membership = (torch.rand(movies, GENRES, generator=generator) < 0.12).float()
-    return Network(settings, replicas, train, membership, users, (0.5, 5.0), generator)
+    network = Network(settings, replicas, (users, movies, GENRES), (0.5, 5.0), generator)
+    network.set_data(train, membership)
+    return network

@@ -176,8 +176,8 @@ def bare_ours(network: Network, train: Ratings, settings: TrainSettings, steps: 
             genres = (network.genre_share[part.movie] > 0).float()
         output = network(part.user, part.movie, part.time, genres, own, generator)
         network.remember(own, part.rating, output)
-        terms = network.loss(output, part.rating, part.user, part.movie)
-        return (terms.fit + settings.kl_weight * terms.kl).sum()
+        fit, kl = network.loss(output, part.rating, part.user, part.movie)
+        return (fit + settings.kl_weight * kl).sum()
 
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.001, fused=True)
     return bare(optimizer, loss, train.count, settings.batch_size, steps)

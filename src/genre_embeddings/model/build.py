@@ -25,12 +25,13 @@ def build_network(
     settings: Settings, train: Ratings, membership: torch.Tensor, users: int, meta: storage.Meta
 ) -> Network:
     """An untrained network for these training ratings, with initial weights from the seed."""
-    return Network(
+    generator = torch.Generator().manual_seed(seed_of(settings.seed, "initial weights"))
+    network = Network(
         settings.in_effect(meta.has_time, membership.shape[1]),
         settings.train.for_ratings(train.count).replicas,
-        train,
-        membership,
-        users,
+        (users, *membership.shape),
         (meta.min_rating, meta.max_rating),
-        torch.Generator().manual_seed(seed_of(settings.seed, "initial weights")),
+        generator,
     )
+    network.set_data(train, membership)
+    return network

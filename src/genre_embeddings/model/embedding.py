@@ -64,7 +64,7 @@ class EmbeddingTable(nn.Module):
         dim: int,
         replicas: int,
         variational: bool,
-        generator: Generator,
+        generator: Generator | None,
         bias: float | None = None,
     ) -> None:
         """Draw the initial means; `bias` is the prior of the bias column, None for no bias."""
@@ -81,17 +81,10 @@ class EmbeddingTable(nn.Module):
             self.log_std = nn.Parameter(std.log())  # (rows, R, C)
             self.log_prior = nn.Parameter(prior.log())  # (R, C)
 
-    @property
-    def variance(self) -> Tensor:
-        """Posterior variances, (rows, R, C)."""
-        return (2 * self.log_std).exp()
-
-    def forward(self, rows: Tensor, variances: bool) -> tuple[Tensor, Tensor]:
-        """Means of rows, and their variances if asked for, (B, R, C) each; else one zero."""
+    def forward(self, rows: Tensor | slice, variances: bool) -> list[Tensor]:
+        """Means of rows and, if asked for, their variances, (B, R, C) each."""
         mean = self.take("mean", rows)
-        if not variances:
-            return mean, mean.new_zeros(())
-        return mean, (2 * self.take("log_std", rows)).exp()
+        return [mean, (2 * self.take("log_std", rows)).exp()] if variances else [mean]
 
     def take(self, name: str, rows: Tensor | slice) -> Tensor:
         """Rows of a parameter, (B, R, C); with a sparse gradient if `sparse` is set."""
@@ -104,12 +97,12 @@ class EmbeddingTable(nn.Module):
             return SparseRows.apply(whole, rows)
         return take_rows(whole, rows)
 
-    def weighted_sum(self, weights: Tensor, variances: bool) -> tuple[Tensor, Tensor]:
+    def weighted_sum(self, weights: Tensor, variances: bool) -> list[Tensor]:
         """Means and variances of weighted sums of all rows, as `forward`; weights (B, rows)."""
-        mean = torch.einsum("bk,krc->brc", weights, self.mean)  # (B, R, C)
-        if not variances:
-            return mean, mean.new_zeros(())
-        return mean, torch.einsum("bk,krc->brc", weights**2, self.variance)
+        found = [torch.einsum("bk,krc->brc", weights, self.mean)]  # (B, R, C)
+        if variances:
+            found.append(torch.einsum("bk,krc->brc", weights**2, (2 * self.log_std).exp()))
+        return found
 
     def kl(self, rows: Tensor | slice) -> Tensor:
         """KL divergence of rows from the prior, (B, R); zero for point embeddings."""

@@ -89,23 +89,19 @@ class History(nn.Module):
     columns: Tensor
     kept: Tensor
 
-    def __init__(
-        self, rows: Tensor, columns: Tensor, times: Tensor, sizes: tuple[int, int], most: int
-    ) -> None:
+    def __init__(self, sizes: tuple[int, int], most: int) -> None:
+        """Empty histories: `sizes` are the numbers of rows and of columns."""
         super().__init__()
         self.sizes, self.most = sizes, most
         self.cached: Tensor | None = None
         self.matrix: csr_matrix | None = None
-        self.register_buffer("back_starts", None, persistent=False)
-        self.register_buffer("back_rows", None, persistent=False)
-        self.register_buffer("columns", columns, persistent=False)
-        self.register_buffer("kept", torch.empty(0), persistent=False)
-        order = self.index_ratings(rows, columns, times)
-        self.register_buffer("starts", _row_starts(rows[order], sizes[0]))
-        self.register_buffer("entries", columns[order].int())
+        for name in ("back_starts", "back_rows", "columns", "kept"):
+            self.register_buffer(name, None, persistent=False)
+        self.register_buffer("starts", torch.zeros(sizes[0] + 1, dtype=torch.int64))
+        self.register_buffer("entries", torch.empty(0, dtype=torch.int32))
 
-    def index_ratings(self, rows: Tensor, columns: Tensor, times: Tensor) -> Tensor:
-        """Set `columns` and `kept`; returns the positions kept, by row, then latest first."""
+    def index_ratings(self, rows: Tensor, columns: Tensor, times: Tensor) -> None:
+        """Make the histories from the training ratings, (N,) each."""
         # numpy's lexsort needs a third of the memory of torch's sorts.
         order = torch.from_numpy(np.lexsort((-times.numpy(), rows.numpy())))
         starts = _row_starts(rows, self.sizes[0])
@@ -115,7 +111,8 @@ class History(nn.Module):
         self.columns = columns
         self.kept = torch.zeros(len(rows), dtype=torch.bool)
         self.kept[order] = True
-        return order
+        self.starts = _row_starts(rows[order], self.sizes[0])
+        self.entries = columns[order].int()
 
     def check_lists(self) -> None:
         """Check that all rows and columns named exist; torch would read other memory otherwise.
@@ -152,10 +149,7 @@ class History(nn.Module):
             (starts, entries), transposed = self._lists_of(which, transpose)
             if table.sparse:
                 columns, entries = entries.unique(return_inverse=True)
-        parts = [table.take("mean", columns)]
-        if variances:
-            parts.append((2 * table.take("log_std", columns)).exp())
-        dense = torch.cat([part.flatten(1) for part in parts], 1)  # (columns, X)
+        dense = torch.cat([part.flatten(1) for part in table(columns, variances)], 1)
         sums = SumPooling.apply(dense, (starts.int(), entries.int()), transposed)
         return take_rows(sums, back)
 
@@ -187,20 +181,19 @@ class History(nn.Module):
 
     def forward(
         self, table: EmbeddingTable, rows: Tensor, own: Tensor | None, variances: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Means of the pooled embeddings of `rows`, and their variances if asked for, (B, R, D)
-        each; else one zero.
+    ) -> list[Tensor]:
+        """Means of the pooled embeddings of `rows` and, if asked for, their variances, (B, R, D)
+        each.
         """
-        sums = self._sums(table, variances, rows)
-        sums = sums.unflatten(1, (-1, *table.mean.shape[1:]))
-        mean = sums[:, 0]  # (B, R, D)
-        variance = sums[:, 1] if variances else mean.new_zeros(())
+        sums = self._sums(table, variances, rows).unflatten(1, (-1, *table.mean.shape[1:]))
+        found = list(sums.unbind(1))  # (B, R, D) each
         count = self.starts[rows + 1] - self.starts[rows]  # (B,)
         if own is not None:
             left = self.kept[own] & (count > 0)  # (B,) the unknown movie has an empty history
             count = count - left.long()
-            column, left = self.columns[own], left.to(mean.dtype)[:, None, None]
-            own_mean, own_variance = table(column, variances)
-            mean, variance = mean - left * own_mean, (variance - left * own_variance).clamp(min=0)
-        count = count.clamp(min=1).to(mean.dtype)[:, None, None]  # (B, 1, 1)
-        return mean / count.sqrt(), variance / count
+            columns, left = self.columns[own], left.to(sums.dtype)[:, None, None]
+            taken = table(columns, variances)
+            found = [part - left * one for part, one in zip(found, taken, strict=True)]
+        count = count.clamp(min=1).to(sums.dtype)[:, None, None]  # (B, 1, 1)
+        mean, *variance = found
+        return [mean / count.sqrt(), *(part.clamp(min=0) / count for part in variance)]

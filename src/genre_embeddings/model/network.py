@@ -20,7 +20,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -76,23 +75,11 @@ class Vectors(NamedTuple):
     movie_bias: Tensor
 
 
-class Loss(NamedTuple):
-    """Terms of a batch's loss, (R,) each.
-
-    Attributes:
-        fit: mean negative log likelihood, up to a constant.
-        kl: the batch's share of the KL divergence from the prior, per rating.
-    """
-
-    fit: Tensor
-    kl: Tensor
-
-
 class Dense(nn.Module):
     """R dense networks of the same shape, computed together: x (R, B, inputs) -> (R, B)."""
 
     def __init__(
-        self, inputs: int, hidden: tuple[int, ...], replicas: int, generator: Generator
+        self, inputs: int, hidden: tuple[int, ...], replicas: int, generator: Generator | None
     ) -> None:
         super().__init__()
         sizes = (inputs, *hidden, 1)
@@ -151,72 +138,80 @@ class Network(nn.Module):
         self,
         settings: ModelSettings,
         replicas: int,
-        train: Ratings,
-        membership: Tensor,
-        users: int,
+        sizes: tuple[int, int, int],
         limits: tuple[float, float],
-        generator: Generator,
+        generator: Generator | None = None,
     ) -> None:
-        """Build an untrained network.
+        """Build an untrained network; `set_data` then tells it the ratings and the genres.
 
         Args:
             settings: section `model`; `time` and `genres` are off if the data have none.
             replicas: R, number of replicas.
-            train: training ratings, ordered by user, then time.
-            membership: (M, G) which genres each movie has, 0 or 1.
-            users: U, number of users.
+            sizes: U, M and G.
             limits: lowest and highest rating of the scale.
             generator: draws the initial weights.
         """
         super().__init__()
         self.settings, self.replicas, self.limits = settings, replicas, limits
         self.star = (limits[1] - limits[0]) / STARS  # in rating units
-        self.users, (self.unknown, genres) = users, membership.shape
-        dim, movies = settings.dim, self.unknown
+        self.users, self.unknown, genres = sizes
+        dim, users, rows = settings.dim, self.users, self.unknown + 1
         variational = settings.embedding == "variational"
 
         def table(rows: int, bias: float | None = None) -> EmbeddingTable:
             return EmbeddingTable(rows, dim, replicas, variational, generator, bias)
 
-        self.user, self.movie = table(users, 0.3), table(movies + 1, 0.3)
+        self.user, self.movie = table(users, 0.3), table(rows, 0.3)
         if settings.genres:
             self.genre, self.genre_seen = table(genres, 0.1), table(genres)
             self.register_buffer("communality", torch.ones(genres))
             self.register_buffer("similarity_error", torch.full((genres, genres), UNKNOWN_ERROR))
             self.register_buffer("genre_rare", torch.zeros(genres, replicas, dim + 1))
         if settings.history:
-            self.movie_seen, self.user_seen = table(movies + 1), table(users)
-            size, most = (users, movies + 1), settings.history
-            self.user_history = History(train.user, train.movie, train.time, size, most)
-            self.movie_history = History(train.movie, train.user, train.time, size[::-1], most)
+            self.movie_seen, self.user_seen = table(rows), table(users)
+            self.user_history = History((users, rows), settings.history)
+            self.movie_history = History((rows, users), settings.history)
         self.session = None
         if settings.time != "none":
-            latest = settings.time == "latest"
-            self.session = Session(train.user, train.time, replicas, latest)
-        self.dense = Dense(self._input_size(settings), settings.hidden, replicas, generator)
-        centre = float(train.rating.double().mean()) if train.count else limits[0]
-        if settings.squash:
-            low, high = limits
-            share = min(max((centre - low) / (high - low), 0.01), 0.99)
-            centre = math.log(share / (1 - share))
-        else:
-            centre /= self.star
-        self.centre = nn.Parameter(torch.full((replicas, 1), centre))  # (R, 1)
+            self.session = Session(replicas, latest=settings.time == "latest")
+        inputs = (2 + settings.cross) * dim + len(SCALES.get(settings.time, ()))
+        self.dense = Dense(inputs, settings.hidden, replicas, generator)
+        self.centre = nn.Parameter(torch.zeros(replicas, 1))  # (R, 1)
         self.log_noise = nn.Parameter(torch.zeros(replicas))  # (R,)
+        self.register_buffer("genre_share", torch.zeros(rows, genres))
+        self.register_buffer("genres_seen", torch.zeros(users, genres))
+        self.register_buffer("user_counts", torch.zeros(users))
+        self.register_buffer("movie_counts", torch.zeros(rows))
+        self.register_buffer("rated", torch.empty(0, dtype=torch.int32))
 
-        weights = torch.cat([self.shares(membership), torch.zeros(1, genres)])  # (M+1, G)
-        seen = torch.zeros(users, genres)  # (U, G)
+    @torch.no_grad()
+    def set_data(self, train: Ratings, membership: Tensor) -> None:
+        """Store the training ratings, and start at their mean.
+
+        Args:
+            train: training ratings, ordered by user, then time.
+            membership: (M, G) which genres each movie has, 0 or 1.
+        """
+        low, high = self.limits
+        centre = float(train.rating.double().mean()) if train.count else low
+        if self.settings.squash:
+            share = min(max((centre - low) / (high - low), 0.01), 0.99)
+            self.centre.fill_(math.log(share / (1 - share)))
+        else:
+            self.centre.fill_(centre / self.star)
+        self.genre_share = functional.pad(self.shares(membership), (0, 0, 0, 1))  # (M+1, G)
         parts = (column.split(RATINGS_AT_ONCE) for column in (train.user, train.movie))
         for user, movie in zip(*parts, strict=True):
-            seen.index_add_(0, user, weights[movie])
-        counts = torch.bincount(train.user, minlength=users)  # (U,)
-        self.register_buffer("genre_share", weights)
-        self.register_buffer("genres_seen", seen / counts.clamp(min=1)[:, None].sqrt())
-        self.register_buffer("user_counts", counts.float())
-        self.register_buffer("rated", train.movie.int())
-        self.register_buffer(
-            "movie_counts", torch.bincount(train.movie, minlength=movies + 1).float()
-        )
+            self.genres_seen.index_add_(0, user, self.genre_share[movie])
+        counts = torch.bincount(train.user, minlength=self.users)  # (U,)
+        self.genres_seen /= counts.clamp(min=1)[:, None].sqrt()
+        self.user_counts = counts.float()
+        self.movie_counts = torch.bincount(train.movie, minlength=self.unknown + 1).float()
+        self.rated = train.movie.int()
+        if self.session is not None:
+            self.session.index_ratings(train.user, train.time)
+            self.session.residuals = torch.zeros(train.count, self.replicas)
+        self.index_ratings(train)
 
     @classmethod
     def from_state(
@@ -228,32 +223,29 @@ class Network(nn.Module):
     ) -> Network:
         """A network with the weights and buffers of a state, which may come from a stranger.
 
-        Sizes are checked before memory is allocated, so a small file cannot ask for a large
-        network.
+        It is built without memory, on torch's device `meta`, and then gets the tensors of the
+        state, so a small file cannot ask for a large network.
 
         Raises:
             KeyError, OverflowError, RuntimeError, TypeError, ValueError: the state does not fit.
         """
-        (users,), (rows, genres) = state["user_counts"].shape, state["genre_share"].shape
+        (users,), (rows,) = state["user_counts"].shape, state["movie_counts"].shape
         if not users or rows < 2:
             raise ValueError(f"{users} users and {rows - 1} movies: at least one of each is needed")
-        for name, shape in cls._large_shapes(settings, replicas, users, rows, genres).items():
-            if state[name].shape != shape:
-                raise ValueError(f"{name} is {tuple(state[name].shape)}, not {shape}")
-        membership = (state["genre_share"][:-1] > 0).float()
-        nothing = torch.empty(0, dtype=torch.int64)
-        train = Ratings(nothing, nothing, nothing.float(), nothing)
-        generator = torch.Generator().manual_seed(0)
-        network = cls(settings, replicas, train, membership, users, limits, generator)
-        for name, own in network.state_dict(keep_vars=True).items():
+        with torch.device("meta"):
+            network = cls(
+                settings, replicas, (users, rows - 1, state["genre_share"].shape[1]), limits
+            )
+        expected = network.state_dict()
+        for name, own in expected.items():
             module, _, leaf = name.rpartition(".")
-            if leaf in ("entries", "rated", "residuals", "times"):
-                # One entry per training rating; this network was built without any.
+            if leaf in ("entries", "rated", "residuals", "times"):  # a row for each rating
                 own = own.new_empty(len(state[name]), *own.shape[1:])
                 setattr(network.get_submodule(module), leaf, own)
+        network.load_state_dict(state, assign=True)
+        for name, own in expected.items():
             if state[name].dtype != own.dtype or not state[name].isfinite().all():
                 raise ValueError(f"{name} has values that are not {own.dtype}, or not finite")
-        network.load_state_dict(state, assign=True)
         counts, rated = network.user_counts, network.rated
         if (counts < 0).any() or counts.double().sum() != len(rated):
             raise ValueError(f"users have {int(counts.sum())} ratings, and {len(rated)} are listed")
@@ -263,38 +255,10 @@ class Network(nn.Module):
             network.user_history.check_lists()
             network.movie_history.check_lists()
         if network.session is not None:
-            counts = network.user_counts.long()
-            network.session.check_times(counts)
-            network.session.index_ratings(torch.arange(users).repeat_interleave(counts))
+            network.session.check_times(counts.long())
+            users_of_ratings = torch.arange(users).repeat_interleave(counts.long())
+            network.session.index_ratings(users_of_ratings, network.session.times)
         return network
-
-    @staticmethod
-    def _large_shapes(
-        settings: ModelSettings, replicas: int, users: int, rows: int, genres: int
-    ) -> dict[str, tuple[int, ...]]:
-        """Shapes of all tensors whose size depends on settings, users, movies or genres."""
-        dim = settings.dim
-        tables = {"user": (users, dim + 1), "movie": (rows, dim + 1)}
-        if settings.genres:
-            tables |= {"genre": (genres, dim + 1), "genre_seen": (genres, dim)}
-        if settings.history:
-            tables |= {"movie_seen": (rows, dim), "user_seen": (users, dim)}
-        shapes: dict[str, tuple[int, ...]] = {"genres_seen": (users, genres)}
-        for name, (count, columns) in tables.items():
-            for part in ("mean", "log_std")[: 1 + (settings.embedding == "variational")]:
-                shapes[f"{name}.{part}"] = (count, replicas, columns)
-        sizes = (Network._input_size(settings), *settings.hidden, 1)
-        for layer, (a, b) in enumerate(pairwise(sizes)):
-            shapes[f"dense.weights.{layer}"] = (replicas, a, b)
-        if settings.genres:
-            shapes |= {"communality": (genres,), "similarity_error": (genres, genres)}
-            shapes |= {"genre_rare": (genres, replicas, dim + 1)}
-        return shapes
-
-    @staticmethod
-    def _input_size(settings: ModelSettings) -> int:
-        """Number of inputs of the dense network."""
-        return (2 + settings.cross) * settings.dim + len(SCALES.get(settings.time, ()))
 
     def index_ratings(self, train: Ratings) -> None:
         """Index the training ratings; a loaded network needs this before `own` can be used."""
@@ -385,23 +349,21 @@ class Network(nn.Module):
 
         The arguments are those of `forward`.
         """
-        s = self.settings
         share = self.genre_share[movies] if genres is None else self.shares(genres)  # (B, G)
         movies = torch.where(self.movie_counts[movies] > 0, movies, self.unknown)  # (B,)
-        # Each of these is a mean and a variance.
+        # Each of these is a list of means and, if asked for, variances.
         of_user = self.user(users, variances)  # (N, R, D+1)
         of_movie = self.movie(movies, variances)  # (B, R, D+1)
         to_user, to_movie, of_genres = [], [], None
-        if s.history:
+        if self.settings.history:
             to_user.append(self.user_history(self.movie_seen, users, own, variances))  # (N, R, D)
             to_movie.append(self.movie_history(self.user_seen, movies, own, variances))  # (B, R, D)
-        if s.genres:
+        if self.settings.genres:
             to_user.append(self.genre_seen.weighted_sum(self.genres_seen[users], variances))
-            mean, variance = self.genre.weighted_sum(share, variances)  # (B, R, D+1)
+            of_genres = self.genre.weighted_sum(share, variances)  # (B, R, D+1)
             if not typical:
                 rare = share * (movies == self.unknown)[:, None]  # (B, G)
-                mean = mean + torch.einsum("bk,krc->brc", rare, self.genre_rare)
-            of_genres = mean, variance
+                of_genres[0] = of_genres[0] + torch.einsum("bk,krc->brc", rare, self.genre_rare)
 
         found = []
         for part in range(1 + variances):
@@ -424,20 +386,19 @@ class Network(nn.Module):
     @contextmanager
     def cached_histories(self, predictions: int) -> Iterator[None]:
         """Sum the histories once for many predictions; no weight may change meanwhile."""
-        pairs: list[tuple[History, EmbeddingTable]] = []
-        if self.settings.history and predictions * CACHING_PAYS > len(self.user_history.entries):
-            pairs = [
-                (self.user_history, self.movie_seen),
-                (self.movie_history, self.user_seen),
-            ]
-        pairs = [pair for pair in pairs if pair[0].cached is None]  # else a caller has summed them
+        if (
+            not self.settings.history
+            or predictions * CACHING_PAYS <= len(self.user_history.entries)
+            or self.user_history.cached is not None  # a caller has summed them
+        ):
+            yield
+            return
         try:
-            for history, table in pairs:
-                history.cache_sums(table)
+            self.user_history.cache_sums(self.movie_seen)
+            self.movie_history.cache_sums(self.user_seen)
             yield
         finally:
-            for history, _ in pairs:
-                history.cached = None
+            self.user_history.cached = self.movie_history.cached = None
 
     @torch.no_grad()
     def grid(self, users: Tensor, movies: Tensor) -> Tensor:
@@ -472,8 +433,10 @@ class Network(nn.Module):
         """Weights of a movie's genres in its genre vector, (B, G): 1 / sqrt(number of genres)."""
         return genres / genres.sum(1, keepdim=True).clamp(min=1).sqrt()
 
-    def loss(self, output: Output, ratings: Tensor, users: Tensor, movies: Tensor) -> Loss:
-        """Terms of the batch's loss, fit + kl_weight * kl.
+    def loss(
+        self, output: Output, ratings: Tensor, users: Tensor, movies: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Terms of the batch's loss fit + kl_weight * kl, (R,) each.
 
         fit = (r - rating)^2 / (2 noise^2) + log noise,  kl = mean_b KL(row of b) / count(row of b).
         Over an epoch, this counts the KL of each row once. `movies` are the true movies, also where
@@ -482,7 +445,7 @@ class Network(nn.Module):
         error = (((ratings - output.rating) / self.star) ** 2).mean(1)  # (R,)
         fit = 0.5 * error * (-2 * self.log_noise).exp() + self.log_noise  # (R,)
         if self.settings.embedding == "point":
-            return Loss(fit, torch.zeros_like(fit))
+            return fit, torch.zeros_like(fit)
         rare = self.movie.kl(slice(self.unknown, None)).sum(0)  # (R,)
         if self.settings.genres:
             rare = rare + self.genre.kl(slice(None)).sum(0) + self.genre_seen.kl(slice(None)).sum(0)
@@ -497,7 +460,7 @@ class Network(nn.Module):
             rows, times = index.unique(return_counts=True)  # (K,)
             weights = times / (counts[rows] * len(index))  # (K,)
             kl = kl + sum(weights @ table.kl(rows) for table in tables)  # (R,)
-        return Loss(fit, kl)
+        return fit, kl
 
     def negative_log_likelihood(self, mse: float) -> float:
         """Mean negative log likelihood per rating at this MSE, up to a constant."""

@@ -45,21 +45,20 @@ class Session(nn.Module):
     times: Tensor
     residuals: Tensor
 
-    def __init__(self, users: Tensor, times: Tensor, replicas: int, latest: bool) -> None:
+    def __init__(self, replicas: int, latest: bool) -> None:
         super().__init__()
         self.latest, scales = latest, SCALES["latest" if latest else "near"]
         shape = (replicas, len(scales))
         self.log_scale = nn.Parameter(torch.tensor(scales).log())  # (S,)
         self.log_lambda = nn.Parameter(torch.full(shape, math.log(2.0)))  # (R, S)
         self.amplitude = nn.Parameter(torch.full(shape, 0.9 / len(scales)))  # (R, S)
-        self.register_buffer("times", times)
-        self.register_buffer("residuals", torch.zeros(len(users), replicas))
-        self.register_buffer("moments", torch.empty(0), persistent=False)
-        self.index_ratings(users)
+        self.register_buffer("times", torch.empty(0, dtype=torch.int64))
+        self.register_buffer("residuals", torch.empty(0, replicas))
+        self.register_buffer("moments", None, persistent=False)
 
-    def index_ratings(self, users: Tensor) -> None:
-        """Index the training ratings by user and time; users (N,)."""
-        self.moments = self.moment(users, self.times)
+    def index_ratings(self, users: Tensor, times: Tensor) -> None:
+        """Index the training ratings by user and time, (N,) each, in this order."""
+        self.times, self.moments = times, self.moment(users, times)
 
     def check_times(self, counts: Tensor) -> None:
         """Check that `times` are those of `counts` (U,) ratings, by user, then time.

@@ -171,8 +171,8 @@ class Fitting(lightning.LightningModule):
         output = self.network(
             batch.user, shown, batch.time, genres=genres, own=own, generator=self.generator
         )
-        terms = self.network.loss(output, batch.rating, batch.user, batch.movie)
-        loss = (terms.fit + self.settings.kl_weight * terms.kl).sum()
+        fit, kl = self.network.loss(output, batch.rating, batch.user, batch.movie)
+        loss = (fit + self.settings.kl_weight * kl).sum()
         self.finite = self.finite & loss.isfinite()
         self.network.remember(own, batch.rating, output)
         if self.trainer.world_size == 1:
