@@ -15,7 +15,11 @@ def main() -> None:
     from genre_embeddings.model.ratings import Ratings
     from genre_embeddings.model.serialization import Tables, configure_torch, save_model
     from genre_embeddings.tracking import Tracker
-    from genre_embeddings.training.ablations import ablations_beside, train_ablations
+    from genre_embeddings.training.ablations import (
+        ablation_names,
+        ablations_beside,
+        train_ablations,
+    )
     from genre_embeddings.training.checkpoint import Scratch
     from genre_embeddings.training.gauge import fit_genres
     from genre_embeddings.training.lightning import fit, is_first_process
@@ -40,10 +44,11 @@ def main() -> None:
     sets = genre_sets(tables.movies, tables.genres.height)
     network = build_network(settings, train, sets, tables.users.height, meta)
     fitting = settings.train.for_ratings(train.count)
+    names = ablation_names(settings, meta, tables.genres.height)
     with (
         Scratch() as scratch,
         Tracker(settings) as tracker,
-        ablations_beside(fitting, train.count) as wait,
+        ablations_beside(fitting, train.count, names) as wait,
     ):
         history, best = fit(
             network,

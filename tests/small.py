@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from genre_embeddings.data.tables import Tables, build_tables, write_tables
 from genre_embeddings.model.build import build_network, genre_sets
 from genre_embeddings.model.network import Network
 from genre_embeddings.model.ratings import Ratings
-from genre_embeddings.settings import Settings
+from genre_embeddings.settings import DataSettings, PlantedSettings, Settings, SplitSettings
 from tests.conftest import changed
 
 
@@ -44,21 +45,21 @@ class World:
         )
 
 
+@cache
+def prepared(planted: PlantedSettings, data: DataSettings, split: SplitSettings, seed: int):
+    """Tables and sides of a planted world, made once a test run."""
+    tables = build_tables(planted_world(planted), data)
+    assigned = assign_sides(tables.ratings, tables.users, tables.movies, tables.meta, split, seed)
+    sides = {name: storage.Side.of(part) for name, part in parts_of(tables.ratings, assigned)}
+    return tables, sides
+
+
 def small_world(settings: Settings, **train) -> World:
     """Prepare and split the world of the settings in memory."""
     quick = {"replicas": 2, "epochs": 2, "min_epochs": 1, "batch_size": 256}
     settings = changed(settings, train=quick | train, model={"dim": 4, "hidden": (8,)})
-    tables = build_tables(planted_world(settings.planted), settings.data)
-    assigned = assign_sides(
-        tables.ratings, tables.users, tables.movies, tables.meta, settings.split, settings.seed
-    )
-    sides = {name: storage.Side.of(part) for name, part in parts_of(tables.ratings, assigned)}
-    return World(tables, sides, settings)
-
-
-def rows_of(ratings: Ratings, count: int) -> Ratings:
-    """The first ratings."""
-    return ratings.part(torch.arange(min(count, ratings.count)))
+    made = prepared(settings.planted, settings.data, settings.split, settings.seed)
+    return World(*made, settings)
 
 
 def write_world(world: World) -> None:

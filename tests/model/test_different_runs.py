@@ -12,27 +12,26 @@ import yaml
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
 from genre_embeddings.inspection.question import gather
+from genre_embeddings.model.serialization import save_model
 from genre_embeddings.settings import load_settings
-from genre_embeddings.training.ablations import train_ablations
 from stages import evaluate, train
 from tests.conftest import changed, small_settings
 from tests.small import small_world, write_world
-from tests.trained import train_project
 
 
 def make_run(folder: Path, **model) -> Path:
-    """A folder with data, a model and a model without genres; params.yaml, but no metrics."""
+    """A folder with data, untrained models with and without genres, and no metrics."""
     folder.mkdir()
-    train_project(folder, **model)
-    world = small_world(changed(small_settings(), train={"epochs": 1}))
+    world = small_world(small_settings())
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        write_world(world)
+        save_model(world.network(**model))
+        save_model(world.network(**model, genres=False), storage.ABLATIONS / "without_genres")
+        storage.write_json(storage.ABLATIONS / "ablations.json", ["without_genres"])
         Path("params.yaml").write_text(yaml.safe_dump(world.settings.model_dump(mode="json")))
         storage.write_json(storage.TRUTH, None)
         storage.write_json(storage.GENOME, None)
-        sides = world.ratings("train"), world.ratings("validation")
-        chosen = changed(world.settings, model=model)
-        train_ablations(chosen, *sides, world.tables, world.tables.meta)
     return folder
 
 

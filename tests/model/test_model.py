@@ -86,21 +86,18 @@ def test_there_is_no_model_yet(in_tmp):
 
 def test_weights_that_are_not_whole(saved):
     whole = WEIGHTS.read_bytes()
-    for size in (0, 7, 8, 100, len(whole) // 2, len(whole) - 1):
-        WEIGHTS.write_bytes(whole[:size])
-        refused("not a whole model file")
-    WEIGHTS.write_bytes((1 << 40).to_bytes(8, "little") + whole[8:])
-    refused("its header has 1,099,511,627,776 bytes, above 262,144")
-    for header in (b"[" * 100_000, b'{"__metadata__":{"model":"' + b"[" * 100_000 + b'"}}'):
-        WEIGHTS.write_bytes(len(header).to_bytes(8, "little") + header + bytes(100))
-        refused("not a whole model file")
+    deep = b"[" * 100_000, b'{"__metadata__":{"model":"' + b"[" * 100_000 + b'"}}'
+    for content, message in (
+        *((whole[:size], "not a whole model file") for size in (0, 8, 100, len(whole) - 1)),
+        *((len(h).to_bytes(8, "little") + h + bytes(100), "not a whole model file") for h in deep),
+        ((1 << 40).to_bytes(8, "little") + whole[8:], "its header has 1,099,511,627,776 bytes"),
+    ):
+        WEIGHTS.write_bytes(content)
+        refused(message)
     save_file({"weight": torch.zeros(3)}, WEIGHTS)
-    TABLES.unlink()
     refused("has format unknown; this version reads format 7")
-
-
-def test_weights_that_are_larger_than_memory(saved):
     with WEIGHTS.open("r+b") as opened:
+        opened.write(whole)
         opened.truncate(1 << 42)  # 4 TiB, of which the disk holds nothing
     refused(r"has 4,398\.0 GB, which do not fit into the memory")
 
@@ -119,29 +116,21 @@ def test_a_process_that_may_not_take_the_memory(saved):
     assert "InputError: models/model.safetensors has 0.5 GB, which do not fit" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("section", "key", "value", "message"),
-    [
-        (None, "format", 99, "has format 99; this version reads format 7"),
-        (None, "replicas", 10**9, "replicas: Input should be less than or equal to 64"),
-        (None, "replicas", 64, r"size mismatch for .*\[80, 2, 5\]"),
-        (None, "limits", [5, 0.5], "the first must be below the second"),
-        (None, "limits", [0.5, float("nan")], "not a whole model file"),
-        (None, "limits", [0.5, 1e300], "limits.1: Input should be less than"),
-        ("settings", "dim", 4096, "size mismatch for "),
-        ("settings", "dim", 10**9, r"settings\.dim: Input should be less than or equal to 4096"),
-        ("settings", "hidden", [10**6, 10**6], r"size mismatch for dense\.weights\.0"),
-        ("settings", "hidden", [8] * 10_000, "Missing key"),
-        ("settings", "history", 10**40, "not a whole model file"),
-        ("settings", "strange", 1, r"settings\.strange: Extra inputs are not permitted"),
-    ],
-)
-def test_metadata_that_cannot_be(saved, section, key, value, message):
-    rewrite(lambda _, about: (about[section] if section else about).update({key: value}))
-    refused(message)
-
-
-ODD_TENSORS = {
+METADATA = [
+    (None, "format", 99, "has format 99; this version reads format 7"),
+    (None, "replicas", 10**9, "replicas: Input should be less than or equal to 64"),
+    (None, "replicas", 64, "size mismatch for "),
+    (None, "limits", [5, 0.5], "the first must be below the second"),
+    (None, "limits", [0.5, float("nan")], "not a whole model file"),
+    (None, "limits", [0.5, 1e300], "limits.1: Input should be less than"),
+    ("settings", "dim", 4096, "size mismatch for "),
+    ("settings", "dim", 10**9, r"settings\.dim: Input should be less than or equal to 4096"),
+    ("settings", "hidden", [10**6, 10**6], r"size mismatch for dense\.weights\.0"),
+    ("settings", "hidden", [8] * 10_000, "Missing key"),
+    ("settings", "history", 10**40, "not a whole model file"),
+    ("settings", "strange", 1, r"settings\.strange: Extra inputs are not permitted"),
+]
+TENSORS = {
     "user.mean": torch.full((80, 2, 5), torch.nan),
     "dense.biases.0": torch.zeros(2, 1, 8, dtype=torch.float64),
     "user_counts": torch.full((80,), 1e18),  # as many times, said to be there
@@ -154,54 +143,57 @@ ODD_TENSORS = {
     "movie_history.starts": torch.zeros(62, dtype=torch.int64),
     "residual": torch.zeros(1),
 }
+COLUMNS = [
+    ("user_id", list(range(10**4)), "user_id has 10000 entries, the weights 80"),
+    ("user_id", [1] * 80, "user_id has an entry twice"),
+    ("user_id", [True, False] * 40, "neither whole numbers nor text"),
+    ("user_id", [1, "ann"] * 40, "unexpected value"),
+    ("user_id", [10**30 + n for n in range(80)], "neither|large"),
+    ("title", [None] * 60, "an entry is missing"),
+    ("genres", [[10**6]] * 60, "out of bounds"),
+    ("genres", [[0]] * 60, "movies have other genres"),
+    ("genres", [[-1]] * 60, "unexpected value"),
+    ("ratings", [2**40] * 6, "unexpected value"),
+]
 
 
-@pytest.mark.parametrize("name", ODD_TENSORS)
-def test_a_tensor_that_cannot_be(saved, name):
-    rewrite(lambda state, _: state.update({name: ODD_TENSORS[name]}))
-    refused("not a whole model file")
+def test_metadata_and_tensors_that_cannot_be(saved):
+    whole = WEIGHTS.read_bytes()
+
+    def refused_after(change, message="not a whole model file") -> None:
+        WEIGHTS.write_bytes(whole)
+        rewrite(change)
+        refused(message)
+
+    for section, key, value, message in METADATA:
+        refused_after(
+            lambda _, about, section=section, changed={key: value}: (
+                about[section] if section else about
+            ).update(changed),
+            message,
+        )
+    for name, tensor in TENSORS.items():
+        refused_after(lambda state, _, changed={name: tensor}: state.update(changed))
+    refused_after(lambda state, _: state.pop("user_counts"), r"not a whole .*'user_counts'")
+    refused_after(
+        lambda state, _: state.update({"session.times": state["session.times"].flip(0)}),
+        "times of ratings are not in order",
+    )
 
 
-def test_a_tensor_that_is_missing_and_times_out_of_order(saved):
-    rewrite(lambda state, _: state.update({"session.times": state["session.times"].flip(0)}))
-    refused("times of ratings are not in order")
-    rewrite(lambda state, _: state.pop("user_counts"))
-    refused(r"not a whole model file .'user_counts'.")
-
-
-def test_tables_of_another_model(saved):
-    TABLES.write_bytes(TABLES.read_bytes().replace(b"Drama", b"Anime", 1))
-    refused(r"tables\.json and .* are of different models")
-    TABLES.unlink()
-    refused(r"tables\.json is not here")
-    TABLES.mkdir()
-    refused(r"tables\.json is not a file")
-
-
-@pytest.mark.parametrize(
-    ("name", "values", "message"),
-    [
-        ("user_id", list(range(10**4)), "user_id has 10000 entries, the weights 80"),
-        ("user_id", [1] * 80, "user_id has an entry twice"),
-        ("user_id", [True, False] * 40, "neither whole numbers nor text"),
-        ("user_id", [1, "ann"] * 40, "unexpected value"),
-        ("user_id", [10**30 + n for n in range(80)], "neither|large"),
-        ("title", [None] * 60, "an entry is missing"),
-        ("genres", [[10**6]] * 60, "out of bounds"),
-        ("genres", [[0]] * 60, "movies have other genres"),
-        ("genres", [[-1]] * 60, "unexpected value"),
-        ("ratings", [2**40] * 6, "unexpected value"),
-    ],
-)
-def test_tables_that_do_not_fit(saved, name, values, message):
-    rewrite_tables(json.dumps(json.loads(TABLES.read_bytes()) | {name: values}).encode())
-    refused(rf"tables\.json is not a whole model file .*{message}")
-
-
-def test_tables_that_are_no_json_or_too_long(saved):
+def test_tables_that_do_not_fit(saved):
     tables = TABLES.read_bytes()
+    for name, values, message in COLUMNS:
+        rewrite_tables(json.dumps(json.loads(tables) | {name: values}).encode())
+        refused(rf"tables\.json is not a whole model file .*{message}")
     for content in (b"", b"[" * 100_000, b"[]", b"\xff\xfe{}", b'{"name":["\\ud800"]}'):
         rewrite_tables(content)
         refused(r"tables\.json is not a whole model file")
     rewrite_tables(tables + b" " * 10_000_000)
     refused(r"tables\.json is far too long for 146 rows")
+    TABLES.write_bytes(tables.replace(b"Drama", b"Anime", 1))
+    refused(r"tables\.json and .* are of different models")
+    TABLES.unlink()
+    refused(r"tables\.json is not here")
+    TABLES.mkdir()
+    refused(r"tables\.json is not a file")

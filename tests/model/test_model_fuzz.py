@@ -192,9 +192,9 @@ def try_all(count: int, folder: Path, seed: int = 0) -> tuple[Counter[str], floa
 
 
 def test_whatever_is_opened_works_or_is_refused(tmp_path):
-    outcomes, grown, longest = try_all(1000, tmp_path)
-    assert outcomes.pop("works") > 10  # a changed weight need not be a wrong one
-    assert outcomes.total() > 300
+    outcomes, grown, longest = try_all(400, tmp_path)
+    assert outcomes.pop("works") > 4  # a changed weight need not be a wrong one
+    assert outcomes.total() > 120
     assert grown < MOST_MB
     assert longest < MOST_SECONDS
 

@@ -15,7 +15,7 @@ from genre_embeddings.model.network import Network
 from genre_embeddings.model.predict import predict
 from genre_embeddings.model.ratings import Ratings
 from genre_embeddings.model.session import Session
-from tests.small import rows_of, small_world
+from tests.small import small_world
 
 
 @pytest.fixture
@@ -235,9 +235,8 @@ VARIANTS = [
 
 @pytest.mark.parametrize("model", VARIANTS)
 def test_every_variant_predicts_and_learns(world, model):
-    train = rows_of(world.ratings("train"), 32)
-    net = world.network(**model)
-    own = torch.arange(32)
+    own, draws = torch.arange(32), 400
+    train, net = world.ratings("train").part(own), world.network(**model)
     generator = torch.Generator().manual_seed(0)
     output = net(train.user, train.movie, train.time, own=own, generator=generator)
     assert output.rating.shape == (2, 32)
@@ -251,13 +250,11 @@ def test_every_variant_predicts_and_learns(world, model):
     assert np.array_equal(mean, plain)
     assert (without > 0).all()
     # Without a generator the mean is used; the posterior's variance is that of many samples.
+    many = [part.repeat(draws) for part in (train.user, train.movie, train.time)]
     with torch.no_grad():
         rating = net(train.user, train.movie, train.time, own=own).rating
-        assert torch.equal(rating, net(train.user, train.movie, train.time, own=own).rating)
-        spread = torch.zeros(32)
-        for _ in range(400):
-            drawn = net(train.user, train.movie, train.time, own=own, generator=generator).rating
-            spread += (drawn - rating).square().mean(0) / 400
+        drawn = net(*many, own=own.repeat(draws), generator=generator).rating
+    spread = (drawn.unflatten(1, (draws, 32)) - rating[:, None]).square().mean((0, 1))
     expected = (spread + torch.from_numpy(without).square()).sqrt()
     assert deviation == pytest.approx(expected.numpy(), rel=0.03)
 

@@ -15,10 +15,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from genre_embeddings import storage
+from genre_embeddings.model.serialization import save_model
 from tests.conftest import ROOT
 from tests.licences import by_licence, pinned
 from tests.project import listed
-from tests.trained import train_project
+from tests.small import small_world, write_world
 
 EXECUTES = re.compile(
     r"\b(import|from) +(\w*pickle|dill|joblib|shelve|marshal)\b"
@@ -82,8 +83,10 @@ explain(model, 1, 1)
 """
 
 
-def test_opening_a_model_runs_nothing_of_its_folder(tmp_path):
-    folder = train_project(tmp_path) / storage.MODEL
+def test_opening_a_model_runs_nothing_of_its_folder(settings, in_tmp):
+    world, folder = small_world(settings), in_tmp / storage.MODEL
+    write_world(world)
+    save_model(world.network())
     boom = 'raise SystemExit("it was run")'
     names = ("torch", "numpy", "safetensors", "sitecustomize", "genre_embeddings", "__init__")
     for name in names:

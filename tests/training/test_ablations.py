@@ -10,7 +10,12 @@ import yaml
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
 from genre_embeddings.model.serialization import load_whole
-from genre_embeddings.training.ablations import WORTHWHILE, ablations_beside, train_ablations
+from genre_embeddings.training.ablations import (
+    WORTHWHILE,
+    ablation_names,
+    ablations_beside,
+    train_ablations,
+)
 from tests.conftest import changed
 from tests.project import ROOT
 from tests.small import small_world, write_world
@@ -38,16 +43,19 @@ def test_one_without_genres_and_two_with_shuffled_ones(settings, in_tmp):
     assert not torch.equal(*sets)
     tables = found["shuffled_genres_1"][1]
     assert tables.movies["title"].equals(world.tables.movies["title"])
-    ablations(settings, shuffled_genres=2)
+    assert ablations(settings, shuffled_genres=1, without_genres=False)[0] == names[1:2]
     again, _ = load_whole(storage.ABLATIONS / "shuffled_genres_1")
-    assert torch.equal(again.genre_share[:-1] > 0, sets[0])  # by the seed
+    assert torch.equal(again.genre_share[:-1] > 0, sets[0])  # by the seed, whatever else is trained
 
 
-def test_none_is_trained_if_none_is_asked_for_or_the_model_has_no_genres(settings, in_tmp):
+def test_none_is_trained_if_none_is_asked_for_or_there_are_no_genres(settings, in_tmp):
     assert ablations(settings, without_genres=False)[0] == []
     assert [path.name for path in storage.ABLATIONS.iterdir()] == ["ablations.json"]
-    settings = changed(settings, model={"genres": False})
-    assert ablations(settings, shuffled_genres=1)[0] == []
+    asked = changed(settings, train={"shuffled_genres": 1})
+    meta = small_world(settings).tables.meta
+    assert ablation_names(asked, meta, 6) == ["without_genres", "shuffled_genres_1"]
+    assert ablation_names(asked, meta, 0) == []
+    assert ablation_names(changed(asked, model={"genres": False}), meta, 6) == []
 
 
 @pytest.fixture
@@ -67,26 +75,26 @@ def test_trained_beside_the_main_model_they_have_the_same_bytes(settings, in_tmp
     shutil.rmtree(storage.ABLATIONS)
     with (
         pytest.raises(InputError, match=r"models for comparison .* train.threads: 0"),
-        ablations_beside(world.settings.train, WORTHWHILE) as wait,
+        ablations_beside(world.settings.train, WORTHWHILE, ["without_genres"]) as wait,
     ):
         wait()
     assert "params.yaml is not here" in capfd.readouterr().err
     Path("params.yaml").write_text(yaml.safe_dump(world.settings.model_dump(mode="json")))
-    with ablations_beside(world.settings.train, WORTHWHILE) as wait:
+    with ablations_beside(world.settings.train, WORTHWHILE, ["without_genres"]) as wait:
         wait()
     assert weights() == expected
 
 
 @pytest.mark.parametrize(
-    ("change", "ratings"),
+    ("change", "ratings", "names"),
     [
-        ({}, 100),  # done before a second process has started
-        ({"threads": 0}, WORTHWHILE),  # all cores are busy
-        ({"devices": 2}, WORTHWHILE),
-        ({"without_genres": False}, WORTHWHILE),
+        ({}, 100, ["without_genres"]),  # done before a second process has started
+        ({"threads": 0}, WORTHWHILE, ["without_genres"]),  # all cores are busy
+        ({"devices": 2}, WORTHWHILE, ["without_genres"]),
+        ({}, WORTHWHILE, []),
     ],
 )
-def test_else_they_are_trained_afterwards(settings, two_cores, change, ratings):
+def test_else_they_are_trained_afterwards(settings, two_cores, change, ratings, names):
     train = settings.train.for_ratings(ratings).model_copy(update=change)
-    with ablations_beside(train, ratings) as wait:
+    with ablations_beside(train, ratings, names) as wait:
         assert wait is None

@@ -51,17 +51,8 @@ def test_two_processes_give_the_curve_and_the_model_of_one(prepared):
         for model in (alone, together)
     )
     assert torch.allclose(first, second, atol=1e-4)
-
-
-@pytest.mark.pipeline
-def test_with_noise_and_dropout_the_curve_is_the_same_but_for_luck(prepared):
-    fitted(prepared, epochs=3)
-    one, both = curve(), {"devices": 2, "without_genres": False}
-    train_stage(changed(prepared, train=both | {"strategy": "ddp"}))
-    assert curve() == pytest.approx(one, rel=0.02)
-    assert curve() != pytest.approx(one, rel=1e-6)
     before = storage.model_fingerprint()
-    infinite = changed(prepared, train=both | {"lr": 1e30, "network_lr": 1e30})
+    infinite = changed(settings, train={"devices": 2, "lr": 1e30, "network_lr": 1e30})
     assert "in epoch 1 the loss is no longer a finite number" in train_stage(infinite, status=1)
     assert storage.model_fingerprint() == before
 

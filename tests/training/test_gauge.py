@@ -12,17 +12,18 @@ from genre_embeddings.inspection.slopes import Slopes
 from genre_embeddings.training import gauge
 from genre_embeddings.training.gauge import fit_genres
 from genre_embeddings.training.lightning import fit
+from tests.conftest import small_settings
 from tests.small import small_world
 
 USERS = np.arange(30)
 
 
-@pytest.fixture
-def world(settings):
-    return small_world(settings, epochs=6)
+@pytest.fixture(scope="module")
+def world():
+    return small_world(small_settings(), epochs=6)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def network(world):
     """A network trained on the small world."""
     network, sides = world.network(), (world.ratings("train"), world.ratings("validation"))

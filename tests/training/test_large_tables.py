@@ -5,7 +5,8 @@ import torch
 
 from genre_embeddings.model.embedding import EmbeddingTable
 from genre_embeddings.training import lightning as training
-from genre_embeddings.training.lightning import RowAdamW, fit
+from genre_embeddings.training.lightning import fit
+from genre_embeddings.training.optimizer import RowAdamW
 from tests.small import small_world
 
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from textwrap import shorten
@@ -44,8 +45,8 @@ LARGEST_ROW = 10_000
 MOVIES = {"title": pl.String(), "genres": pl.List(pl.UInt32)}
 GENRES = {"name": pl.String(), "movies": pl.UInt32(), "ratings": pl.UInt32()}
 UNREADABLE = (
-    LookupError, MemoryError, OSError, OverflowError, RuntimeError, TypeError, ValueError,
-    SafetensorError, pl.exceptions.PolarsError,
+    AttributeError, LookupError, MemoryError, OSError, OverflowError, RuntimeError, TypeError,
+    ValueError, SafetensorError, pl.exceptions.PolarsError,
 )  # fmt: skip
 """What the libraries raise for a damaged file."""
 Stars = Annotated[float, Field(ge=-1e30, le=1e30)]  # within float32
@@ -175,7 +176,15 @@ def load_whole(folder: Path = storage.MODEL) -> tuple[Network, Tables]:
     """
     weights = _file(folder / WEIGHTS)
     about = _about(weights)
-    network = _network(weights, about)
+    with _reading(weights):
+        if weights.stat().st_size > virtual_memory().total:
+            raise MemoryError  # Linux would promise the memory, and kill the process later.
+        state = load_file(weights)
+        network = Network.from_state(about.settings, about.replicas, about.limits, state).eval()
+        if "communality" in state:
+            communality = state["communality"]
+            if not communality.clamp(0, 1).equal(communality):
+                raise ValueError("a communality is not between 0 and 1")
     path = _file(folder / TABLES)
     movies, genres = network.genre_share[:-1].shape
     rows = network.users + movies + genres
@@ -184,7 +193,7 @@ def load_whole(folder: Path = storage.MODEL) -> tuple[Network, Tables]:
     written = path.read_bytes()
     if sha256(written).hexdigest() != about.tables:
         raise InputError(f"{path} and {weights} are of different models; {REMEDY}.")
-    try:
+    with _reading(path):
         content = from_json(written)
         tables = Tables(
             _table(content, {"user_id": None}, network.users).with_row_index("user"),
@@ -194,8 +203,6 @@ def load_whole(folder: Path = storage.MODEL) -> tuple[Network, Tables]:
         shares = network.shares(genre_sets(tables.movies, genres))
         if not torch.equal(shares, network.genre_share[:-1]):
             raise ValueError("movies have other genres than in the weights")
-    except UNREADABLE as error:
-        raise _damaged(path, error) from None
     return network, tables
 
 
@@ -209,7 +216,7 @@ def load_unrated(folder: Path, tables: Tables) -> pl.DataFrame:
     """
     path = _file(folder / TABLES)
     schema = {"movie_id": tables.movies.schema["movie_id"], **MOVIES}
-    try:
+    with _reading(path):
         content = from_json(path.read_bytes())
         columns = {name: content.get(f"unrated_{name}", []) for name in schema}
         table = _table(columns, schema, len(columns["movie_id"]))
@@ -217,8 +224,6 @@ def load_unrated(folder: Path, tables: Tables) -> pl.DataFrame:
         genres = table["genres"].explode(empty_as_null=False)
         if ids.n_unique() < ids.len() or not (genres < tables.genres.height).fill_null(False).all():
             raise ValueError("it has unrated movies whose ids or genres do not fit")
-    except UNREADABLE as error:
-        raise _damaged(path, error) from None
     return table
 
 
@@ -232,13 +237,11 @@ def _file(path: Path) -> Path:
 
 def _about(path: Path) -> About:
     """The metadata of a file of weights, of which only the header is read."""
-    try:
-        with path.open("rb") as opened:
-            size = int.from_bytes(opened.read(8), "little")
-            if size > LARGEST_HEADER:
-                raise ValueError(f"its header has {size:,} bytes, above {LARGEST_HEADER:,}")
-            header = from_json(opened.read(size))
-        text = header.get("__metadata__", {}).get("model", "null")
+    with _reading(path), path.open("rb") as opened:
+        size = int.from_bytes(opened.read(8), "little")
+        if size > LARGEST_HEADER:
+            raise ValueError(f"its header has {size:,} bytes, above {LARGEST_HEADER:,}")
+        text = from_json(opened.read(size)).get("__metadata__", {}).get("model", "null")
         content = from_json(text)
         found = content.get("format") if isinstance(content, dict) else None
         if found == FORMAT:
@@ -246,36 +249,10 @@ def _about(path: Path) -> About:
             if not about.limits[0] < about.limits[1]:
                 raise ValueError(f"limits {about.limits}: the first must be below the second")
             return about
-    except (AttributeError, TypeError, ValueError) as error:
-        raise _damaged(path, error) from None
     raise InputError(
         f"{path} has format {found if isinstance(found, int) else 'unknown'}; this version "
         f"reads format {FORMAT}. Train it again with `dvc repro train`."
     )
-
-
-def _network(path: Path, about: About) -> Network:
-    """The network of a file of weights, if it fits into memory."""
-    size, memory = path.stat().st_size, virtual_memory().total
-    try:
-        if size > memory:  # Linux would promise the memory, and kill the process later.
-            raise MemoryError
-        state = load_file(path)
-        network = Network.from_state(about.settings, about.replicas, about.limits, state)
-        if network.settings.genres and not network.communality.clamp(0, 1).equal(
-            network.communality
-        ):
-            raise ValueError("a communality is not between 0 and 1")
-        return network.eval()
-    except UNREADABLE as error:
-        # Without memory, torch, safetensors and the system raise an error each of its own.
-        if not isinstance(error, MemoryError) and "allocate memory" not in str(error):
-            raise _damaged(path, error) from None
-        raise InputError(
-            f"{path} has {size / 1e9:,.1f} GB, which do not fit into the memory of this machine "
-            f"({memory / 1e9:,.1f} GB) or of this process: use a machine with more memory, or "
-            "train a smaller model (model.dim or train.replicas)."
-        ) from None
 
 
 def _table(
@@ -295,11 +272,23 @@ def _table(
     return table
 
 
-def _damaged(path: Path, error: Exception) -> InputError:
-    """One line, without characters that control a terminal."""
-    said = str(error).partition("\n\n")[0]  # Polars adds hints for programmers
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_context=False)[0]
-        said = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    said = re.sub("[^ -~]+", " ", shorten(said, 300, placeholder=" ..."))
-    return InputError(f"{path} is not a whole model file ({said}); {REMEDY}.")
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what the libraries raise for a damaged file, or without memory, into one line."""
+    try:
+        yield
+    except UNREADABLE as error:
+        said = str(error).partition("\n\n")[0]  # Polars adds hints for programmers
+        # Without memory, torch, safetensors and the system raise an error each of its own.
+        if isinstance(error, MemoryError) or "allocate memory" in said:
+            raise InputError(
+                f"{path} has {path.stat().st_size / 1e9:,.1f} GB, which do not fit into the memory "
+                f"of this machine ({virtual_memory().total / 1e9:,.1f} GB) or of this process: use "
+                "a machine with more memory, or train a smaller model (model.dim or "
+                "train.replicas)."
+            ) from None
+        if isinstance(error, ValidationError):
+            first = error.errors(include_url=False, include_context=False)[0]
+            said = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        said = re.sub("[^ -~]+", " ", shorten(said, 300, placeholder=" ..."))  # no terminal codes
+        raise InputError(f"{path} is not a whole model file ({said}); {REMEDY}.") from None

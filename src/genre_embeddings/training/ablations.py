@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
-import polars as pl
 import torch
 
 from genre_embeddings import storage
@@ -35,27 +34,40 @@ WORTHWHILE = 500_000
 to start, in which training sees 100,000 or more."""
 
 
+def ablation_names(settings: Settings, meta: storage.Meta, genres: int) -> list[str]:
+    """The models that `train.without_genres` and `train.shuffled_genres` ask for.
+
+    A network that reads no genres, or for which the data have none, has nothing to compare.
+    """
+    if not settings.in_effect(meta.has_time, genres).genres:
+        return []
+    shuffled = [f"shuffled_genres_{n}" for n in range(1, settings.train.shuffled_genres + 1)]
+    return ["without_genres"] * settings.train.without_genres + shuffled
+
+
 @contextmanager
-def ablations_beside(settings: TrainSettings, ratings: int) -> Iterator[Callable[[], None] | None]:
+def ablations_beside(
+    settings: TrainSettings, ratings: int, names: list[str]
+) -> Iterator[Callable[[], None] | None]:
     """Train the ablations at the same time as the main model, in a second process.
 
     Args:
         settings: section `train`, with numbers in the place of auto.
         ratings: number of training ratings.
+        names: of the ablations.
 
     Yields:
         A function that waits for that process; None where the ablations are better trained
         afterwards: there is work for one process only, no core for another one, or a GPU, which
         the two would share. The weights have the same bytes either way.
     """
-    cores, short = os.cpu_count() or 1, ratings * settings.epochs < WORTHWHILE
     several = settings.devices * settings.num_nodes > 1 or "TORCHELASTIC_RUN_ID" in os.environ
     if (
-        not (settings.without_genres or settings.shuffled_genres)
+        not names
         or settings.threads == 0
-        or cores < 2 * settings.threads
+        or (os.cpu_count() or 1) < 2 * settings.threads
         or several
-        or short
+        or ratings * settings.epochs < WORTHWHILE
         or torch.cuda.is_available()
     ):
         yield None
@@ -84,10 +96,9 @@ def train_ablations(
     meta: storage.Meta,
     scratch: Scratch | None = None,
 ) -> list[str]:
-    """Train the models that `train.without_genres` and `train.shuffled_genres` ask for.
+    """Train all ablations with the settings and the seed of the main model.
 
-    All have the settings and the seed of the main model. They are written to data/ablations/,
-    which is replaced once all of them are trained.
+    They are written to data/ablations/, which is replaced once all of them are trained.
 
     Args:
         settings: all settings.
@@ -99,29 +110,23 @@ def train_ablations(
     Returns:
         The names of the folders written.
     """
-    names = []
-    if settings.in_effect(meta.has_time, tables.genres.height).genres:  # else nothing to compare
-        names += ["without_genres"] * settings.train.without_genres
-        names += [f"shuffled_genres_{n + 1}" for n in range(settings.train.shuffled_genres)]
+    genres = tables.genres.height
+    names = ablation_names(settings, meta, genres)
     with storage.replacing_folder(storage.ABLATIONS) as folder:
-        for number, name in enumerate(names):
-            said = f"model for comparison {number + 1} of {len(names)}, {name.replace('_', ' ')}"
-            movies, chosen = tables.movies, settings
+        for number, name in enumerate(names, 1):
+            said = f"model for comparison {number} of {len(names)}, {name.replace('_', ' ')}"
+            movies, model = tables.movies, settings.model
             if name == "without_genres":
-                model = settings.model.model_copy(update={"genres": False})
-                chosen = settings.model_copy(update={"model": model})
+                model = model.model_copy(update={"genres": False})
             else:
-                movies = _shuffled(movies, seed_of(settings.seed, "shuffled genres", number))
-            sets = genre_sets(movies, tables.genres.height)
+                seed = seed_of(settings.seed, "shuffled genres", int(name.rpartition("_")[2]))
+                order = np.random.default_rng(seed).permutation(movies.height)
+                movies = movies.with_columns(movies["genres"].gather(order))
+            chosen = settings.model_copy(update={"model": model})
+            sets = genre_sets(movies, genres)
             network = build_network(chosen, train, sets, tables.users.height, meta)
             fit(network, train, validation, settings.train, settings.seed, False, scratch, said)
             fit_genres(network, train)
             save_model(network, folder / name, movies)
         storage.write_json(folder / "ablations.json", names)
     return names
-
-
-def _shuffled(movies: pl.DataFrame, seed: int) -> pl.DataFrame:
-    """The movies, each with the genre set of a random movie: a permutation of the sets."""
-    order = np.random.default_rng(seed).permutation(movies.height)
-    return movies.with_columns(movies["genres"].gather(order))

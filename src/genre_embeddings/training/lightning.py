@@ -1,4 +1,4 @@
-"""Fitting the network with PyTorch Lightning: loss, optimiser, schedule, early stopping, curves.
+"""Fitting the network with PyTorch Lightning: loss, optimiser, schedule.
 
 References: variational inference by minimising fit + KL (Graves, 2011); cosine schedule (Loshchilov
 and Hutter, 2017); early stopping on validation error with the best weights kept (Prechelt, 1998).
@@ -6,29 +6,21 @@ and Hutter, 2017); early stopping on validation error with the best weights kept
 
 from __future__ import annotations
 
-import io
 import logging
 import math
 import os
 import sys
-import time
 import warnings
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as lightning
 import torch
-from dvclive import Live
-from pytorch_lightning.callbacks import EarlyStopping
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, distributed
-from torch.optim.adamw import adamw
-from tqdm import tqdm
 
-from genre_embeddings import storage
 from genre_embeddings.errors import InputError
 from genre_embeddings.model.embedding import EmbeddingTable
 from genre_embeddings.model.network import Network
@@ -36,7 +28,16 @@ from genre_embeddings.model.ratings import Ratings, ShuffledPositions, Slices, s
 from genre_embeddings.seeds import seed_of
 from genre_embeddings.settings import TrainSettings
 from genre_embeddings.tracking import Tracker
+from genre_embeddings.training.callbacks import (
+    BestWeights,
+    Checkpoint,
+    CheckpointFile,
+    Progress,
+    Recorder,
+    learnt,
+)
 from genre_embeddings.training.checkpoint import Scratch, key_of
+from genre_embeddings.training.optimizer import RowAdamW
 
 PRIOR_LR = 0.003
 """Learning rate of the prior scales and the noise level."""
@@ -47,54 +48,9 @@ SPARSE_PAYS = 10
 """A table has sparse gradients if it has at least this many times the rows that a batch names. One
 table's part of a step, forward to optimiser, at 4, 8, 16 and 64 times: dense 4.8, 9.9, 8.7, 41 ms,
 sparse 6.2, 6.7, 6.6, 8.6 ms (batches of 1,024 on one busy core)."""
-CURVES = storage.PLOTS / "train"
-LIVE = storage.METRICS / "train"
 
 # Silence Lightning's messages about accelerators, tips and the end of training.
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-
-
-class RowAdamW(torch.optim.AdamW):
-    """AdamW that, for a sparse gradient, updates only the rows that it names.
-
-    The other rows keep their values and moments until a batch names them, as in torch's SparseAdam.
-    That one has no weight decay, takes no dense gradients beside sparse ones, and is slower: 3.7 ms
-    instead of 2.5 ms for 1,024 of 157,481 rows, 40 ms instead of 22 ms for 13,000.
-    """
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
-        """One step."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None and parameter.grad.is_sparse:
-                    self._step_rows(parameter, parameter.grad.coalesce(), group)
-                    parameter.grad = None
-        super().step()
-        return loss
-
-    def _step_rows(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        """Apply AdamW to a copy of the rows, and write them back."""
-        state = self.state[parameter]
-        if not state:
-            state["step"] = torch.zeros((), device=parameter.device)
-            state["exp_avg"] = torch.zeros_like(parameter)
-            state["exp_avg_sq"] = torch.zeros_like(parameter)
-        rows = gradient.indices()[0]  # (K,)
-        wholes = parameter, state["exp_avg"], state["exp_avg_sq"]
-        part, mean, square = parts = [whole.index_select(0, rows) for whole in wholes]
-        beta1, beta2 = group["betas"]
-        same = {name: group[name] for name in ("lr", "weight_decay", "eps", "amsgrad", "maximize")}
-        adamw(
-            [part], [gradient.values()], [mean], [square], [], [state["step"]],
-            beta1=beta1, beta2=beta2, fused=True, **same,
-        )  # fmt: skip
-        for whole, moved in zip(wholes, parts, strict=True):
-            whole.index_copy_(0, rows, moved)
 
 
 class Fitting(lightning.LightningModule):
@@ -125,7 +81,7 @@ class Fitting(lightning.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the errors of all epochs; leave out tensors that training does not change."""
         checkpoint["history"] = self.history
-        checkpoint["state_dict"] = _learnt(self)
+        checkpoint["state_dict"] = learnt(self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the errors of all epochs."""
@@ -302,200 +258,6 @@ class Fitting(lightning.LightningModule):
             table.sparse = len(table.mean) >= SPARSE_PAYS * rows
 
 
-def _learnt(module: torch.nn.Module) -> dict[str, Tensor]:
-    """The parameters and the residuals: what training changes."""
-    return {
-        name: value.detach()
-        for name, value in module.state_dict(keep_vars=True).items()
-        if value.requires_grad or name.endswith("session.residuals")
-    }
-
-
-class BestWeights(EarlyStopping):
-    """Early stopping that counts `patience` after `min_epochs`, and keeps the best epoch's weights.
-
-    They are kept in memory, and in the one file of `Checkpoint`: a second file, as ModelCheckpoint
-    writes, could be from another epoch after a kill, and be missing where the disk is full.
-    """
-
-    def __init__(self, min_epochs: int, patience: int) -> None:
-        super().__init__("validation/rmse", patience=patience, check_on_train_epoch_end=True)
-        self.min_epochs, self.epoch = min_epochs, 0
-        self.weights: dict[str, Tensor] = {}
-
-    def on_train_start(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Stop at once if the training had stopped before it was resumed."""
-        trainer.should_stop = self.wait_count >= self.patience
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, fitting: Fitting) -> None:  # type: ignore[override]
-        """Compare the epoch with the best one."""
-        super().on_train_epoch_end(trainer, fitting)
-        epoch = trainer.current_epoch + 1
-        if self.wait_count == 0:
-            self.epoch = epoch
-            self.weights = {name: value.clone() for name, value in _learnt(fitting.network).items()}
-        if epoch <= self.min_epochs:
-            self.wait_count, trainer.should_stop = 0, False
-
-    def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint."""
-        return super().state_dict() | {"epoch": self.epoch, "weights": self.weights}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """From a checkpoint."""
-        super().load_state_dict(state)
-        self.epoch, self.weights = state["epoch"], state["weights"]
-
-
-class Checkpoint(lightning.callbacks.Checkpoint):
-    """Writes a checkpoint after every epoch; Lightning calls it after all other callbacks."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Replace the checkpoint of the epoch before."""
-        trainer.save_checkpoint(self.file)
-
-
-class CheckpointFile(TorchCheckpointIO):
-    """Writes a checkpoint whole or not at all; training continues if it cannot be written.
-
-    Lightning's own writer builds the file in memory, and does not wait until it is on the disk.
-    """
-
-    def save_checkpoint(self, checkpoint: Any, path: Any, storage_options: Any = None) -> None:  # noqa: ARG002
-        """Write a temporary file and rename it."""
-        try:
-            with storage.replacing(Path(path)) as fresh, fresh.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-        except (InputError, OSError, RuntimeError) as error:
-            behind = error.__context__
-            if isinstance(behind, (KeyboardInterrupt, SystemExit)):
-                raise behind from None  # torch fails to close the half-written file
-            print(f"no checkpoint was written: {error}", file=sys.stderr, flush=True)
-
-
-class Recorder(lightning.Callback):
-    """Writes each epoch to dvclive, to the curves that `dvc plots` overlays, and to a tracker.
-
-    Lightning's loggers for dvclive and MLflow would not be shorter: the epochs before an
-    interruption must be logged again.
-    """
-
-    def __init__(self, best: BestWeights, tracker: Tracker | None, checkpoint: Path | None) -> None:
-        self.best, self.tracker, self.checkpoint = best, tracker, checkpoint
-
-    def setup(self, trainer: lightning.Trainer, fitting: Fitting, stage: str) -> None:  # type: ignore[override]  # noqa: ARG002
-        """Start dvclive, which removes the files of an earlier run."""
-        if trainer.is_global_zero:
-            self.live = Live(dir=str(LIVE), dvcyaml=None, save_dvc_exp=False)
-            if self.tracker:
-                self.tracker.start(self.checkpoint)
-
-    def on_train_start(self, trainer: lightning.Trainer, fitting: Fitting) -> None:  # type: ignore[override]
-        """Log the epochs before an interruption again."""
-        if trainer.is_global_zero:
-            for row in fitting.history:
-                self._log(row)
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, fitting: Fitting) -> None:  # type: ignore[override]
-        """Add one point to every curve, in the first process; epochs count from 1."""
-        if not trainer.is_global_zero:
-            return
-        self._log(fitting.history[-1])
-        for quantity in ("loss", "rmse"):
-            storage.write_rows(
-                CURVES / f"{quantity}.json",
-                [
-                    {"epoch": row["epoch"], quantity: row[f"{side}/{quantity}"], "side": side}
-                    for side in ("train", "validation")
-                    for row in fitting.history
-                ],
-            )
-
-    def _log(self, row: dict[str, float]) -> None:
-        self.live.step = int(row["epoch"])
-        rounded = {name: float(f"{value:.6g}") for name, value in row.items()}
-        for name, value in rounded.items():
-            if name != "epoch":
-                self.live.log_metric(name, value)
-        self.live.next_step()
-        if self.tracker:
-            self.tracker.log(rounded)
-
-    def finish(self, fitting: Fitting) -> None:
-        """Write which epoch was the best; the curves hold its losses."""
-        self.live.end()
-        content = {"best_epoch": self.best.epoch, "epochs": len(fitting.history)}
-        storage.write_metrics(LIVE / "metrics.json", {"fit": content})
-
-
-class Progress(lightning.Callback):
-    """One line that tells how far training is. On a terminal it is rewritten; in a log, a new one
-    follows after each epoch and each minute. A model with a name may be trained beside another one:
-    on a terminal, it writes a line a minute between those of the other. The time left is an upper
-    limit, as training can stop early.
-    """
-
-    FORMAT = "{desc} ({percentage:.0f} %), at most {remaining} left{postfix}"
-
-    def __init__(self, name: str = "") -> None:
-        self.name = f"{name}: " if name else ""
-
-    def on_train_start(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Begin after the epochs before an interruption."""
-        self.terminal = sys.stderr.isatty()
-        rewritten = self.terminal and not self.name
-        epochs, batches = trainer.max_epochs or 0, trainer.num_training_batches
-        self.bar = tqdm(
-            total=epochs * batches,
-            initial=trainer.current_epoch * batches,
-            bar_format=self.FORMAT,
-            smoothing=0,  # the mean speed: measuring makes the ends of epochs slow
-            file=sys.stderr if rewritten and trainer.is_global_zero else io.StringIO(),
-        )
-        self.printed = time.monotonic()
-
-    def on_train_epoch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Count epochs from one."""
-        epoch = f"{self.name}epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
-        self.bar.set_description_str(epoch, refresh=False)
-
-    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Count the batch."""
-        self.bar.update()
-        if time.monotonic() > self.printed + 60:
-            self._print(trainer)
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, fitting: Fitting) -> None:  # type: ignore[override]
-        """Show the errors of the epoch."""
-        latest = fitting.history[-1]
-        train, validation = (latest[f"{side}/rmse"] for side in fitting.sides)
-        # Short enough for a terminal of 80 columns
-        self.bar.set_postfix_str(f"train RMSE {train:.4f}, validation {validation:.4f}")
-        if not self.terminal:
-            self._print(trainer)
-
-    def teardown(self, *_: Any, **__: Any) -> None:
-        """End the line on the terminal."""
-        if hasattr(self, "bar"):
-            self.bar.close()
-
-    def on_exception(self, *_: Any) -> None:
-        """End it if training failed or was interrupted, too: Lightning tears nothing down then."""
-        self.teardown()
-
-    def _print(self, trainer: lightning.Trainer) -> None:
-        """Write a line; on a terminal, over the one that is rewritten there."""
-        self.printed = time.monotonic()
-        if trainer.is_global_zero and (self.name or not self.terminal):
-            line = f"\r{self.bar}" if self.terminal else self.bar
-            print(line, file=sys.stderr, flush=True)
-
-
 def is_first_process() -> bool:
     """Whether this process writes the files: the only one, or the first of several."""
     return not distributed.is_initialized() or distributed.get_rank() == 0
@@ -596,7 +358,7 @@ def fit(
     callbacks: list[lightning.Callback] = [best]
     fitting = Fitting(network, train, validation, settings, seed)
     checkpoint = _claim(scratch, fitting, record) if scratch else None
-    recorder = Recorder(best, tracker, checkpoint) if record else None
+    recorder = Recorder(tracker, checkpoint) if record else None
     if recorder:
         callbacks.append(recorder)
     if record or name:
@@ -617,5 +379,5 @@ def fit(
         trainer.fit(fitting, ckpt_path=resumed, weights_only=True)
     network.load_state_dict(best.weights, strict=False)
     if recorder and trainer.is_global_zero:
-        recorder.finish(fitting)
+        recorder.finish(fitting.history, best.epoch)
     return fitting.history, best
