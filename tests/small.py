@@ -16,6 +16,7 @@ from genre_embeddings.model.build import build_network, genre_sets
 from genre_embeddings.model.network import Network
 from genre_embeddings.model.ratings import Ratings
 from genre_embeddings.settings import DataSettings, PlantedSettings, Settings, SplitSettings
+from genre_embeddings.training.lightning import fit
 from tests.conftest import changed
 
 
@@ -43,6 +44,12 @@ class World:
             self.tables.users.height,
             self.tables.meta,
         )
+
+    def fit(self, record: bool = False, name: str = "", scratch=None, **model):
+        """A trained network, the errors of its epochs, and the best epoch."""
+        network, train = self.network(**model), self.ratings("train")
+        more = self.settings.train, self.settings.seed, record, scratch, name
+        return network, *fit(network, train, self.ratings("validation"), *more)
 
 
 @cache

@@ -26,15 +26,6 @@ def project(tmp_path_factory):
     return train_project(tmp_path_factory.mktemp("project"))
 
 
-def call(*arguments, cwd):
-    """Run ./genres; its exit status, stdout and stderr."""
-    done = subprocess.run(
-        [sys.executable, ROOT / "genres", *arguments],
-        cwd=cwd, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return done.returncode, done.stdout, done.stderr
-
-
 @pytest.fixture
 def run(project, monkeypatch):
     monkeypatch.chdir(project)
@@ -50,8 +41,8 @@ def run(project, monkeypatch):
 
 def test_help_comes_at_once(tmp_path):
     assert os.access(ROOT / "genres", os.X_OK)
-    status, out, _ = call("--help", cwd=tmp_path)
-    assert status == 0
+    command = [sys.executable, ROOT / "genres", "--help"]
+    out = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert all(f"  {command} " in out for command in genres.commands)
     heavy = "import sys, genre_embeddings.cli; print({'torch', 'polars', 'scipy'} & {*sys.modules})"
     done = subprocess.run(
@@ -145,7 +136,7 @@ def test_explain(run):
     assert "Movie 88888 is not known" in out
 
 
-def test_any_folder_of_the_project_will_do(project, tmp_path):
+def test_any_folder_of_the_project_will_do(run, project, tmp_path, monkeypatch):
     """Paths that are typed are those of the user's own folder."""
     shutil.copytree(project, tmp_path / "project")
     for name in ("dvc.yaml", "params.yaml"):
@@ -153,11 +144,12 @@ def test_any_folder_of_the_project_will_do(project, tmp_path):
     deep = tmp_path / "project/my/notes"
     deep.mkdir(parents=True)
     (deep / "pairs.csv").write_text("userId,movieId\n1,2\n")
-    status, out, err = call("predict", "pairs.csv", "--out", "out.csv", cwd=deep)
-    assert (status, err) == (0, "")
+    monkeypatch.chdir(deep)
+    out = run("predict", "pairs.csv", "--out", "out.csv")
     assert out.rstrip().endswith(f"-> {deep / 'out.csv'}")
     assert (deep / "out.csv").is_file()
-    _, out, _ = call("export", cwd=deep)  # a default is a place in the top folder
+    monkeypatch.chdir(deep)
+    out = run("export")  # a default is a place in the top folder
     assert out.rstrip().endswith("-> exports")
     assert (tmp_path / "project/exports").is_dir()
 
@@ -204,7 +196,8 @@ def test_bash_completes_titles(tmp_path):
     for typed in COMPLETED:
         *words, last = re.findall(r'"[^"]*$|(?:\\.|\S)+', f"{ROOT}/genres {typed}")
         script += f"""
-            COMP_WORDS=({" ".join(map(shlex.quote, [*words, last]))}) COMP_CWORD={len(words)}
+            COMPREPLY=() COMP_WORDS=({" ".join(map(shlex.quote, [*words, last]))})
+            COMP_CWORD={len(words)}
             _genres_completion {ROOT}/genres
             printf '%s\\n' "${{COMPREPLY[@]}}"
         """

@@ -10,7 +10,6 @@ import yaml
 
 from genre_embeddings.model.serialization import save_model
 from genre_embeddings.settings import Settings
-from genre_embeddings.training.lightning import fit
 from tests.conftest import ROOT, small_settings
 from tests.small import small_world, write_world
 
@@ -18,13 +17,10 @@ from tests.small import small_world, write_world
 def train_project(folder: Path, **model) -> Path:
     """Prepare, split and train in `folder`, which is returned."""
     world = small_world(small_settings(), epochs=10, patience=10)
-    network = world.network(**model)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         write_world(world)
-        sides = world.ratings("train"), world.ratings("validation")
-        fit(network, *sides, world.settings.train, world.settings.seed, record=False)
-        save_model(network)
+        save_model(world.fit(**model)[0])
     return folder
 
 

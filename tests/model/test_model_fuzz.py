@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import torch
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
@@ -60,23 +59,17 @@ def write_models(folder: Path) -> list[Model]:
         patch.chdir(folder)
         write_world(world)
         for variant in VARIANTS:
-            network, train = world.network(**variant), world.ratings("train")
-            rated = network(train.user, train.movie, train.time)
-            network.remember(torch.arange(train.count), train.rating, rated)
-            save_model(network)
+            save_model(world.network(**variant))
             names = ("model.safetensors", "tables.json")
             models.append(tuple((storage.MODEL / name).read_bytes() for name in names))
     return models
 
 
 def damage(content: bytes, draw: random.Random) -> bytes:
-    """Some bytes changed, doubled, put in or left out, the more often near the start."""
+    """Some bytes changed, put in or left out, the more often near the start."""
     start = int(len(content) * draw.random() ** draw.choice((1, 4)))
-    end = start + draw.choice((0, 1, draw.randrange(20), len(content)))
-    flipped = bytes(byte ^ 1 << draw.randrange(8) for byte in content[start : start + 1])
-    doubled = content[start : start + draw.randrange(100)] * 2
-    piece = draw.choice((b"", flipped, doubled, draw.randbytes(draw.randrange(1, 20))))
-    return content[:start] + piece + content[end:]
+    end = start + draw.choice((0, 1, 20, len(content)))
+    return content[:start] + draw.randbytes(draw.choice((0, 1, 20))) + content[end:]
 
 
 def alter(content: Any, draw: random.Random) -> Any:
@@ -133,11 +126,7 @@ def mutate(model: Model, draw: random.Random) -> Model:
 
 
 def outcome(folder: Path) -> str:
-    """`works`, or the reason why not; anything but one clear refusal fails.
-
-    Raises:
-        AssertionError: an answer is no rating, or the refusal is not a line.
-    """
+    """`works`, or the reason why not; anything but one clear refusal fails."""
     try:
         model = open_model(folder)
         users, movies = model.users["user_id"][[0, 5, -1]], model.movies["movie_id"][[0, 5, -1]]
@@ -165,11 +154,11 @@ def outcome(folder: Path) -> str:
     return "works"
 
 
-def try_all(count: int, folder: Path, seed: int = 0) -> tuple[Counter[str], float, float]:
-    """Outcomes of so many mutations, megabytes that memory grew by, and the longest seconds."""
+def try_all(count: int, folder: Path, seed: int = 0) -> Counter[str]:
+    """Outcomes of so many mutations, each in little memory and time."""
     models = write_models(folder)
     outcomes: Counter[str] = Counter()
-    longest, before = 0.0, 0
+    memory = 0
     for number in range(-len(models), count):  # first the models as they are
         draw = random.Random(f"{seed} {number}")
         model = models[number] if number < 0 else mutate(draw.choice(models), draw)
@@ -178,30 +167,26 @@ def try_all(count: int, folder: Path, seed: int = 0) -> tuple[Counter[str], floa
         start = time.monotonic()
         try:
             said = outcome(folder)
+            assert number >= 0 or said == "works"
+            assert time.monotonic() - start < MOST_SECONDS
+            used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            memory = memory if number > 0 else used
+            assert used - memory < MOST_MB
         except BaseException:
             print(f"seed {seed}, mutation {number}, in {folder}", file=sys.stderr)
             raise
-        if number < 0:
-            assert said == "works"
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        else:
-            longest = max(longest, time.monotonic() - start)
-            outcomes[said] += 1
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return outcomes, grown / 1024, longest
+        outcomes[said] += number >= 0
+    return outcomes
 
 
 def test_whatever_is_opened_works_or_is_refused(tmp_path):
-    outcomes, grown, longest = try_all(400, tmp_path)
-    assert outcomes.pop("works") > 4  # a changed weight need not be a wrong one
-    assert outcomes.total() > 120
-    assert grown < MOST_MB
-    assert longest < MOST_SECONDS
+    outcomes = try_all(400, tmp_path)
+    assert outcomes["works"] > 4  # a changed weight need not be a wrong one
+    assert outcomes.total() - outcomes["works"] > 120
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as made:
-        counted, memory, slowest = try_all(int(sys.argv[1]), Path(made), int(*sys.argv[2:]))
+        counted = try_all(int(sys.argv[1]), Path(made), int(*sys.argv[2:]))
     for reason, times in counted.most_common():
         print(f"{times:7,}  {reason}")
-    print(f"{counted.total():7,}  in all; memory grew by {memory:.0f} MB, slowest {slowest:.1f} s")

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from genre_embeddings.model.serialization import configure_torch
-from genre_embeddings.training.lightning import fit
 from tests.small import small_world
 
 
@@ -20,9 +19,7 @@ def test_threads_change_no_more_than_last_digits(settings, in_tmp, monkeypatch):
 
     def trained(count: int):
         configure_torch(count)
-        network = world.network(dim=16, hidden=(64,))
-        sides = world.ratings("train"), world.ratings("validation")
-        history, best = fit(network, *sides, world.settings.train, 0, record=False)
+        network, history, best = world.fit(dim=16, hidden=(64,))
         assert torch.get_num_threads() == count
         return network.state_dict(), [row["validation/rmse"] for row in history], best.epoch
 

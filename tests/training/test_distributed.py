@@ -7,7 +7,6 @@ from safetensors.torch import load_file
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
 from genre_embeddings.settings import Settings
-from genre_embeddings.training.lightning import fit
 from tests.conftest import changed
 from tests.small import small_world, write_world
 from tests.trained import train_stage
@@ -57,24 +56,16 @@ def test_two_processes_give_the_curve_and_the_model_of_one(prepared):
     assert storage.model_fingerprint() == before
 
 
-def fitted(settings: Settings, record: bool = True, **train) -> list[dict[str, float]]:
-    """Errors of a run in this process."""
-    world = small_world(settings, **train)
-    sides = world.ratings("train"), world.ratings("validation")
-    return fit(world.network(), *sides, world.settings.train, 0, record=record)[0]
-
-
 def test_nodes_that_were_not_started_are_named_at_once(settings, in_tmp, monkeypatch):
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     with pytest.raises(InputError, match=r"train.num_nodes is 2, .*torchrun --nnodes=2"):
-        fitted(settings, num_nodes=2)
+        small_world(settings, num_nodes=2).fit(record=True)
 
 
-def test_a_model_trained_on_the_side_stays_in_this_process(settings):
-    assert fitted(settings, record=False, devices=2) == fitted(settings, record=False)
-
-
-def test_lower_precision_learns_the_same(settings):
-    exact, mixed = (fitted(settings, False, precision=p) for p in ("32-true", "bf16-mixed"))
-    assert mixed != exact
+def test_a_model_trained_on_the_side_stays_in_this_process_and_precision_may_be_lower(settings):
+    exact, two, mixed = (
+        small_world(settings, **train).fit()[1]
+        for train in ({}, {"devices": 2}, {"precision": "bf16-mixed"})
+    )
+    assert two == exact != mixed
     assert mixed[-1]["validation/rmse"] == pytest.approx(exact[-1]["validation/rmse"], rel=0.02)

@@ -11,7 +11,6 @@ from genre_embeddings.inspection.responses import ask, project, spaced_users
 from genre_embeddings.inspection.slopes import Slopes
 from genre_embeddings.training import gauge
 from genre_embeddings.training.gauge import fit_genres
-from genre_embeddings.training.lightning import fit
 from tests.conftest import small_settings
 from tests.small import small_world
 
@@ -26,9 +25,7 @@ def world():
 @pytest.fixture(scope="module")
 def network(world):
     """A network trained on the small world."""
-    network, sides = world.network(), (world.ratings("train"), world.ratings("validation"))
-    fit(network, *sides, world.settings.train, 0, record=False)
-    return network.eval()
+    return world.fit()[0].eval()
 
 
 @pytest.fixture

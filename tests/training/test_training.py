@@ -1,4 +1,4 @@
-"""Training: it learns, stops when it should, keeps the best, and gives the same bytes again."""
+"""Training learns, stops when it should, keeps the best epoch and gives the same bytes again."""
 
 import re
 
@@ -8,7 +8,10 @@ import torch
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
-from genre_embeddings.training.lightning import BestWeights, fit
+from genre_embeddings.model.embedding import EmbeddingTable
+from genre_embeddings.training import lightning as training
+from genre_embeddings.training.callbacks import BestWeights
+from genre_embeddings.training.optimizer import RowAdamW
 from tests.small import small_world
 
 
@@ -17,22 +20,19 @@ def world(settings):
     return small_world(settings)
 
 
-def fitted(world, record=False, model=None, name="", **train):
-    changed = world.settings.train.model_copy(update=train)
-    network = world.network(**(model or {}))
-    sides = world.ratings("train"), world.ratings("validation")
-    return network, *fit(network, *sides, changed, world.settings.seed, record, name=name)
-
-
-def test_it_learns_and_the_same_seed_gives_the_same_weights(world):
-    network, history, best = fitted(world, epochs=4)
+def test_it_learns_and_the_same_seed_gives_the_same_weights(settings):
+    world = small_world(settings, epochs=6, lr=0.2, patience=6)
+    network, history, best = world.fit()
+    assert len(history) == 6
     lowest = min(row["validation/rmse"] for row in history)
     assert history[best.epoch - 1]["validation/rmse"] == lowest
     assert lowest < world.ratings("validation").rating.std().item()
     mean = network.genre.mean
     assert not torch.allclose(mean[:, 0], mean[:, 1])  # replicas differ
-    again = fitted(world, epochs=4)[0].state_dict()
-    assert all(torch.equal(value, again[name]) for name, value in network.state_dict().items())
+    weights = network.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in best.weights.items())
+    again = world.fit()[0].state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in weights.items())
 
 
 class Scripted(lightning.LightningModule):
@@ -72,20 +72,13 @@ def test_it_stops_when_patience_runs_out_and_keeps_the_best(errors, min_epochs, 
     assert best.epoch == best.weights["weight"].item() == best_epoch
 
 
-def test_the_network_is_left_with_the_best_epoch(world):
-    network, history, best = fitted(world, epochs=6, lr=0.2, patience=6)
-    assert len(history) == 6
-    for name, value in best.weights.items():
-        assert torch.equal(value, network.state_dict()[name]), name
-
-
-def test_a_loss_that_is_not_a_number_stops_with_what_to_change(world):
+def test_a_loss_that_is_not_a_number_stops_with_what_to_change(settings):
     with pytest.raises(InputError, match=r"in epoch 1 .* lower train.lr"):
-        fitted(world, lr=1e30, network_lr=1e30)
+        small_world(settings, lr=1e30, network_lr=1e30).fit()
 
 
-def test_curves_count_epochs_from_one(world, in_tmp):
-    _, history, best = fitted(world, record=True)
+def test_curves_and_progress_count_epochs_from_one(world, in_tmp, capsys):
+    _, history, best = world.fit(record=True, name="without genres")
     rows = storage.read_json(in_tmp / "plots/train/rmse.json")
     assert [(row["epoch"], row["side"]) for row in rows] == [
         (1, "train"), (2, "train"), (1, "validation"), (2, "validation"),
@@ -95,10 +88,6 @@ def test_curves_count_epochs_from_one(world, in_tmp):
     assert content["best_epoch"] == best.epoch
     table = (in_tmp / "metrics/train/plots/metrics/validation/rmse.tsv").read_text().splitlines()
     assert [line.split("\t")[0] for line in table] == ["step", "1", "2"]
-
-
-def test_progress_counts_epochs_from_one_and_says_how_long_it_takes(world, capsys):
-    fitted(world, name="without genres")
     first, last = capsys.readouterr().err.splitlines()
     numbers = r"train RMSE \d\.\d{4}, validation \d\.\d{4}"
     start = r"without genres: epoch 1 of 2 \(50 %\), at most \d\d:\d\d left"
@@ -107,7 +96,63 @@ def test_progress_counts_epochs_from_one_and_says_how_long_it_takes(world, capsy
     assert re.fullmatch(rf"{end}, {numbers}", last)
 
 
-@pytest.mark.parametrize("model", [{"embedding": "point"}, {"genres": False}, {"time": "none"}])
-def test_variants_train(world, model):
-    _, history, _ = fitted(world, model=model)
-    assert history[-1]["validation/rmse"] < 2
+def test_a_gradient_of_rows_is_the_dense_one():
+    table = EmbeddingTable(5, 2, 2, True, torch.Generator().manual_seed(0), bias=0.3)
+    rows, gradients = torch.tensor([3, 1, 3]), []
+    for table.sparse in (False, True):
+        table.zero_grad()
+        mean, variance = table(rows, variances=True)
+        (
+            mean.square().sum()
+            + variance.sum()
+            + table.kl(rows).sum()
+            + table.kl(slice(4, None)).sum()
+        ).backward()
+        gradients.append((table.mean.grad, table.log_std.grad))
+    for dense, sparse in zip(*gradients, strict=True):
+        assert sparse.is_sparse
+        assert torch.allclose(sparse.to_dense(), dense, atol=1e-6)
+
+
+def test_rows_of_every_step_move_as_in_adamw_and_the_others_stay():
+    start = torch.arange(6.0).view(3, 1, 2)
+    dense, sparse = torch.nn.Parameter(start[1:].clone()), torch.nn.Parameter(start.clone())
+    options = {"lr": 0.1, "weight_decay": 0.2}
+    ordinary, by_row = torch.optim.AdamW([dense], **options), RowAdamW([sparse], **options)
+    for step in range(1, 5):
+        if step == 3:  # as after a checkpoint
+            by_row.load_state_dict(by_row.state_dict())
+        gradient = torch.tensor([[[1.0, -2.0]], [[0.5, 3.0]]]) * step
+        dense.grad = gradient
+        index = torch.tensor([[2, 1, 1]])
+        parts = torch.cat([gradient[1:], gradient[:1] / 4, gradient[:1] * 3 / 4])
+        sparse.grad = torch.sparse_coo_tensor(index, parts, (3, 1, 2), check_invariants=True)
+        ordinary.step()
+        by_row.step()
+    assert torch.allclose(sparse[1:], dense, atol=1e-6)
+    assert torch.equal(sparse[0], start[0])
+
+
+@pytest.mark.parametrize("model", [{}, {"embedding": "point", "history": 0}])
+def test_a_model_learns_as_well_by_rows(settings, monkeypatch, model):
+    world = small_world(settings, epochs=4)
+    _, dense, _ = world.fit(**model)
+    monkeypatch.setattr(training, "SPARSE_PAYS", 0)
+    network, by_row, _ = world.fit(**model)
+    tables = [network.user, network.movie]
+    if network.settings.history:
+        tables += [network.user_seen, network.movie_seen]
+    assert all(table.sparse for table in tables)
+    assert by_row != dense
+    assert by_row[-1]["validation/rmse"] == pytest.approx(dense[-1]["validation/rmse"], rel=0.02)
+
+
+def test_a_part_of_the_training_ratings_tells_their_error(world, monkeypatch):
+    network, whole, _ = world.fit(time="none")
+    monkeypatch.setattr(training, "EVALUATION_BATCH", 16)
+    monkeypatch.setattr(training, "MEASURED", 400)
+    again, part, _ = world.fit(time="none")
+    assert part[-1]["train/rmse"] != whole[-1]["train/rmse"]
+    assert part[-1]["train/rmse"] == pytest.approx(whole[-1]["train/rmse"], rel=0.1)
+    assert part[-1]["validation/rmse"] == pytest.approx(whole[-1]["validation/rmse"], rel=1e-5)
+    assert torch.equal(network.user.mean, again.user.mean)

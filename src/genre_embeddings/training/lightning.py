@@ -171,29 +171,27 @@ class Fitting(lightning.LightningModule):
         self.network.place_unrated_users()
         found = {}
         for name, side in self.sides.items():
-            squared = torch.zeros((), dtype=torch.float64, device=self.device)
-            count = torch.zeros_like(squared)
+            learns = name == "train"
             mine = self._share(side.count)
             # Without times there are no residuals to update, and a sample is enough.
-            sampled = name == "train" and self.network.session is None
+            sampled = learns and self.network.session is None
             every = max(1, side.count // MEASURED) if sampled else 1
-            slices = list(Slices(mine.stop, EVALUATION_BATCH, mine.start))[::every]
-            count += sum(rows.stop - rows.start for rows in slices)
-            for rows in slices:
+            # The sum of squared errors, and the number of ratings
+            total = torch.zeros(2, dtype=torch.float64, device=self.device)
+            for rows in list(Slices(mine.stop, EVALUATION_BATCH, mine.start))[::every]:
                 part = side.part(rows)
-                own = torch.arange(rows.start, rows.stop, device=self.device)
-                output = self.network(
-                    part.user, part.movie, part.time, own=own if name == "train" else None
-                )
-                if name == "train":
+                own = torch.arange(rows.start, rows.stop, device=self.device) if learns else None
+                output = self.network(part.user, part.movie, part.time, own=own)
+                if own is not None:
                     self.network.remember(own, part.rating, output)
                 mean = output.rating.mean(0).clamp(*self.network.limits)
-                squared += (mean - part.rating).double().square().sum()
-            if name == "train":
+                total[0] += (mean - part.rating).double().square().sum()
+                total[1] += part.count
+            if learns:
                 self._exchange(slice(None), mine)
-            mse = self._total(squared).item() / self._total(count).item()
-            found[f"{name}/loss"] = self.network.negative_log_likelihood(mse)
-            found[f"{name}/rmse"] = math.sqrt(mse)
+            squared, count = self._total(total).tolist()
+            found[f"{name}/loss"] = self.network.negative_log_likelihood(squared / count)
+            found[f"{name}/rmse"] = math.sqrt(squared / count)
         return found
 
     def finish_epoch(self) -> dict[str, float]:
