@@ -230,6 +230,9 @@ class Network(nn.Module):
             KeyError, OverflowError, RuntimeError, TypeError, ValueError: the state does not fit.
         """
         (users,), (rows,) = state["user_counts"].shape, state["movie_counts"].shape
+        last_layer = f"dense.weights.{len(settings.hidden)}"
+        if last_layer not in state:  # building thousands of layers would take seconds
+            raise ValueError(f"{last_layer} is missing")
         if not users or rows < 2:
             raise ValueError(f"{users} users and {rows - 1} movies: at least one of each is needed")
         with torch.device("meta"):
