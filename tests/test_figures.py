@@ -17,7 +17,6 @@ from genre_embeddings.experiments.compare import Comparison, Learnt, write_page
 from genre_embeddings.experiments.revisions import Run
 from genre_embeddings.experiments.sweep import Line, Sweep, draw
 from genre_embeddings.figures import cut, draw_heatmaps, draw_histogram
-from tests.conftest import ROOT
 
 CLOCK = "\N{WATCH}"  # in STIXGeneral, which comes with matplotlib, and not in DejaVu Sans
 
@@ -81,12 +80,6 @@ def test_nothing_to_compare_is_a_picture_too(in_tmp, matrices):
 
 
 ODD = ["$", "$$", "$$$", "x" * 80, "時代劇 ドラマ", "</script><b>", "_hidden", "a\\frac{"]
-
-
-def test_every_picture_is_drawn_in_one_place():
-    for path in (*ROOT.glob("src/**/*.py"), *ROOT.glob("benchmarks/**/*.py")):
-        if path.name != "figures.py":
-            assert not re.search(r"savefig|pyplot|[^.\w]Figure\(", path.read_text()), path
 
 
 def test_a_comparison_and_a_sweep_of_odd_names(tmp_path, capsys):

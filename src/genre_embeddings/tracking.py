@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +22,7 @@ from genre_embeddings import storage
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric, Param
+    from mlflow.entities import Param
 
     from genre_embeddings.settings import Settings
 
@@ -103,7 +103,14 @@ class Tracker:
         client = self.client or self._begin()
         new = self.rows[self.sent :]
         if new:
-            points = [metric for when, row in new for metric in _metrics(row, when)]
+            from mlflow.entities import Metric
+
+            points = [
+                Metric(name, value, when, int(row["epoch"]))
+                for when, row in new
+                for name, value in row.items()
+                if name != "epoch"
+            ]
             client.log_batch(self.number, points)
             self.sent += len(new)  # not all rows: training adds some meanwhile
 
@@ -216,13 +223,6 @@ def warn(settings: Settings, text: str) -> None:
     over = "\r" if sys.stderr.isatty() else ""
     line = f"{over}warning: MLflow on {settings.tracking.mlflow_uri}: {text}"
     print(line, file=sys.stderr, flush=True)
-
-
-def _metrics(row: Mapping[str, float], when: int) -> Iterable[Metric]:
-    from mlflow.entities import Metric
-
-    epoch = int(row["epoch"])
-    return [Metric(name, value, when, epoch) for name, value in row.items() if name != "epoch"]
 
 
 def now() -> int:

@@ -1,16 +1,13 @@
 """Model folders from strangers: each opens and predicts on the scale, or is refused in one line.
 
-`PYTHONPATH=src python -m tests.model.test_model_fuzz 20000` tries that many and prints a summary.
+`MODELS=5000 python -m pytest tests/model/test_model_fuzz.py` tries that many.
 """
 
 import json
+import os
 import random
-import re
 import resource
-import sys
-import tempfile
 import time
-from collections import Counter
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -72,23 +69,28 @@ def damage(content: bytes, draw: random.Random) -> bytes:
     return content[:start] + draw.randbytes(draw.choice((0, 1, 20))) + content[end:]
 
 
+def places(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Where the values of JSON stand, as keys from the top."""
+    keys = content if isinstance(content, dict) else range(len(content))
+    inner = [key for key in keys if isinstance(content[key], (dict, list))]
+    below = [one for key in inner for one in places(content[key], (*path, key))]
+    return [(*path, key) for key in keys] + below
+
+
 def alter(content: Any, draw: random.Random) -> Any:
-    """JSON with one of its values, anywhere, replaced, left out, moved or doubled."""
-    if not isinstance(content, (dict, list)) or not content or draw.random() < 0.1:
-        return draw.choice(HOSTILE)
-    keys = list(content) if isinstance(content, dict) else range(len(content))
-    (key, other), changed = draw.choices(keys, k=2), content.copy()
-    match draw.randrange(8):
+    """JSON with one of its values, anywhere, replaced, left out or exchanged with another."""
+    *above, key = draw.choice(places(content))
+    changed = inner = json.loads(json.dumps(content))
+    for name in above:
+        inner = inner[name]
+    match draw.randrange(4):
         case 0:
-            changed.pop(key)
+            inner.pop(key)
         case 1:
-            changed[key], changed[other] = changed[other], changed[key]
-        case 2 if isinstance(changed, list):
-            changed.append(changed[key])
-        case 2:
-            changed[str(draw.choice(HOSTILE))] = changed.pop(key)
+            other = draw.choice(list(inner) if isinstance(inner, dict) else range(len(inner)))
+            inner[key], inner[other] = inner[other], inner[key]
         case _:
-            changed[key] = alter(changed[key], draw)
+            inner[key] = draw.choice(HOSTILE)
     return changed
 
 
@@ -125,8 +127,8 @@ def mutate(model: Model, draw: random.Random) -> Model:
     return len(written).to_bytes(8, "little") + written + body, tables
 
 
-def outcome(folder: Path) -> str:
-    """`works`, or the reason why not; anything but one clear refusal fails."""
+def works(folder: Path) -> bool:
+    """Whether a model opens and answers; anything else but one clear refusal fails."""
     try:
         model = open_model(folder)
         users, movies = model.users["user_id"][[0, 5, -1]], model.movies["movie_id"][[0, 5, -1]]
@@ -150,43 +152,27 @@ def outcome(folder: Path) -> str:
         said = str(error)
         assert "\n" not in said
         assert len(said) < 1000
-        return re.split(r" \(|(?<= format) |;|:", said.replace(f"{folder}/", ""))[0]
-    return "works"
+        return False
+    return True
 
 
-def try_all(count: int, folder: Path, seed: int = 0) -> Counter[str]:
-    """Outcomes of so many mutations, each in little memory and time."""
-    models = write_models(folder)
-    outcomes: Counter[str] = Counter()
-    memory = 0
-    for number in range(-len(models), count):  # first the models as they are
-        draw = random.Random(f"{seed} {number}")
-        model = models[number] if number < 0 else mutate(draw.choice(models), draw)
-        for name, content in zip(("model.safetensors", "tables.json"), model, strict=True):
-            (folder / name).write_bytes(content)
-        start = time.monotonic()
-        try:
-            said = outcome(folder)
-            assert number >= 0 or said == "works"
-            assert time.monotonic() - start < MOST_SECONDS
-            used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            memory = memory if number > 0 else used
-            assert used - memory < MOST_MB
-        except BaseException:
-            print(f"seed {seed}, mutation {number}, in {folder}", file=sys.stderr)
-            raise
-        outcomes[said] += number >= 0
-    return outcomes
+def memory() -> float:
+    """The most megabytes that this process has used."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def test_whatever_is_opened_works_or_is_refused(tmp_path):
-    outcomes = try_all(400, tmp_path)
-    assert outcomes["works"] > 4  # a changed weight need not be a wrong one
-    assert outcomes.total() - outcomes["works"] > 120
-
-
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as made:
-        counted = try_all(int(sys.argv[1]), Path(made), int(*sys.argv[2:]))
-    for reason, times in counted.most_common():
-        print(f"{times:7,}  {reason}")
+    models, good = write_models(tmp_path), 0
+    count = int(os.environ.get("MODELS", 400))
+    for number in range(-len(models), count):  # first the models as they are
+        draw = random.Random(number)
+        model = models[number] if number < 0 else mutate(draw.choice(models), draw)
+        for name, content in zip(("model.safetensors", "tables.json"), model, strict=True):
+            (tmp_path / name).write_bytes(content)
+        start, used = time.monotonic(), memory()
+        worked = works(tmp_path)
+        assert worked or number >= 0
+        assert number < 0 or memory() - used < MOST_MB, number
+        assert time.monotonic() - start < MOST_SECONDS, number
+        good += worked
+    assert count / 100 < good < 0.7 * count  # a changed weight need not be a wrong one

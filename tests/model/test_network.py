@@ -9,7 +9,7 @@ from torch import distributions
 
 from genre_embeddings.model import history as history_module
 from genre_embeddings.model import network as network_module
-from genre_embeddings.model.embedding import EmbeddingTable, sample_normal
+from genre_embeddings.model.embedding import EmbeddingTable
 from genre_embeddings.model.history import History
 from genre_embeddings.model.network import Network
 from genre_embeddings.model.predict import predict
@@ -87,21 +87,6 @@ def test_divergence_is_that_of_normal_distributions():
     prior = distributions.Normal(torch.zeros(2, 3), table.log_prior.exp())
     expected = distributions.kl_divergence(posterior, prior).sum(-1)
     assert torch.allclose(table.kl(slice(None)), expected, atol=1e-4)
-
-
-def test_samples_have_the_moments_of_the_posterior():
-    table = EmbeddingTable(2, 1, 1, True, torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        table.mean[:, 0, 0] = torch.tensor([1.0, -2.0])
-        table.log_std[:] = torch.tensor([0.5, 2.0]).log()[:, None, None]
-    generator = torch.Generator().manual_seed(1)
-    drawn = sample_normal(*table(torch.zeros(40_000, dtype=torch.long), True), generator)
-    assert drawn.mean().item() == pytest.approx(1.0, abs=0.02)
-    assert drawn.std().item() == pytest.approx(0.5, abs=0.02)
-    weights = torch.tensor([[0.6, 0.8]]).expand(40_000, 2)
-    mixed = sample_normal(*table.weighted_sum(weights, True), generator)
-    assert mixed.mean().item() == pytest.approx(0.6 - 1.6, abs=0.05)
-    assert mixed.std().item() == pytest.approx((0.3**2 + 1.6**2) ** 0.5, rel=0.03)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import torch
 
-from genre_embeddings.model.ratings import ShuffledPositions, Slices, share_of
+from genre_embeddings.model.ratings import ShuffledPositions, Slices
 from genre_embeddings.seeds import seed_of
 
 
@@ -21,9 +21,8 @@ def test_the_order_depends_on_seed_and_epoch_alone():
     assert not torch.equal(order(1, 0), order(2, 0))
 
 
-def test_slices_and_shares_cover_all_once():
+def test_slices_cover_all_once():
     assert list(Slices(5, 2)) == [slice(0, 2), slice(2, 4), slice(4, 5)]
-    assert [share_of(11, rank, 3) for rank in range(3)] == [slice(0, 3), slice(3, 7), slice(7, 11)]
 
 
 def test_parts_of_one_seed_matter():

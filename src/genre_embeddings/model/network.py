@@ -495,13 +495,6 @@ class Network(nn.Module):
         if self.session is not None:
             self.session.residuals[own] = ((ratings - output.timeless) / self.star).T
 
-    @staticmethod
-    def kind_of(name: str) -> str:
-        """The kind of a parameter: `embedding`, `prior` or `network` (all others)."""
-        if name.endswith((".mean", ".log_std")):
-            return "embedding"
-        return "prior" if name.endswith(("log_prior", "log_noise")) else "network"
-
     def genre_posterior(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of every genre embedding, (G, R, D) each."""
         mean = self.genre.mean[..., :-1].detach()

@@ -83,14 +83,6 @@ class Slices:
     def __init__(self, stop: int, batch_size: int, start: int = 0) -> None:
         self.start, self.stop, self.batch_size = start, stop, batch_size
 
-    def __len__(self) -> int:
-        return math.ceil((self.stop - self.start) / self.batch_size)
-
     def __iter__(self) -> Iterator[slice]:
         for start in range(self.start, self.stop, self.batch_size):
             yield slice(start, min(start + self.batch_size, self.stop))
-
-
-def share_of(count: int, rank: int, processes: int) -> slice:
-    """The positions, out of `count`, of one of several processes."""
-    return slice(count * rank // processes, count * (rank + 1) // processes)

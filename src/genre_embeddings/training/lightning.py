@@ -24,7 +24,7 @@ from torch import Tensor, distributed
 from genre_embeddings.errors import InputError
 from genre_embeddings.model.embedding import EmbeddingTable
 from genre_embeddings.model.network import Network
-from genre_embeddings.model.ratings import Ratings, ShuffledPositions, Slices, share_of
+from genre_embeddings.model.ratings import Ratings, ShuffledPositions, Slices
 from genre_embeddings.seeds import seed_of
 from genre_embeddings.settings import TrainSettings
 from genre_embeddings.tracking import Tracker
@@ -139,7 +139,8 @@ class Fitting(lightning.LightningModule):
 
     def _share(self, count: int) -> slice:
         """This process's part of `count` positions."""
-        return share_of(count, self.global_rank, self.trainer.world_size)
+        rank, size = self.global_rank, self.trainer.world_size
+        return slice(count * rank // size, count * (rank + 1) // size)
 
     def _total(self, value: Tensor) -> Tensor:
         """Sum over the processes, in place."""
@@ -216,7 +217,9 @@ class Fitting(lightning.LightningModule):
         self._choose_sparse_tables()
         groups: dict[str, list[torch.nn.Parameter]] = {"embedding": [], "prior": [], "network": []}
         for name, parameter in self.network.named_parameters():
-            groups[self.network.kind_of(name)].append(parameter)
+            table, prior = (".mean", ".log_std"), ("log_prior", "log_noise")
+            kind = "prior" if name.endswith(prior) else "network"
+            groups["embedding" if name.endswith(table) else kind].append(parameter)
         s = self.settings
         # Variational embeddings have a prior instead of weight decay.
         decay = s.weight_decay if self.network.settings.embedding == "point" else 0.0
