@@ -125,7 +125,7 @@ METADATA = [
     (None, "limits", [0.5, 1e300], "limits.1: Input should be less than"),
     ("settings", "dim", 4096, "size mismatch for "),
     ("settings", "dim", 10**9, r"settings\.dim: Input should be less than or equal to 4096"),
-    ("settings", "hidden", [10**6, 10**6], r"size mismatch for dense\.weights\.0"),
+    ("settings", "hidden", [10**9], r"size mismatch for dense\.weights\.0"),
     ("settings", "hidden", [8] * 10_000, r"dense\.weights\.10000 is missing"),
     ("settings", "history", 10**40, "not a whole model file"),
     ("settings", "strange", 1, r"settings\.strange: Extra inputs are not permitted"),
