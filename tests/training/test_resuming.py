@@ -106,10 +106,10 @@ def test_two_processes_resume_together_and_learn_as_one_does_but_for_luck(settin
     assert take_results() == whole
     train_stage(settings_here)
     one, two = (
-        [row["loss"] for row in json.loads(content) if row["epoch"] <= 3]
-        for content in (Path("plots/train/loss.json").read_text(), whole["plots/train/loss.json"])
+        [row["rmse"] for row in json.loads(content) if row["epoch"] <= 3]
+        for content in (Path("plots/train/rmse.json").read_text(), whole["plots/train/rmse.json"])
     )
-    assert two == pytest.approx(one, rel=0.03)
+    assert two == pytest.approx(one, rel=0.05)
     assert two != pytest.approx(one, rel=1e-6)  # the noise of each process is its own
 
 
