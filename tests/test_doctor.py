@@ -138,7 +138,7 @@ def test_queue(project, monkeypatch):
         (0, [(True, killed, "dvc queue kill killed"), waiting, failed]),
         (1, [failed]),
     ):
-        monkeypatch.setattr(doctor, "run", lambda *_, n=active: (True, "", STATUS.format(n)))
+        monkeypatch.setattr(doctor, "run", lambda *_, n=active: (True, STATUS.format(n), ""))
         assert [*doctor.queue()] == expected
 
 
