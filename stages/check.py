@@ -14,7 +14,8 @@ def main() -> None:
     from genre_embeddings.errors import InputError
     from genre_embeddings.settings import load_settings
 
-    path = load_settings().data.path
+    data = load_settings().data
+    path = data.path
     if not Path(path).exists():
         if path.startswith("~") or "$" in path:
             meant = os.path.expandvars(os.path.expanduser(path))  # noqa: PTH111 (no such user)
@@ -33,6 +34,10 @@ def main() -> None:
             f"data.path is {path!r}, which does not exist; allowed: a folder or an archive "
             "on this machine. Name one, or put `data/raw` back in its place."
         )
+    if data.source != "planted":
+        from genre_embeddings.data.sources import require_whole
+
+        require_whole(data)
     Path("data/checked").write_text("params.yaml was read and every setting can be used\n")
 
 

@@ -26,6 +26,15 @@ def project(tmp_path_factory):
     return train_project(tmp_path_factory.mktemp("project"))
 
 
+def call(*arguments, cwd, **environment):
+    """Run ./genres; its exit status, stdout and stderr."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "genres", *arguments],
+        cwd=cwd, capture_output=True, text=True, check=False, env=os.environ | environment,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
 @pytest.fixture
 def run(project, monkeypatch):
     monkeypatch.chdir(project)
@@ -67,6 +76,18 @@ def test_errors_end_in_one_line(project, monkeypatch, arguments, message):
         main()
     assert raised.value.code.startswith(f"error: {message}")
     assert "\n" not in raised.value.code
+
+
+@pytest.mark.parametrize("utf8", ["0", "1"])
+def test_arguments_are_utf8_in_any_locale(project, tmp_path, utf8):
+    locale = {"PYTHONUTF8": utf8, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
+    pairs, out = tmp_path / "Amélie.csv", tmp_path / "時.csv"
+    pairs.write_text("userId,movieId\n1,2\n")
+    arguments = ("predict", str(pairs).encode(), "--out", str(out).encode())
+    assert call(*arguments, cwd=project, **locale)[0] == 0
+    assert out.read_text().count("\n") == 2
+    _, _, err = call("explain", "1", "Amélie".encode(), cwd=project, **locale)
+    assert err.startswith("error: no rated movie has the id or title 'Am")
 
 
 @pytest.mark.parametrize("arguments", [(), ("7", "--all"), ("--all",), ("7", "--out", "a.parquet")])

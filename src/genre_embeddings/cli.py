@@ -87,6 +87,9 @@ def main() -> None:
     """Run `genres`; what a user can correct ends in one message, without a traceback."""
     # OpenMP threads that spin while they wait take cores from other processes.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if sys.getfilesystemencoding() != "utf-8":  # start again in UTF-8 mode: Polars needs it, too
+        os.environ["PYTHONIOENCODING"] = sys.stdout.encoding
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     with messages():
         for argument in sys.argv[1:]:
             try:
@@ -120,7 +123,7 @@ def genres(context: click.Context, model: Path) -> None:
 
     Run it anywhere inside the project. Users are given by the ids of the data. Movies are
     given by id or by a title, or a part of one, in upper or lower case: "toy story". A genre
-    counts more than an id, an id more than a title, and a whole title more than a part.
+    counts more than an id, an id more than a title, and a whole name more than a part.
     """
     context.obj = model
 
@@ -308,7 +311,8 @@ def recommend(
 def neighbours(model: Path, genre_or_movie: str, top: int) -> None:
     """List the genres most similar to a genre, or the movies most similar to a movie.
 
-    GENRE_OR_MOVIE is a genre, or the id, the title or a part of the title of a movie.
+    GENRE_OR_MOVIE is a genre or its beginning, or the id, the title or a part of the title of a
+    movie.
     """
     from genre_embeddings.inference import neighbours as nearest
 

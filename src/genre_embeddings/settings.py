@@ -85,14 +85,14 @@ class DataSettings(Section):
     max_rating: float
     """Highest rating of the scale, in stars; only source folder uses it"""
     off_scale: Literal["error", "drop"]
-    """If a row has no rating, or one outside min_rating to max_rating, such as -1: error, or drop
-    (the row); only source folder uses it"""
+    """If a row lacks an id or a rating, or has one outside min_rating to max_rating, such as -1:
+    error, or drop (the row); only source folder uses it"""
     timestamps: Literal["read", "ignore"]
     """Timestamps of ratings: read (seconds since 1970, or dates such as 2015-03-01 12:00:00) or
     ignore; only source folder uses it"""
     genre_separator: Annotated[str, Field(min_length=1)]
-    """Text between the genres of a movie, or auto: lists, and the most frequent of | ; , and tab;
-    only source folder uses it"""
+    """Text between the genres of a movie, or auto: lists, the most frequent of | ; , and tab, or
+    blanks if that is certain; only source folder uses it"""
     top_genres: Annotated[int, Field(ge=0, le=200)]
     """Number of genres with the most movies to keep, 0 to 200; 0 keeps all, but refuses more than
     60"""

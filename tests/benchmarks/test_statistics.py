@@ -75,7 +75,7 @@ def test_simulated_users_err_as_is_expected_of_them():
 def test_the_simulation_counts_what_it_says():
     assert simulation.luck(0.95, 1000) == "93.6% to 96.4%"
     few = next(simulation.error_rows(5))
-    assert few["users"] == 5
+    assert few["users"] == 20
     assert set(few) >= {"RMSE", "difference of MSE", "difference of RMSE"}
     assert len(list(simulation.null_rows(2))) == len(simulation.NULLS)
     assert next(simulation.ceiling_rows(1))["users"] == 100

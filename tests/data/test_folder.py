@@ -69,6 +69,23 @@ def test_rows_without_a_rating_are_named_or_dropped(tmp_path: Path, missing: str
         pass
 
 
+@pytest.mark.parametrize("missing", ["", " ", "nan", r"\N", "NULL"])
+@pytest.mark.parametrize("known", ["3", "ann"])
+def test_rows_without_an_id_are_named_or_dropped(tmp_path: Path, missing: str, known: str) -> None:
+    ratings = f"userId,movieId,rating\n{known},7,5\n{missing},7,\n{known},{missing},9\n"
+    write(tmp_path, {"ratings.csv": ratings, "movies.csv": "movieId,title,genres\n7,Up,\n"})
+    with pytest.raises(InputError, match=r"row 3: user_id is .*set data.off_scale to drop"):
+        opened(tmp_path)
+    with (tmp_path / "movies.csv").open("a") as movies:
+        movies.write(f"{missing},Up,\n")
+    with pytest.raises(InputError, match=r"movies.csv, row 3: movie_id .*set data.off_scale to"):
+        opened(tmp_path)
+    with open_folder(settings(tmp_path, off_scale="drop")) as source:
+        first = int(known) if known.isdigit() else known
+        assert source.ratings.collect().rows() == [(first, 7, 5, 0)]
+        assert source.dropped == {"without_id": 2}
+
+
 def test_dates_are_timestamps(tmp_path: Path) -> None:
     dates = {
         "1425211200": 0,

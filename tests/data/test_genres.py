@@ -72,6 +72,27 @@ def test_the_most_frequent_mark_wins_and_others_are_named(capsys):
     assert "1 genres look like a part of a list, such as '(a'" in capsys.readouterr().err
 
 
+def test_blanks_separate_genres_where_that_is_certain(capsys):
+    joined = ["Action War", "War Drama", "Drama  Action War", "War Action"]
+    assert read(*joined, "Drama", "War", "Action", "(no genres listed)") == [
+        ["Action", "War"], ["War", "Drama"], ["Drama", "Action", "War"], ["War", "Action"],
+        ["Drama"], ["War"], ["Action"], [],
+    ]  # fmt: skip
+    said = "movies.csv: genres are separated by ' ' (data.genre_separator: auto)\n"
+    assert capsys.readouterr().err == said
+    assert read(*joined[:2]) == [["Action War"], ["War Drama"]]
+    assert capsys.readouterr().err == (
+        "movies.csv: 2 genres have ' ' in their name, such as 'Action War'; if it separates "
+        "genres, set data.genre_separator to it\n"
+    )
+    assert read(*joined[:2], separator=" ") == [["Action", "War"], ["War", "Drama"]]
+    texts = ["Science Fiction", "Science", "Fiction", "Historical Fiction", "Historical"]
+    assert read(*texts) == [[text] for text in texts]
+    assert "2 genres have ' ' in their name" in capsys.readouterr().err
+    assert read("Martial Arts|Drama", "Arts") == [["Martial Arts", "Drama"], ["Arts"]]
+    assert "' '" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("word", ["\\N", "nan", "NaN", "None", "null", "N/A", "Unknown", "?"])
 def test_words_for_no_genre_are_said(capsys, word):
     assert read(word, "A", word, "", "(No Genres Listed)") == [[], ["A"], [], [], []]

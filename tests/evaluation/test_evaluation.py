@@ -148,12 +148,14 @@ def test_support_one_by_one(drawn):
             error = (test.mean - test.rating)[chosen]
             sums = metrics.user_sums(test.user[chosen], error, 40)
             told = metrics.error_interval(np.sqrt, [sums], 200, rng)
-            if told is not None:
+            if chosen.any():
                 row = {"ratings": label, "count": chosen.sum(), "kind": kind}
-                row |= {"rmse": told.estimate, "low": told.low, "high": told.high}
-                expected.append(row)
-    assert plots["support"] == expected
+                row |= {"rmse": np.sqrt(np.mean(error**2))}
+                ends = (told.low, told.high) if told else (None, None)
+                expected.append(row | dict(zip(("low", "high"), ends, strict=True)))
+    assert plots["support"] == [row | {"rmse": pytest.approx(row["rmse"])} for row in expected]
     assert len({row["ratings"] for row in expected}) > 4
+    assert 0 < sum(row["low"] is None for row in expected) < len(expected)
 
 
 def test_support_of_more_than_ten_thousand_ratings():
@@ -170,7 +172,7 @@ def test_one_user_does_not_tell_how_users_differ():
     found, plots = judged(TRAIN, predicted([1, 1], [2, 2], [4, 5], [3, 4]))
     one = found["test"]["baselines"]["global_mean"]
     assert not {"mse_gain_low", "skill_low", "rmse_low"} & {*one, *found["test"]}
-    assert plots["support"] == []
+    assert [(row["rmse"], row["low"]) for row in plots["support"]] == [(1.0, None)] * 2
     assert found["test"]["rmse"] == 1.0
     assert found["test"]["warm_movies"] == {"ratings": 0}
 

@@ -73,6 +73,18 @@ def test_an_id_counts_more_than_a_title(model):
     assert explain(model, 1, "matrix").title == "Matrix, The (1999)"
 
 
+def test_the_beginning_of_a_genre_counts_more_than_a_part_of_a_title(model):
+    genre = model.genre_names[0]
+    titles = [f"{genre}tic, the sequel", genre[:3], *model.movies["title"][2:]]
+    changed = replace(model, movies=model.movies.with_columns(title=pl.Series(titles)))
+    assert neighbours(changed, genre[:4].lower()).name == genre
+    assert neighbours(changed, genre[:3].lower()).name == genre[:3]  # a whole title
+    same = [name for name in model.genre_names if name.startswith(genre[0])]
+    assert len(same) > 1
+    with pytest.raises(InputError, match=f"fits several: {', '.join(same)}; name one of them"):
+        neighbours(changed, genre[0])
+
+
 def test_several_movies_are_listed(model):
     with pytest.raises(InputError) as found:
         find_movie(model, "toy")

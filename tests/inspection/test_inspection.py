@@ -10,11 +10,11 @@ import torch
 from genre_embeddings import storage
 from genre_embeddings.data.sources.planted import planted_world
 from genre_embeddings.data.tables import truth_content
+from genre_embeddings.evaluation.metrics import FEWEST_USERS
 from genre_embeddings.inspection.inspect import inspect
 from genre_embeddings.inspection.question import gather
 from genre_embeddings.inspection.responses import ask, project
 from genre_embeddings.inspection.similarity import centred_cosine
-from genre_embeddings.inspection.value import FEWEST_USERS
 from genre_embeddings.model.serialization import Tables, save_model
 from genre_embeddings.training.ablations import train_ablations
 from genre_embeddings.training.gauge import fit_genres

@@ -211,6 +211,30 @@ def test_a_server_that_goes_down_costs_a_line(
     ]
 
 
+def test_a_run_whose_end_the_server_missed_is_completed(
+    project: Project, live: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another training with the same settings, whose errors differ, has a run of its own."""
+    from mlflow import MlflowClient
+
+    monkeypatch.chdir(project.folder)
+    settings = tracked(live, mlflow_experiment="misses the end")
+    rows = storage.read_json(Path("plots/train/loss.json"))
+    loss = next(row["loss"] for row in rows if row["side"] == "train" and row["epoch"] == 1)
+    for wrong in (1, 0):
+        tracker = Tracker(settings)
+        tracker.start(None)
+        tracker.log({"epoch": 1, "train/loss": loss + wrong})
+        tracker.thread.shutdown()  # as if the server were down from here on
+    client = MlflowClient(live)
+    experiment = client.get_experiment_by_name("misses the end").experiment_id
+    assert log_run(settings)
+    ours, other = client.search_runs([experiment])
+    assert (ours.info.status, other.info.status) == ("FINISHED", "RUNNING")
+    points = client.get_metric_history(ours.info.run_id, "train/loss")
+    assert {point.step for point in points} == {1, 2}
+
+
 def check(client: Any, run: Any, project: Project, name: str) -> None:
     """The run holds what the project's own files hold."""
     number = run.info.run_id

@@ -77,7 +77,7 @@ def test_responses_vary_over_users_as_the_ratings_say(network, refit, monkeypatc
     measured = factor @ factor.T + 0.1 * np.eye(genres)
     draws = np.zeros((1, (genres + 1) * (genres + 2) // 2))
     slopes = Slopes(np.pad(measured, (0, 1)), lambda: draws)
-    monkeypatch.setattr(gauge, "_measure", lambda *_: (slopes, slopes))
+    monkeypatch.setattr(gauge, "_measure", lambda *_: (slopes, slopes, torch.zeros(genres, genres)))
     pairs = np.triu_indices(genres, 1)
 
     def likeness(model):

@@ -227,24 +227,21 @@ def _genre_masks(movies: pl.DataFrame, genres: pl.DataFrame) -> Iterator[tuple[s
 
 
 def _by_support(test: Predicted, support: np.ndarray, kind: str, rng: np.random.Generator) -> Rows:
-    """RMSE, with its interval, by how many training ratings the user or movie has.
-
-    Groups in which fewer than two users rated are left out.
-    """
+    """RMSE by training ratings of the user or movie; its interval where enough users rated."""
     rows = []
     for low, high in zip(SUPPORT_EDGES, [*SUPPORT_EDGES[1:], None], strict=True):
         part = test.part((support >= low) & (support < (high or np.inf)))
+        if part.rating.size == 0:
+            continue
         sums = part.sums(int(test.user.max()) + 1)
         found = metrics.error_interval(np.sqrt, [sums], 200, rng)
-        if found is None:
-            continue
         label = f"{low}+" if high is None else f"{low}" if high == low + 1 else f"{low}-{high - 1}"
         rows.append(
             {
                 "ratings": label,
-                "rmse": found.estimate,
-                "low": found.low,
-                "high": found.high,
+                "rmse": float(np.sqrt(metrics.mse(sums))),
+                "low": found.low if found else None,
+                "high": found.high if found else None,
                 "count": part.rating.size,
                 "kind": kind,
             }

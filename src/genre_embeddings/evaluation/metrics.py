@@ -17,6 +17,8 @@ from scipy.special import ndtr, ndtri, stdtrit
 
 LEVEL = 0.95
 """Nominal coverage of every interval."""
+FEWEST_USERS = 20
+"""Below this many users there is no interval: it would be too narrow."""
 _CELLS = 4_000_000  # most (draw, unit) cells in memory at once: 32 MB of float64
 _UNITS = 10_000  # most units that are drawn
 _FEW = 100  # from this many users, the correction of the interval is below 2 % of its width
@@ -145,12 +147,12 @@ def error_interval(
         generator: draws the users.
 
     Returns:
-        None for ratings of fewer than two users, as one does not tell how users differ.
+        None for ratings of fewer than `FEWEST_USERS` users.
     """
     ratings = sums[0].ratings
     totals = np.stack([one.squared for one in sums])  # (K, U)
     users = int((ratings > 0).sum())
-    if users < 2:
+    if users < FEWEST_USERS:
         return None
     drawn = bootstrap_over_users(totals, ratings, draws, generator)  # (draws, K)
     estimate = statistic(*totals.sum(axis=1) / ratings.sum())

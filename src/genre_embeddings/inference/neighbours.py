@@ -9,7 +9,7 @@ import polars as pl
 import torch
 
 from genre_embeddings.errors import InputError
-from genre_embeddings.inference.titles import find_movie, matches, suggestion
+from genre_embeddings.inference.titles import begins_word, find_movie, matches, suggestion
 from genre_embeddings.inference.trained import Trained, require_finite
 from genre_embeddings.inspection.responses import ask, spaced_users
 
@@ -39,7 +39,8 @@ class Neighbours:
 def neighbours(model: Trained, what: int | str, top: int = 10) -> Neighbours:
     """The neighbours of a genre (given by name) or of a movie (given by id or title).
 
-    Where several fit, a genre counts more than an id, and an id more than a title.
+    Where several fit, a genre counts more than an id, then come a whole title, the beginning of a
+    word in a genre's name, and a part of a title.
 
     Similarity is the correlation, over users, of the model's responses, as in stage inspect: the
     prediction for the genre or movie minus the prediction for the unknown movie without genres.
@@ -50,7 +51,10 @@ def neighbours(model: Trained, what: int | str, top: int = 10) -> Neighbours:
     """
     text = str(what).strip()
     names = model.genre_names
-    if model.network.settings.genres and matches(names, text, parts=False):
+    if model.network.settings.genres and (
+        matches(names, text, parts=False)
+        or (begins_word(names, text) and find_movie(model, text, parts=False) < 0)
+    ):
         return _genre_neighbours(model, model.genre(text), top)
     movie = find_movie(model, text)
     if movie < 0:

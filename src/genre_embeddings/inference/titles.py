@@ -67,6 +67,12 @@ def matches(names: Sequence[str], text: str, parts: bool = True) -> list[int]:
     return []
 
 
+def begins_word(names: Sequence[str], text: str) -> bool:
+    """Whether a word of one of the names begins with the text."""
+    wanted = fold(text)
+    return bool(wanted) and any(f" {wanted}" in f" {fold(name)}" for name in names)
+
+
 def suggestion(names: Sequence[str], text: str, most: int = 3) -> str:
     """The names spelt most like `text`, as a question in brackets; empty if none is near."""
     short: dict[str, str] = {}
@@ -76,10 +82,11 @@ def suggestion(names: Sequence[str], text: str, most: int = 3) -> str:
     return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 
-def find_movie(model: Trained, text: int | str) -> int:
+def find_movie(model: Trained, text: int | str, parts: bool = True) -> int:
     """The dense index of a movie by its id or its title; an id counts more than a title.
 
-    Text that could be an id in data with whole-number ids is compared with whole titles only.
+    Text that could be an id in data with whole-number ids is compared with whole titles only, and
+    so is any text if `parts` is not set.
 
     Returns:
         The index, or -1 if the model knows no such movie.
@@ -91,7 +98,7 @@ def find_movie(model: Trained, text: int | str) -> int:
     could_be_id = model.could_be_id("movie", text)
     if could_be_id and (movie := model.find_one("movie", text)) >= 0:
         return movie
-    parts = not could_be_id or not model.movies["movie_id"].dtype.is_integer()
+    parts &= not could_be_id or not model.movies["movie_id"].dtype.is_integer()
     return find_title(model, text, parts)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
-from genre_embeddings.evaluation.metrics import Interval
+from genre_embeddings.evaluation.metrics import FEWEST_USERS, Interval
 from genre_embeddings.inspection.similarity import Similarity, Z, spearman
 
 _CELLS = 4_000_000  # most cells of a working array: 32 MB of float64
@@ -132,13 +132,13 @@ def difference(
 
     Returns:
         The difference of the two Spearman correlations, estimate ± z times its standard deviation
-        over the resamples; None where fewer than 3 pairs can be compared.
+        over the resamples; None for fewer than 3 pairs that can be compared or 20 users.
     """
     known = np.triu(first.known & second.known & reference.known, 1)
     rhos = [spearman(one.values[known], reference.values[known]) for one in (first, second)]
-    if rhos[0] is None or rhos[1] is None or not influence[:, known].any():
-        return None
     moves = influence[:, known]  # (U, P)
+    if rhos[0] is None or rhos[1] is None or moves.any(axis=1).sum() < FEWEST_USERS:
+        return None
     groups = len(moves)
     times = generator.multinomial(groups, np.full(groups, 1 / groups), size=resamples)
     drawn = reference.values[known] + (times - 1.0) @ moves  # (B, P)

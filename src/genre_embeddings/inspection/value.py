@@ -13,8 +13,6 @@ from genre_embeddings.inspection.question import Question
 from genre_embeddings.model.network import Network
 from genre_embeddings.model.predict import predict
 
-FEWEST_USERS = 20
-"""Below this many users, bootstrap intervals are too narrow."""
 EVERY = slice(None)
 Gains = dict[str, metrics.Interval | None]
 
@@ -37,10 +35,8 @@ def value(
 
     def rise(without: np.ndarray, rows: np.ndarray) -> metrics.Interval | None:
         """By how much the RMSE is larger without the genres; None where too few users rated."""
-        user = test.user[rows]
-        if np.unique(user).size < FEWEST_USERS:
-            return None
-        sums = [metrics.user_sums(user, one, q.network.users) for one in (without, full[rows])]
+        user, pair = test.user[rows], (without, full[rows])
+        sums = [metrics.user_sums(user, one, q.network.users) for one in pair]
         return metrics.error_interval(metrics.rmse_rise, sums, q.settings.bootstrap, rng)
 
     def costs() -> Iterator[dict[str, Any]]:

@@ -124,8 +124,10 @@ def _find(client: MlflowClient, experiment: str, settings: Settings, key: str) -
     unfinished = [run for run in same if WHOLE not in run.data.tags]
     trained = [
         run
-        for run in client.search_runs([experiment], f"tags.`{MODEL}` = '{fingerprint}'")
-        if KEY not in run.data.tags and run.data.params.items() <= mine.items()
+        for found in (f"tags.`{MODEL}` = '{fingerprint}'", "attributes.status = 'RUNNING'")
+        for run in client.search_runs([experiment], found)
+        if KEY not in run.data.tags and run.data.params and run.data.params.items() <= mine.items()
+        if MODEL in run.data.tags or _has_our_epochs(client, run.info.run_id)
     ]
     runs = [*unfinished, *trained, *same]
     if runs:
@@ -134,6 +136,14 @@ def _find(client: MlflowClient, experiment: str, settings: Settings, key: str) -
         number = create_run(client, experiment, settings, {MODEL: fingerprint}, now())
     client.set_tag(number, KEY, key)
     return client.get_run(number)
+
+
+def _has_our_epochs(client: MlflowClient, number: str) -> bool:
+    """Whether a run is that of this training, which the server did not see end."""
+    rows = storage.read_json(storage.PLOTS / "train/loss.json")
+    losses = {row["epoch"]: row["loss"] for row in rows if row["side"] == "train"}
+    points = client.get_metric_history(number, "train/loss")
+    return all(losses.get(point.step) == point.value for point in points)
 
 
 def _log_model(client: MlflowClient, run: Run) -> None:

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from genre_embeddings.evaluation.bias import fit_bias
+from genre_embeddings.evaluation.metrics import FEWEST_USERS
 from genre_embeddings.inspection.responses import answers, spaced_users
 from genre_embeddings.inspection.slopes import (
     MOST_GENRES,
@@ -99,7 +100,7 @@ def _fit_covariance(network: Network, train: Ratings) -> None:
     users = torch.from_numpy(spaced_users(network, USERS)).to(genres.device)
     if len(genres) < 2 or len(users) < 3:
         return
-    one, mean = _measure(network, train, genres.cpu().numpy())
+    one, mean, error = _measure(network, train, genres.cpu().numpy())
     by_moments, measured = (
         torch.from_numpy(slopes.covariance[:-1, :-1]).float().to(genres.device)  # (G, G)
         for slopes in (one, mean)
@@ -118,7 +119,6 @@ def _fit_covariance(network: Network, train: Ratings) -> None:
         shares = explained / torch.maximum(explained, variance[-1]).clamp(min=1e-12)
         network.communality.fill_(float(shares.mean()))  # of genres that are too many to measure
         network.communality[genres] = shares
-        error = torch.from_numpy(mean.fisher_error()).float().to(genres.device)
         network.similarity_error[genres[:, None], genres] = error.clamp(max=UNKNOWN_ERROR)
 
 
@@ -151,8 +151,11 @@ def _minimise(
         vectors[genres, :, :-1] = moved
 
 
-def _measure(network: Network, train: Ratings, genres: np.ndarray) -> tuple[Slopes, Slopes]:
-    """Users' genre slopes by moments, and the mean of the estimates by moments and likelihood."""
+def _measure(network: Network, train: Ratings, genres: np.ndarray) -> tuple[Slopes, Slopes, Tensor]:
+    """Users' genre slopes by moments, the mean of those by moments and likelihood, and its error.
+
+    The standard error (G, G) of Fisher's z is infinite where too few users rated both genres.
+    """
     user, movie, rating = (
         column.cpu().numpy() for column in (train.user, train.movie, train.rating)
     )
@@ -161,7 +164,9 @@ def _measure(network: Network, train: Ratings, genres: np.ndarray) -> tuple[Slop
     design = movie_design(membership)[:, [*genres, -1]]
     sums = sum_up(user, movie, rating - bias.predict(user, movie), design)
     by_moments = moments(sums)
-    return by_moments, mean_of(by_moments, likelihood(sums))
+    mean = mean_of(by_moments, likelihood(sums))
+    error = np.where(sums.rated < FEWEST_USERS, np.inf, mean.fisher_error())
+    return by_moments, mean, torch.from_numpy(error).float().to(network.similarity_error)
 
 
 def _covariances(responses: Tensor) -> Tensor:

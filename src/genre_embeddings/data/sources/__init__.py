@@ -30,3 +30,21 @@ def open_source(data: DataSettings, planted: PlantedSettings) -> Iterator[Source
 
         with open_release(data) as source:
             yield source
+
+
+def require_whole(data: DataSettings) -> None:
+    """Make sure that an experiment's copy of the project has all files of a source that has files.
+
+    Without them, DVC would take the result of an earlier run that lacked them, too.
+
+    Raises:
+        InputError: neither git nor DVC tracks a file, so that the copy lacks it.
+    """
+    if data.source == "folder":
+        from genre_embeddings.data.sources.folder import require_whole_folder
+
+        require_whole_folder(data.path)
+    else:
+        from genre_embeddings.data.sources.movielens import require_whole_release
+
+        require_whole_release(data.source, data.path)

@@ -51,39 +51,39 @@ def untracked(path: str) -> Path | None:
     return Path(root) / path
 
 
-def refuse_untracked(path: str, files: Sequence[Path]) -> InputError:
-    """The error for files that lie in the main checkout only."""
-    root = Path(os.environ["DVC_ROOT"])
-    names = [os.path.relpath(file, root) for file in sorted(files)]
-    return InputError(
-        f"{printable(', '.join(names))} is missing in this experiment's copy of the project, "
-        f"because neither git nor DVC tracks it: run `dvc add {shlex.join(names)}` and start the "
-        f"experiment again, or give data.path as an absolute path (it is {shown(path)})."
-    )
-
-
-def missing_files(
+def require_tracked(
     place: Path, elsewhere: Path | None, layouts: Sequence[Layout], extras: Layout = ()
-) -> list[Path]:
-    """The files of a layout, or the archive, that lie `elsewhere`, but not in the same place here.
+) -> None:
+    """Refuse a copy of the project that lacks files of a layout, or the archive.
 
     Args:
         place: a folder or an archive.
         elsewhere: the same in DVC's main checkout, see `untracked`.
         layouts: the file names of each layout that will do.
         extras: names of files that are read as well, where they lie beside the layout's.
+
+    Raises:
+        InputError: a file lies in the main checkout only.
     """
     if elsewhere is None or not elsewhere.exists():
-        return []
-    if elsewhere.is_file():
-        return [] if place.exists() else [elsewhere]
-    found = _in_folder(elsewhere, [*layouts, extras])
-    return [
-        found[top][name]
-        for top, layout in _complete(found, layouts)[:1]
-        for name in (*layout, *extras)
-        if name in found[top] and not (place / top / name).exists()
-    ]
+        return
+    wanted = [elsewhere]
+    if elsewhere.is_dir():
+        found = _in_folder(elsewhere, [*layouts, extras])
+        wanted = [
+            found[top][name]
+            for top, layout in _complete(found, layouts)[:1]
+            for name in (*layout, *extras)
+            if name in found[top]
+        ] or wanted
+    missing = [path for path in wanted if not (place / path.relative_to(elsewhere)).exists()]
+    if missing:
+        names = [os.path.relpath(path, os.environ["DVC_ROOT"]) for path in sorted(missing)]
+        raise InputError(
+            f"{printable(', '.join(names))} is missing in this experiment's copy of the project, "
+            f"because neither git nor DVC tracks it: run `dvc add {shlex.join(names)}` and start "
+            "the experiment again, or give an absolute path in data.path."
+        )
 
 
 def require_seen(folder: Path) -> None:

@@ -29,6 +29,8 @@ LATEST = 32_503_680_000
 _CONTROL = r"[\x00-\x08\x0a-\x1f\x7f]"
 # Text that Int64 holds without loss: "007" and "7" may be two different books.
 WHOLE = r"^ *(0|[1-9][0-9]{0,17}) *$"
+MISSING = r"^\s*(?i:nan|<na>|null|\\N)?\s*$"
+"""Text of an id that is missing, as other programs write it."""
 # A negative number; a byte order mark within text is invisible, and would make two ids of one.
 _NO_ID = r"^ *-[0-9]+ *$|\ufeff"
 _QUOTED_FIELD = r"""("(?:[^"]|"")*"|[^",][^,]*|)"""
@@ -109,7 +111,7 @@ ANY = text("", "text")
 WHOLE_ID = text(WHOLE, "a whole number of 0 or more")
 ANY_ID = Rule(
     pl.String(),
-    lambda field: field.str.contains(r"\S") & ~field.str.contains(_NO_ID),
+    lambda field: ~field.str.contains(f"{MISSING}|{_NO_ID}"),
     "a whole number of 0 or more, or text that is not empty",
 )
 
@@ -253,7 +255,8 @@ class Table:
         ids = [name for name in IDS if name in self.rules]
         blanks = b" " in self._rare or not whole >= set(ids)
         bare = {name: pl.col(name).str.strip_chars() if blanks else pl.col(name) for name in ids}
-        cast = [value.cast(pl.Int64) if n in whole else value for n, value in bare.items()]
+        # What is no number is missing: the check lets nothing else pass.
+        cast = [v.cast(pl.Int64, strict=False) if n in whole else v for n, v in bare.items()]
         return self._values().with_columns(cast).select("row", *self.rules)
 
     def _error(self, row: int) -> InputError:

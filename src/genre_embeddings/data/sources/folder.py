@@ -6,12 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from genre_embeddings.data.sources.archive import (
-    missing_files,
-    open_files,
-    refuse_untracked,
-    untracked,
-)
+from genre_embeddings.data.sources.archive import open_files, require_tracked, untracked
 from genre_embeddings.data.sources.base import Source
 from genre_embeddings.data.sources.genome import GENOME
 from genre_embeddings.data.sources.layouts import LAYOUTS, read_source
@@ -30,8 +25,11 @@ def open_folder(data: DataSettings) -> Iterator[Source]:
         InputError: the files are not there, or hold something that cannot be used.
     """
     scale = (data.min_rating, data.max_rating)
-    place, elsewhere = Path(data.path), untracked(data.path)
-    if missing := missing_files(place, elsewhere, LAYOUTS, (GENOME,)):
-        raise refuse_untracked(data.path, missing)
-    with open_files(place, LAYOUTS, (GENOME,)) as (layout, files):
+    require_whole_folder(data.path)
+    with open_files(Path(data.path), LAYOUTS, (GENOME,)) as (layout, files):
         yield read_source("folder", layout, files, scale, data)
+
+
+def require_whole_folder(path: str) -> None:
+    """Refuse a copy of the project that lacks some of the files to read."""
+    require_tracked(Path(path), untracked(path), LAYOUTS, (GENOME,))

@@ -1,6 +1,7 @@
 """How a file writes the genres of a movie: separators, lists, words for none, spellings.
 
-A field is understood as `Action|Comedy`, `Action, Comedy`, `Action; Comedy`, `['Action', 'Comedy']`
+A field is understood as `Action|Comedy`, `Action, Comedy`, `Action; Comedy`, `Action Comedy` (if
+that is certain), `['Action', 'Comedy']`
 (of Python, NumPy or JSON; also as a tuple or a set), `{Action,Comedy}` (of PostgreSQL) or
 `[{"id": 28, "name": "Action"}]`. What was decided is said on stderr.
 """
@@ -99,7 +100,8 @@ def read_genres(
         _say(f"{label}: {count[name]:,} movies have the genre {shown(name)}, read as no genre")
     spelt = _spellings({name: count[name] for name in count if name not in none}, label)
     if separator == AUTO:
-        _warn_of_marks(spelt.values(), label)
+        marked = any(mark in text or re.match(_LIST, text) for text in fields)
+        _warn_of_marks(spelt.values(), label, ALSO_MARKS if marked else (*ALSO_MARKS, " "))
     for name, spelling in spelt.items():
         # DVC's page holds the names in a script, and does not escape them.
         spelt[name] = re.sub(r"<(?=[/!?a-zA-Z])", ANGLE, spelling)
@@ -119,8 +121,11 @@ def split_names(text: str, mark: str, place: str, *, lists: bool = True) -> list
     """
     if lists and re.fullmatch(r'\s*"\s*[\[{].*[\]}]\s*"\s*', text):  # quoted twice
         text = text.strip()[1:-1].replace('""', '"').replace('\\"', '"')
-    is_list = lists and re.match(_LIST, text)
-    return [_clean(name, place) for name in (_list(text, place) if is_list else text.split(mark))]
+    if lists and re.match(_LIST, text):
+        names = _list(text, place)
+    else:
+        names = [text] if text.strip().casefold() in NONE else text.split(mark)
+    return [_clean(name, place) for name in names]
 
 
 def same(name: str) -> str:
@@ -130,11 +135,22 @@ def same(name: str) -> str:
 
 
 def _decide(fields: Mapping[str, Field], label: str) -> str:
-    """The mark that most movies have between their genres, lists aside."""
+    """The mark that most movies have between their genres, lists aside.
+
+    A blank counts only where no other mark stands, and where it joins words, each of which is the
+    only genre of some movie, in more ways than there are words.
+    """
     plain = [(text, field.movies) for text, field in fields.items() if not re.match(_LIST, text)]
     movies = {mark: sum(count for text, count in plain if mark in text) for mark in MARKS}
     mark = max(MARKS, key=movies.__getitem__)
-    if movies[mark]:
+    if not movies[mark]:
+        cells = {tuple(text.split()) for text, _ in plain if text.strip().casefold() not in NONE}
+        several = [names for names in cells if len(names) > 1]
+        words = {word for names in several for word in names}
+        # "Science Fiction" beside "Science" and "Fiction" is one genre, not two.
+        if all((word,) in cells for word in words) and len(several) > len(words):
+            mark = " "
+    if mark == " " or movies[mark]:
         _say(f"{label}: genres are separated by {mark!r} (data.genre_separator: auto)")
     return mark
 
@@ -195,7 +211,7 @@ def _spellings(count: Mapping[str, int], label: str) -> dict[str, str]:
     return {name: names[0] for names in alike.values() for name in names}
 
 
-def _warn_of_marks(names: Iterable[str], label: str) -> None:
+def _warn_of_marks(names: Iterable[str], label: str, also: tuple[str, ...]) -> None:
     """Say which names hold what may be a separator, or look like a part of a list."""
     names = sorted(set(names))
     if odd := [name for name in names if name[0] in "[{(\"'" and name[-1] not in "]})\"'"]:
@@ -203,10 +219,10 @@ def _warn_of_marks(names: Iterable[str], label: str) -> None:
             f"{label}: {len(odd):,} genres look like a part of a list, such as {shown(odd[0])}; "
             "write lists as ['Drama', 'War']"
         )
-    for mark in (*MARKS, *ALSO_MARKS):
+    for mark in (*MARKS, *also):
         odd = [name for name in names if mark in name]
         # "R&B" and "Hip-Hop/Rap" are names: parts of names that are joined stand alone elsewhere.
-        parts = Counter(part for name in odd for part in {*name.split(mark)})
+        parts = Counter(p for name in odd for p in {*name.split(mark)} if re.search(r"\w", p))
         if odd and (mark in (*MARKS, "/") or parts.total() > len(parts) or parts.keys() & {*names}):
             _say(
                 f"{label}: {len(odd):,} genres have {mark!r} in their name, such as "

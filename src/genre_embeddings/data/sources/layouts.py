@@ -22,6 +22,7 @@ from genre_embeddings.data.sources.csv import (
     ANY_ID,
     IDS,
     LATEST,
+    MISSING,
     WHOLE,
     WHOLE_ID,
     Rule,
@@ -43,6 +44,12 @@ LAYOUTS = (CSV, DAT, ITEM)
 
 NO_RATING = ("", "na", "n/a", "<na>", "nan", "none", "null", "\\n", "-", "?")
 """Words for a rating that is missing, in lower case."""
+
+OWN_ID = ANY_ID._replace(
+    remedy="Correct the row or delete it, or set data.off_scale to drop, which leaves out all rows "
+    "without ids."
+)
+OWN_ID_OR_NONE = ANY_ID._replace(usable=lambda f: ANY_ID.usable(f) | f.str.contains(MISSING))
 
 _LARGEST = 1e30  # of a rating off the scale
 
@@ -72,11 +79,17 @@ def read_source(
     movies = _read_movies(layout, files, own)
     table = _ratings_table(layout, files[layout[0]], scale, own)
     off_scale = ~pl.col("rating").is_between(*scale)
-    count, off, missing, *whole = table.check(
-        off_scale.sum(),
-        pl.col("rating").is_nan().sum(),
-        *(pl.col(column).str.contains(WHOLE).all() for column in IDS),
+    no_id, whole_id = pl.lit(value=False), WHOLE
+    if own and own.off_scale == "drop":  # else the check refuses a missing id
+        no_id = pl.any_horizontal(pl.col(*IDS).str.contains(MISSING))
+        whole_id = f"{WHOLE}|{MISSING}"
+    count, without_id, without_rating, off, *whole = table.check(
+        no_id.sum(),
+        (~no_id & pl.col("rating").is_nan()).sum(),
+        (~no_id & off_scale & ~pl.col("rating").is_nan()).sum(),
+        *(pl.col(column).str.contains(whole_id).all() for column in IDS),
     )
+    dropped = {"without_id": without_id, "without_rating": without_rating, "off_scale": off}
     ids = {column for column, is_whole in zip(IDS, whole, strict=True) if is_whole}
     if "movie_id" in ids and movies["movie_id"].str.contains(WHOLE).all():
         movies = movies.with_columns(pl.col("movie_id").cast(pl.Int64))
@@ -88,17 +101,19 @@ def read_source(
         pl.col("rating").cast(pl.Float32),
         "timestamp" if has_time else pl.lit(NO_TIME, pl.Int64).alias("timestamp"),
     )
+    if any(dropped.values()):
+        missing = (
+            pl.col(column).is_null() if column in ids else pl.col(column).str.contains(MISSING)
+            for column in IDS
+        )  # fmt: skip
+        ratings = ratings.filter(~pl.any_horizontal(off_scale, *missing))
     return Source(
         name=name,
-        ratings=ratings.filter(~off_scale) if off else ratings,
+        ratings=ratings,
         movies=movies,
         scale=scale,
         has_time=has_time,
-        dropped={
-            reason: rows
-            for reason, rows in (("without_rating", missing), ("off_scale", off - missing))
-            if rows
-        },
+        dropped={reason: rows for reason, rows in dropped.items() if rows},
         rows=count,
         genome=scan_genome(files.get(GENOME), movies),
     )
@@ -111,11 +126,11 @@ def _ratings_table(
     identity, rating = WHOLE_ID, number(*scale)
     time = whole_number(LATEST, " seconds since 1970 (milliseconds: divide by 1000)")
     if own:
-        identity = ANY_ID
+        identity = OWN_ID_OR_NONE if own.off_scale == "drop" else OWN_ID
         meaning = f"{rating.meaning} (data.min_rating to data.max_rating)"
         remedy = (
             "Correct the row, set these two to your scale, or set data.off_scale to drop, which "
-            "leaves out all rows without a rating on the scale."
+            "leaves out all rows without ids or without a rating on the scale."
         )
         rating = rating._replace(meaning=meaning, remedy=remedy)
         if own.off_scale == "drop":
@@ -146,7 +161,10 @@ def _read_movies(
 ) -> pl.DataFrame:
     """movie_id as text without repeats, title, and genres as lists of names."""
     file = files[layout[1]]
-    rules = {"movie_id": ANY_ID if own else WHOLE_ID, "title": ANY, "genres": ANY}
+    identity = WHOLE_ID
+    if own:
+        identity = OWN_ID_OR_NONE if own.off_scale == "drop" else OWN_ID
+    rules = {"movie_id": identity, "title": ANY, "genres": ANY}
     if layout == CSV:
         columns = read_header(file, list(rules), "movieId,title,genres")
         movies = _read(Table(file, "movies", ",", columns, rules))
@@ -158,6 +176,7 @@ def _read_movies(
         movies = _read(Table(file, "movies", "::", tuple(rules), rules, latin=True, three=True))
     else:
         movies = _read_items(file, files["u.genre"], rules)
+    movies = movies.filter(~pl.col("movie_id").str.contains(MISSING))
     again = movies.filter(~pl.col("movie_id").is_first_distinct())
     if again.height:
         movie_id = again["movie_id"][0]

@@ -15,10 +15,9 @@ from pathlib import Path
 import polars as pl
 
 from genre_embeddings.data.sources.archive import (
-    missing_files,
     open_files,
-    refuse_untracked,
     require_seen,
+    require_tracked,
     untracked,
 )
 from genre_embeddings.data.sources.base import Source
@@ -112,16 +111,27 @@ def _find(name: str, path: str) -> Path:
             f"data.path is {path!r}, but data.source is {name}: "
             f"change one of them, such as data.source to {other}."
         )
-    if found := _drop_in(name, Path(path)):
+    published = require_whole_release(name, path)
+    if found := _drop_in(name, Path(path)) or published:
         return found
-    if (elsewhere := untracked(path)) and (found := _drop_in(name, elsewhere)):
-        if found.is_file() and has_checksum(found, release.checksum):
-            return found
-        here = Path(path) / found.relative_to(elsewhere)
-        raise refuse_untracked(path, missing_files(here, found, [release.layout]) or [found])
     if Path(path).suffix == ".zip":
         raise InputError(f"data.path is {path!r}, and no file is there: correct data.path.")
     return fetch(f"{BASE_URL}{name}.zip", release.checksum)
+
+
+def require_whole_release(name: str, path: str) -> Path | None:
+    """Refuse a copy of the project that lacks some of the files to read.
+
+    Returns:
+        An archive in the main checkout with the published checksum, which says all of its content.
+    """
+    release, elsewhere = RELEASES[name], untracked(path)
+    if elsewhere and (found := _drop_in(name, elsewhere)):
+        if found.is_file() and has_checksum(found, release.checksum):
+            return found
+        here = Path(path) / found.relative_to(elsewhere)
+        require_tracked(here, found, [release.layout], (GENOME,))
+    return None
 
 
 def _drop_in(name: str, place: Path) -> Path | None:
