@@ -1,6 +1,7 @@
 """Writers that leave the old or the new, never half of either."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -70,21 +71,71 @@ def test_a_pipe_or_a_device_is_written_to_and_not_replaced(in_tmp):
     assert said == b"[\n  1\n]\n"
     assert list(in_tmp.iterdir()) == [pipe]
     assert pipe.is_fifo()
-    # Asked of the path alone: root, who runs some test machines, could replace it.
-    with storage.replacing(Path("/dev/null")) as path:
-        assert path == Path("/dev/null")
+    storage.write_json(Path("/dev/null"), [1])
+    assert Path("/dev/null").is_char_device()
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        storage.write_json(Path("/dev/full"), [1])
+
+
+WRITE = """
+from genre_embeddings import errors, storage
+with errors.messages():
+    storage.write_json(storage.Path("{}"), [*range(20_000)])
+print("done")
+"""
+
+
+def write_elsewhere(place, command="{}", **more):
+    """Write a long list in a process of its own that a shell starts."""
+    write = f"{shlex.quote(sys.executable)} -c {shlex.quote(WRITE.format(place))}"
+    shell = ["bash", "-c", command.format(write)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    return subprocess.run(shell, capture_output=True, text=True, env=environment, **more)
 
 
 def test_what_the_shell_appends_to_is_not_replaced(in_tmp):
     """`>> file` keeps what the file holds, and what is printed later comes after the content."""
-    write = "from pathlib import Path; from genre_embeddings import storage; "
-    write += "storage.write_json(Path('/dev/stdout'), [1]); print('done')"
-    file = in_tmp / "file"
-    file.write_text("old\n")
-    with file.open("a") as opened:
-        environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-        subprocess.run([sys.executable, "-c", write], stdout=opened, check=True, env=environment)
-    assert file.read_text() == "old\n[\n  1\n]\ndone\n"
+    Path("file").write_text("old\n")
+    write_elsewhere("/dev/stdout", "{} >> file", check=True)
+    content = Path("file").read_text()
+    assert content.startswith("old\n[\n  0,\n")
+    assert content.endswith("  19999\n]\ndone\n")
+    done = write_elsewhere("/dev/stdout", "{} | head -n 2; exit ${{PIPESTATUS[0]}}")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "[\n  0,\n", "")
+
+
+def test_a_folder_that_is_read_only(in_tmp):
+    closed = Path("closed")
+    closed.mkdir()
+    (closed / "old.json").write_text("old")
+    weaker = "{}"
+    if os.geteuid() == 0:  # root writes where it may not, unless it gives that up
+        if not shutil.which("setpriv"):
+            pytest.skip("root cannot be kept from writing without setpriv")
+        weaker = "setpriv --bounding-set=-dac_override --inh-caps=-dac_override {}"
+    closed.chmod(0o555)
+    try:
+        done = write_elsewhere("closed/old.json", weaker)
+    finally:
+        closed.chmod(0o755)
+    said = (
+        "error: closed/old.json: Permission denied. Nothing was replaced; mend it and run again.\n"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
+    assert [path.read_text() for path in closed.iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"{", b"\xff" * 100])
+def test_what_a_stage_made_and_was_damaged(in_tmp, content):
+    for path, read in {
+        (users := storage.PREPARED / "users.parquet"): lambda: storage.read_table(users),
+        storage.PREPARED / "meta.json": storage.read_meta,
+        storage.SPLIT / "train/user.npy": lambda: storage.read_side("train"),
+    }.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=rf"{path} is damaged .*`dvc repro (prepare|split)"):
+            read()
 
 
 def test_nested_values_go_by_dotted_names():

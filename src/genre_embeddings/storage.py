@@ -8,7 +8,6 @@ command to run where a file is missing.
 from __future__ import annotations
 
 import errno
-import glob
 import json
 import os
 import re
@@ -52,29 +51,31 @@ RATINGS_SCHEMA = pl.Schema(
 
 
 class Meta(NamedTuple):
-    """What the prepared tables do not say themselves."""
+    """What the prepared tables do not say themselves.
+
+    Attributes:
+        source: where the ratings come from, as `data.source` names it.
+        min_rating: lowest rating of the scale, in stars.
+        max_rating: highest rating of the scale, in stars.
+        has_time: whether the ratings have timestamps.
+    """
 
     source: str
-    """Where the ratings come from, as `data.source` names it."""
     min_rating: float
-    """Lowest rating of the scale, in stars."""
     max_rating: float
-    """Highest rating of the scale, in stars."""
     has_time: bool
-    """Whether the ratings have timestamps."""
 
 
 class Side(NamedTuple):
-    """The ratings of one part of the split, in the order of the canonical ratings, all (n,)."""
+    """The ratings of one part of the split, in the order of the canonical ratings.
+
+    Users and movies are dense indices, ratings are in stars, timestamps in seconds since 1970.
+    """
 
     user: np.ndarray
-    """Dense indices of users."""
     movie: np.ndarray
-    """Dense indices of movies."""
     rating: np.ndarray
-    """Ratings, in stars."""
     timestamp: np.ndarray
-    """Seconds since 1970."""
 
     @classmethod
     def of(cls, ratings: pl.DataFrame) -> Side:
@@ -123,32 +124,32 @@ def _whole(path: Path) -> Iterator[Path]:
 def replacing(path: Path, folder: bool = False) -> Iterator[Path]:
     """A temporary path beside `path`; what is written there takes its place on success.
 
-    What a killed process left beside `path` is taken away then. A device or a pipe is written to
-    where it is, and so is /dev/stdout; where that is a file (`>> file`), it is written to from the
-    place where the shell has opened it.
+    What a killed process left beside `path` is taken away then. The content is copied into a
+    device, a pipe or the file behind /dev/stdout (`>> file`), from the place where the shell has
+    opened it.
 
     Raises:
-        InputError: the folder that is to hold it is a file, or it is a folder itself, which
-            goes only if `folder` says that another takes its place.
+        InputError: the folder that is to hold it is a file, or a file is to take the place of a
+            folder or the other way round.
     """
     if path.is_dir() and not folder:
         raise InputError(f"{path} is a folder, and a file is to be written: name another place.")
-    if path in STREAMS and path.is_file():  # opened by its name, it would lose what it holds
+    if folder and path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file, and a folder is to be written: name another place.")
+    special = path.exists() and not path.is_file() and not path.is_dir()
+    if special or path in STREAMS or path.parent == Path("/dev"):
         with TemporaryDirectory() as scratch, _with_number(path, Path(scratch)):
             yield (temporary := Path(scratch) / "stream")
-            with temporary.open("rb") as made, os.fdopen(os.dup(STREAMS[path]), "wb") as stream:
+            opened = os.dup(STREAMS[path]) if path in STREAMS else path
+            with temporary.open("rb") as made, open(opened, "wb") as stream:  # noqa: PTH123
                 shutil.copyfileobj(made, stream)
-        return
-    if path.parent == Path("/dev") or (path.exists() and not path.is_file() and not path.is_dir()):
-        with _with_number(path, path):
-            yield path  # root could put a file in its place, for everybody
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise InputError(f"{path.parent} is no folder: {path} cannot be written there.") from None
     temporary, aside = (
-        path.with_name(f".{path.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old")
+        path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("tmp", "old")
     )
     try:
         with _with_number(path, temporary):
@@ -160,9 +161,8 @@ def replacing(path: Path, folder: bool = False) -> Iterator[Path]:
                 path.rename(aside)
             temporary.replace(path)
             _remove(aside)
-            for left in path.parent.glob(f".{glob.escape(path.name)}.*.*"):
-                name = left.name.removeprefix(f".{path.name}.")
-                found = re.fullmatch(r"(\d+)\.(tmp|old)", name)
+            for left in path.parent.iterdir():
+                found = re.fullmatch(rf"\.{re.escape(path.name)}\.(\d+)\.(tmp|old)", left.name)
                 if found and not pid_exists(int(found[1])):
                     _remove(left)
     finally:
@@ -197,24 +197,14 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """An empty temporary folder that takes the place of the folder `path` on success.
-
-    Raises:
-        InputError: something that is not a folder has this name.
-    """
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file, and a folder is to be written: name another place.")
+    """An empty temporary folder that takes the place of the folder `path` on success."""
     with replacing(path, folder=True) as temporary:
-        temporary.mkdir(parents=True)
+        temporary.mkdir()
         yield temporary
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON that a person can read in a diff.
-
-    Raises:
-        ValueError: a number is NaN or infinite, which JSON cannot hold.
-    """
+    """Write JSON that a person can read in a diff; NaN and infinity raise a ValueError."""
     _write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -239,9 +229,7 @@ def _shorten(value: Any) -> Any:
         return {key: _shorten(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_shorten(item) for item in value]
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    return value
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def read_json(path: Path) -> Any:

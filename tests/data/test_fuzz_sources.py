@@ -17,20 +17,20 @@ from hypothesis import strategies as st
 
 from benchmarks.robustness import fuzz
 from benchmarks.robustness.fuzz import DAMAGE, LAYOUTS, WrongOutcomeError, attack, judge, sound
+from genre_embeddings.data.sources import open_source
 from genre_embeddings.data.sources.archive import open_files
-from genre_embeddings.data.sources.folder import open_folder
 from genre_embeddings.data.sources.layouts import LAYOUTS as FILES
 from genre_embeddings.errors import InputError
 from genre_embeddings.settings import load_settings
 from tests.conftest import ROOT
 
-DATA = load_settings(ROOT / "params.yaml").data
-steady = settings(derandomize=True, deadline=None, database=None, max_examples=60)
+SETTINGS = load_settings(ROOT / "params.yaml")
+steady = settings(derandomize=True, deadline=None, database=None, max_examples=40)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_layout_survives_every_kind_of_damage(name: str) -> None:
-    outcomes = [attack(name, kind, -1 - n) for kind in DAMAGE for n in range(4)]
+    outcomes = [attack(name, kind, -1 - n) for kind in DAMAGE for n in range(3)]
     assert [outcome for outcome in outcomes if outcome not in ("parsed", "error")] == []
     assert outcomes.count("error") > len(outcomes) / 4
 
@@ -103,7 +103,7 @@ def test_what_was_written_is_read(
             content = "\ufeff" * mark + text.getvalue()
             Path(folder, name).write_bytes(content.encode())
         own = {"source": "folder", "path": folder, "genre_separator": "|"}
-        with open_folder(DATA.model_copy(update=own)) as source:
+        with open_source(SETTINGS.data.model_copy(update=own), SETTINGS.planted) as source:
             read = [(str(u), str(m), r, t) for u, m, r, t in source.ratings.collect().rows()]
             entries = source.movies.rows()
     assert read == ratings

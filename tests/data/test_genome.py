@@ -1,20 +1,19 @@
 """The tag genome: read from a release, and turned into a similarity of genres."""
 
 import zipfile
+from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
+import yaml
 
 from genre_embeddings import storage
 from genre_embeddings.data.sources import open_source
-from genre_embeddings.data.sources.archive import File
-from genre_embeddings.data.sources.genome import genome_content, scan_genome, tag_similarity
+from genre_embeddings.data.sources.genome import genome_content, tag_similarity
 from genre_embeddings.data.tables import build_tables
 from genre_embeddings.errors import InputError
-from genre_embeddings.settings import load_settings
 from stages import prepare
-from tests.conftest import ROOT
+from tests.conftest import changed
 
 # Action and Crime share tag 1, Drama has tag 2; movie 16 has no genre, movie 99 no entry.
 GENRES = {**dict.fromkeys(range(1, 6), "Action"), **dict.fromkeys(range(6, 11), "Crime")}
@@ -36,7 +35,6 @@ def release(**changed):
         "movies.csv": f"movieId,title,genres\n{movies}",
         "genome-scores.csv": f"movieId,tagId,relevance\n{scores}",
         "genome-tags.csv": "tagId,tag\n1,chase\n2,family\n3,music\n",
-        "README.txt": "Summary\n",
     }
     contents |= {f"{name.replace('_', '-')}.csv": text for name, text in changed.items()}
     return {name: text for name, text in contents.items() if text is not None}
@@ -100,16 +98,9 @@ def test_a_genome_that_cannot_be_used(prepared, tmp_path, text, message):
         prepared()
 
 
-def test_a_genome_of_other_movies_says_nothing(tmp_path):
-    movies = pl.DataFrame(
-        {"movie": [0], "movie_id": [7], "genres": [[0, 1]]},
-        schema={"movie": pl.UInt32, "movie_id": pl.Int64, "genres": pl.List(pl.UInt32)},
-    )
-    genres = pl.DataFrame({"genre": [0, 1], "name": ["A", "B"]})
-    path = tmp_path / "genome-scores.csv"
-    path.write_text("movieId,tagId,relevance\n1,1,0.5\n")
-    content = genome_content(scan_genome(File(path, "it"), movies), movies, genres)
-    assert content == {"genres": ["A", "B"], "similarity": [[None, None], [None, None]]}
+def test_a_genome_of_other_movies_says_nothing(prepared, tmp_path):
+    pack(tmp_path / "ml-25m.zip", release(genome_scores="movieId,tagId,relevance\n99,1,0.5\n"))
+    assert prepared()["similarity"] == [[None] * 3] * 3
 
 
 def test_shared_movies_alone_make_no_similarity():
@@ -147,17 +138,12 @@ def test_a_movie_of_n_genres_counts_once():
     assert values[0, 2] == 0
 
 
-def test_the_stage_writes_it(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    params = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    for source in ("planted", "ml-25m"):
-        text = params.replace("source: planted", f"source: {source}", 1)
-        text = text.replace("ratings: 100000", "ratings: 6000", 1)
-        (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
-        (tmp_path / "data" / "raw").mkdir(parents=True, exist_ok=True)
-        pack(tmp_path / "data" / "raw" / "ml-25m.zip", release())
-        assert load_settings().data.source == source
+def test_the_stage_writes_it(in_tmp, settings):
+    Path("data/raw").mkdir(parents=True)
+    pack(Path("data/raw/ml-25m.zip"), release())
+    for source, genres in (("planted", None), ("ml-25m", ["Action", "Crime", "Drama"])):
+        content = changed(settings, data={"source": source}).model_dump(mode="json")
+        Path("params.yaml").write_text(yaml.safe_dump(content))
         prepare.main()
-        content = storage.read_json(storage.GENOME)
-        assert (content is None) == (source == "planted")
-    assert content["genres"] == ["Action", "Crime", "Drama"]
+        genome = storage.read_json(storage.GENOME)
+        assert (genome and genome["genres"]) == genres

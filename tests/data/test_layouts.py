@@ -35,7 +35,6 @@ SAMPLES = {
     "u.item": item("242", "Kolya (1996)", "Comedy") + item("302", "L.A. (1997)", "Crime", "War"),
     "u.genre": "".join(f"{name}|{number}\n" for number, name in enumerate(GENRES)) + "\n",
 }
-every_layout = pytest.mark.parametrize("layout", LAYOUTS, ids=["csv", "dat", "item"])
 
 
 def read(folder: Path, *, own: bool = False, **changed: str | bytes) -> Source:
@@ -55,29 +54,25 @@ def rows(tables: Source) -> list[tuple[object, ...]]:
     return tables.ratings.collect().rows()
 
 
-@pytest.mark.parametrize(
-    ("layout", "ratings", "movies"),
-    [
-        (
-            CSV,
-            [(1, 2, 4.0, 964982703), (1, 7, 0.5, 964981247)],
-            [(2, "Jumanji (1995)", ["Adventure", "Children"]), (7, "Sabrina (1995)", [])],
-        ),
-        (
-            DAT,
-            [(1, 1193, 5.0, 978300760), (2, 661, 3.0, 978302109)],
-            [
-                (1193, "One Flew Over the Cuckoo's Nest (1975)", ["Drama"]),
-                (661, "James", ["Animation"]),
-            ],
-        ),
-        (
-            ITEM,
-            [(196, 242, 3.0, 881250949), (186, 302, 1.0, 891717742)],
-            [(242, "Kolya (1996)", ["Comedy"]), (302, "L.A. (1997)", ["Crime", "War"])],
-        ),
-    ],
-)
+READ = {
+    CSV: (
+        [(1, 2, 4.0, 964982703), (1, 7, 0.5, 964981247)],
+        [(2, "Jumanji (1995)", ["Adventure", "Children"]), (7, "Sabrina (1995)", [])],
+    ),
+    DAT: (
+        [(1, 1193, 5.0, 978300760), (2, 661, 3.0, 978302109)],
+        [
+            (1193, "One Flew Over the Cuckoo's Nest (1975)", ["Drama"]),
+            (661, "James", ["Animation"]),
+        ],
+    ),
+    ITEM: (
+        [(196, 242, 3.0, 881250949), (186, 302, 1.0, 891717742)],
+        [(242, "Kolya (1996)", ["Comedy"]), (302, "L.A. (1997)", ["Crime", "War"])],
+    ),
+}
+
+
 @pytest.mark.parametrize(
     "written",
     [
@@ -95,16 +90,12 @@ def rows(tables: Source) -> list[tuple[object, ...]]:
         "blank before", "bom and blank before",
     ],
 )  # fmt: skip
-def test_each_layout_saved_in_any_way(
-    tmp_path: Path,
-    layout: tuple[str, ...],
-    ratings: list[object],
-    movies: list[object],
-    written: Callable[[str], str],
-) -> None:
-    saved = {name.replace(".", "_"): written(SAMPLES[name]) for name in layout}
-    tables = read(tmp_path, **saved)
-    assert (rows(tables), tables.movies.rows(), tables.has_time) == (ratings, movies, True)
+def test_each_layout_saved_in_any_way(tmp_path: Path, written: Callable[[str], str]) -> None:
+    for layout, expected in READ.items():
+        saved = {name.replace(".", "_"): written(SAMPLES[name]) for name in layout}
+        tables = read(tmp_path, **saved)
+        assert (rows(tables), tables.movies.rows()) == expected
+        assert tables.has_time
 
 
 def test_titles_hold_commas_quotes_colons_and_accents(tmp_path: Path) -> None:
@@ -204,20 +195,19 @@ BAD_FIELDS = [
 ]
 
 
-@every_layout
 @pytest.mark.parametrize(("bad", "message"), BAD_FIELDS)
-def test_a_bad_rating_is_named(
-    tmp_path: Path, layout: tuple[str, ...], bad: str, message: str
-) -> None:
-    mark = {CSV: ",", DAT: "::", ITEM: "\t"}[layout]
-    header = HEADER if layout == CSV else ""
-    lines = ["5\t6\t3.5\t100", "", bad, "5\t6\t-1\t100"]
-    ratings = header + "".join(line.replace("\t", mark) + "\n" for line in lines)
-    row = 4 if layout == CSV else 3
-    with pytest.raises(InputError) as error:
-        read(tmp_path, **{layout[0].replace(".", "_"): ratings})
-    shown = repr(bad.replace("\t", mark))[1:-1]
-    assert str(error.value).startswith(f"{layout[0]}, row {row}: {message.replace('{}', shown)}")
+def test_a_bad_rating_is_named(tmp_path: Path, bad: str, message: str) -> None:
+    for name, mark, header in (
+        ("ratings.csv", ",", HEADER),
+        ("ratings.dat", "::", ""),
+        ("u.data", "\t", ""),
+    ):
+        lines = ["5\t6\t3.5\t100", "", bad, "5\t6\t-1\t100"]
+        ratings = header + "".join(line.replace("\t", mark) + "\n" for line in lines)
+        with pytest.raises(InputError) as error:
+            read(tmp_path, **{name.replace(".", "_"): ratings})
+        row, shown = 4 if header else 3, repr(bad.replace("\t", mark))[1:-1]
+        assert str(error.value).startswith(f"{name}, row {row}: {message.replace('{}', shown)}")
 
 
 NOTED = f"{HEADER[:-1]},note\n1,2,3.5,4,x\n"

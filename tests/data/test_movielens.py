@@ -1,6 +1,7 @@
 """Releases of MovieLens: where they are looked for, and what is in them."""
 
 import hashlib
+import io
 import shutil
 import tempfile
 import zipfile
@@ -38,8 +39,11 @@ ITEM = {
 CONTENTS = {"ml-100k": ITEM, "ml-1m": DAT, "ml-10m": DAT}
 
 
-def pack(path: Path, folder: str, contents: dict[str, str], encoding: str = "utf-8") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def pack(
+    path: Path | io.BytesIO, folder: str, contents: dict[str, str], encoding: str = "utf-8"
+) -> Any:
+    if isinstance(path, Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in contents.items():
             archive.writestr(f"{folder}/{name}" if folder else name, text.encode(encoding))
@@ -89,25 +93,13 @@ def test_every_release(name: str, tmp_path: Path) -> None:
     encoding = "latin-1" if name == "ml-1m" else "utf-8"
     pack(tmp_path / f"{name}.zip", RELEASES[name].folder or name, contents, encoding)
     source, ratings, movies = opened(name, tmp_path)
-    assert source.name == name
+    assert (source.name, source.has_time) == (name, True)
     assert source.scale == ((1, 5) if name in ("ml-100k", "ml-1m") else (0.5, 5))
-    assert source.has_time
-    assert source.ratings.collect_schema() == {
-        "user_id": pl.Int64,
-        "movie_id": pl.Int64,
-        "rating": pl.Float32,
-        "timestamp": pl.Int64,
-    }
+    types = [pl.Int64, pl.Int64, pl.Float32, pl.Int64]
+    assert source.ratings.collect_schema().dtypes() == types
     assert source.dropped == ({"user_0": 2} if name == "ml-100k" else {})
-    if name == "ml-100k":
-        assert ratings == [(196, 242, 3.0, 881250949)]
-        assert movies == [(242, "Kolya (1996)", ["Comedy"]), (267, "unknown", [])]
-    elif contents is DAT:
-        assert ratings == [(1, 1, 5.0, 978300760), (6040, 3, 1.0, 956704887)]
-        assert movies[1] == (3, "Misérables, Les (1995)", ["Romance"])
-    else:
-        assert ratings == [(1, 1, 4.0, 964982703), (2, 3, 0.5, 964981247)]
-        assert movies[0] == (1, "Toy Story (1995)", ["Adventure", "Comedy"])
+    assert len(ratings) == (1 if name == "ml-100k" else 2)
+    assert len(movies) == 2
 
 
 def test_what_a_release_cannot_hold(tmp_path: Path) -> None:
@@ -197,11 +189,7 @@ def test_a_release_that_is_not_there_is_downloaded(
 @pytest.mark.parametrize(
     ("source", "path", "message"),
     [
-        (
-            "ml-25m",
-            "data/raw/typo.zip",
-            r"data\.path is 'data/raw/typo\.zip', and no file",
-        ),
+        ("ml-25m", "data/raw/typo.zip", r"data\.path is 'data/raw/typo\.zip', and no file"),
         ("ml-1m", "data/raw/ml-10m.zip", "but data.source is ml-1m: .* data.source to ml-10m"),
         ("ml-1m", "ml-10M100K", "but data.source is ml-1m: .* data.source to ml-10m"),
     ],
@@ -246,20 +234,62 @@ def refuse(archive: Path, message: str) -> str:
     return str(error.value)
 
 
-def test_what_is_no_whole_archive(archive: Path) -> None:
-    whole = archive.read_bytes()
-    for content in (b"", b"<html>404</html>", b"PK\x03\x04", whole[: len(whole) // 2]):
-        archive.write_bytes(content)
-        refuse(archive, r"ml-1m\.zip is not a zip archive that can be read")
+def put(content: bytes, mark: bytes, offset: int, value: bytes) -> bytes:
+    """Overwrite a field of the last header that begins with `mark`."""
+    start = content.rindex(mark) + offset
+    return content[:start] + value + content[start + len(value) :]
 
 
-def test_a_missing_member_and_an_archive_within_an_archive(archive: Path) -> None:
-    inner = archive.read_bytes()
-    pack(archive, "ml-1m", {"ratings.dat": DAT["ratings.dat"]})
-    refuse(archive, r"needed: ratings\.dat \+ movies\.dat, .*Found .*: ratings\.dat\.")
-    with zipfile.ZipFile(archive, "w") as made:
-        made.writestr("all/ml-1m.zip", inner)
-    refuse(archive, "an archive inside an archive is not opened")
+LOCAL, CENTRAL = b"PK\x03\x04", b"PK\x01\x02"  # what headers of members begin with
+
+
+def packed(**contents: str) -> bytes:
+    made = io.BytesIO()
+    pack(made, "ml-1m", {name.replace("_", "."): text for name, text in contents.items()})
+    return made.getvalue()
+
+
+WHOLE = packed(ratings_dat=DAT["ratings.dat"], movies_dat=DAT["movies.dat"])
+# A real one: 30 million bytes of nothing in 30 thousand
+BOMB = packed(movies_dat=DAT["movies.dat"], ratings_dat="\0" * 30_000_000)
+UNREADABLE = r"ml-1m\.zip is not a zip archive that can be read"
+NOTHING = r"needed: ratings\.dat \+ movies\.dat, .*Found .*: "
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", UNREADABLE),
+        (b"<html>404</html>", UNREADABLE),
+        (LOCAL, UNREADABLE),
+        (WHOLE[: len(WHOLE) // 2], UNREADABLE),
+        # Both members of the index lead to one place, so that an archive of little shows much
+        (put(WHOLE, CENTRAL, 42, bytes(4)), UNREADABLE),
+        (packed(ratings_dat=DAT["ratings.dat"]), rf"{NOTHING}ratings\.dat\."),
+        (packed(ml_1m_zip="PK"), rf"archive inside an archive is not opened\. {NOTHING[-12:]}none"),
+        (
+            put(put(WHOLE, LOCAL, 6, b"\1\0"), CENTRAL, 8, b"\1\0"),
+            "is encrypted, password required",
+        ),
+        (
+            put(put(WHOLE, LOCAL, 8, b"\x09\0"), CENTRAL, 10, b"\x09\0"),
+            "compression method is not supported",
+        ),
+        (BOMB, r"claims to grow from [0-9,]+ to 30,000,000 bytes"),
+        # It claims to be hardly packed at all, which its own size belies
+        (
+            put(BOMB, CENTRAL, 20, (2**31).to_bytes(4, "little")),
+            r"claims to grow from [0-9,]+ to 30,000,000 bytes",
+        ),
+    ],
+    ids=[
+        "empty", "a page", "a beginning", "half", "two in one place", "a file lacks",
+        "an archive within", "encrypted", "unknown compression", "a bomb", "a bomb that lies",
+    ],
+)  # fmt: skip
+def test_an_archive_that_cannot_be_used(archive: Path, content: bytes, message: str) -> None:
+    archive.write_bytes(content)
+    refuse(archive, message)
 
 
 @pytest.mark.parametrize(
@@ -274,46 +304,6 @@ def test_one_name_spelt_in_two_ways(archive: Path, twin: str) -> None:
 def test_a_name_that_a_terminal_would_obey(archive: Path) -> None:
     pack(archive, f"\x1b[2J{'x' * 500}", DAT | {"ratings.dat": "1::1::50::978300760\n"})
     refuse(archive, "row 1: rating is '50'")
-
-
-@pytest.mark.parametrize(
-    ("offsets", "value", "message"),
-    [
-        ((6, 8), b"\x01\x00", "is encrypted, password required"),
-        ((8, 10), b"\x09\x00", "compression method is not supported"),
-    ],
-)
-def test_a_member_that_cannot_be_unpacked(
-    archive: Path, offsets: tuple[int, int], value: bytes, message: str
-) -> None:
-    """A field of ratings.dat's two headers is overwritten."""
-    content = bytearray(archive.read_bytes())
-    for mark, offset in zip((b"PK\x03\x04", b"PK\x01\x02"), offsets, strict=True):
-        start = content.index(mark) + offset
-        content[start : start + len(value)] = value
-    archive.write_bytes(content)
-    refuse(archive, message)
-
-
-def test_a_bomb(archive: Path) -> None:
-    """A real one: 30 million bytes of nothing in 30 thousand."""
-    pack(archive, "ml-1m", {"movies.dat": DAT["movies.dat"], "ratings.dat": "\0" * 30_000_000})
-    refuse(archive, r"claims to grow from [0-9,]+ to 30,000,000 bytes")
-    # It claims to be hardly packed at all, which its own size belies.
-    content = archive.read_bytes()
-    place = content.rindex(b"PK\x01\x02") + 20
-    archive.write_bytes(content[:place] + (2**31).to_bytes(4, "little") + content[place + 4 :])
-    refuse(archive, r"claims to grow from [0-9,]+ to 30,000,000 bytes")
-
-
-def test_two_members_in_the_same_bytes(archive: Path) -> None:
-    """So that an archive of little shows much: both members of its index lead to one place."""
-    content = archive.read_bytes()
-    first = content.index(b"PK\x01\x02")
-    second = content.index(b"PK\x01\x02", first + 1)
-    place = second + 42  # where the index says that the member begins
-    archive.write_bytes(content[:place] + bytes(4) + content[place + 4 :])
-    refuse(archive, "is not a zip archive that can be read")
 
 
 def test_names_with_backslashes_and_folders_of_folders(archive: Path) -> None:

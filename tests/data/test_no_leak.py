@@ -56,8 +56,8 @@ def ratings_of_test() -> pl.DataFrame:
     return pl.DataFrame({name: np.load(storage.SPLIT / f"test/{name}.npy") for name in columns})
 
 
-def poison(rating: float) -> None:
-    test = ratings_of_test().with_columns(rating=pl.lit(rating, dtype=pl.Float32))
+def poison() -> None:
+    test = ratings_of_test().with_columns(rating=pl.lit(5.0, dtype=pl.Float32))
     np.save(storage.SPLIT / "test/rating.npy", test["rating"].to_numpy())
     table = storage.PREPARED / "ratings.parquet"
     whole = pl.read_parquet(table)
@@ -65,12 +65,6 @@ def poison(rating: float) -> None:
     assert not whole.equals(pl.read_parquet(table))
     for path in (storage.TRUTH, storage.GENOME):
         path.write_text('{"poisoned": true}\n')
-
-
-def remove() -> None:
-    shutil.rmtree(storage.SPLIT / "test")
-    for path in (storage.PREPARED / "ratings.parquet", storage.TRUTH, storage.GENOME):
-        path.unlink()
 
 
 def test_training_knows_neither_test_ratings_nor_what_is_planted(in_tmp, settings):
@@ -81,9 +75,8 @@ def test_training_knows_neither_test_ratings_nor_what_is_planted(in_tmp, setting
     fit = json.loads(expected["metrics/train/metrics.json"])["fit"]
     assert fit["best_epoch"] < fit["epochs"] < STOPPING["epochs"]
     assert json.loads(storage.TRUTH.read_text()) is not None
-    for change in (lambda: poison(5.0), remove):
-        change()
-        assert trained() == expected
+    poison()
+    assert trained() == expected
     # The comparison can fail: a rating that it does know
     column = storage.SPLIT / "validation/rating.npy"
     np.save(column, 5.5 - np.load(column))

@@ -56,14 +56,13 @@ ALIKE = [(u, m, 3.0, 0) for u, m, *_ in pairs(20, 20)]
     [
         (pairs(1, 60), [(m, [GENRES[m % 4]]) for m in range(1, 61)], 4),
         (pairs(80, 1), [(1, ["Drama"])], 1),
-        (pairs(20, 20), [(m, ["Drama"]) for m in range(1, 21)], 1),
         (pairs(20, 20), [(m, []) for m in range(1, 21)], 0),
         (pairs(20, 20), [(m, GENRES) for m in range(1, 21)], 4),
         (pairs(20, 20), [(m, GENRES[: 1 + m // 20]) for m in range(1, 21)], 2),
         (ALIKE, [(m, [GENRES[m % 4]]) for m in range(1, 21)], 4),
     ],
     ids=[
-        "one user", "one movie", "one genre", "no genres", "equal genres", "a genre of one movie",
+        "one user", "one movie", "no genres", "equal genres", "a genre of one movie",
         "equal ratings",
     ],
 )  # fmt: skip

@@ -65,14 +65,17 @@ def build_tables(source: Source, settings: DataSettings) -> Tables:
     ratings = keep("movie_without_entry", _resolve_missing(ratings, movies, source.name, settings))
     ratings = keep("rated_again", _latest(ratings))
     if settings.top_movies:
-        ratings = keep("not_a_top_movie", _top_movies(ratings, settings.top_movies))
+        top = ratings.group_by("movie_id").len().sort("len", "movie_id", descending=[True, False])
+        kept = _only(ratings, top.head(settings.top_movies), "movie_id")
+        ratings = keep("not_a_top_movie", kept)
     # Dropping users can take movies below their minimum, and the other way round.
     before = -1
     while before != ratings.height:
         before = ratings.height
         for kind in ("movie", "user"):
             if least := getattr(settings, f"min_ratings_per_{kind}"):
-                kept = _at_least(ratings, f"{kind}_id", least)
+                enough = ratings.group_by(f"{kind}_id").len().filter(pl.col("len") >= least)
+                kept = _only(ratings, enough, f"{kind}_id")
                 ratings = keep(f"{kind}_with_few_ratings", kept)
     if ratings.is_empty():
         reasons = ", ".join(
@@ -147,8 +150,15 @@ def _resolve_missing(
 
 def _latest(ratings: pl.DataFrame) -> pl.DataFrame:
     """One rating for each user and movie: the latest, and of two at one time the later row."""
-    if not _has_repeats(ratings):
+    users, movies = (
+        _dense(ratings[c], ratings[c].unique().sort()).to_numpy() for c in ("user_id", "movie_id")
+    )
+    pairs = users.astype(np.uint64) << np.uint64(32) | movies
+    del users, movies
+    pairs.sort()
+    if not (pairs[1:] == pairs[:-1]).any():
         return ratings
+    del pairs
     return (
         ratings.with_row_index("row")
         .sort("timestamp", "row")
@@ -156,17 +166,6 @@ def _latest(ratings: pl.DataFrame) -> pl.DataFrame:
         .sort("row")
         .drop("row")
     )
-
-
-def _has_repeats(ratings: pl.DataFrame) -> bool:
-    """Whether a pair of user and movie comes more than once."""
-    users, movies = (
-        _dense(ratings[c], ratings[c].unique().sort()).to_numpy() for c in ("user_id", "movie_id")
-    )
-    pairs = users.astype(np.uint64) << np.uint64(32) | movies
-    del users, movies
-    pairs.sort()
-    return bool((pairs[1:] == pairs[:-1]).any())
 
 
 def _dense(ids: pl.Series, known: pl.Series) -> pl.Series:
@@ -180,17 +179,6 @@ def _dense(ids: pl.Series, known: pl.Series) -> pl.Series:
             return pl.Series(place[ids.to_numpy() - low])
     index = known.to_frame("id").with_row_index("index")
     return ids.to_frame("id").join(index, on="id", how="left", maintain_order="left")["index"]
-
-
-def _top_movies(ratings: pl.DataFrame, count: int) -> pl.DataFrame:
-    """Ratings of the `count` most-rated movies; of two equally rated, the lower id goes first."""
-    movies = ratings.group_by("movie_id").len().sort("len", "movie_id", descending=[True, False])
-    return _only(ratings, movies.head(count), "movie_id")
-
-
-def _at_least(ratings: pl.DataFrame, column: str, count: int) -> pl.DataFrame:
-    enough = ratings.group_by(column).len().filter(pl.col("len") >= count)
-    return _only(ratings, enough, column)
 
 
 def _only(ratings: pl.DataFrame, kept: pl.DataFrame, column: str) -> pl.DataFrame:

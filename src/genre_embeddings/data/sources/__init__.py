@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from genre_embeddings.data.sources.base import Source
 from genre_embeddings.settings import DataSettings, PlantedSettings
@@ -13,6 +14,9 @@ from genre_embeddings.settings import DataSettings, PlantedSettings
 def open_source(data: DataSettings, planted: PlantedSettings) -> Iterator[Source]:
     """The source that `data.source` names; files it unpacks live as long as the context.
 
+    Source folder: the files' names tell their layout. Ids may be text; a column of whole numbers
+    stays numbers. The scale is `data.min_rating` to `data.max_rating`.
+
     Raises:
         InputError: the files are not there, or a row cannot be used.
     """
@@ -21,10 +25,13 @@ def open_source(data: DataSettings, planted: PlantedSettings) -> Iterator[Source
 
         yield planted_world(planted)
     elif data.source == "folder":
-        from genre_embeddings.data.sources.folder import open_folder
+        from genre_embeddings.data.sources.archive import open_files
+        from genre_embeddings.data.sources.genome import GENOME
+        from genre_embeddings.data.sources.layouts import LAYOUTS, read_source
 
-        with open_folder(data) as source:
-            yield source
+        require_whole(data)
+        with open_files(Path(data.path), LAYOUTS, (GENOME,)) as (layout, files):
+            yield read_source("folder", layout, files, (data.min_rating, data.max_rating), data)
     else:
         from genre_embeddings.data.sources.movielens import open_release
 
@@ -41,9 +48,11 @@ def require_whole(data: DataSettings) -> None:
         InputError: neither git nor DVC tracks a file, so that the copy lacks it.
     """
     if data.source == "folder":
-        from genre_embeddings.data.sources.folder import require_whole_folder
+        from genre_embeddings.data.sources.archive import require_tracked, untracked
+        from genre_embeddings.data.sources.genome import GENOME
+        from genre_embeddings.data.sources.layouts import LAYOUTS
 
-        require_whole_folder(data.path)
+        require_tracked(Path(data.path), untracked(data.path), LAYOUTS, (GENOME,))
     else:
         from genre_embeddings.data.sources.movielens import require_whole_release
 

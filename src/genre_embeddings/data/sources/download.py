@@ -34,13 +34,12 @@ def has_checksum(archive: Path, checksum: str) -> bool:
     return str(pooch.file_hash(str(archive), alg=algorithm)) == digits
 
 
-def fetch(url: str, checksum: str, timeouts: tuple[float, float] = TIMEOUTS) -> Path:
+def fetch(url: str, checksum: str) -> Path:
     """Return an archive from the cache; download it first if it is not there.
 
     Args:
         url: the address; its last part is the archive's name in the cache.
         checksum: as for `has_checksum`; whatever has another is refused.
-        timeouts: seconds to wait for a connection, and for the next bytes.
 
     Raises:
         InputError: the archive cannot be downloaded, or the one in the cache is wrong.
@@ -48,28 +47,17 @@ def fetch(url: str, checksum: str, timeouts: tuple[float, float] = TIMEOUTS) -> 
     target = cache_folder() / url.rpartition("/")[2]
     fault = f"does not have the checksum {checksum}"
     try:
-        if target.is_file():
-            if not has_checksum(target, checksum):
-                raise InputError(
-                    f"{target} {fault}. Delete it, and the next run downloads it again."
-                )
-            return target
-        _say(f"Downloading {url} to {target.parent}")
-        try:
-            _retrieve(url, target, checksum, timeouts)
-        except requests.exceptions.SSLError as error:
-            if "CERTIFICATE_VERIFY_FAILED" not in str(error):
-                raise
-            _say("The server's TLS certificate is not valid; the checksum decides instead")
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # urllib3 warns of the missing verification
-                _retrieve(url, target, checksum, timeouts, verify=False)
+        if not target.is_file():
+            _say(f"Downloading {url} to {target.parent}")
+            _download(url, target, checksum)
+            target.chmod(0o644)  # temporary files are private, but users may share a cache
+        elif not has_checksum(target, checksum):
+            raise InputError(f"{target} {fault}. Delete it, and the next run downloads it again.")
     except OSError as error:  # requests derives its errors from OSError
         reason = _reason(error)
     except ValueError:  # pooch raises it for wrong content
         reason = f"what arrived {fault}"
     else:
-        target.chmod(0o644)  # temporary files are private, but several users may share a cache
         return target
     raise InputError(
         f"{url} cannot be downloaded to {target}: {reason}. Try again later, drop "
@@ -77,19 +65,22 @@ def fetch(url: str, checksum: str, timeouts: tuple[float, float] = TIMEOUTS) -> 
     )
 
 
-def _retrieve(
-    url: str, target: Path, checksum: str, timeouts: tuple[float, float], *, verify: bool = True
-) -> None:
+def _download(url: str, target: Path, checksum: str) -> None:
     pooch.get_logger().setLevel("WARNING")  # its messages advise programmers, not users
-    pooch.retrieve(
-        url,
-        known_hash=checksum,
-        fname=target.name,
-        path=target.parent,
-        downloader=pooch.HTTPDownloader(
-            progressbar=sys.stderr.isatty(), chunk_size=2**16, timeout=timeouts, verify=verify
-        ),
-    )
+    for verify in (True, False):
+        downloader = pooch.HTTPDownloader(
+            progressbar=sys.stderr.isatty(), chunk_size=2**16, timeout=TIMEOUTS, verify=verify
+        )
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # urllib3 warns of the missing verification
+                pooch.retrieve(url, checksum, target.name, target.parent, downloader=downloader)
+        except requests.exceptions.SSLError as error:
+            if not verify or "CERTIFICATE_VERIFY_FAILED" not in str(error):
+                raise
+            _say("The server's TLS certificate is not valid; the checksum decides instead")
+        else:
+            return
 
 
 def _reason(error: OSError) -> str:

@@ -123,10 +123,9 @@ def _ratings_table(
     layout: tuple[str, ...], file: File, scale: tuple[float, float], own: DataSettings | None
 ) -> Table:
     """The file of ratings, how it is cut, and what it may hold."""
-    identity, rating = WHOLE_ID, number(*scale)
+    identity, rating = _id_rule(own), number(*scale)
     time = whole_number(LATEST, " seconds since 1970 (milliseconds: divide by 1000)")
     if own:
-        identity = OWN_ID_OR_NONE if own.off_scale == "drop" else OWN_ID
         meaning = f"{rating.meaning} (data.min_rating to data.max_rating)"
         remedy = (
             "Correct the row, set these two to your scale, or set data.off_scale to drop, which "
@@ -156,15 +155,18 @@ def _ratings_table(
     return Table(file, "ratings", ",", columns, rules)
 
 
+def _id_rule(own: DataSettings | None) -> Rule:
+    if own is None:
+        return WHOLE_ID
+    return OWN_ID_OR_NONE if own.off_scale == "drop" else OWN_ID
+
+
 def _read_movies(
     layout: tuple[str, ...], files: Mapping[str, File], own: DataSettings | None
 ) -> pl.DataFrame:
     """movie_id as text without repeats, title, and genres as lists of names."""
     file = files[layout[1]]
-    identity = WHOLE_ID
-    if own:
-        identity = OWN_ID_OR_NONE if own.off_scale == "drop" else OWN_ID
-    rules = {"movie_id": identity, "title": ANY, "genres": ANY}
+    rules = {"movie_id": _id_rule(own), "title": ANY, "genres": ANY}
     if layout == CSV:
         columns = read_header(file, list(rules), "movieId,title,genres")
         movies = _read(Table(file, "movies", ",", columns, rules))
