@@ -319,7 +319,7 @@ def neighbours(model: Path, genre_or_movie: str, top: int) -> None:
     found = nearest.neighbours(_open(model), genre_or_movie, top)
     _print(f"Most like {found.name}", found.table)
     if found.repeatable is False:
-        click.echo("The replicas disagree on these neighbours: another seed would list others.")
+        click.echo("Not repeatable: trained on other users, the model would list other genres.")
 
 
 @genres.command()

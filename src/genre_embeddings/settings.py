@@ -319,7 +319,7 @@ class InspectSettings(Section):
     min_ceiling_share: Fraction
     """Minimum fraction of the noise ceiling that counts as learnt, 0 to 1"""
     min_stability: Fraction
-    """Minimum mean Spearman correlation between replicas that counts as repeatable, 0 to 1"""
+    """Minimum Spearman correlation expected between similarities learnt from other users, 0 to 1"""
     min_overlap: Fraction
     """Minimum neighbour overlap, from 0 (chance) to 1 (full); genres below it get no neighbours"""
     min_gain: Annotated[float, Field(ge=0)]

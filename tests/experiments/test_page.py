@@ -165,15 +165,23 @@ SUMMARIES: dict[str, dict[str, list[str]]] = {
     "planted": {
         "changes": ["model.dim", "planted.users"],
         "verdicts": ["structure", "value"],
-        "agreement": ["with held-out ratings", "with the planted truth", "between replicas"],
+        "agreement": [
+            "with held-out ratings",
+            "with the planted truth",
+            "with other users (stability)",
+        ],
     },
     "films": {
         "changes": ["model.dim"],
         "verdicts": ["structure", "value"],
         "prediction": ["test RMSE (stars)", "new movies: RMSE"],
-        "agreement": ["with held-out ratings", "between replicas"],
+        "agreement": ["with held-out ratings", "with other users (stability)"],
     },
-    "odd": {"data": ["source"], "verdicts": ["value"], "agreement": ["between replicas"]},
+    "odd": {
+        "data": ["source"],
+        "verdicts": ["value"],
+        "agreement": ["with other users (stability)"],
+    },
     "bare": {},
 }
 

@@ -1,13 +1,11 @@
 """Similarity of genres, their order, map and neighbours, and how far replicas agree."""
 
-import itertools
-
 import numpy as np
 import pytest
 from numpy.random import default_rng as rng
 from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import squareform
-from scipy.stats import hypergeom, spearmanr
+from scipy.stats import spearmanr
 
 from benchmarks.statistics.simulation import complete
 from genre_embeddings.inspection.similarity import (
@@ -15,8 +13,8 @@ from genre_embeddings.inspection.similarity import (
     centred_cosine,
     cluster_order,
     genre_map,
+    measure_stability,
     nearest_genres,
-    replica_stability,
     response_similarity,
     similarity_interval,
     spearman,
@@ -138,68 +136,53 @@ def test_nearest_genres_by_hand():
     assert nearest_genres(similarity(values), 1, stable) == [[1], [], [0], []]
 
 
-def test_stability_by_hand():
-    responses = rng(13).normal(size=(3, 40, 8)) + rng(14).normal(size=(40, 8))
-    responses[1, :, 7] = 0  # a genre that one replica does not know
-    asked = np.arange(8) != 6
-    found = replica_stability(responses, asked)
-    known = np.ix_(range(6), range(6))
-    each = [complete(response_similarity(one).values[known]) for one in responses]
-    pairs = list(itertools.combinations(each, 2))
-    upper = np.triu_indices(6, 1)
-    rhos = [spearmanr(one.values[upper], other.values[upper]).statistic for one, other in pairs]
-    assert found.spearman == pytest.approx(np.mean(rhos))
-    shared = [
-        [
-            len(set(a) & set(b)) / 2
-            for a, b in zip(*(nearest_genres(s, 2) for s in pair), strict=True)
-        ]
-        for pair in pairs
-    ]
-    assert found.by_genre == pytest.approx([*np.mean(shared, axis=0), 0, 0])
-    assert found.overlap == pytest.approx(np.mean(shared))
-    assert found.chance == pytest.approx(hypergeom(5, 2, 2).mean() / 2)
-    enough = (found.by_genre - 0.4) / 0.6 >= 0.5
-    assert found.stable.tolist() == (enough & (np.arange(8) < 6)).tolist()
-    assert (found.replicas, found.reason) == (3, "")
+def drawn(error: float, rng: np.random.Generator, size: int = 18) -> Similarity:
+    """Similarities of true z with a spread of 0.4, measured with a standard error."""
+    truth, noise = (
+        np.triu(draw.normal(size=(size, size)), 1) for draw in (np.random.default_rng(3), rng)
+    )
+    z = 0.4 * truth + error * noise
+    return complete(np.tanh(z + z.T))
 
 
-def test_equal_replicas_are_stable_whatever_is_asked_for():
-    embeddings = rng(9).normal(size=(8, 3))
-    turned = embeddings @ np.linalg.qr(rng(10).normal(size=(3, 3)))[0]
-    responses = np.stack([rng(11).normal(size=(30, 8))] * 2)
-    found = replica_stability(responses, embeddings=np.stack([embeddings, turned]), min_overlap=1.0)
-    assert (found.spearman, found.cka) == (pytest.approx(1), pytest.approx(1))
-    assert found.overlap == 1
-    assert found.stable.all()
+@pytest.mark.parametrize("error", [0.05, 0.3, 0.8])
+def test_stability_is_what_two_measurements_have_in_common(error):
+    """Compared with what many pairs of measurements of the same truth have in common."""
+    errors = np.full((18, 18), error)
+    upper = np.triu_indices(18, 1)
+    rho, shared, said = [], [], []
+    for seed in range(12):
+        one, other = drawn(error, rng(seed)), drawn(error, rng(100 + seed))
+        rho.append(spearman(one.values[upper], other.values[upper]))
+        pairs = zip(nearest_genres(one, 3), nearest_genres(other, 3), strict=True)
+        shared += [len({*a} & {*b}) / 3 for a, b in pairs]
+        found = measure_stability(one, [one], errors)
+        said.append((found.spearman, found.overlap))
+        assert found.replicas is None
+    assert np.mean(said, axis=0) == pytest.approx((np.mean(rho), np.mean(shared)), abs=0.06)
 
 
-def test_cka_is_that_of_features():
-    """Linear CKA as ‖YᵀX‖² / (‖XᵀX‖ ‖YᵀY‖)."""
-    one, other = embeddings = rng(20).normal(size=(2, 5, 4))
-    one, other = one - one.mean(axis=0), other - other.mean(axis=0)
-    expected = np.linalg.norm(other.T @ one) ** 2
-    expected /= np.linalg.norm(one.T @ one) * np.linalg.norm(other.T @ other)
-    found = replica_stability(rng(21).normal(size=(2, 9, 5)), embeddings=embeddings)
-    assert found.cka == pytest.approx(expected)
-    assert replica_stability(rng(21).normal(size=(2, 9, 5)), embeddings=0 * embeddings).cka is None
-
-
-@pytest.mark.parametrize(
-    ("replicas", "genres", "why"),
-    [
-        (1, 5, "1 replica: agreement needs at least 2"),
-        (3, 2, "2 genres known to all replicas: agreement needs at least 3"),
-    ],
-)
-def test_stability_that_cannot_be_measured_says_why(replicas, genres, why):
-    responses = rng(0).normal(size=(replicas, 9, genres))
-    found = replica_stability(responses, embeddings=np.ones((replicas, genres, 2)))
-    assert (found.spearman, found.cka, found.replicas) == (None, None, replicas)
-    assert found.reason == why
+def test_noise_has_no_stability_and_certain_similarities_are_stable():
+    noise = complete(np.tanh(rng(1).normal(size=(12, 12)) * 0.3))
+    found = measure_stability(noise, [noise], np.full((12, 12), 0.3))
+    assert abs(found.spearman) < 0.25
     assert not found.stable.any()
-    same = replica_stability(np.stack([np.outer(np.arange(9), np.ones(4))] * 2))
-    assert same.reason == "the similarities of the replicas do not vary"
+    found = measure_stability(noise, [noise, noise], np.full((12, 12), 1e-6), min_overlap=0.99)
+    assert (found.spearman, found.replicas) == (pytest.approx(1, abs=1e-4), pytest.approx(1))
+    assert found.stable.all()
+    other = complete(np.tanh(rng(2).normal(size=(12, 12)) * 0.3))
+    found = measure_stability(noise, [noise, other], np.full((12, 12), 1e-6))
+    assert found.spearman < 0.8, "replicas that disagree count, too"
+
+
+def test_stability_of_part_of_the_genres():
+    some = np.arange(12) != 6
+    learnt = drawn(0.1, rng(5), 12).restrict(some)
+    found = measure_stability(learnt, [learnt], np.full((12, 12), 0.1))
+    assert found.by_genre[6] == 0
+    assert not found.stable[6]
+    assert found.chance == pytest.approx(0.3)
+    assert measure_stability(learnt.restrict(np.arange(12) < 2), [], np.ones((12, 12))) is None
 
 
 def test_spearman_needs_three_entries_that_vary():

@@ -27,11 +27,11 @@ from genre_embeddings.summary import EVALUATION, INSPECTION, SUMMARY, headlines
 
 WORKSPACE = "workspace"
 VERDICTS = ("structure", "stability", "value")
-PREDICTION, VALIDATION, REPLICAS = "test RMSE (stars)", "validation RMSE", "agreement of replicas"
+PREDICTION, VALIDATION, STABILITY = "test RMSE (stars)", "validation RMSE", "stability"
 AGREEMENTS = {
     "agreement with truth": "agreement.truth",
     "agreement with likelihood": "agreement.likelihood",
-    REPLICAS: "stability.spearman",
+    STABILITY: "stability.spearman",
 }
 SCORES = {PREDICTION: "test.rmse", VALIDATION: "validation.rmse", **AGREEMENTS}
 """Metrics that runs are compared by: what they are called, and their key."""

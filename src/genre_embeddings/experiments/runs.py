@@ -9,7 +9,7 @@ from genre_embeddings.errors import InputError
 from genre_embeddings.experiments.revisions import (
     AGREEMENTS,
     PREDICTION,
-    REPLICAS,
+    STABILITY,
     VERDICTS,
     WORKSPACE,
     Run,
@@ -21,7 +21,7 @@ from genre_embeddings.summary import MARKS
 
 LEGEND = (
     "RMSE: on test ratings, in stars. agree: Spearman's rho of the learnt genre similarity with "
-    "the planted truth, or else with held-out ratings. stable: the same between replicas. "
+    "the planted truth, or else with held-out ratings. stable: rho expected with other users. "
     "SSV: verdicts on structure, stability and value (✓ pass, ✗ fail, ? inconclusive)."
 )
 
@@ -63,9 +63,9 @@ def table(width: int) -> str:
 
 
 def _cells(run: Run) -> list[str]:
-    agreements = [run.scores.get(name) for name in AGREEMENTS if name != REPLICAS]
+    agreements = [run.scores.get(name) for name in AGREEMENTS if name != STABILITY]
     agreement = next((rho for rho in agreements if rho is not None), None)
-    numbers = [(run.scores.get(PREDICTION), 4), (agreement, 2), (run.scores.get(REPLICAS), 2)]
+    numbers = [(run.scores.get(PREDICTION), 4), (agreement, 2), (run.scores.get(STABILITY), 2)]
     marks = [MARKS.get(run.metrics.get(f"verdict.{name}", ""), "-") for name in VERDICTS]
     return [*("-" if n is None else f"{n:.{digits}f}" for n, digits in numbers), "".join(marks)]
 

@@ -27,8 +27,8 @@ class Neighbours:
         name: the genre, or the movie's title.
         table: genre, or movie_id, title and genres; similarity; and for genres the ends of its
             95 % interval.
-        repeatable: whether the replicas agree on a genre's neighbours; None if there is only one
-            replica, and for movies.
+        repeatable: whether a model trained on other users would list the same genres; None where
+            that is not known, and for movies.
     """
 
     name: str
@@ -69,8 +69,8 @@ def neighbours(model: Trained, what: int | str, top: int = 10) -> Neighbours:
 def _genre_neighbours(model: Trained, genre: int, top: int) -> Neighbours:
     # Imported here: scipy.stats is slow to import, and the other commands do not need it.
     from genre_embeddings.inspection.similarity import (
+        measure_stability,
         nearest_genres,
-        replica_stability,
         response_similarity,
         similarity_interval,
     )
@@ -80,8 +80,8 @@ def _genre_neighbours(model: Trained, genre: int, top: int) -> Neighbours:
     users = spaced_users(model.network)
     responses = require_finite(ask(model.network, users))  # (replicas, users, genres)
     similarity = response_similarity(responses).scaled(factor)
-    stability = replica_stability(responses)
-    low, high = similarity_interval(similarity, model.network.similarity_error.double().numpy())
+    error = model.network.similarity_error.double().numpy()
+    low, high = similarity_interval(similarity, error)
     names = model.genre_names
     found = nearest_genres(similarity, top)[genre]
     table = pl.DataFrame(
@@ -92,7 +92,9 @@ def _genre_neighbours(model: Trained, genre: int, top: int) -> Neighbours:
             "high": high[genre, found],
         }
     )
-    repeatable = None if stability.spearman is None else bool(stability.stable[genre])
+    replicas = [response_similarity(one).scaled(factor) for one in responses]
+    stability = measure_stability(similarity, replicas, error)
+    repeatable = None if stability is None else bool(stability.stable[genre])
     return Neighbours(names[genre], table, repeatable)
 
 

@@ -33,8 +33,8 @@ from genre_embeddings.inspection.similarity import (
     centred_cosine,
     cluster_order,
     genre_map,
+    measure_stability,
     nearest_genres,
-    replica_stability,
     response_similarity,
     similarity_interval,
 )
@@ -101,11 +101,13 @@ def inspect(question: Question) -> Answer:
     factor = size_factor(q.network.communality.numpy())
     responses = ask(q.network, users)  # (R, N, G)
     learnt = response_similarity(responses).scaled(factor).restrict(usable)
-    low, high = similarity_interval(learnt, q.network.similarity_error.double().numpy())
-    embeddings = q.network.genre_posterior()[0].permute(1, 0, 2).numpy()  # (R, G, D)
-    stability = replica_stability(
-        responses, usable, embeddings, q.settings.neighbours, q.settings.min_overlap
+    error = q.network.similarity_error.double().numpy()
+    low, high = similarity_interval(learnt, error)
+    replicas = [response_similarity(one).scaled(factor).restrict(usable) for one in responses]
+    stability = measure_stability(
+        learnt, replicas, error, q.settings.neighbours, q.settings.min_overlap
     )
+    embeddings = q.network.genre_posterior()[0].permute(1, 0, 2).numpy()  # (R, G, D)
     measured = _measure(q, table, usable, rng)
     found = {
         "learnt": learnt,
@@ -142,12 +144,7 @@ def inspect(question: Question) -> Answer:
             "share_of_pairs_not_zero": float(clear["learnt"][pairs].mean()),
             "size_slope": size_slope(learnt, measured["moments"]),
             "agreement": {reference.name: _numbers(reference) for reference in references},
-            "stability": {
-                "spearman": stability.spearman,
-                "cka": stability.cka,
-                "neighbour_overlap": stability.overlap,
-                "neighbour_overlap_by_chance": stability.chance,
-            },
+            "stability": stability.metrics if stability else {},
             "value": {
                 **{
                     f"{name}_{end}": number
@@ -319,14 +316,15 @@ def _cells(q: Question, order: list[int], similarity: np.ndarray, **more: np.nda
     ]
 
 
-def _neighbours(learnt: Similarity, stability: Stability, names: list[str], most: int) -> Rows:
-    """The nearest genres of each; none for a genre that another seed would place elsewhere."""
-    stable = stability.stable if stability.spearman is not None else None
-    nearest = nearest_genres(learnt, most, stable)
+def _neighbours(
+    learnt: Similarity, stability: Stability | None, names: list[str], most: int
+) -> Rows:
+    """The nearest genres of each; none for a genre that other users would place elsewhere."""
+    nearest = nearest_genres(learnt, most, stability.stable if stability else None)
     return [
         {
             "genre": names[k],
-            "overlap": float(stability.by_genre[k]) if stable is not None else None,
+            "overlap": float(stability.by_genre[k]) if stability else None,
             "nearest": ", ".join(f"{names[j]} ({learnt.values[k, j]:.2f})" for j in nearest[k]),
         }
         for k in np.flatnonzero(learnt.genres)

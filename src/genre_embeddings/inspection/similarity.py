@@ -1,4 +1,4 @@
-"""What the model has learnt: how alike it holds two genres, how surely, how repeatably.
+"""What the model has learnt: how similar two genres are, how surely, and how repeatably.
 
 Raw cosines of the genre embeddings E (G, D) say little: with any invertible A, the embeddings EA
 and weights A⁻ᵀW make the same predictions and have other cosines. *Responses* are identified,
@@ -15,15 +15,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
+from statistics import fmean
 
 import numpy as np
 from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.optimize import brentq
 from scipy.spatial.distance import squareform
 from scipy.special import ndtri
 from scipy.stats import spearmanr
 
 Z = float(ndtri(0.975))
 """Standard errors from the middle of a 95 % interval to its ends."""
+LARGEST = 0.999
+"""Correlation at which Fisher's z is cut off."""
+DRAWS = 20
+"""Draws of the similarities that are compared with each other, 190 pairs."""
 MIN_SPREAD = 1e-5
 """Standard deviation of responses, in rating units, up to which a genre counts as one that the
 model does not respond to; float32 predictions round at about 1e-6."""
@@ -57,28 +63,35 @@ class Similarity:
 
 @dataclass(frozen=True)
 class Stability:
-    """How far models that differ in nothing but their seed agree on the genres.
+    """How alike the genre similarities of two models would be, trained on ratings of other users.
 
     Attributes:
-        replicas: number of models compared, R.
-        by_genre: mean share of nearest neighbours that two replicas have in common, (G,) float64,
-            0 for genres left out.
+        by_genre: mean share of a genre's nearest neighbours that the two would have in common, (G,)
+            float64, 0 for genres left out.
         stable: genres whose neighbours are worth printing, (G,) bool.
-        spearman: mean over pairs of replicas of Spearman's rho between their similarities.
-        cka: mean over pairs of the linear CKA of their embeddings, 0 to 1.
+        spearman: expected Spearman's rho between the similarities of the two.
         overlap: mean of `by_genre` over the genres compared.
         chance: what it would be for neighbours drawn blindly.
-        reason: why numbers are None; empty if none is.
+        replicas: mean Spearman's rho between the replicas, which differ in their seed alone; None
+            for one replica.
     """
 
-    replicas: int
     by_genre: np.ndarray
     stable: np.ndarray
-    spearman: float | None = None
-    cka: float | None = None
-    overlap: float | None = None
-    chance: float | None = None
-    reason: str = ""
+    spearman: float
+    overlap: float
+    chance: float
+    replicas: float | None = None
+
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """The numbers, for stage inspect's metrics."""
+        return {
+            "spearman": self.spearman,
+            "replicas": self.replicas,
+            "neighbour_overlap": self.overlap,
+            "neighbour_overlap_by_chance": self.chance,
+        }
 
 
 def response_similarity(responses: np.ndarray) -> Similarity:
@@ -111,7 +124,7 @@ def similarity_interval(learnt: Similarity, error: np.ndarray) -> tuple[np.ndarr
     Returns:
         -1 to 1 for pairs that are not known, 1 to 1 for a known genre itself.
     """
-    centre = np.arctanh(np.clip(learnt.values, -0.999, 0.999))
+    centre = fisher_z(learnt.values)
     low = np.where(learnt.known, np.tanh(centre - Z * error), -1.0)
     high = np.where(learnt.known, np.tanh(centre + Z * error), 1.0)
     np.fill_diagonal(low, np.where(learnt.genres, 1.0, -1.0))
@@ -201,68 +214,97 @@ def nearest_genres(
     ]
 
 
-def replica_stability(
-    responses: np.ndarray,
-    genres: np.ndarray | None = None,
-    embeddings: np.ndarray | None = None,
+def measure_stability(
+    learnt: Similarity,
+    replicas: list[Similarity],
+    error: np.ndarray,
     neighbours: int = 3,
     min_overlap: float = 0.5,
-) -> Stability:
-    """How far replicas agree on the genres.
+) -> Stability | None:
+    """How repeatable the learnt similarities are, from their standard errors.
+
+    Fisher's z of a pair is taken for normal around its true value with the standard error s, and
+    the true values for normal with a spread τ over the pairs (random effects, τ² by Paule and
+    Mandel 1982). Two draws of the true values given the learnt ones then correlate as the
+    similarities of two models would that were trained on other users: 1 / (1 + s²/τ²) on average.
 
     Args:
-        responses: of each replica, (R, N, G).
-        genres: (G,) bool, genres that are compared; None for all.
-        embeddings: E of each replica, (R, G, D); None leaves CKA out (linear CKA: Kornblith et al.
-            2019). It is high even for unrelated embeddings once D nears G.
+        learnt: similarities.
+        replicas: similarities of each replica; their variance is added to s².
+        error: s of Fisher's z over users, (G, G).
         neighbours: nearest neighbours compared; with few genres fewer, so that agreement can
             exceed chance.
         min_overlap: share of the way from chance (0) to full agreement (1) that a genre's
             overlap must have gone for the genre to be stable.
 
     Returns:
-        The numbers; None, with the reason, where there are fewer than two replicas or fewer than
-        three genres known to all of them.
+        The numbers, or None if fewer than three genres are known.
     """
-    similarities = [response_similarity(one) for one in responses]
-    count, size = len(similarities), responses.shape[-1]
-    known = np.logical_and.reduce([one.genres for one in similarities])
-    known = known if genres is None else known & genres
-    total = int(known.sum())
-    if count < 2 or total < 3:
-        reason = (
-            f"{count} replica: agreement needs at least 2"
-            if count < 2
-            else f"{total} genres known to all replicas: agreement needs at least 3"
-        )
-        return Stability(count, np.zeros(size), np.zeros(size, dtype=bool), reason=reason)
+    if learnt.genres.sum() < 3:
+        return None
+    known, size = learnt.genres, len(learnt.values)
+    upper = np.triu(learnt.known, 1)
+    centre = fisher_z(learnt.values[upper])  # (P,) pairs of genres
+    others = np.array([fisher_z(one.values[upper]) for one in replicas])  # (R, P)
+    noise = error[upper] ** 2  # (P,)
+    rho = None
+    if len(others) > 1:
+        noise = noise + others.var(axis=0, ddof=1) / len(others)
+        rho = _mean_rho(others)
+    spread = _true_variance(centre, noise)
+    weight = spread / (spread + noise)  # (P,)
+    mean = np.average(centre, weights=1 / (spread + noise))
+    rng = np.random.default_rng(DRAWS)
+    draws = (
+        mean
+        + weight * (centre - mean)
+        + np.sqrt(weight * noise) * rng.standard_normal((DRAWS, len(centre)))
+    )
 
-    shared = [one.restrict(known) for one in similarities]
-    upper = np.triu(known[:, None] & known, 1)
-    found = [
-        rho
-        for one, other in combinations(shared, 2)
-        if (rho := spearman(one.values[upper], other.values[upper])) is not None
-    ]
-    nearest = max(1, min(neighbours, (total - 1) // 2))
-    chosen = np.zeros((count, size, size), dtype=int)
-    for replica, similarity in enumerate(shared):
-        for genre, row in enumerate(nearest_genres(similarity, nearest)):
-            chosen[replica, genre, row] = 1
-    votes = chosen.sum(axis=0)  # (G, G): replicas in which l is a neighbour of k
-    in_common = (votes * (votes - 1) / 2).sum(axis=1)  # (G,), summed over pairs of replicas
-    by_genre = in_common / (nearest * count * (count - 1) / 2)
-    chance = nearest / (total - 1)
+    nearest = max(1, min(neighbours, (int(known.sum()) - 1) // 2))
+    votes = np.zeros((size, size))  # draws in which l is a neighbour of k
+    for draw in draws:
+        values = np.zeros((size, size))
+        values[upper] = np.tanh(draw)
+        for genre, row in enumerate(nearest_genres(_masked(2 * values, learnt.known), nearest)):
+            votes[genre, row] += 1
+    in_common = (votes * (votes - 1)).sum(axis=1)  # (G,), summed over ordered pairs of draws
+    by_genre = in_common / (nearest * DRAWS * (DRAWS - 1))
+    chance = nearest / (known.sum() - 1)
     return Stability(
-        replicas=count,
         by_genre=by_genre,
         stable=known & ((by_genre - chance) / (1 - chance) >= min_overlap),
-        spearman=float(np.mean(found)) if found else None,
-        cka=None if embeddings is None else _mean_cka(embeddings[:, known]),
+        spearman=_mean_rho(draws),
         overlap=float(by_genre[known].mean()),
-        chance=chance,
-        reason="" if found else "the similarities of the replicas do not vary",
+        chance=float(chance),
+        replicas=rho,
     )
+
+
+def fisher_z(correlation: np.ndarray) -> np.ndarray:
+    """Fisher's z, artanh r, which is nearly normal."""
+    return np.arctanh(np.clip(correlation, -LARGEST, LARGEST))
+
+
+def _true_variance(values: np.ndarray, noise: np.ndarray) -> float:
+    """τ² of true values that were measured with the variances `noise`: Paule and Mandel (1982).
+
+    Never quite 0, so that draws vary at random where there is nothing but noise.
+    """
+    noise = np.maximum(noise, 1e-12)
+    least, most = 1e-6 * float(noise.mean()), len(values) * float(values.var()) + 1e-6
+
+    def excess(variance: float) -> float:
+        weights = 1 / (variance + noise)
+        squares = weights @ (values - np.average(values, weights=weights)) ** 2
+        return float(squares) - (len(values) - 1)
+
+    return brentq(excess, least, most) if excess(least) > 0 else least
+
+
+def _mean_rho(rows: np.ndarray) -> float:
+    """Mean over pairs of rows of Spearman's rho; rows that do not vary agree with none."""
+    return fmean(spearman(one, other) or 0.0 for one, other in combinations(rows, 2))
 
 
 def spearman(first: np.ndarray, second: np.ndarray) -> float | None:
@@ -287,15 +329,3 @@ def _filled(similarity: Similarity) -> tuple[np.ndarray, np.ndarray]:
     values = np.where(off, similarity.values, mean)
     np.fill_diagonal(values, 1.0)
     return genres, values[np.ix_(genres, genres)]
-
-
-def _mean_cka(embeddings: np.ndarray) -> float | None:
-    """Mean over pairs of replicas of the linear CKA of embeddings (R, G, D)."""
-    centred = np.asarray(embeddings, dtype=np.float64)
-    centred = centred - centred.mean(axis=1, keepdims=True)
-    gram = centred @ centred.transpose(0, 2, 1)  # (R, G, G)
-    norm = np.sqrt((gram**2).sum(axis=(1, 2)))
-    if not norm.all():
-        return None
-    pairs = combinations(range(len(gram)), 2)
-    return float(np.mean([(gram[i] * gram[j]).sum() / (norm[i] * norm[j]) for i, j in pairs]))

@@ -30,7 +30,10 @@ NAMES = {
     "cold_movies": "movies without training ratings",
 }
 """What references that can judge, models that know nothing, and groups are called in sentences."""
-TRY_STABILITY = "Try more train.replicas or more ratings; genres with few ratings stay unstable."
+TRY_STABILITY = (
+    "More ratings make the similarities more certain; merge genres that have few ratings, or drop "
+    "them (data.min_genre_movies, data.top_genres)."
+)
 TRY_VALUE = (
     "Genres help most where movies have few training ratings (split.strategy: cold_movies measures "
     "it). If they help nowhere, leave them out (model.genres: false)."
@@ -235,25 +238,26 @@ def _structure_advice(able: Sequence[Reference], min_ceiling_share: float) -> st
     return _more_ratings(able)
 
 
-def stability_verdict(stability: Stability, min_stability: float) -> Verdict:
-    """Would another seed have learnt the same?
+def stability_verdict(stability: Stability | None, min_stability: float) -> Verdict:
+    """Would a model that is trained on other users have learnt the same?
 
     Args:
-        stability: from `similarity.replica_stability`.
-        min_stability: mean Spearman's rho between replicas that counts as repeatable.
+        stability: from `similarity.measure_stability`; None if it cannot be measured.
+        min_stability: expected Spearman's rho between two such models that counts as repeatable.
     """
-    rho = stability.spearman
-    if rho is None:
-        reason = f"Stability cannot be measured ({stability.reason})."
+    if stability is None:
+        reason = "Stability cannot be measured: the model responds to fewer than three genres."
         return Verdict("stability", "inconclusive", reason, TRY_STABILITY)
     reason = (
-        f"The genre similarities of {stability.replicas} replicas agree at rho = {rho:.2f}; at "
-        f"least {min_stability:.2f} is needed. The nearest genres of {int(stability.stable.sum())} "
-        f"of {len(stability.stable)} genres are repeatable: two replicas have "
-        f"{_percent(stability.overlap or 0.0)} of them in common, by chance it would be "
-        f"{_percent(stability.chance or 0.0)}."
+        f"Two models trained on as many ratings of other users are expected to agree on the genre "
+        f"similarities at rho = {stability.spearman:.2f}; at least {min_stability:.2f} is needed. "
+        f"They would have {_percent(stability.overlap)} of the nearest genres in common, by chance "
+        f"{_percent(stability.chance)}; the nearest genres of {int(stability.stable.sum())} of "
+        f"{len(stability.stable)} genres are repeatable."
     )
-    if rho >= min_stability:
+    if stability.replicas is not None:
+        reason += f" Another seed alone changes less: replicas agree at {stability.replicas:.2f}."
+    if stability.spearman >= min_stability:
         return Verdict("stability", "pass", reason)
     return Verdict("stability", "fail", reason, TRY_STABILITY)
 
