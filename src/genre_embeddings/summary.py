@@ -159,7 +159,7 @@ def _agreement(inspected: Mapping[str, Any]) -> dict[str, str]:
         "chance stays below": "agreement.likelihood.null_95",
         "mixed model": "agreement.likelihood.rival",
         "with the planted truth": "agreement.truth.spearman",
-        "with other users (stability)": "stability.spearman",
+        "with other users": "stability.spearman",
     }
     found = {label: storage.value_at(inspected, name) for label, name in numbers.items()}
     if "truth" not in inspected.get("agreement", {}):

@@ -168,19 +168,19 @@ SUMMARIES: dict[str, dict[str, list[str]]] = {
         "agreement": [
             "with held-out ratings",
             "with the planted truth",
-            "with other users (stability)",
+            "with other users",
         ],
     },
     "films": {
         "changes": ["model.dim"],
         "verdicts": ["structure", "value"],
         "prediction": ["test RMSE (stars)", "new movies: RMSE"],
-        "agreement": ["with held-out ratings", "with other users (stability)"],
+        "agreement": ["with held-out ratings", "with other users"],
     },
     "odd": {
         "data": ["source"],
         "verdicts": ["value"],
-        "agreement": ["with other users (stability)"],
+        "agreement": ["with other users"],
     },
     "bare": {},
 }
