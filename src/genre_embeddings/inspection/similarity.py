@@ -19,7 +19,6 @@ from statistics import fmean
 
 import numpy as np
 from scipy.cluster.hierarchy import leaves_list, linkage
-from scipy.optimize import brentq
 from scipy.spatial.distance import squareform
 from scipy.special import ndtri
 from scipy.stats import spearmanr
@@ -223,10 +222,9 @@ def measure_stability(
 ) -> Stability | None:
     """How repeatable the learnt similarities are, from their standard errors.
 
-    Fisher's z of a pair is taken for normal around its true value with the standard error s, and
-    the true values for normal with a spread τ over the pairs (random effects, τ² by Paule and
-    Mandel 1982). Two draws of the true values given the learnt ones then correlate as the
-    similarities of two models would that were trained on other users: 1 / (1 + s²/τ²) on average.
+    Fisher's z of each pair is drawn again and again from a normal distribution around the learnt
+    one, whose standard deviation is the standard error: these are similarities that the intervals
+    allow. Two draws agree as two models are expected to that were trained on other users.
 
     Args:
         learnt: similarities.
@@ -251,15 +249,8 @@ def measure_stability(
     if len(others) > 1:
         noise = noise + others.var(axis=0, ddof=1) / len(others)
         rho = _mean_rho(others)
-    spread = _true_variance(centre, noise)
-    weight = spread / (spread + noise)  # (P,)
-    mean = np.average(centre, weights=1 / (spread + noise))
     rng = np.random.default_rng(DRAWS)
-    draws = (
-        mean
-        + weight * (centre - mean)
-        + np.sqrt(weight * noise) * rng.standard_normal((DRAWS, len(centre)))
-    )
+    draws = centre + np.sqrt(noise) * rng.standard_normal((DRAWS, len(centre)))
 
     nearest = max(1, min(neighbours, (int(known.sum()) - 1) // 2))
     votes = np.zeros((size, size))  # draws in which l is a neighbour of k
@@ -284,22 +275,6 @@ def measure_stability(
 def fisher_z(correlation: np.ndarray) -> np.ndarray:
     """Fisher's z, artanh r, which is nearly normal."""
     return np.arctanh(np.clip(correlation, -LARGEST, LARGEST))
-
-
-def _true_variance(values: np.ndarray, noise: np.ndarray) -> float:
-    """τ² of true values that were measured with the variances `noise`: Paule and Mandel (1982).
-
-    Never quite 0, so that draws vary at random where there is nothing but noise.
-    """
-    noise = np.maximum(noise, 1e-12)
-    least, most = 1e-6 * float(noise.mean()), len(values) * float(values.var()) + 1e-6
-
-    def excess(variance: float) -> float:
-        weights = 1 / (variance + noise)
-        squares = weights @ (values - np.average(values, weights=weights)) ** 2
-        return float(squares) - (len(values) - 1)
-
-    return brentq(excess, least, most) if excess(least) > 0 else least
 
 
 def _mean_rho(rows: np.ndarray) -> float:
