@@ -47,6 +47,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "inspect": {"permutations": 999, "bootstrap": 300},
 }
 """What is changed from params.yaml so that a world takes seconds; thresholds are kept."""
+NUMBERS = ("rho with truth", "rho with evidence", "its ceiling", "expected with other users")
+"""Means over worlds that the page shows."""
 RATINGS = 5000
 
 
@@ -158,6 +160,7 @@ def inspect_world(kind: Kind, seed: int) -> Row:
         "rho with truth": value_at(informed, "agreement.truth.spearman"),
         "rho with evidence": value_at(answer, "agreement.likelihood.spearman"),
         "its ceiling": value_at(answer, "agreement.likelihood.ceiling"),
+        "expected with other users": value_at(answer, "stability.spearman"),
     }
 
 
@@ -182,7 +185,7 @@ def null_rows(found: dict[str, list[Row]]) -> Iterator[Row]:
             {first: name} | {k: "/".join(map(str, n)) for k, n in counts.items()} | {last: together}
         )
     worlds = len(groups["all"])
-    rates = {line: false_rate(counts[line][0], worlds) for line in shown} | {"stability": "-"}
+    rates = {line: false_rate(counts[line][0], worlds) for line in shown}
     yield {first: "false passes (95 % interval)", **rates, last: false_rate(together, worlds)}
 
 
@@ -193,9 +196,9 @@ def power_rows(found: dict[str, list[Row]]) -> Iterator[Row]:
         cells: Row = {
             "genre effect": f"{kind.genre_effect:g}", "ratings": kind.ratings, "worlds": len(rows)
         }  # fmt: skip
-        for line in ("structure", KNOWN, "value"):
+        for line in ("structure", KNOWN, "stability", "value"):
             cells[line] = f"{fmean(row[line] == 'pass' for row in rows):.0%}"
-        for name in ("rho with truth", "rho with evidence", "its ceiling"):
+        for name in NUMBERS:
             values = [row[name] for row in rows if row[name] is not None]
             cells[name] = f"{fmean(values):.2f}" if values else "-"
         yield cells
