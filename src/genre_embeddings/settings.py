@@ -546,7 +546,7 @@ train: {replicas: auto, epochs: auto, min_epochs: 5, patience: 6, batch_size: au
   threads: 1, devices: 1, num_nodes: 1, strategy: auto, precision: 32-true, without_genres: true,
   shuffled_genres: 0}
 inspect: {evidence: held_out, min_movies: 2, min_pair_users: 20, permutations: 9999,
-  bootstrap: 1000, neighbours: 3, alpha: 0.05, min_ceiling_share: 0.8, min_stability: 0.8,
+  bootstrap: 1000, neighbours: 3, alpha: 0.05, min_ceiling_share: 0.8, min_stability: 0.6,
   min_overlap: 0.5, min_gain: 0.003}
 tracking: {mlflow_uri: '', mlflow_experiment: genre-embeddings}
 """,
