@@ -60,10 +60,10 @@ def _myfm(implicit: bool, day: bool, *best: int) -> tuple[Settings, ...]:
     )
 
 
-def _lightgbm(shrinkage: float, leaves: int) -> Settings:
+def _lightgbm(shrinkage: float, leaves: int, rate: float, columns: float) -> Settings:
     return {
-        "shrinkage": shrinkage, "num_leaves": leaves, "learning_rate": 0.05,
-        "min_child_samples": 50, "colsample_bytree": 0.5, "verbose": -1,
+        "shrinkage": shrinkage, "num_leaves": leaves, "learning_rate": rate,
+        "colsample_bytree": columns, "min_child_samples": 50, "verbose": -1,
     }  # fmt: skip
 
 
@@ -108,12 +108,23 @@ MODELS = {
     "lightgbm": Model(
         "LightGBM, target encodings",
         "lightgbm",
-        tuple(_lightgbm(s, n) for s in (10, 20) for n in (31, 63)),
+        tuple(
+            _lightgbm(*choice)
+            for choice in (
+                (10, 31, 0.1, 1),
+                (20, 31, 0.1, 1),
+                (5, 15, 0.1, 1),
+                (3, 15, 0.1, 1),
+                (10, 31, 0.05, 0.5),
+                (20, 31, 0.05, 0.5),
+                (10, 63, 0.05, 0.5),
+            )
+        ),
     ),
     "deepfm": Model(
         "DeepFM, genres",
         "deepfm",
-        tuple(_deepfm(16, d, p) for d in (0.05, 0.01) for p in (0.2, 0.5)),
+        tuple(_deepfm(16, d, p) for d, p in ((0.05, 0.2), (0.01, 0.2), (0.2, 0.2), (0.05, 0.5))),
     ),
     "linear": Model("the notebook's linear model", "", (NOTEBOOK,)),
     "ours": Model("ours", ""),
