@@ -134,10 +134,10 @@ def rows_of(fits: dict[str, dict[str, Fit]]) -> Iterator[Row]:
                 "CPU s": cpu,
                 "clock s": clock,
             }
-            if name != "ours":
-                at = next((p[1] for p in found["ours"]["points"] if p[2] < error), None)
-                row["ours passes it after CPU s"] = at or ""
-                row["share of its CPU s"] = f"{at / cpu:.2f}" if at else "not passed"
+            passed = (p[1] for p in found["ours"]["points"] if p[2] < error)
+            at = next(passed, None) if name != "ours" else None
+            row["ours passes it after CPU s"] = at or ""
+            row["share of its CPU s"] = f"{at / cpu:.2f}" if at else "" if name == "ours" else "no"
             yield row
 
 

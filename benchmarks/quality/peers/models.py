@@ -124,7 +124,7 @@ MODELS = {
     "deepfm": Model(
         "DeepFM, genres",
         "deepfm",
-        tuple(_deepfm(16, d, p) for d, p in ((0.05, 0.2), (0.01, 0.2), (0.2, 0.2), (0.05, 0.5))),
+        tuple(_deepfm(16, d, p) for d, p in ((0.05, 0.5), (0.05, 0.2), (0.01, 0.2), (0.2, 0.2))),
     ),
     "linear": Model("the notebook's linear model", "", (NOTEBOOK,)),
     "ours": Model("ours", ""),
