@@ -144,6 +144,7 @@ def rows_of(fits: dict[str, dict[str, Fit]]) -> Iterator[Row]:
 def draw(fits: dict[str, dict[str, Fit]], path: Path) -> None:
     """A panel for each data set."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     figure = Figure(figsize=(4.5 * len(fits), 3.6), layout="constrained")
     for axes, (data, found) in zip(
@@ -155,6 +156,9 @@ def draw(fits: dict[str, dict[str, Fit]], path: Path) -> None:
             axes.plot(seconds, errors, ".-", label=MODELS[name].title, **style)
         ends = [fit["end"][2] for fit in found.values()]
         axes.set(title=data, xlabel="CPU seconds of the fit", xscale="log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_ylim(min(ends) * 0.98, max(ends) * 1.1)
         axes.set_ylabel("test MSE")
         axes.legend(fontsize=7)
