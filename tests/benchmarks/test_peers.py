@@ -1,6 +1,7 @@
 """The light parts of benchmarks.quality.peers: the table's mathematics, a run, the command line."""
 
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,9 @@ import pytest
 from benchmarks.measuring import measured, replace_generated, table, write_params
 from benchmarks.quality.peers.__main__ import Run, best, changes_of, parse, rows_of
 from benchmarks.quality.peers.report import summarise
+from benchmarks.quality.peers.worker import Stopwatch
+from benchmarks.quality.seconds import draw
+from benchmarks.quality.seconds import rows_of as rows_of_fits
 from genre_embeddings.errors import InputError
 from genre_embeddings.evaluation.metrics import UserSums, user_sums
 
@@ -53,6 +57,29 @@ def test_rows_have_the_settings_that_are_best_on_validation() -> None:
         "RMSE": "2.0000", "fit s": "1.2", "ours ÷ model, MSE": "0.2500 [0.2500, 0.2500]",
     }  # fmt: skip
     assert ours["ours ÷ model, MSE"] == ""
+
+
+def test_predictions_on_the_way_cost_no_seconds_of_fit() -> None:
+    watch = Stopwatch()
+    with watch.paused() as before:
+        time.sleep(0.2)
+        sum(range(10**6))
+    after = watch.read()
+    assert after[0] - before[0] < 0.1
+    assert after[1] - before[1] < 0.01
+
+
+def test_a_peer_is_passed_at_the_first_better_epoch(tmp_path: Path) -> None:
+    ours = {"points": [[2, 1, 0.9], [4, 2, 0.7], [6, 3, 0.6]], "end": [6, 3, 0.6]}
+    peers = {"lenskit": {"points": [[9, 8, 0.8]], "end": [9, 8, 0.8]}}
+    peers["myfm"] = {"points": [[20, 15, 0.5]], "end": [20, 15, 0.5]}
+    first, passed, better = rows_of_fits({"ml-latest-small": {"ours": ours, **peers}})
+    assert [*first] == [*passed]  # a table has the columns of its first row
+    assert passed["ours passes it after CPU s"] == 2
+    assert passed["share of its CPU s"] == "0.25"
+    assert better["share of its CPU s"] == "no"
+    draw({"ml-latest-small": {"ours": ours, **peers}}, tmp_path / "seconds.png")
+    assert (tmp_path / "seconds.png").stat().st_size > 0
 
 
 def test_peers_need_their_environment(capsys: pytest.CaptureFixture[str]) -> None:

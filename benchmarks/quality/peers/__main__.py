@@ -22,6 +22,7 @@ import polars as pl
 
 from benchmarks.measuring import (
     ROOT,
+    Cost,
     Row,
     checkout,
     measured,
@@ -106,20 +107,32 @@ def changes_of(options: argparse.Namespace) -> Settings:
     return found
 
 
+def fit_peer(
+    python: str, model: Model, choice: Settings, folder: Path, seed: int, out: Path | None = None
+) -> tuple[dict[str, Any], Cost]:
+    """Fit a peer to the split in a copy of the pipeline, and leave its predictions in `out`.
+
+    Returns:
+        What `worker.py` writes into `result.json`, and what the process took.
+    """
+    out = out or folder
+    job = {
+        "fit": model.fit, "settings": choice, "seed": seed, "out": str(out),
+        "split": str(folder / storage.SPLIT), "prepared": str(folder / storage.PREPARED),
+    }  # fmt: skip
+    (out / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    cost = measured([python, str(WORKER), str(out / "job.json")], folder)
+    return json.loads((out / "result.json").read_text(encoding="utf-8")), cost
+
+
 def predict(
     model: Model, choice: Settings, folder: Path, seed: int, options: argparse.Namespace
 ) -> tuple[dict[str, np.ndarray], float, int]:
     """Predictions of test and, by a peer, validation; seconds of the fit and its peak memory."""
     if model.fit:
-        job = {
-            "fit": model.fit, "settings": choice, "seed": seed, "out": str(folder),
-            "split": str(folder / storage.SPLIT), "prepared": str(folder / storage.PREPARED),
-        }  # fmt: skip
-        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-        cost = measured([options.python, str(WORKER), "job.json"], folder)
-        seconds = json.loads((folder / "result.json").read_text(encoding="utf-8"))["fit_seconds"]
+        done, cost = fit_peer(options.python, model, choice, folder, seed)
         found = {side: np.load(folder / f"{side}.npy") for side in ("validation", "test")}
-        return found, seconds, cost.peak_bytes
+        return found, done["fit_seconds"], cost.peak_bytes
     write_params(folder, changes_of(options) | choice | {"seed": seed})
     cost = run_stage(folder, "train")
     run_stage(folder, "evaluate")

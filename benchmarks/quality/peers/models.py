@@ -4,7 +4,7 @@ The first entry of a grid is what a run uses: the best on the validation ratings
 ml-latest-small, split seed 0, as chosen by
 
     python -m benchmarks.quality.peers --tune --seeds 0 --only bias surprise-svd surprise-knn \\
-        lenskit myfm myfm-implicit myfm-day
+        lenskit myfm myfm-implicit myfm-day lightgbm deepfm
 """
 
 from __future__ import annotations
@@ -60,6 +60,20 @@ def _myfm(implicit: bool, day: bool, *best: int) -> tuple[Settings, ...]:
     )
 
 
+def _lightgbm(shrinkage: float, leaves: int, rate: float, columns: float) -> Settings:
+    return {
+        "shrinkage": shrinkage, "num_leaves": leaves, "learning_rate": rate,
+        "colsample_bytree": columns, "min_child_samples": 50, "verbose": -1,
+    }  # fmt: skip
+
+
+def _deepfm(size: int, decay: float, dropout: float) -> Settings:
+    return {
+        "dim": size, "lr": 0.003, "l2_reg_embedding": decay, "l2_reg_linear": 0.02,
+        "dnn_hidden_units": [64, 32], "dnn_dropout": dropout,
+    }  # fmt: skip
+
+
 NOTEBOOK: Settings = {
     "model.cross": False,
     "model.hidden": [],
@@ -91,6 +105,27 @@ MODELS = {
     "myfm": Model("myFM, genres", "myfm", _myfm(False, False, 16, 256)),
     "myfm-implicit": Model("myFM, genres, implicit", "myfm", _myfm(True, False, 32, 256)),
     "myfm-day": Model("myFM, genres, implicit, day", "myfm", _myfm(True, True, 32, 256)),
+    "lightgbm": Model(
+        "LightGBM, target encodings",
+        "lightgbm",
+        tuple(
+            _lightgbm(*choice)
+            for choice in (
+                (10, 31, 0.1, 1),
+                (20, 31, 0.1, 1),
+                (5, 15, 0.1, 1),
+                (3, 15, 0.1, 1),
+                (10, 31, 0.05, 0.5),
+                (20, 31, 0.05, 0.5),
+                (10, 63, 0.05, 0.5),
+            )
+        ),
+    ),
+    "deepfm": Model(
+        "DeepFM, genres",
+        "deepfm",
+        tuple(_deepfm(16, d, p) for d, p in ((0.05, 0.5), (0.05, 0.2), (0.01, 0.2), (0.2, 0.2))),
+    ),
     "linear": Model("the notebook's linear model", "", (NOTEBOOK,)),
     "ours": Model("ours", ""),
 }

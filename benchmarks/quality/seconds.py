@@ -1,0 +1,193 @@
+"""Test error against seconds of fit: `python -m benchmarks.quality.seconds --python PEERS`.
+
+Ours after each epoch, and the best peers, on one split of each data set. The seconds are those of
+the fit alone: without imports, reading and predictions. A busy machine lengthens only those by the
+clock. With --folder, the same command continues after an interruption.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measuring import (
+    ROOT,
+    Row,
+    checkout,
+    machine,
+    measured,
+    replace_generated,
+    run_stage,
+    table,
+    write_params,
+)
+from benchmarks.quality.peers.__main__ import PAGE, fit_peer
+from benchmarks.quality.peers.models import MODELS, Settings
+from benchmarks.quality.peers.worker import WATCH
+from genre_embeddings.model.network import Network
+from genre_embeddings.storage import Side
+from genre_embeddings.tracking import Tracker
+
+PICTURE = ROOT / "docs/images/seconds.png"
+DATA: dict[str, tuple[str, ...]] = {
+    "ml-latest-small": ("lenskit", "lightgbm", "deepfm", "myfm-day"),
+    "ml-1m": ("lenskit", "lightgbm", "deepfm", "myfm-implicit"),
+}
+"""Of each data set, its peers."""
+Fit = dict[str, Any]
+"""`points`: (seconds by the clock, seconds of the CPU, test MSE) after some steps of a fit, `end`:
+the point that counts."""
+
+
+class Curve(Tracker):
+    """Takes the test error after each epoch, while the stopwatch stands still."""
+
+    def follow(self, network: Network, test: Side) -> None:
+        """Begin: predict these ratings by this network."""
+        self.network, self.test = network, test
+
+    def log(self, row: Mapping[str, float]) -> None:  # noqa: ARG002
+        """Add the point of an epoch."""
+        from genre_embeddings.model.predict import predict
+
+        with WATCH.paused() as seconds:
+            test = self.test
+            found, _ = predict(self.network, test.user, test.movie, test.timestamp, posterior=False)
+            error = float(((found.astype(float) - test.rating) ** 2).mean())
+            WATCH.points.append((*seconds, error))
+
+
+def ours() -> Fit:
+    """Fit the main model of stage train to the split in the current folder."""
+    from genre_embeddings import storage
+    from genre_embeddings.model.build import build_network, genre_sets
+    from genre_embeddings.model.ratings import Ratings
+    from genre_embeddings.model.serialization import configure_torch
+    from genre_embeddings.settings import load_settings
+    from genre_embeddings.training.lightning import fit
+
+    settings, meta = load_settings(), storage.read_meta()
+    configure_torch(settings.train.threads)
+    users, movies, genres = (
+        storage.read_table(storage.PREPARED / f"{name}.parquet")
+        for name in ("users", "movies", "genres")
+    )
+    train, validation = (Ratings.of(storage.read_side(side)) for side in ("train", "validation"))
+    curve = Curve(settings)
+    WATCH.begin = WATCH.now()
+    network = build_network(settings, train, genre_sets(movies, genres.height), users.height, meta)
+    curve.follow(network, storage.read_side("test"))
+    _, best = fit(network, train, validation, settings.train, settings.seed, tracker=curve)
+    return {"points": WATCH.points, "end": WATCH.points[best.epoch - 1]}
+
+
+def fits_of(data: str, options: argparse.Namespace, folder: Path) -> dict[str, Fit]:
+    """Of each model, its curve on a data set; finished fits are read from the folder."""
+    path = Path(options.path).resolve()
+    changes: Settings = {"data.source": data, "data.path": str(path), "seed": 0}
+    if (path / data / "ratings.csv").exists():  # the ratings without times, for example
+        changes |= {"data.source": "folder", "data.path": str(path / data), "data.min_rating": 1.0}
+    if not folder.exists():
+        checkout(folder, changes)
+    if not (folder / "data/split/test").exists():
+        write_params(folder, changes)
+        run_stage(folder, "prepare")
+        run_stage(folder, "split")
+    found = {}
+    for name in ("ours", *DATA[data]):
+        out = folder / "fits" / name
+        out.mkdir(parents=True, exist_ok=True)
+        result = out / "curve.json"
+        if not result.exists():
+            if name == "ours":
+                measured(
+                    [sys.executable, "-m", "benchmarks.quality.seconds", "--fit", str(result)],
+                    folder,
+                )
+            else:
+                model = MODELS[name]
+                done, _ = fit_peer(options.python, model, model.grid[0], folder, 0, out)
+                points = done["points"]
+                result.write_text(json.dumps({"points": points, "end": points[-1]}))
+        found[name] = json.loads(result.read_text())
+        clock, cpu, error = found[name]["end"]
+        print(f"{data}, {name}: MSE {error:.4f}, CPU {cpu:.1f} s, clock {clock:.1f} s", flush=True)
+    return found
+
+
+def rows_of(fits: dict[str, dict[str, Fit]]) -> Iterator[Row]:
+    """A row for each model; beside a peer, when ours passes its final error."""
+    for data, found in fits.items():
+        for name, fit in found.items():
+            clock, cpu, error = fit["end"]
+            title = MODELS[name].title
+            row: Row = {
+                "data": data,
+                "model": title,
+                "MSE": f"{error:.4f}",
+                "CPU s": cpu,
+                "clock s": clock,
+            }
+            passed = (p[1] for p in found["ours"]["points"] if p[2] < error)
+            at = next(passed, None) if name != "ours" else None
+            row["ours passes it after CPU s"] = at or ""
+            row["share of its CPU s"] = f"{at / cpu:.2f}" if at else "" if name == "ours" else "no"
+            yield row
+
+
+def draw(fits: dict[str, dict[str, Fit]], path: Path) -> None:
+    """A panel for each data set."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    figure = Figure(figsize=(4.5 * len(fits), 3.6), layout="constrained")
+    for axes, (data, found) in zip(
+        figure.subplots(1, len(fits), squeeze=False)[0], fits.items(), strict=True
+    ):
+        for name, fit in found.items():
+            _, seconds, errors = zip(*fit["points"], strict=True)
+            style = {"color": "black", "zorder": 3} if name == "ours" else {}
+            axes.plot(seconds, errors, ".-", label=MODELS[name].title, **style)
+        ends = [fit["end"][2] for fit in found.values()]
+        axes.set(title=data, xlabel="CPU seconds of the fit", xscale="log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_ylim(min(ends) * 0.98, max(ends) * 1.1)
+        axes.set_ylabel("test MSE")
+        axes.legend(fontsize=7)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--python", type=os.path.abspath, help="of the peers' environment")
+    parser.add_argument(
+        "--path", default="data/raw", help="folder of the archives, or of folders with CSVs"
+    )
+    parser.add_argument("--data", nargs="+", choices=DATA, default=[*DATA])
+    parser.add_argument("--folder", type=Path, help="where finished fits are kept")
+    parser.add_argument("--doc", action="store_true", help=f"write {PAGE.name} and {PICTURE.name}")
+    parser.add_argument("--fit", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.fit:
+        options.fit.write_text(json.dumps(ours()))
+        return
+    with tempfile.TemporaryDirectory(prefix="genre-embeddings-") as temporary:
+        folder = (options.folder or Path(temporary)).resolve()
+        fits = {data: fits_of(data, options, folder / data) for data in options.data}
+    text = f"{machine()}.\n\n{table(list(rows_of(fits)))}"
+    print(f"\n{text}")
+    if options.doc:
+        replace_generated(PAGE, "seconds", text)
+        draw(fits, PICTURE)
+
+
+if __name__ == "__main__":
+    main()
