@@ -92,5 +92,5 @@ def test_what_dvc_does_not_see_is_refused(project: Project, tmp_path: Path) -> N
     assert mean(project, "without") == 3
     scores = "".join(f"{movie},{tag},0.{movie % 9}\n" for movie in range(20) for tag in (1, 2))
     (books / "genome-scores.csv").write_text(f"movieId,tagId,relevance\n{scores}")
-    said = project.dvc("exp", "run", "--temp", "prepare", status=255)
+    said = project.dvc("exp", "run", "--temp", "-S", "model.dim=3", "prepare", status=255)
     assert "run `dvc add books/genome-scores.csv` and start the experiment again" in said

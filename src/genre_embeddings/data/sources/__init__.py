@@ -42,7 +42,8 @@ def open_source(data: DataSettings, planted: PlantedSettings) -> Iterator[Source
 def require_whole(data: DataSettings) -> None:
     """Make sure that an experiment's copy of the project has all files of a source that has files.
 
-    Without them, DVC would take the result of an earlier run that lacked them, too.
+    Without them, DVC would take the result of an earlier run that lacked them, too. (It still does
+    where all settings are those of an earlier run: then no stage runs, not even `check`.)
 
     Raises:
         InputError: neither git nor DVC tracks a file, so that the copy lacks it.
