@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from genre_embeddings.cli import genres
 from genre_embeddings.errors import InputError
 from genre_embeddings.experiments.compare import compare, read_revision, write_page
+from genre_embeddings.experiments.revisions import read_runs
 from genre_embeddings.experiments.runs import table
 from tests.experiments.repository import as_experiment, commit, git, init, write_run
 
@@ -151,6 +152,27 @@ def test_what_cannot_be_compared(repository):
     PLOT.unlink()
     with pytest.raises(InputError, match=r"workspace has no .* run `dvc repro`"):
         compare(["main", "workspace"])
+
+
+def test_only_numbers_of_the_run_s_own_model_are_read(repository):
+    git("checkout", "--quiet", "old")
+    write_run({"train": {"seed": 0}}, {"test": {"rmse": 0.8}}, {"stability": {"spearman": 0.9}})
+    Path("params.yaml").write_text("seed: 99\n")  # changed, and not run
+    run = read_revision_run()
+    assert (run.settings, run.metrics["test.rmse"]) == ({"seed": 0}, 0.8)
+    write_run({}, {"test": {"rmse": 0.8}}, {"stability": {"spearman": 0.9}}, inspected="another")
+    assert read_revision_run().scores == {"test RMSE (stars)": 0.8}
+    Path("metrics/evaluate.json").write_text("<<<<<<<")
+    with pytest.raises(InputError, match=r"workspace: metrics/evaluate\.json cannot be read"):
+        read_runs()
+    Path("metrics/evaluate.json").unlink()
+    Path("dvc.lock").unlink()
+    assert [run.name for run in read_runs()] == ["main"]
+
+
+def read_revision_run():
+    """The workspace's run."""
+    return next(run for run in read_runs() if run.name == "workspace")
 
 
 def test_without_a_project_or_results(in_tmp, monkeypatch):

@@ -1,15 +1,16 @@
 """Experiments as a person runs and compares them: real `dvc exp run`, the queue, the page."""
 
+import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
+from genre_embeddings.experiments.revisions import read_runs
 from genre_embeddings.storage import flatten
 from tests.browser import Page, open_page
 from tests.experiments.test_page import charts, marks
-from tests.project import Project, finish_queue, read_yaml, stages_run
+from tests.project import Project, read_yaml, stages_run
 
 pytestmark = pytest.mark.pipeline
 REVISIONS = ["main", "wide", "shrunk"]
@@ -30,23 +31,24 @@ def test_dvc_compares_without_a_warning(compared: Project) -> None:
     assert set(found) == {"metrics/summary.json"}
     rmse = found["metrics/summary.json"]["test.rmse"]
     assert rmse["old"] != rmse["new"]
-    # More permutations change no headline.
-    assert compared.dvc_json("metrics", "diff", "main", "shrunk") == {}
-    shown = compared.dvc_json("metrics", "show")[""]["data"]
-    assert len(flatten(shown["metrics/summary.json"]["data"])) <= 20
+    summary = json.loads((compared.folder / "metrics/summary.json").read_text(encoding="utf-8"))
+    assert len(flatten(summary)) <= 20
     changed = compared.dvc_json("params", "diff", "main", "wide")
     assert changed == {"params.yaml": {"model.dim": {"old": 2, "new": 8, "diff": 6}}}
-    for command in (("metrics", "diff", "main", "wide"), ("exp", "show")):
-        assert not WARNING.search(said := compared.dvc(*command)), said
+    assert not WARNING.search(said := compared.dvc("exp", "show")), said
 
 
-def test_a_clone_without_remote_compares(compared: Project, tmp_path: Path) -> None:
+def test_a_clone_without_remote_compares(
+    compared: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clone = compared.clone(tmp_path / "clone")
     clone.git("fetch", "--quiet", "origin", "refs/exps/*:refs/exps/*")
-    command = (sys.executable, "genres", "runs")
-    assert clone.run(*command) == compared.run(*command)
-    numbers = ("metrics", "diff", "main", "wide")
-    assert clone.dvc_json(*numbers) == compared.dvc_json(*numbers)
+    found = {}
+    for project in (compared, clone):
+        monkeypatch.chdir(project.folder)
+        found[project.folder] = {run.name: run for run in read_runs() if run.name in REVISIONS}
+    assert found[clone.folder] == found[compared.folder]
+    assert len(found[clone.folder]) == 3
     assert not (clone.folder / "metrics/evaluate.json").exists()
 
 
@@ -82,17 +84,3 @@ def test_going_back_runs_nothing(base: Project, compared: Project, tmp_path: Pat
     assert said.count("is cached - skipping run") == 4
     assert project.results() == expected
     assert project.git("status", "--porcelain") == ""
-
-
-def test_the_queue_runs_the_code_that_it_recorded(project: Project) -> None:
-    before = project.results()
-    project.dvc("exp", "run", "--queue", "-n", "queued", "-S", "inspect.permutations=199")
-    broken = project.folder / "src/genre_embeddings/__init__.py"
-    broken.write_text(broken.read_text() + '\nraise SystemExit("the code of the workspace ran")\n')
-    assert finish_queue(project) == {"queued": "Success"}
-    assert project.results() == before
-    (experiment,) = project.dvc_json("exp", "show")[1]["experiments"]
-    params = experiment["revs"][0]["data"]["params"]["params.yaml"]["data"]
-    assert (experiment["name"], params["inspect"]["permutations"]) == ("queued", 199)
-    # The workspace's code is indeed broken, and the queue did not stumble over it.
-    assert "the code of the workspace ran" in project.dvc("repro", "--force", "check", status=255)

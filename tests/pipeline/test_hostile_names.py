@@ -5,16 +5,19 @@ They come out in the stages' and commands' lines, in JSON, Markdown, YAML, HTML,
 """
 
 import csv
+import io
 import json
 import random
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from markdown_it import MarkdownIt
 
+from genre_embeddings.cli import main
 from tests.browser import Page, open_page
 from tests.project import Project, make_project, shared
 
@@ -88,9 +91,21 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return shared(tmp_path_factory, "hostile", make)
 
 
-def genres(project: Project, *arguments: str, status: int = 0) -> str:
-    command = ("env", "PYTHONIOENCODING=ascii", "./genres", *arguments)
-    return harmless(project.run(*command, status=status))
+def genres(project: Project, *arguments: str, status: int = 0) -> None:
+    """Run a command in this process, on a terminal of ASCII; a new process imports torch first."""
+    with pytest.MonkeyPatch.context() as patch, io.TextIOWrapper(io.BytesIO(), "ascii") as stream:
+        patch.chdir(project.folder)
+        patch.setattr(sys, "argv", ["genres", *arguments])
+        patch.setattr(sys, "stdout", stream)
+        patch.setattr(sys, "stderr", stream)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        if isinstance(ended.value.code, str):
+            print(ended.value.code, file=sys.stderr)
+        sys.stdout.flush()
+        said = stream.buffer.getvalue().decode("ascii")  # type: ignore[attr-defined]
+    assert harmless(said)
+    assert bool(ended.value.code) == bool(status), said
 
 
 def seen(page: Path, profile: Path, title: str) -> Page:
