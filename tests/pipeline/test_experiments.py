@@ -1,4 +1,4 @@
-"""Experiments as a person runs and compares them: real `dvc exp run`, the queue, the page."""
+"""Experiments as a person runs and compares them: real `dvc exp run`."""
 
 import json
 import re
@@ -8,22 +8,11 @@ import pytest
 
 from genre_embeddings.experiments.revisions import read_runs
 from genre_embeddings.storage import flatten
-from tests.browser import Page, open_page
-from tests.experiments.test_page import charts, marks
-from tests.project import Project, read_yaml, stages_run
+from tests.project import Project, stages_run
 
 pytestmark = pytest.mark.pipeline
 REVISIONS = ["main", "wide", "shrunk"]
 WARNING = re.compile(r"warning|failed to load", re.IGNORECASE)
-
-
-@pytest.fixture(scope="module")
-def page(compared: Project, tmp_path_factory: pytest.TempPathFactory) -> Page:
-    """What `dvc plots diff` draws of three revisions, in a browser."""
-    folder = tmp_path_factory.mktemp("three")
-    said = compared.dvc("plots", "diff", *REVISIONS, "--out", str(folder / "page"))
-    assert not WARNING.search(said), said
-    return open_page(folder / "page/index.html", folder / "profile")
 
 
 def test_dvc_compares_without_a_warning(compared: Project) -> None:
@@ -50,27 +39,6 @@ def test_a_clone_without_remote_compares(
     assert found[clone.folder] == found[compared.folder]
     assert len(found[clone.folder]) == 3
     assert not (clone.folder / "metrics/evaluate.json").exists()
-
-
-def test_plots_diff_draws_every_plot(compared: Project, page: Page) -> None:
-    found = charts(page)
-    plots = {
-        path: options.get("title", path)
-        for stage in read_yaml(compared.folder / "dvc.yaml")["stages"].values()
-        for entry in stage.get("plots", [])
-        for path, options in entry.items()
-    }
-    assert set(found) == set(plots.values())
-    for path, title in plots.items():
-        if path.endswith(".png"):
-            assert len(list(found[title].iter("img"))) == len(REVISIONS)
-            continue
-        chart = found[title]
-        assert chart.get("data-drawn") == "yes", title
-        assert not chart.findall("p[@class='note missing']"), title
-        drawn = [mark for kind in ("rect", "symbol", "line", "area") for mark in marks(chart, kind)]
-        assert len(drawn) >= len(REVISIONS), title
-    assert page.requests == []
 
 
 def test_going_back_runs_nothing(base: Project, compared: Project, tmp_path: Path) -> None:

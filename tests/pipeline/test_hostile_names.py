@@ -19,7 +19,8 @@ from markdown_it import MarkdownIt
 
 from genre_embeddings.cli import main
 from tests.browser import Page, open_page
-from tests.project import Project, make_project, shared
+from tests.experiments.test_page import charts
+from tests.project import Project, make_project, read_yaml, shared
 
 pytestmark = pytest.mark.pipeline
 SCRIPT = "</script><script>document.title='owned'</script>"
@@ -191,5 +192,10 @@ def test_the_page_of_dvc(project: Project, tmp_path: Path) -> None:
     assert not page.requests
     project.dvc("plots", "show", "--out", str(tmp_path / "own"))
     page = seen(tmp_path / "own/index.html", tmp_path / "profile", "Genre embeddings compared")
-    boxes = [box for box in page.root.iter("div") if box.get("data-drawn") == "yes"]
-    assert len(boxes) > 8
+    found = charts(page)
+    stages = read_yaml(project.folder / "dvc.yaml")["stages"].values()
+    plots = [plot for stage in stages for plot in stage.get("plots", [])]
+    entries = {path: options for plot in plots for path, options in plot.items()}
+    assert set(found) == {options.get("title", path) for path, options in entries.items()}
+    drawn = [title for title, box in found.items() if box.get("data-drawn") == "yes"]
+    assert len(drawn) == sum(path.endswith(".json") for path in entries)
