@@ -1,7 +1,7 @@
-"""The commands of README.md and of pages of docs/guide, in a clone without outputs and DVC cache.
+"""README.md and the pages of docs/: what they name exists, and their commands run.
 
-Blocks marked `sh` are run here. Blocks marked `console` show the answers too, and are run by
-tests/data/test_own_data.py and test_remotes.py.
+Blocks marked `sh` are run here, in a clone without outputs and DVC cache. Blocks marked `console`
+show the answers too, and are run by tests/data/test_own_data.py and test_remotes.py.
 """
 
 import re
@@ -14,9 +14,19 @@ import pytest
 from click.testing import CliRunner
 
 from genre_embeddings.cli import genres
-from tests.project import ROOT, STAGES, Project, finish_queue, stages_run
+from tests.project import (
+    ROOT,
+    STAGES,
+    Project,
+    finish_queue,
+    listed,
+    read_yaml,
+    stages_run,
+)
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs/guide").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [page for page in DOCUMENTS if page.parent in (ROOT, ROOT / "docs/guide")]
+TARGETS = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
 ELSEWHERE = "scaling.md"
 """Needs several machines; test_distributed.py runs its processes on one, the next guide a queue."""
 MANY = "sweeps.md"
@@ -126,11 +136,46 @@ def test_the_guide_of_many_experiments(project: Project) -> None:
     assert "conflicts with existing experiment 'random-0'" in project.run(
         "sh", "search.sh", status=255
     )
-    listed = project.dvc("exp", "list")
-    assert all(f"[{name}]" in listed for name in ("grid-1", "grid-2", "dim-4-lr-0.005", "random-0"))
+    said = project.dvc("exp", "list")
+    assert all(f"[{name}]" in said for name in ("grid-1", "grid-2", "dim-4-lr-0.005", "random-0"))
 
 
 def test_blocks_of_commands_are_marked() -> None:
     for page in PAGES:
         for block in re.findall(r"^```\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
             assert not re.match(r"(dvc|\./genres|make|git|python|pip) ", block), block
+
+
+def test_the_tree_names_all_that_lies_at_the_top() -> None:
+    top = {path.split("/")[0] for path in listed()}
+    block = PAGES[0].read_text(encoding="utf-8").split("## What lies where")[1].split("```")[1]
+    named = {line.split()[0].rstrip("/") for line in block.strip().splitlines()}
+    quiet = {
+        ".ci", ".devcontainer", ".dvc", ".dvcignore", ".gitignore", ".github", "CHANGELOG.md",
+        "LICENSE", "Makefile", "README.md", "constraints.txt", "pyproject.toml",
+    }  # fmt: skip
+    assert named == top - quiet
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
+def test_links_settings_commands_and_targets_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert not re.search(r"@[A-Z]+@", text)  # nothing is left to fill in
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert target.startswith("http") or (page.parent / target).exists(), target
+    params = read_yaml(ROOT / "params.yaml")
+    for section, key in re.findall(r"-S '?(\w+)\.(\w+)=", text):
+        assert key in params[section], f"{section}.{key}"
+    for module in re.findall(r"python -m (benchmarks[\w.]*|stages\.[a-z]+)", text):
+        path = ROOT / module.rstrip(".").replace(".", "/")
+        assert path.with_suffix(".py").exists() or path.is_dir(), module
+    for target in re.findall(r"(?:`|^)make ([a-z]+)", text, re.M):
+        assert target in TARGETS, target
+    commands = (ROOT / "src/genre_embeddings/cli.py").read_text(encoding="utf-8")
+    for command in re.findall(r"\./genres ([a-z]+)", text):
+        assert f"def {command}" in commands or f'"{command}"' in commands, command
+
+
+def test_the_makefile_has_ten_targets_at_most() -> None:
+    assert len(TARGETS) <= 10
+    assert {"help", "repro", "test", "lint", "typecheck", "bench", "clean"} <= set(TARGETS)

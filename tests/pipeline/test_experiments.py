@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from genre_embeddings.experiments.revisions import read_runs
 from genre_embeddings.storage import flatten
 from tests.project import Project, stages_run
 
 pytestmark = pytest.mark.pipeline
-REVISIONS = ["main", "wide", "shrunk"]
 WARNING = re.compile(r"warning|failed to load", re.IGNORECASE)
 
 
@@ -25,20 +23,6 @@ def test_dvc_compares_without_a_warning(compared: Project) -> None:
     changed = compared.dvc_json("params", "diff", "main", "wide")
     assert changed == {"params.yaml": {"model.dim": {"old": 2, "new": 8, "diff": 6}}}
     assert not WARNING.search(said := compared.dvc("exp", "show")), said
-
-
-def test_a_clone_without_remote_compares(
-    compared: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clone = compared.clone(tmp_path / "clone")
-    clone.git("fetch", "--quiet", "origin", "refs/exps/*:refs/exps/*")
-    found = {}
-    for project in (compared, clone):
-        monkeypatch.chdir(project.folder)
-        found[project.folder] = {run.name: run for run in read_runs() if run.name in REVISIONS}
-    assert found[clone.folder] == found[compared.folder]
-    assert len(found[clone.folder]) == 3
-    assert not (clone.folder / "metrics/evaluate.json").exists()
 
 
 def test_going_back_runs_nothing(base: Project, compared: Project, tmp_path: Path) -> None:

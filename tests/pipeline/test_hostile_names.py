@@ -102,7 +102,7 @@ def genres(project: Project, *arguments: str, status: int = 0) -> None:
         with pytest.raises(SystemExit) as ended:
             main()
         if isinstance(ended.value.code, str):
-            print(ended.value.code, file=sys.stderr)
+            print(ended.value.code, file=sys.stderr, flush=True)
         sys.stdout.flush()
         said = stream.buffer.getvalue().decode("ascii")  # type: ignore[attr-defined]
     assert harmless(said)
@@ -190,7 +190,8 @@ def test_the_page_of_dvc(project: Project, tmp_path: Path) -> None:
     page = open_page(tmp_path / "plots/index.html", tmp_path / "profile")
     assert page.root.findtext(".//title") == "Genre embeddings compared"
     assert not page.requests
-    project.dvc("plots", "show", "--out", str(tmp_path / "own"))
+    said = project.dvc("plots", "show", "--out", str(tmp_path / "own"))
+    assert not re.search("warning|failed to load", said, re.IGNORECASE), said
     page = seen(tmp_path / "own/index.html", tmp_path / "profile", "Genre embeddings compared")
     found = charts(page)
     stages = read_yaml(project.folder / "dvc.yaml")["stages"].values()
