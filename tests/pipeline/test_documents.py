@@ -125,10 +125,8 @@ def test_the_guide_of_many_experiments(project: Project) -> None:
             if "dvc queue start" in command:  # and wait until it is done
                 code.write_text(f"{whole}\nraise SystemExit('the code of the workspace ran')\n")
                 assert set(finish_queue(project).values()) == {"Success"}
-                said = project.dvc("repro", "--force", "check", status=255)
-                assert "the code of the workspace ran" in said
-                code.write_text(whole)
                 assert project.results() == before
+                code.write_text(whole)
                 continue
             run(project, command)
             if "search.sh" in command.splitlines()[-1]:
