@@ -43,6 +43,14 @@ def in_tmp(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project folder with a small trained model: never to be changed."""
+    from tests.trained import train_project  # which imports this module
+
+    return train_project(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The reproduced project, results committed: never to be changed."""
     return reproduced(tmp_path_factory)

@@ -18,12 +18,6 @@ from genre_embeddings.cli import genres, main
 from genre_embeddings.inference import recommend
 from genre_embeddings.inference.trained import open_model
 from tests.conftest import ROOT
-from tests.trained import train_project
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    return train_project(tmp_path_factory.mktemp("project"))
 
 
 def call(*arguments, cwd, **environment):
@@ -36,8 +30,8 @@ def call(*arguments, cwd, **environment):
 
 
 @pytest.fixture
-def run(project, monkeypatch):
-    monkeypatch.chdir(project)
+def run(trained, monkeypatch):
+    monkeypatch.chdir(trained)
     monkeypatch.setenv("COLUMNS", "1000")
 
     def invoke(*arguments):
@@ -69,8 +63,8 @@ def test_help_comes_at_once(tmp_path):
         (["--model", "/nowhere", "explain", "1", "2"], "/nowhere/model.safetensors is not here: "),
     ],
 )
-def test_errors_end_in_one_line(project, monkeypatch, arguments, message):
-    monkeypatch.chdir(project)
+def test_errors_end_in_one_line(trained, monkeypatch, arguments, message):
+    monkeypatch.chdir(trained)
     monkeypatch.setattr(sys, "argv", ["genres", *arguments])
     with pytest.raises(SystemExit) as raised:
         main()
@@ -79,14 +73,14 @@ def test_errors_end_in_one_line(project, monkeypatch, arguments, message):
 
 
 @pytest.mark.parametrize("utf8", ["0", "1"])
-def test_arguments_are_utf8_in_any_locale(project, tmp_path, utf8):
+def test_arguments_are_utf8_in_any_locale(trained, tmp_path, utf8):
     locale = {"PYTHONUTF8": utf8, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
     pairs, out = tmp_path / "Amélie.csv", tmp_path / "時.csv"
     pairs.write_text("userId,movieId\n1,2\n")
     arguments = ("predict", str(pairs).encode(), "--out", str(out).encode())
-    assert call(*arguments, cwd=project, **locale)[0] == 0
+    assert call(*arguments, cwd=trained, **locale)[0] == 0
     assert out.read_text().count("\n") == 2
-    _, _, err = call("explain", "1", "Amélie".encode(), cwd=project, **locale)
+    _, _, err = call("explain", "1", "Amélie".encode(), cwd=trained, **locale)
     assert err.startswith("error: no rated movie has the id or title 'Am")
 
 
@@ -134,13 +128,13 @@ def test_nothing_is_left_to_recommend(run, monkeypatch):
     assert run("recommend", "1") == "There are no movies to recommend.\n"
 
 
-def test_neighbours_embed_and_export(run, project, tmp_path):
+def test_neighbours_embed_and_export(run, trained, tmp_path):
     assert run("neighbours", "Drama").startswith("Most like Drama\n genre")
     assert "similarity" in run("neighbours", "5", "--top", "1")
     lines = run("embed", "Drama, comedy", "--replica", "1").strip().splitlines()
     assert lines[0] == "Drama, Comedy, replica 1"
     assert [line.split()[0] for line in lines[2:]] == ["0", "1", "2", "3"]
-    assert run("--model", str(project / "models"), "embed", "Drama") == run("embed", "Drama")
+    assert run("--model", str(trained / "models"), "embed", "Drama") == run("embed", "Drama")
     out = run("export", "--out", str(tmp_path / "exports"))
     assert out.startswith("exported 6 genres, 60 movies and 80 users of replica 0, and the ")
     assert (tmp_path / "exports" / "vectors.tsv").is_file()
@@ -157,9 +151,9 @@ def test_explain(run):
     assert "Movie 88888 is not known" in out
 
 
-def test_any_folder_of_the_project_will_do(run, project, tmp_path, monkeypatch):
+def test_any_folder_of_the_project_will_do(run, trained, tmp_path, monkeypatch):
     """Paths that are typed are those of the user's own folder."""
-    shutil.copytree(project, tmp_path / "project")
+    shutil.copytree(trained, tmp_path / "project")
     for name in ("dvc.yaml", "params.yaml"):
         (tmp_path / "project" / name).touch()
     deep = tmp_path / "project/my/notes"

@@ -92,7 +92,7 @@ def test_a_comparison_and_a_sweep_of_odd_names(tmp_path, capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         write_page(comparison, tmp_path / "page.html")
-        line = Line("data.path=" + "$x_{" * 40, {1: [runs[0]], 2: [runs[1]]}, [])
+        line = Line("data.path=" + "$x_{" * 40, {1: [runs[0]], 2: [runs[1]]})
         draw(Sweep("model.dim", [line, line], [], []), tmp_path / "sweep.png")
     assert capsys.readouterr().err.count("\n") <= 1
     (picture,) = re.findall(r"base64,([^\"]+)", (tmp_path / "page.html").read_text())

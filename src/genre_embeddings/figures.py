@@ -38,31 +38,6 @@ LONGEST = 28
 
 
 @contextmanager
-def _plain_text(name: str) -> Iterator[None]:
-    """Draw all text as it is: no "$" starts a formula, and a missing letter becomes a box.
-
-    Args:
-        name: the picture, for the line on stderr that lists letters without a font.
-    """
-    installed = set(font_manager.get_font_names())
-    fonts = [font for font in FONTS if font in installed]
-    with (
-        mpl.rc_context({"text.parse_math": False, "text.usetex": False, "font.family": fonts}),
-        warnings.catch_warnings(record=True) as caught,
-    ):
-        warnings.filterwarnings("always", message="Glyph .* missing from")
-        yield
-    found = (re.match(r"Glyph (\d+)", str(warning.message)) for warning in caught)
-    if missing := sorted({int(glyph[1]) for glyph in found if glyph}):
-        letters = "".join(map(chr, missing[:20]))
-        print(
-            f"{name} shows boxes in place of {letters}: no font that is installed has them; "
-            "install one (Debian: fonts-noto) and run again.",
-            file=sys.stderr,
-        )
-
-
-@contextmanager
 def picture(path: Path, width: float, height: float) -> Iterator[Figure]:
     """A figure of so many inches to draw on; it is written to `path` at the end."""
     with replacing(path) as temporary, drawing(str(path), temporary, width, height) as figure:
@@ -75,13 +50,28 @@ def drawing(
 ) -> Iterator[Figure]:
     """A figure of so many inches to draw on; it is written as PNG to `target` at the end.
 
-    All pictures are made here, so that no name in them is read as a formula. The metadata that
-    would change from version to version are left out.
+    All pictures are made here: no "$" in a name starts a formula, and a missing letter becomes a
+    box, of which a line on stderr tells, with the `name` of the picture. The metadata that would
+    change from version to version are left out.
     """
-    with _plain_text(name):
+    installed = set(font_manager.get_font_names())
+    fonts = [font for font in FONTS if font in installed]
+    with (
+        mpl.rc_context({"text.parse_math": False, "text.usetex": False, "font.family": fonts}),
+        warnings.catch_warnings(record=True) as caught,
+    ):
+        warnings.filterwarnings("always", message="Glyph .* missing from")
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
         figure.savefig(target, format="png", dpi=dpi, metadata={"Software": None})
+    found = (re.match(r"Glyph (\d+)", str(warning.message)) for warning in caught)
+    if missing := sorted({int(glyph[1]) for glyph in found if glyph}):
+        letters = "".join(map(chr, missing[:20]))
+        print(
+            f"{name} shows boxes in place of {letters}: no font that is installed has them; "
+            "install one (Debian: fonts-noto) and run again.",
+            file=sys.stderr,
+        )
 
 
 def cut(label: str, longest: int = LONGEST) -> str:

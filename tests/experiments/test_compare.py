@@ -3,22 +3,81 @@
 import base64
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from genre_embeddings import storage
 from genre_embeddings.cli import genres
 from genre_embeddings.errors import InputError
 from genre_embeddings.experiments.compare import compare, read_revision, write_page
+from genre_embeddings.experiments.revisions import read_runs
 from genre_embeddings.experiments.runs import table
-from tests.experiments.repository import as_experiment, commit, git, init, write_run
 
 A = np.array([[1, 0.5, 0.1, -0.4], [0.5, 1, 0.3, 0], [0.1, 0.3, 1, 0.2], [-0.4, 0, 0.2, 1]])
 NAMES = ("Crime", "Action", "Drama", "War")
 PLOT = Path("plots/inspect/similarity.json")
 LONG = "a-name-that-is-longer-than-its-column"
+
+
+def git(*arguments):
+    done = subprocess.run(
+        ["git", "-c", "user.name=A", "-c", "user.email=a@example.org", *arguments],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    return done.stdout.strip()
+
+
+def init():
+    """What `dvc init` makes."""
+    git("init", "--quiet", "--initial-branch", "main")
+    Path(".dvc").mkdir()
+    Path(".dvc/config").write_text("")
+    Path(".dvc/.gitignore").write_text("/tmp\n/cache\n")
+
+
+def commit(message="a commit"):
+    git("add", "--all")
+    git("commit", "--quiet", "--message", message)
+    return git("rev-parse", "HEAD")
+
+
+def as_experiment(name, base):
+    """What DVC does with an experiment: a commit of its own that only a ref of its kind names."""
+    made = commit(name)
+    git("update-ref", f"refs/exps/{base[:2]}/{base[2:]}/{name}", made)
+    git("reset", "--quiet", "--hard", base)
+    return made
+
+
+def write_run(params, evaluation, inspection, *, data="1", split="1", inspected="1"):
+    """What stages leave in the working directory.
+
+    `params` are settings by stage, as in dvc.lock; `data`, `split` and `inspected` the hashes of
+    the prepared data, their split and the model that was inspected; the trained one has hash 1.
+    """
+    model = [{"path": "models", "md5": "1"}]
+    stages = {stage: {"params": {"params.yaml": params.get(stage, {})}} for stage in params}
+    outs = {
+        "prepare": [{"path": "data/prepared", "md5": data}],
+        "split": [{"path": f"data/split/{side}", "md5": split} for side in storage.SIDES],
+        "train": model,
+    }
+    for stage, made in outs.items():
+        stages.setdefault(stage, {})["outs"] = made
+    stages.setdefault("evaluate", {})["deps"] = model
+    stages.setdefault("inspect", {})["deps"] = [{"path": "models", "md5": inspected}]
+    contents = {
+        "dvc.lock": {"schema": "2.0", "stages": stages},
+        "metrics/evaluate.json": evaluation,
+        "metrics/inspect.json": inspection,
+    }
+    for name, content in contents.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(json.dumps(content))
 
 
 def write(values=A, names=NAMES, lr=0.01, structure="pass", seed=0, data="1", split="1"):
@@ -151,6 +210,27 @@ def test_what_cannot_be_compared(repository):
     PLOT.unlink()
     with pytest.raises(InputError, match=r"workspace has no .* run `dvc repro`"):
         compare(["main", "workspace"])
+
+
+def test_only_numbers_of_the_run_s_own_model_are_read(repository):
+    git("checkout", "--quiet", "old")
+    write_run({"train": {"seed": 0}}, {"test": {"rmse": 0.8}}, {"stability": {"spearman": 0.9}})
+    Path("params.yaml").write_text("seed: 99\n")  # changed, and not run
+    run = read_revision_run()
+    assert (run.settings, run.metrics["test.rmse"]) == ({"seed": 0}, 0.8)
+    write_run({}, {"test": {"rmse": 0.8}}, {"stability": {"spearman": 0.9}}, inspected="another")
+    assert read_revision_run().scores == {"test RMSE (stars)": 0.8}
+    Path("metrics/evaluate.json").write_text("<<<<<<<")
+    with pytest.raises(InputError, match=r"workspace: metrics/evaluate\.json cannot be read"):
+        read_runs()
+    Path("metrics/evaluate.json").unlink()
+    Path("dvc.lock").unlink()
+    assert [run.name for run in read_runs()] == ["main"]
+
+
+def read_revision_run():
+    """The workspace's run."""
+    return next(run for run in read_runs() if run.name == "workspace")
 
 
 def test_without_a_project_or_results(in_tmp, monkeypatch):

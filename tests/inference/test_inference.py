@@ -17,6 +17,7 @@ from genre_embeddings.errors import InputError
 from genre_embeddings.inference import recommend as recommendation
 from genre_embeddings.inference.embed import embed
 from genre_embeddings.inference.explain import explain
+from genre_embeddings.inference.export import export
 from genre_embeddings.inference.neighbours import neighbours
 from genre_embeddings.inference.predict import ADDED, AnyUser, predict_file, predict_pairs
 from genre_embeddings.inference.recommend import recommend, recommend_all
@@ -25,7 +26,6 @@ from genre_embeddings.model.predict import predict
 from genre_embeddings.model.serialization import load_whole, save_model
 from tests.conftest import small_settings, source_of
 from tests.small import World, small_world, write_world
-from tests.trained import train_project
 
 NOBODY, NOTHING = 999_999, 888_888
 
@@ -55,6 +55,8 @@ def test_a_file_is_predicted_as_the_network_predicts(model, tmp_path):
     mean, deviation = predict(model.network, model.find("user", users), movie, times)
     assert rows["prediction"][some].to_list() == pytest.approx(mean.tolist(), abs=1e-4)
     assert rows["deviation"][some].to_list() == pytest.approx(deviation.tolist(), abs=1e-4)
+    with pytest.raises(InputError, match="is the input file"):
+        predict_file(model, source, source)
 
 
 def test_a_pair_has_the_same_answer_in_any_file_and_order(model, tmp_path):
@@ -112,12 +114,6 @@ def test_a_file_that_cannot_be_used_leaves_the_old_answer(model, in_tmp, content
     assert "\n" not in str(raised.value)
     assert out.read_text(encoding="utf-8") == "old"
     assert sorted(path.name for path in in_tmp.iterdir()) == ["out.csv", "pairs.csv"]
-
-
-def test_a_file_is_not_written_over_itself(model, tmp_path):
-    source = write(tmp_path / "pairs.csv", "userId,movieId\n1,2\n")
-    with pytest.raises(InputError, match="is the input file"):
-        predict_file(model, source, source)
 
 
 def with_unrated(model):
@@ -184,29 +180,30 @@ def test_a_movie_that_nobody_rated_has_one_prediction(model):
     assert predict_pairs(catalogue, pl.Series([3]), pl.Series([7])).equals(old)
 
 
-def test_unrated_movies_are_saved_with_the_model(project, in_tmp, monkeypatch):
-    monkeypatch.chdir(project)
-    before = open_model()
-    ids = pl.Series("movie_id", [777_777, 777_778])
-    table = pl.DataFrame({"movie_id": ids, "title": ["A", "B"], "genres": [[1], []]})
-    table = table.with_columns(pl.col("genres").cast(pl.List(pl.UInt32)))
-    shutil.copytree(project, in_tmp / "copy")
+def test_unrated_movies_are_saved_with_the_model(trained, model, in_tmp, monkeypatch):
+    table = pl.DataFrame(
+        {"movie_id": [777_777, 777_778], "title": ["A", "B"], "genres": [[1], []]},
+        schema_overrides={"genres": pl.List(pl.UInt32)},
+    )
+    shutil.copytree(trained, in_tmp / "copy")
     monkeypatch.chdir(in_tmp / "copy")
-    storage.write_table(storage.PREPARED / "unrated.parquet", table)
-    weights = (storage.MODEL / "model.safetensors").read_bytes()
-    save_model(before.network)
-    after = open_model()
-    assert after.movies.drop("movie").tail(2).equals(table)
-    assert after.movies.head(-2).equals(before.movies)
-    assert len((storage.MODEL / "model.safetensors").read_bytes()) == len(weights)
-    for change in ({"movie_id": pl.Series([777_777, 777_777])}, {"genres": pl.Series([[99], []])}):
-        wrong = table.with_columns(**change).cast({"genres": pl.List(pl.UInt32)})
-        storage.write_table(storage.PREPARED / "unrated.parquet", wrong)
-        save_model(before.network)
-        with pytest.raises(
-            InputError, match=r"has an entry twice|has unrated movies whose ids or genres"
-        ):
-            open_model()
+    size = (storage.MODEL / "model.safetensors").stat().st_size
+
+    def saved(table):
+        storage.write_table(storage.PREPARED / "unrated.parquet", table)
+        save_model(model.network)
+        return open_model()
+
+    movies = saved(table).movies
+    assert movies.drop("movie").tail(2).equals(table)
+    assert movies.head(-2).equals(model.movies)
+    assert (storage.MODEL / "model.safetensors").stat().st_size == size
+    for change, message in (
+        ({"movie_id": pl.Series([777_777, 777_777])}, "has an entry twice"),
+        ({"genres": pl.Series([[99], []])}, "has unrated movies whose ids or genres"),
+    ):
+        with pytest.raises(InputError, match=message):
+            saved(table.with_columns(**change).cast({"genres": pl.List(pl.UInt32)}))
 
 
 def test_ids_may_be_text(settings, tmp_path):
@@ -281,12 +278,12 @@ def test_recommendations_for_all_are_those_for_each(model, tmp_path, monkeypatch
     assert out.read_bytes() == before
 
 
-def test_a_model_folder_is_enough(project, in_tmp):
+def test_a_model_folder_is_enough(trained, in_tmp):
     """Whatever the working directory holds, answers are those of the model's own data."""
     write_world(small_world(small_settings(seed=9)))  # of other data
-    network, tables = load_whole(project / storage.MODEL)
+    network, tables = load_whole(trained / storage.MODEL)
     expected, _ = recommend(Trained(network, *tables), 1)
-    assert recommend(open_model(project / storage.MODEL), 1)[0].equals(expected)
+    assert recommend(open_model(trained / storage.MODEL), 1)[0].equals(expected)
 
 
 def responses(model, movies, sets):
@@ -383,8 +380,10 @@ def test_the_vector_of_a_new_movie_is_that_of_a_movie_of_these_genres(model):
         embed(model, [])
 
 
-def test_a_model_without_genres(tmp_path, monkeypatch):
-    monkeypatch.chdir(train_project(tmp_path, genres=False))
+def test_a_model_without_genres(settings, in_tmp):
+    world = small_world(settings)
+    write_world(world)
+    save_model(world.network(genres=False))
     model = open_model()
     with pytest.raises(InputError, match="trained without genres"):
         embed(model, ["Drama"])
@@ -392,3 +391,6 @@ def test_a_model_without_genres(tmp_path, monkeypatch):
     assert not any(part.startswith("genre") for part in found.parts["part"])
     assert found.parts["stars"].sum() == pytest.approx(found.prediction, abs=1e-5)
     assert neighbours(model, 1, top=3).table.height == 3
+    export(model, Path("exports"))
+    assert pl.read_parquet("exports/genres.parquet").is_empty()
+    assert not pl.read_parquet("exports/movies.parquet")["genre_vector"].to_numpy().any()

@@ -9,7 +9,6 @@ from genre_embeddings.errors import InputError
 from genre_embeddings.inference.explain import explain
 from genre_embeddings.inference.neighbours import neighbours
 from genre_embeddings.inference.titles import find_movie, matches
-from genre_embeddings.inference.trained import open_model
 
 TITLES = [
     "Toy Story (1995)",
@@ -53,10 +52,8 @@ def test_what_a_text_may_mean(text, expected):
 
 
 @pytest.fixture
-def model(project, monkeypatch):
+def model(model):
     """A model whose first movies have the titles above; their ids are 1, 2, ..."""
-    monkeypatch.chdir(project)
-    model = open_model()
     titles = [*TITLES, *model.movies["title"][len(TITLES) :]]
     ids = range(1, len(titles) + 1)
     movies = model.movies.with_columns(title=pl.Series(titles), movie_id=pl.Series(ids))

@@ -1,7 +1,7 @@
-"""The commands of README.md and of pages of docs/guide, in a clone without outputs and DVC cache.
+"""README.md and the pages of docs/: what they name exists, and their commands run.
 
-Blocks marked `sh` are run here. Blocks marked `console` show the answers too, and are run by
-tests/data/test_own_data.py and test_remotes.py.
+Blocks marked `sh` are run here, in a clone without outputs and DVC cache. Blocks marked `console`
+show the answers too, and are run by tests/data/test_own_data.py and test_remotes.py.
 """
 
 import re
@@ -14,11 +14,23 @@ import pytest
 from click.testing import CliRunner
 
 from genre_embeddings.cli import genres
-from tests.project import ROOT, Project, finish_queue, stages_run
+from tests.project import (
+    ROOT,
+    STAGES,
+    Project,
+    finish_queue,
+    listed,
+    read_yaml,
+    stages_run,
+)
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs/guide").glob("*.md"))]
-MANY = ("sweeps.md", "scaling.md")
-"""Guides that queue experiments; the others are followed where there are no results yet."""
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [page for page in DOCUMENTS if page.parent in (ROOT, ROOT / "docs/guide")]
+TARGETS = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+ELSEWHERE = "scaling.md"
+"""Needs several machines; test_distributed.py runs its processes on one, the next guide a queue."""
+MANY = "sweeps.md"
+"""The guide that waits for its queue; the others are followed where there are no results yet."""
 NOT_RUN = (
     "git clone", "make repro", "make test", "source .venv",  # the set-up of an environment
     "pip install", "audit/bin", "data.source=ml-latest-small",  # need the network
@@ -93,24 +105,28 @@ def test_every_command_in_a_clone_that_has_nothing(
     # Now dvc.lock names outputs that nobody has.
     project.change({"planted": {"ratings": 1400}})
     project.commit()
-    for permutations, stages in ((199, 8), (299, 4)):
-        said = project.dvc("exp", "run", "--temp", "-S", f"inspect.permutations={permutations}")
-        assert len(stages_run(said)) == stages, said
+    said = project.dvc("exp", "run", "--temp", "-S", "inspect.permutations=199")
+    assert stages_run(said) == list(STAGES)
     Path("pairs.csv").write_text("userId,movieId,genres\n1,1,\n1,999,Comedy\n")
     Path("mine.csv").write_text("movieId,rating\n1,5\n2,1\n")
     for page in PAGES:
-        for script in scripts(page) if page.name not in MANY else ():
+        for script in scripts(page) if page.name not in (MANY, ELSEWHERE) else ():
             for command in commands(script):
                 run(project, command)
 
 
 @pytest.mark.pipeline
-def test_guides_of_many_experiments(project: Project) -> None:
-    """All but torchrun on several machines, whose processes test_distributed.py runs on one."""
-    for script in (script for name in MANY for script in scripts(ROOT / "docs/guide" / name)):
+def test_the_guide_of_many_experiments(project: Project) -> None:
+    """The queue runs the code that it recorded: in the workspace it is broken meanwhile."""
+    before, code = project.results(), project.folder / "src/genre_embeddings/__init__.py"
+    whole = code.read_text(encoding="utf-8")
+    for script in scripts(ROOT / "docs/guide" / MANY):
         for command in commands(script):
             if "dvc queue start" in command:  # and wait until it is done
+                code.write_text(f"{whole}\nraise SystemExit('the code of the workspace ran')\n")
                 assert set(finish_queue(project).values()) == {"Success"}
+                assert project.results() == before
+                code.write_text(whole)
                 continue
             run(project, command)
             if "search.sh" in command.splitlines()[-1]:
@@ -118,11 +134,46 @@ def test_guides_of_many_experiments(project: Project) -> None:
     assert "conflicts with existing experiment 'random-0'" in project.run(
         "sh", "search.sh", status=255
     )
-    listed = project.dvc("exp", "list")
-    assert all(f"[{name}]" in listed for name in ("grid-1", "grid-2", "dim-4-lr-0.005", "random-0"))
+    said = project.dvc("exp", "list")
+    assert all(f"[{name}]" in said for name in ("grid-1", "grid-2", "dim-4-lr-0.005", "random-0"))
 
 
 def test_blocks_of_commands_are_marked() -> None:
     for page in PAGES:
         for block in re.findall(r"^```\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
             assert not re.match(r"(dvc|\./genres|make|git|python|pip) ", block), block
+
+
+def test_the_tree_names_all_that_lies_at_the_top() -> None:
+    top = {path.split("/")[0] for path in listed()}
+    block = PAGES[0].read_text(encoding="utf-8").split("## What lies where")[1].split("```")[1]
+    named = {line.split()[0].rstrip("/") for line in block.strip().splitlines()}
+    quiet = {
+        ".ci", ".devcontainer", ".dvc", ".dvcignore", ".gitignore", ".github", "CHANGELOG.md",
+        "LICENSE", "Makefile", "README.md", "constraints.txt", "pyproject.toml",
+    }  # fmt: skip
+    assert named == top - quiet
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
+def test_links_settings_commands_and_targets_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert not re.search(r"@[A-Z]+@", text)  # nothing is left to fill in
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert target.startswith("http") or (page.parent / target).exists(), target
+    params = read_yaml(ROOT / "params.yaml")
+    for section, key in re.findall(r"-S '?(\w+)\.(\w+)=", text):
+        assert key in params[section], f"{section}.{key}"
+    for module in re.findall(r"python -m (benchmarks[\w.]*|stages\.[a-z]+)", text):
+        path = ROOT / module.rstrip(".").replace(".", "/")
+        assert path.with_suffix(".py").exists() or path.is_dir(), module
+    for target in re.findall(r"(?:`|^)make ([a-z]+)", text, re.M):
+        assert target in TARGETS, target
+    commands = (ROOT / "src/genre_embeddings/cli.py").read_text(encoding="utf-8")
+    for command in re.findall(r"\./genres ([a-z]+)", text):
+        assert f"def {command}" in commands or f'"{command}"' in commands, command
+
+
+def test_the_makefile_has_ten_targets_at_most() -> None:
+    assert len(TARGETS) <= 10
+    assert {"help", "repro", "test", "lint", "typecheck", "bench", "clean"} <= set(TARGETS)

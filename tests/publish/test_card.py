@@ -3,7 +3,7 @@
 import json
 import re
 import shlex
-import sys
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ from typing import Any
 import polars as pl
 import pytest
 from click.testing import CliRunner
-from markdown_it import MarkdownIt
 
 from genre_embeddings.cli import genres
 from genre_embeddings.errors import InputError
@@ -27,6 +26,16 @@ def edit(path: str, change: Callable[[Any], None]) -> None:
     content = json.loads(Path(path).read_text(encoding="utf-8"))
     change(content)
     Path(path).write_text(json.dumps(content), encoding="utf-8")
+
+
+@pytest.fixture
+def project(base: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the card is made of, as the working directory."""
+    for name in ("data/prepared", "metrics", "models", "plots"):
+        shutil.copytree(base.folder / name, tmp_path / name)
+    shutil.copy(base.folder / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 def written(settings: Settings) -> str:
@@ -70,7 +79,7 @@ def test_the_run_s_card_holds_its_numbers(base: Project) -> None:
     assert len(sections) == len(set(sections)) == 8
 
 
-def test_the_card_names_its_settings_and_no_place_on_this_machine(project: Project) -> None:
+def test_the_card_names_its_settings_and_no_place_on_this_machine(project: Path) -> None:
     settings = load_settings()
     text = written(changed(settings, data={"path": "/home/ann/books"}))
     kept = load_yaml(block("yaml"))
@@ -79,12 +88,12 @@ def test_the_card_names_its_settings_and_no_place_on_this_machine(project: Proje
     assert "/home/ann" not in text
 
 
-def test_the_same_run_writes_the_same_bytes(base: Project, project: Project) -> None:
-    project.run(sys.executable, "-m", "stages.publish")
-    assert (project.folder / CARD).read_bytes() == (base.folder / CARD).read_bytes()
+def test_the_same_run_writes_the_same_bytes(base: Project, project: Path) -> None:
+    write_card(load_settings())
+    assert CARD.read_bytes() == (base.folder / CARD).read_bytes()
 
 
-def test_what_the_card_says_of_using_the_model_works(project: Project) -> None:
+def test_what_the_card_says_of_using_the_model_works(project: Path) -> None:
     Path("pairs.csv").write_text("userId,movieId\n1,1\nnobody,2\n".replace("nobody", "999999"))
     commands = block().splitlines()
     assert len(commands) == 5
@@ -114,7 +123,7 @@ def test_movielens_comes_with_its_terms(project: Project, source: str, name: str
     assert "planted" not in text.replace("the planted truth", "")
 
 
-def test_own_ratings_are_their_owner_s(project: Project) -> None:
+def test_own_ratings_are_their_owner_s(project: Path) -> None:
     edit("data/prepared/meta.json", lambda meta: meta.update(source="folder", has_time=False))
     for name, column in (("users", "user_id"), ("movies", "movie_id")):
         path = f"data/prepared/{name}.parquet"
@@ -150,7 +159,7 @@ def test_the_split_decides_what_was_measured(
     assert limit in text
 
 
-def test_cold_movies_and_users_are_counted(project: Project) -> None:
+def test_cold_movies_and_users_are_counted(project: Path) -> None:
     def colder(content: Any) -> None:
         content["test"]["cold_movies"] = {"ratings": 1460, "mse": 0.81, "rmse": 0.9, "mae": 0.7}
         content["test"]["warm_movies"] = {"ratings": 0}
@@ -166,32 +175,23 @@ def test_cold_movies_and_users_are_counted(project: Project) -> None:
     assert re.search(r"its RMSE is \*\*\d\.\d{3}\*\*, where", text)
 
 
-def test_a_model_without_genres_has_no_word_on_them(project: Project) -> None:
-    lines = dict.fromkeys(("structure", "stability", "value"), "inconclusive")
-
-    def unanswered(content: Any) -> None:
-        model = content["model"]
-        content.clear()
-        content |= {"model": model, "verdict": lines}
-
-    edit("metrics/inspect.json", unanswered)
+def test_a_model_without_genres_has_no_word_on_them(project: Path) -> None:
+    verdict = dict.fromkeys(("structure", "stability", "value"), "inconclusive")
+    inspected = json.loads(Path("metrics/inspect.json").read_text())
+    left = {"model": inspected["model"], "verdict": verdict}
+    Path("metrics/inspect.json").write_text(json.dumps(left))
     text = written(changed(load_settings(), model={"genres": False}))
     assert "does not read genres" in text
-    assert "./genres embed" not in text
-    assert "--genre" not in text
-    assert "has a vector for each" not in text
-    assert "Vectors are private" not in text
     assert "predicted from their user's ratings of other movies" in text
+    for absent in ("./genres embed", "--genre", "has a vector for each", "Vectors are private"):
+        assert absent not in text
 
 
-def test_open_questions_become_limits(project: Project) -> None:
+def test_open_questions_become_limits(project: Path) -> None:
     def poor(content: Any) -> None:
         content["verdict"] = {"structure": "inconclusive", "stability": "fail", "value": "pass"}
-        content["agreement"]["likelihood"] |= {
-            "movie_halves": 0.1,
-            "null_95": 0.15,
-            "ceiling": None,
-        }
+        halves = {"movie_halves": 0.1, "null_95": 0.15, "ceiling": None}
+        content["agreement"]["likelihood"] |= halves
         content["stability"] |= {"spearman": 0.5, "neighbour_overlap": 0.25}
 
     edit("metrics/inspect.json", poor)
@@ -202,22 +202,7 @@ def test_open_questions_become_limits(project: Project) -> None:
     assert "at rho = 0.50, and 25 % of a genre's nearest to be the same" in " ".join(text.split())
 
 
-def test_names_of_genres_are_shown_as_they_are(project: Project) -> None:
-    names = "<script>alert(1)</script> & [a](http://example.org)", "# *b* `c` $x$"
-    rows = [{"genre": name, "rmse": k, "ratings": 1000} for k, name in enumerate(names)]
-    edit("plots/evaluate/genres.json", lambda content: content.__setitem__(slice(None), rows))
-    write_card(load_settings())
-    body = CARD.read_text(encoding="utf-8").split("---\n")[2]
-    tokens = MarkdownIt("commonmark", {"html": True}).parse(body)
-    texts = [child.content for token in tokens for child in token.children or ()]
-    for name in names:
-        assert name in "".join(texts)
-    (item,) = (token for token in tokens if "alert" in token.content)
-    kinds = {child.type for child in item.children or ()}
-    assert kinds <= {"text", "text_special", "softbreak"}
-
-
-def test_metrics_of_another_run_are_named(project: Project) -> None:
+def test_metrics_of_another_run_are_named(project: Path) -> None:
     edit("metrics/prepare.json", lambda content: content.update(ratings=7))
     with pytest.raises(InputError, match=r"prepare\.json and .*split\.json"):
         write_card(load_settings())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -199,31 +199,25 @@ def _per_genre(
     test: Predicted, rival: Predicted, movies: pl.DataFrame, genres: pl.DataFrame
 ) -> Rows:
     """Errors on the test ratings of each genre's movies; a movie counts in all of its genres."""
+    masks = [(name, movies["genres"].list.contains(k)) for k, name in enumerate(genres["name"])]
+    masks.append(("(no genre)", movies["genres"].list.len() == 0))
     rows = []
-    for genre, chosen in _genre_masks(movies, genres):
-        part = test.part(chosen[test.movie])
+    for genre, has_genre in masks:
+        chosen = has_genre.to_numpy()[test.movie]
+        part = test.part(chosen)
         if part.rating.size == 0:
             continue
         errors = _errors(part)
-        theirs = float(np.mean((rival.mean[chosen[test.movie]] - part.rating) ** 2))
+        theirs = float(np.mean((rival.mean[chosen] - part.rating) ** 2))
         rows.append(
             {
                 "genre": genre,
-                "ratings": errors["ratings"],
-                "rmse": errors["rmse"],
-                "mae": errors["mae"],
+                **{key: errors[key] for key in ("ratings", "rmse", "mae")},
                 "bias": float(np.mean(part.mean - part.rating, dtype=np.float64)),
                 "skill": float(metrics.skill(errors["mse"], theirs)),
             }
         )
     return rows
-
-
-def _genre_masks(movies: pl.DataFrame, genres: pl.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
-    """Each genre's name and which movies have it, (M,) bool; last the movies with no genre."""
-    for genre, name in enumerate(genres["name"]):
-        yield name, movies["genres"].list.contains(genre).to_numpy()
-    yield "(no genre)", (movies["genres"].list.len() == 0).to_numpy()
 
 
 def _by_support(test: Predicted, support: np.ndarray, kind: str, rng: np.random.Generator) -> Rows:

@@ -41,14 +41,9 @@ SIMILAR, CHANGED = "RdBu_r", "PuOr_r"
 
 @dataclass(frozen=True)
 class Learnt:
-    """What one revision learnt; arrays (G, G), NaN where unknown.
+    """What one revision learnt: similarities of its genres and the ends of their intervals.
 
-    Attributes:
-        run: its settings and metrics.
-        genres: its genres, in the order of its heatmap.
-        values: similarity.
-        low: lower end of each similarity's interval.
-        high: upper end.
+    The arrays are (G, G), in the order of `genres`, and NaN where unknown.
     """
 
     run: Run
@@ -76,28 +71,24 @@ class Comparison:
         return self.revisions[0].genres
 
     @property
-    def names(self) -> list[str]:
-        """How the revisions are called."""
-        return [revision.run.name for revision in self.revisions]
+    def runs(self) -> list[Run]:
+        """Settings and metrics of the revisions."""
+        return [revision.run for revision in self.revisions]
 
     @property
     def warnings(self) -> list[str]:
         """Sentences on revisions whose data, split or seed differ from those of the first."""
-        first, *others = (revision.run for revision in self.revisions)
-        return warnings(first, others)
+        return warnings(self.runs[0], self.runs[1:])
 
     def scores(self) -> pl.DataFrame:
         """Settings that differ, verdicts and scores: a row each, a column for each revision."""
-        runs = [revision.run for revision in self.revisions]
-        rows = {}
-        for key in sorted({key for run in runs for key in run.settings}):
-            values = [run.settings.get(key) for run in runs]
-            if any(value != values[0] for value in values):
-                rows[key] = values
-        for name, key in ROWS.items():
-            values = [run.metrics.get(key) for run in runs]
-            if any(value is not None for value in values):
-                rows[name] = values
+        settings = [run.settings for run in self.runs]
+        rows = {key: [own.get(key) for own in settings] for key in sorted(set().union(*settings))}
+        rows = {key: values for key, values in rows.items() if any(v != values[0] for v in values)}
+        scores = {name: [run.metrics.get(key) for run in self.runs] for name, key in ROWS.items()}
+        rows |= {
+            name: values for name, values in scores.items() if any(v is not None for v in values)
+        }
         return self._frame("", rows)
 
     def agreements(self) -> pl.DataFrame:
@@ -116,11 +107,11 @@ class Comparison:
         change = np.stack([_row_change(first, other.values) for other in self.revisions])  # (N, G)
         order = np.argsort(-np.nan_to_num(change[1:], nan=-1).max(0), kind="stable")
         rows = {self.genres[k]: change[:, k].tolist() for k in order}
-        return self._frame("genre", rows).drop(self.names[0])
+        return self._frame("genre", rows).drop(self.runs[0].name)
 
     def _frame(self, first: str, rows: dict[str, list[Any]]) -> pl.DataFrame:
         cells = [[label, *map(_shown, values)] for label, values in rows.items()]
-        schema = dict.fromkeys([first, *self.names], pl.String)
+        schema = dict.fromkeys([first, *(run.name for run in self.runs)], pl.String)
         return pl.DataFrame(cells, schema=schema, orient="row")
 
 

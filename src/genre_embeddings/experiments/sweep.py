@@ -57,18 +57,25 @@ class Line:
 
     Attributes:
         label: what sets it apart from the other lines.
-        runs: runs by value of the setting, in ascending order; seeds that all values have.
-        more: runs with other seeds.
+        every: its runs, by value of the setting in ascending order.
     """
 
     label: str
-    runs: dict[Value, list[Run]]
-    more: list[Run]
+    every: dict[Value, list[Run]]
 
     @property
-    def every(self) -> list[Run]:
-        """All its runs."""
-        return [run for runs in (*self.runs.values(), self.more) for run in runs]
+    def seeds(self) -> set[Any]:
+        """Seeds that all values have."""
+        return set.intersection(*({_seed(run) for run in runs} for runs in self.every.values()))
+
+    @property
+    def runs(self) -> dict[Value, list[Run]]:
+        """By value the runs whose seeds all values have; all runs if there is no such seed."""
+        seeds = self.seeds
+        return {
+            value: [run for run in runs if not seeds or _seed(run) in seeds]
+            for value, runs in self.every.items()
+        }
 
     def means(self, measure: str) -> dict[Value, float]:
         """Mean over seeds by value, where there is a number."""
@@ -95,7 +102,8 @@ class Sweep:
     @property
     def runs(self) -> list[Run]:
         """All runs that are shown."""
-        return [*self.others, *(run for line in self.lines for run in line.every)]
+        groups = [self.others, *(runs for line in self.lines for runs in line.every.values())]
+        return [run for runs in groups for run in runs]
 
     @property
     def measures(self) -> list[str]:
@@ -104,25 +112,18 @@ class Sweep:
 
     def tables(self) -> list[tuple[str, pl.DataFrame]]:
         """By title: a table a line, of means and ranges over seeds, and one of the other runs."""
-        found = [
-            (
-                line.label or f"Means by {self.setting}",
-                [
-                    {self.setting: _text(value), "runs": str(len(runs)), **_cells(runs)}
-                    for value, runs in line.runs.items()
-                ],
-            )
+        rows = {
+            line.label or f"Means by {self.setting}": [
+                {self.setting: _text(value), "runs": str(len(runs)), **_cells(runs)}
+                for value, runs in line.runs.items()
+            ]
             for line in self.lines
-        ]
-        others = [
+        }
+        rows["Other settings"] = [
             {"run": run.name, self.setting: _text(_value(run, self.setting)), **_cells([run])}
             for run in self.others
         ]
-        frames = [
-            (title, pl.DataFrame(rows))
-            for title, rows in (*found, ("Other settings", others))
-            if rows
-        ]
+        frames = [(title, pl.DataFrame(listed)) for title, listed in rows.items() if listed]
         return [
             (title, frame.select(column for column in frame if (column != "-").any()))
             for title, frame in frames
@@ -136,19 +137,19 @@ class Sweep:
         if found:
             lowest, n, best = min(found, key=lambda entry: entry[0])
             where = f" with {self.lines[n].label}" if self.lines[n].label else ""
-            said = [
-                f"Lowest validation RMSE: {lowest:.4f}, at {self.setting}={_text(best)}{where}."
-            ]
+            value = f"{self.setting}={_text(best)}{where}"
+            said.append(f"Lowest validation RMSE: {lowest:.4f}, at {value}.")
             near = next(value for value, error in means[n].items() if error <= lowest + CHANCE)
             if not isinstance(best, str) and near != best:
                 said.append(f"The smallest within {CHANCE} of it, which may be chance: {near}.")
-        for run in sorted(self.others, key=lambda run: run.scores.get(VALIDATION, np.inf))[:1]:
-            if (error := run.scores.get(VALIDATION, np.inf)) < lowest:
-                value = _text(_value(run, self.setting))
-                said.append(
-                    f"Of the other runs {run.name} ({self.setting}={value}) has the lowest "
-                    f"validation RMSE, {error:.4f}."
-                )
+        measured = [run for run in self.others if VALIDATION in run.scores]
+        run = min(measured, key=lambda run: run.scores[VALIDATION], default=None)
+        if run and run.scores[VALIDATION] < lowest:
+            value = f"{self.setting}={_text(_value(run, self.setting))}"
+            said.append(
+                f"Of the other runs {run.name} ({value}) has the lowest validation RMSE, "
+                f"{run.scores[VALIDATION]:.4f}."
+            )
         return " ".join(said)
 
 
@@ -182,50 +183,47 @@ def collect(setting: str = "model.dim", where: Sequence[str] = ()) -> Sweep:
             f"Runs{among} have one value of {setting} ({listed}), and a chart needs two: run more "
             f"with `dvc exp run --queue -S {setting}=VALUE,VALUE` and `dvc queue start`."
         )
-    # By the settings that runs of a line share, the value and the seed
-    groups: dict[str, dict[Value, dict[Any, Run]]] = {}
+    # By the settings that the runs of a line share, and by value; for each seed one run
+    best: dict[tuple[str, Value, Any], Run] = {}
     for run in chosen:
-        of_settings = groups.setdefault(_shared_settings(run, setting), {})
-        by_seed, seed = of_settings.setdefault(_value(run, setting), {}), run.settings.get("seed")
-        if seed not in by_seed or len(run.scores) > len(by_seed[seed].scores):
-            by_seed[seed] = run
+        place = _shared_settings(run, setting), _value(run, setting), _seed(run)
+        if place not in best or len(run.scores) > len(best[place].scores):
+            best[place] = run
+    groups: dict[str, dict[Value, list[Run]]] = {}
+    for (shared, value, _), run in best.items():
+        groups.setdefault(shared, {}).setdefault(value, []).append(run)
     most_first = sorted(
-        ((json.loads(key), group) for key, group in groups.items()),
+        ((json.loads(shared), group) for shared, group in groups.items()),
         key=lambda entry: (-len(entry[1]), -sum(map(len, entry[1].values()))),
     )
     first = most_first[0][0]
-    on_lines: list[tuple[dict[str, Any], dict[Value, dict[Any, Run]]]] = []
+    drawn: list[tuple[dict[str, Any], dict[Value, list[Run]]]] = []
     others: list[Run] = []
     notes: list[str] = []
     for own, group in most_first:
-        every = [run for by_seed in group.values() for run in by_seed.values()]
+        runs = [run for listed in group.values() for run in listed]
         keys = [k for k in (*own, *first) if k.startswith(DATA) and own.get(k) != first.get(k)]
         if keys:
-            condition = f"{keys[0]}={_text(every[0].settings.get(keys[0]))}"
+            condition = f"{keys[0]}={_text(runs[0].settings.get(keys[0]))}"
             notes.append(f"Not shown, of other data: --where {condition} shows them.")
-        elif len(group) > 1 and len(on_lines) < len(COLOURS):
-            on_lines.append((own, group))
+        elif len(group) > 1 and len(drawn) < len(COLOURS):
+            drawn.append((own, group))
         else:
-            others += every
-    all_keys = sorted({key for own, _ in on_lines for key in own})
-    apart = [k for k in all_keys if any(own.get(k) != on_lines[0][0].get(k) for own, _ in on_lines)]
+            others += runs
+    every = sorted({key for own, _ in drawn for key in own})
+    apart = [key for key in every if any(own.get(key) != drawn[0][0].get(key) for own, _ in drawn)]
     lines = []
-    for own, group in on_lines:
+    for own, group in drawn:
         label = ", ".join(f"{k}={_text(own[k])}" if k in own else f"no {k}" for k in apart)
-        seeds = set.intersection(*map(set, group.values()))
-        by_value: dict[Value, list[Run]] = {value: [] for value in _ordered(group)}
-        more: list[Run] = []
-        for value, by_seed in group.items():
-            for seed, run in by_seed.items():
-                (by_value[value] if seed in seeds or not seeds else more).append(run)
-        if not seeds:
+        line = Line(label, {value: group[value] for value in _ordered(group)})
+        lines.append(line)
+        if not line.seeds:
             notes.append(
                 "No seed is shared by all values, so their errors are on different ratings."
             )
-        elif more:
-            listed = ", ".join(map(str, sorted(seeds)))
+        elif line.runs != line.every:
+            listed = ", ".join(map(str, sorted(line.seeds)))
             notes.append(f"Means are over seed {listed}, which all values have; dots are all runs.")
-        lines.append(Line(label, by_value, more))
     if not lines:
         notes.append(f"No two runs differ in nothing but {setting} and the seed: there is no line.")
     return Sweep(setting, lines, others, list(dict.fromkeys(notes)))
@@ -270,7 +268,7 @@ def _draw_measure(axes: Axes, sweep: Sweep, measure: str) -> None:
         )  # fmt: skip
         label = cut(line.label, LONGEST_LABEL)
         axes.plot([place[v] for v in means], [*means.values()], color=colour, label=label)
-        dots(line.every, colour)
+        dots((run for runs in line.every.values() for run in runs), colour)
     better, unit = "higher", "Spearman correlation"
     if measure == PREDICTION:
         better, unit = "lower", "RMSE (stars)"
@@ -315,6 +313,10 @@ def _scores(runs: Sequence[Run], measure: str) -> list[float]:
     """A score, or a metric by its key, of the runs that have it."""
     found = (run.metrics.get(SCORES.get(measure, measure)) for run in runs)
     return [score for score in found if score is not None]
+
+
+def _seed(run: Run) -> Any:
+    return run.settings.get("seed")
 
 
 def _value(run: Run, setting: str) -> Value:

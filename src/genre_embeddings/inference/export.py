@@ -23,7 +23,6 @@ from genre_embeddings import storage
 from genre_embeddings.errors import InputError
 from genre_embeddings.inference.scorer import write_scorer
 from genre_embeddings.inference.trained import Trained, require_finite
-from genre_embeddings.model.network import Network
 
 TABLES = ("genres.parquet", "movies.parquet", "users.parquet")
 NAMES = (*TABLES, "vectors.tsv", "metadata.tsv", "scorer.pt2")
@@ -82,9 +81,11 @@ def _genre_table(model: Trained, replica: int) -> pl.DataFrame:
     )
 
 
+@torch.no_grad()
 def _movie_table(model: Trained, replica: int) -> pl.DataFrame:
     network = model.network
-    own = movie_vectors(network)[:, replica]
+    movies = torch.arange(network.unknown)
+    own = network.vectors(torch.zeros(1, dtype=torch.int64), movies)[2][:, replica]
     by_genre = torch.zeros_like(own)
     if network.settings.genres:
         by_genre = network.genre_share[:-1] @ network.genre_posterior()[0][:, replica]
@@ -105,15 +106,6 @@ def _user_table(model: Trained, replica: int) -> pl.DataFrame:
         ratings=pl.Series(network.user_counts.numpy()).cast(pl.UInt32),
         vector=_vectors(vectors[:, replica].numpy()),
     ).with_row_index()
-
-
-@torch.no_grad()
-def movie_vectors(network: Network) -> torch.Tensor:
-    """Mean vector v of every movie, its genres included, (M, R, D).
-
-    A movie without training ratings has the vector of the unknown movie of its genres.
-    """
-    return network.vectors(torch.zeros(1, dtype=torch.int64), torch.arange(network.unknown))[2]
 
 
 def _vectors(values: np.ndarray) -> pl.Series:

@@ -248,14 +248,10 @@ def _columns_of(source: Path) -> dict[Kind, str]:
             )
         columns[kind] = chosen[0]
     for at, name in enumerate(header):
-        if name in header[:at]:
+        twice = "twice" if name in header[:at] else ""
+        if wrong := "already, which the prediction adds" if name in (*ADDED, ROW) else twice:
             raise InputError(
-                f"{source}, row 1: the header has a column {name!r} twice: rename or remove one."
-            )
-        if name in (*ADDED, ROW):
-            raise InputError(
-                f"{source}, row 1: the file has a column {name!r} already, which the prediction "
-                "adds: rename or remove it."
+                f"{source}, row 1: the header has a column {name!r} {wrong}: rename or remove one."
             )
     return columns
 
