@@ -106,10 +106,8 @@ def fits_of(data: str, options: argparse.Namespace, folder: Path) -> dict[str, F
         result = out / "curve.json"
         if not result.exists():
             if name == "ours":
-                measured(
-                    [sys.executable, "-m", "benchmarks.quality.seconds", "--fit", str(result)],
-                    folder,
-                )
+                fit = [sys.executable, "-m", "benchmarks.quality.seconds", "--fit", str(result)]
+                measured(["env", f"PYTHONPATH={ROOT}", *fit], folder)
             else:
                 model = MODELS[name]
                 done, _ = fit_peer(options.python, model, model.grid[0], folder, 0, out)

@@ -16,7 +16,7 @@ from benchmarks.statistics.calibration import (
 
 def row(outcome: str) -> dict:
     """A world's numbers, all lines alike."""
-    numbers = {"rho with truth": 0.4, "rho with evidence": None, "its ceiling": 0.8}
+    numbers = dict(zip(calibration.NUMBERS, (0.4, None, 0.8, 0.6), strict=True))
     return numbers | dict.fromkeys((*calibration.LINES, calibration.KNOWN), outcome)
 
 
@@ -54,7 +54,7 @@ def test_counts():
     assert f"{len(NULL)} of {2 * len(NULL)} (" in rows[-1][-1]
     power = [[*row.values()] for row in calibration.power_rows(found)]
     assert len(power) == len(POWER)
-    assert power[0][3:] == [*["50%"] * 3, "0.40", "-", "0.80"]
+    assert power[0][3:] == [*["50%"] * 4, "0.40", "-", "0.80", "0.60"]
 
 
 @pytest.mark.parametrize("kind", [Kind("tiny", 0.0, 500), Kind("tiny", 1.0, 500, shuffled=True)])

@@ -128,6 +128,8 @@ def test_an_experiment_against_main_and_the_workspace(repository, tmp_path):
     assert scores["train.lr"] == ("0.01", "0.1", "0.01")
     assert scores["structure"] == ("pass", "fail", "pass")
     assert scores["agreement with likelihood"] == ("0.7",) * 3
+    assert scores["stability"] == ("pass",) * 3
+    assert scores["agreement with other users"] == ("0.95",) * 3
     assert scores["test RMSE (stars)"] == ("0.85",) * 3
     assert not {"train.epochs", "agreement with truth"} & set(scores)
 

@@ -27,7 +27,8 @@ from genre_embeddings.summary import EVALUATION, INSPECTION, SUMMARY, headlines
 
 WORKSPACE = "workspace"
 VERDICTS = ("structure", "stability", "value")
-PREDICTION, VALIDATION, STABILITY = "test RMSE (stars)", "validation RMSE", "stability"
+PREDICTION, VALIDATION = "test RMSE (stars)", "validation RMSE"
+STABILITY = "agreement with other users"
 AGREEMENTS = {
     "agreement with truth": "agreement.truth",
     "agreement with likelihood": "agreement.likelihood",
