@@ -22,7 +22,7 @@ import requests
 from genre_embeddings import storage
 from genre_embeddings.publish.mlflow import LIBRARIES, log_run
 from genre_embeddings.settings import Settings, load_settings
-from genre_embeddings.tracking import Tracker
+from genre_embeddings.tracking import RUN, Tracker
 from tests.conftest import ROOT, changed
 from tests.project import Project, stages_run
 from tests.small import small_world, write_world
@@ -160,11 +160,12 @@ def test_a_training_that_is_killed_goes_on_in_its_run(
     tracking = changed(world.settings, tracking={"mlflow_uri": live})
     client = MlflowClient(live)
     with start_training(tracking) as process:
-        while not (experiment := client.get_experiment_by_name("genre-embeddings")):
+        while not any(file.read_text() for file in Path().rglob(RUN) if file.is_file()):
             assert process.poll() is None, process.communicate()[0]
             time.sleep(0.05)
         kill_after(3, process, signal.SIGKILL)
     train_stage(tracking)
+    experiment = client.get_experiment_by_name("genre-embeddings")
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FINISHED"
     points = client.get_metric_history(run.info.run_id, "train/loss")
