@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.project import Project, make_project
+from tests.project import Project, finish_queue, make_project
 
 pytestmark = pytest.mark.pipeline
 
@@ -30,11 +30,18 @@ def write(folder: Path, last: int) -> None:
 
 
 def mean(project: Project, experiment: str = "") -> float:
-    """The mean rating that prepare finds in the workspace, or in an experiment of a copy."""
+    """The mean rating that prepare finds in the workspace, or in an experiment of a copy.
+
+    An experiment `queued` runs from the queue.
+    """
     if not experiment:
         project.dvc("repro", "prepare")
         return json.loads((project.folder / "metrics/prepare.json").read_text())["mean_rating"]
-    project.dvc("exp", "run", "--temp", "-n", experiment, "prepare")
+    if experiment == "queued":
+        project.dvc("exp", "run", "--queue", "-n", experiment, "prepare")
+        assert set(finish_queue(project).values()) == {"Success"}
+    else:
+        project.dvc("exp", "run", "--temp", "-n", experiment, "prepare")
     commit = project.git("for-each-ref", "--format=%(objectname)", f"refs/exps/**/{experiment}")
     lock = yaml.safe_load(project.git("show", f"{commit.strip()}:dvc.lock"))
     outs = {out["path"]: out["md5"] for out in lock["stages"]["prepare"]["outs"]}
@@ -60,6 +67,8 @@ def test_files_dropped_into_data_raw(project: Project) -> None:
     write(raw, 1)  # without another `dvc add`
     assert mean(project, "changed") == 2.9
     assert mean(project) == 2.9
+    write(raw, 2)
+    assert mean(project, "queued") == 2.95
 
 
 def test_a_linked_folder_of_ones_own(project: Project, tmp_path: Path) -> None:
