@@ -331,9 +331,15 @@ def judge(
     place.mkdir(exist_ok=True)
     for name, content in after.items():
         (folder if layout.zipped else place).joinpath(name).write_bytes(content)
+    path = folder
+    if layout.files.keys() >= _GENOME.keys():  # which is read from archives only
+        place = path = folder / f"{layout.source}.zip"
+        with zipfile.ZipFile(place, "w") as archive:
+            for name, content in after.items():
+                archive.writestr(name, content)
     data = SETTINGS.data.model_copy(
         update={
-            "source": layout.source, "path": str(folder), "min_rating": layout.low,
+            "source": layout.source, "path": str(path), "min_rating": layout.low,
             "max_rating": layout.high, "missing_movies": "keep",
         }
     )  # fmt: skip
@@ -341,7 +347,8 @@ def judge(
     try:
         found = prepared(data)
     except InputError as error:
-        check_message(str(error).replace(f"{place}/", ""), layout, before, after)
+        message = str(error).replace(f"{place}/", "").replace(f"{place}: ", "")
+        check_message(message, layout, before, after)
         return "error"
     except (KeyboardInterrupt, WrongOutcomeError):
         raise

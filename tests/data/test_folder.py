@@ -159,8 +159,10 @@ def test_two_sets_of_ratings(tmp_path: Path) -> None:
     write(tmp_path / "films", FILMS)
     with pytest.raises(InputError, match=r"more than one set .* in films; .* in songs\)"):
         opened(tmp_path)
-    write(tmp_path, SONGS)  # files in the place itself go before those further down
-    assert opened(tmp_path)[0].movies["title"].to_list() == ["Help!"]
+    (tmp_path / "songs/ratings.dat").rename(tmp_path / "ratings.dat")
+    (tmp_path / "songs/movies.dat").rename(tmp_path / "movies.dat")
+    with pytest.raises(InputError, match=r"more than one set .* in the place itself; .* in films"):
+        opened(tmp_path)
 
 
 def test_nothing_usable_says_what_is_looked_for(tmp_path: Path) -> None:

@@ -132,15 +132,20 @@ def test_the_path_names_the_release_or_its_folder(tmp_path: Path, folder: str) -
 
 
 def test_an_archive_goes_before_a_folder_and_both_before_the_cache(
-    raw: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    raw: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one, two, three = (CSV | {"ratings.csv": f"{HEADER}1,1,{stars},5\n"} for stars in (1, 2, 3))
     publish(monkeypatch, "ml-latest-small", pack(cache / "ml-latest-small.zip", "", one))
     assert opened("ml-latest-small", "data/raw")[1] == [(1, 1, 1.0, 5)]
     unpack(raw / "ml-latest-small", two)
     assert opened("ml-latest-small", "data/raw")[1] == [(1, 1, 2.0, 5)]
-    pack(raw / "ml-latest-small.zip", "", three)
+    assert "data/raw/ml-latest-small is not the archive as published" in capsys.readouterr().err
+    archive = pack(raw / "ml-latest-small.zip", "", three)
     assert opened("ml-latest-small", "data/raw")[1] == [(1, 1, 3.0, 5)]
+    assert "only after `dvc add data/raw/ml-latest-small.zip`" in capsys.readouterr().err
+    archive.with_suffix(".zip.dvc").touch()
+    opened("ml-latest-small", "data/raw")
+    assert "dvc add" not in capsys.readouterr().err
 
 
 def test_a_copy_of_the_project_refuses_what_neither_git_nor_dvc_tracks(

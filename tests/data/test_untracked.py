@@ -1,6 +1,7 @@
 """What prepare reads is what DVC recorded: a changed rating changes the result, or is refused."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tests.project import Project, finish_queue, make_project
 
 pytestmark = pytest.mark.pipeline
 
+HEADER = "userId,movieId,rating,timestamp\n"
 RATINGS = "userId,movieId,rating\n" + "".join(f"{n % 5},{n},3\n" for n in range(20))
 MOVIES = "movieId,title,genres\n" + "".join(f"{n},T,{'A|B' if n % 2 else 'A'}\n" for n in range(20))
 
@@ -71,6 +73,29 @@ def test_files_dropped_into_data_raw(project: Project) -> None:
     assert mean(project, "queued") == 2.95
 
 
+def test_a_release_dropped_into_data_raw(project: Project) -> None:
+    """An archive that is not the published one."""
+
+    def pack(stars: int) -> None:
+        with zipfile.ZipFile(archive, "w") as packed:
+            packed.writestr("ratings.csv", f"{HEADER}1,1,{stars},5\n2,1,3,5\n")
+            packed.writestr("movies.csv", MOVIES)
+
+    archive = project.folder / "data/raw/ml-latest-small.zip"
+    project.change({"data": {"source": "ml-latest-small"}})
+    project.commit()
+    pack(3)
+    assert "reads it only after `dvc add data/raw/ml-l" in project.dvc("repro", "prepare")
+    said = project.dvc("exp", "run", "--temp", "prepare", status=255)
+    assert "neither git nor DVC tracks it: run `dvc add data/raw/ml-latest-small.zip` and" in said
+    project.dvc("add", "data/raw/ml-latest-small.zip")
+    pack(5)
+    assert mean(project, "changed") == 4
+    pack(1)
+    assert mean(project, "queued") == 2
+    assert mean(project) == 2
+
+
 def test_a_linked_folder_of_ones_own(project: Project, tmp_path: Path) -> None:
     """DVC follows the link that data.path names."""
     books, link = tmp_path / "books", tmp_path / "link"
@@ -83,7 +108,7 @@ def test_a_linked_folder_of_ones_own(project: Project, tmp_path: Path) -> None:
 
 
 def test_what_dvc_does_not_see_is_refused(project: Project, tmp_path: Path) -> None:
-    """A link to a folder, another DVC project, and a genome that is not in an experiment's copy."""
+    """A link to a folder, and another DVC project."""
     mine = project.folder / "data/raw/mine"
     write(tmp_path / "books", 3)
     mine.symlink_to(tmp_path / "books")
@@ -94,6 +119,10 @@ def test_what_dvc_does_not_see_is_refused(project: Project, tmp_path: Path) -> N
     (mine / ".dvc").mkdir()
     said = project.dvc("repro", "--force", "prepare", status=255)
     assert "data/raw/mine is another DVC project, so that" in said
+
+
+def test_a_genome_in_a_folder(project: Project) -> None:
+    """An experiment's copy may lack it, and would take the result of an earlier run without it."""
     books = project.folder / "books"
     write(books, 3)
     project.change({"data": {"path": "books"}})
@@ -101,5 +130,13 @@ def test_what_dvc_does_not_see_is_refused(project: Project, tmp_path: Path) -> N
     assert mean(project, "without") == 3
     scores = "".join(f"{movie},{tag},0.{movie % 9}\n" for movie in range(20) for tag in (1, 2))
     (books / "genome-scores.csv").write_text(f"movieId,tagId,relevance\n{scores}")
-    said = project.dvc("exp", "run", "--temp", "-S", "model.dim=3", "prepare", status=255)
-    assert "run `dvc add books/genome-scores.csv` and start the experiment again" in said
+    said = project.dvc("repro", "prepare")
+    assert "books/genome-scores.csv is not read: pack the files in a zip archive" in said
+    assert json.loads((project.folder / "data/genome.json").read_text()) is None
+    assert mean(project, "with") == 3
+    with zipfile.ZipFile(project.folder / "books.zip", "w") as archive:
+        for path in books.glob("*.csv"):
+            archive.write(path, path.name)
+    project.change({"data": {"path": "books.zip"}})
+    project.dvc("repro", "prepare")
+    assert json.loads((project.folder / "data/genome.json").read_text())["genres"] == ["A", "B"]

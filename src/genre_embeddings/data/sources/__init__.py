@@ -50,10 +50,9 @@ def require_whole(data: DataSettings) -> None:
     """
     if data.source == "folder":
         from genre_embeddings.data.sources.archive import require_tracked, untracked
-        from genre_embeddings.data.sources.genome import GENOME
         from genre_embeddings.data.sources.layouts import LAYOUTS
 
-        require_tracked(Path(data.path), untracked(data.path), LAYOUTS, (GENOME,))
+        require_tracked(Path(data.path), untracked(data.path), LAYOUTS)
     else:
         from genre_embeddings.data.sources.movielens import require_whole_release
 

@@ -14,6 +14,7 @@ import lzma
 import os
 import shlex
 import shutil
+import sys
 import tempfile
 import zipfile
 import zlib
@@ -51,16 +52,13 @@ def untracked(path: str) -> Path | None:
     return Path(root) / path
 
 
-def require_tracked(
-    place: Path, elsewhere: Path | None, layouts: Sequence[Layout], extras: Layout = ()
-) -> None:
+def require_tracked(place: Path, elsewhere: Path | None, layouts: Sequence[Layout]) -> None:
     """Refuse a copy of the project that lacks files of a layout, or the archive.
 
     Args:
         place: a folder or an archive.
         elsewhere: the same in DVC's main checkout, see `untracked`.
         layouts: the file names of each layout that will do.
-        extras: names of files that are read as well, where they lie beside the layout's.
 
     Raises:
         InputError: a file lies in the main checkout only.
@@ -69,12 +67,9 @@ def require_tracked(
         return
     wanted = [elsewhere]
     if elsewhere.is_dir():
-        found = _in_folder(elsewhere, [*layouts, extras])
+        found = _in_folder(elsewhere, layouts)
         wanted = [
-            found[top][name]
-            for top, layout in _complete(found, layouts)[:1]
-            for name in (*layout, *extras)
-            if name in found[top]
+            found[top][name] for top, layout in _complete(found, layouts)[:1] for name in layout
         ] or wanted
     missing = [path for path in wanted if not (place / path.relative_to(elsewhere)).exists()]
     if missing:
@@ -118,7 +113,9 @@ def open_files(
     Args:
         place: a folder or a zip archive; the files lie in it or in one folder inside it.
         layouts: the file names of each layout that will do.
-        extras: names of files that are opened as well, where they lie beside the layout's.
+        extras: names of files that are opened as well, where an archive has them beside the
+            layout's. In a folder they are left alone: the copy of the project in which an
+            experiment runs may lack them, and would take an earlier run's result for its own.
 
     Yields:
         The layout found, and its files by name; unpacked ones live as long as the context.
@@ -132,7 +129,13 @@ def open_files(
             f"archive with {_needed(layouts)}. Correct data.path, or set data.source to planted."
         )
     if place.is_dir():
-        layout, paths = _choose(_in_folder(place, [*layouts, extras]), layouts, place, extras)
+        layout, paths = _choose(_in_folder(place, layouts), layouts, place)
+        for name in extras:
+            if (extra := paths[layout[0]].parent / name).is_file():
+                print(
+                    f"{printable(extra)} is not read: pack the files in a zip archive",
+                    file=sys.stderr,
+                )
         yield layout, {name: File(path, printable(path)) for name, path in paths.items()}
         return
     with tempfile.TemporaryDirectory(prefix="genre-embeddings-") as folder:
@@ -205,11 +208,10 @@ def _in_archive(archive: zipfile.ZipFile, layouts: Sequence[Layout], place: Path
 
 
 def _choose(
-    found: Found, layouts: Sequence[Layout], place: Path, extras: Layout
+    found: Found, layouts: Sequence[Layout], place: Path, extras: Layout = ()
 ) -> tuple[Layout, dict[str, Any]]:
-    """The one complete layout; files in the place itself go before those in a folder inside."""
-    complete = _complete(found, layouts)
-    choices = [choice for choice in complete if choice[0] == ""] or complete
+    """The one complete layout, in the place itself or in a folder inside."""
+    choices = _complete(found, layouts)
     if len(choices) == 1:
         ((top, layout),) = choices
         if top and place.is_dir():

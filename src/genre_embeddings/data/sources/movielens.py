@@ -112,8 +112,17 @@ def _find(name: str, path: str) -> Path:
             f"change one of them, such as data.source to {other}."
         )
     published = require_whole_release(name, path)
-    if found := _drop_in(name, Path(path)) or published:
+    if found := _drop_in(name, Path(path)):
+        tracked = Path(f"{found}.dvc").exists() or (found.is_dir() and any(found.glob("*.dvc")))
+        if not tracked and found != Path(path) and not _as_published(found, release):
+            print(
+                f"{found} is not the archive as published: an experiment in the queue or with "
+                f"--temp reads it only after `dvc add {found}`",
+                file=sys.stderr,
+            )
         return found
+    if published:
+        return published
     if Path(path).suffix == ".zip":
         raise InputError(f"data.path is {path!r}, and no file is there: correct data.path.")
     return fetch(f"{BASE_URL}{name}.zip", release.checksum)
@@ -127,11 +136,15 @@ def require_whole_release(name: str, path: str) -> Path | None:
     """
     release, elsewhere = RELEASES[name], untracked(path)
     if elsewhere and (found := _drop_in(name, elsewhere)):
-        if found.is_file() and has_checksum(found, release.checksum):
+        if _as_published(found, release):
             return found
         here = Path(path) / found.relative_to(elsewhere)
-        require_tracked(here, found, [release.layout], (GENOME,))
+        require_tracked(here, found, [release.layout])
     return None
+
+
+def _as_published(place: Path, release: Release) -> bool:
+    return place.is_file() and has_checksum(place, release.checksum)
 
 
 def _drop_in(name: str, place: Path) -> Path | None:
