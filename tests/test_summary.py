@@ -10,6 +10,7 @@ from tests.conftest import changed
 from tests.project import Project
 
 EVALUATED = {
+    "model": "4fdec0",
     "test": {
         "rmse": 0.81234,
         "rmse_low": 0.8,
@@ -78,6 +79,7 @@ def test_table_is_text(settings):
         ("agreement", "noise ceiling"): "0.70",
         ("changes", "model.hidden"): "[64, 32]",
         ("data", "ratings"): "2,000",
+        ("data", "model"): "4fdec0",
         ("fingerprints", "split"): "1b",
     }
     assert found | expected == found

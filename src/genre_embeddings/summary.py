@@ -116,6 +116,7 @@ def table(
             "test ratings": f"{test_ratings:,}",
             "split": settings.split.strategy,
             "seed": str(settings.seed),
+            "model": evaluated["model"],
         },
         "verdicts": {
             line: f"{MARKS[outcome]} {outcome}" for line, outcome in inspected["verdict"].items()

@@ -63,7 +63,9 @@ def world(settings: Settings, in_tmp: Path) -> tuple[Settings, list[str]]:
     """Settings and genre names of a run whose stages before inspect have written their files."""
     made = small_world(settings)
     write_world(made)
-    storage.write_json(storage.METRICS / "evaluate.json", {"test": TEST})
+    storage.MODEL.mkdir()
+    (storage.MODEL / "model.safetensors").write_bytes(b"weights")
+    write_test(TEST)
     for plot, rows in {
         "train/loss": [
             {"epoch": epoch, "loss": 1 / epoch, "side": side}
@@ -76,6 +78,11 @@ def world(settings: Settings, in_tmp: Path) -> tuple[Settings, list[str]]:
     }.items():
         storage.write_rows(storage.PLOTS / f"{plot}.json", rows)
     return settings, made.tables.genres["name"].to_list()
+
+
+def write_test(test: dict[str, Any]) -> None:
+    measured = {"model": storage.model_fingerprint(), "test": test}
+    storage.write_json(storage.METRICS / "evaluate.json", measured)
 
 
 def written(answer: Answer, settings: Settings) -> str:
@@ -94,6 +101,7 @@ def test_two_open_reports_can_be_told_apart(world: tuple[Settings, list[str]]) -
     assert "2,000 ratings by 80 users of 60 movies in 6 genres, from 0.5 to 5 stars" in page
     assert re.search(r"random: 1,\d{3} ratings to train, \d{3} for validation", page)
     assert "<th>seed</th><td>0</td>" in page
+    assert f"<th>model</th><td><code>{storage.model_fingerprint()}</code>" in page
     other = changed(settings, planted=DEFAULTS["planted"], model={"hidden": (8,)})
     page = written(answer_of(names), other.model_copy(update={"seed": 7}))
     assert "<title>a planted world, seed 7, model.hidden [8]: genre embeddings</title>" in page
@@ -169,7 +177,7 @@ def test_predictions_are_compared_with_the_baseline(
     settings, names = world
     rival = {"mse": mse, "rmse": 0.8, "mse_gain_low": low, "mse_gain_high": high}
     baselines = TEST["baselines"] | {"user_movie_bias": rival}
-    storage.write_json(storage.METRICS / "evaluate.json", {"test": TEST | {"baselines": baselines}})
+    write_test(TEST | {"baselines": baselines})
     page = written(answer_of(names), settings)
     assert says in page
     assert numbers in page
@@ -180,7 +188,7 @@ def test_too_few_users_for_an_interval(world: tuple[Settings, list[str]]) -> Non
     settings, names = world
     baselines = {name: {"mse": 1.0, "rmse": 1.0} for name in TEST["baselines"]}
     few = {"ratings": 3, "mse": 0.5, "rmse": 0.7, "baselines": baselines}
-    storage.write_json(storage.METRICS / "evaluate.json", {"test": few})
+    write_test(few)
     page = written(answer_of(names), settings)
     assert "Too few users are in the test ratings to say whether" in page
     assert "On 3 test ratings the RMSE of the model is 0.700 stars, that of" in page

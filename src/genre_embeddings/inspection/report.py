@@ -42,6 +42,7 @@ def write_report(answer: Answer, settings: Settings, path: Path) -> None:
         for title, similarity in answer.matrices.items()
     ]
     maps.sort(key=lambda one: (*FIRST, one[0]).index(one[0]))
+    evaluated = storage.read_measured("evaluate")
     page = render(
         TEMPLATE,
         answer=answer,
@@ -53,7 +54,8 @@ def write_report(answer: Answer, settings: Settings, path: Path) -> None:
         movies=storage.read_table(storage.PREPARED / "movies.parquet").height,
         sides={name: storage.read_side(name).rating.size for name in storage.SIDES},
         changes=_changes(settings, meta.source),
-        test=storage.read_measured("evaluate")["test"],
+        test=evaluated["test"],
+        model=evaluated["model"],
         curves=draw_curves(storage.read_json(storage.PLOTS / "train/loss.json")),
         histogram=draw_histogram(storage.read_json(storage.PLOTS / "evaluate/histogram.json")),
         shown=maps[:SHOWN],
