@@ -37,7 +37,8 @@ def row(folder: Path) -> Row:
             f"{reference}: ceiling": f"{one['ceiling']:.2f}" if one["ceiling"] else "-",
         }
     cells["size"] = f"{found['size_slope']:.2f}"
-    cells["structure"] = found["verdict"]["structure"]
+    cells["expected with other users"] = f"{found['stability']['spearman']:.2f}"
+    cells |= found["verdict"]
     for group in ("warm", "cold"):
         error = errors.get(f"{group}_movies")
         cells[f"RMSE, {group} movies"] = (

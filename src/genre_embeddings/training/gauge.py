@@ -44,8 +44,6 @@ from genre_embeddings.model.ratings import Ratings
 
 RIDGE = 1e-3
 """Penalty of the regression, in movies: it decides where genres cannot be told apart."""
-USERS = 500
-"""Most users whose responses are fitted to the covariance."""
 STEPS = 50
 """Most steps of the optimiser; fewer are enough on every data set measured."""
 
@@ -97,7 +95,8 @@ def _fit_covariance(network: Network, train: Ratings) -> None:
     """Fit E to the covariance of tastes, and measure how much of each variance it explains."""
     movies = (network.genre_share[:-1] > 0).sum(0)  # (G,)
     genres = torch.argsort(movies, descending=True, stable=True)[:MOST_GENRES].sort()[0]
-    users = torch.from_numpy(spaced_users(network, USERS)).to(genres.device)
+    # The users of whom stage inspect asks: others would differ from them by chance.
+    users = torch.from_numpy(spaced_users(network)).to(genres.device)
     if len(genres) < 2 or len(users) < 3:
         return
     one, mean, error = _measure(network, train, genres.cpu().numpy())
