@@ -8,7 +8,14 @@ from typing import Literal
 import numpy as np
 
 Stream = Literal[
-    "initial weights", "order of batches", "training noise", "shuffled genres", "prediction"
+    "initial weights",
+    "order of batches",
+    "training noise",
+    "shuffled genres",
+    "prediction",
+    "intervals of errors",
+    "intervals of groups",
+    "inspection",
 ]
 
 

@@ -11,6 +11,7 @@ import polars as pl
 
 from genre_embeddings.evaluation import metrics
 from genre_embeddings.evaluation.bias import BiasModel
+from genre_embeddings.seeds import seed_of
 
 DRAWS = 1000
 """Bootstrap draws behind every interval."""
@@ -94,7 +95,7 @@ def evaluate(
         "training": _errors(train),
     }
     curve = coverage([*(step / 20 for step in range(1, 20)), 0.99])
-    rng = np.random.default_rng([seed, 1])
+    rng = np.random.default_rng(seed_of(seed, "intervals of groups"))
     return content, {
         "histogram": _histogram(test, scale),
         "reliability": _reliability(test),
@@ -121,16 +122,14 @@ def _against_baselines(
     test: Predicted, rivals: dict[str, Predicted], users: int, seed: int
 ) -> dict[str, Any]:
     """Interval of our RMSE; each baseline's errors, our skill over it, and the paired gain."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed_of(seed, "intervals of errors"))
     ours = test.sums(users)
     content: dict[str, Any] = _ends("rmse", metrics.error_interval(np.sqrt, [ours], DRAWS, rng))
     content["baselines"] = {}
     for name, rival in rivals.items():
         theirs, errors = rival.sums(users), _errors(rival)
         gain = metrics.error_interval(np.subtract, [theirs, ours], DRAWS, rng)
-        skill = metrics.error_interval(
-            metrics.skill, [ours, theirs], DRAWS, np.random.default_rng([seed, 2])
-        )
+        skill = metrics.error_interval(metrics.skill, [ours, theirs], DRAWS, rng)
         content["baselines"][name] = {
             **{key: errors[key] for key in ("mse", "rmse", "mae")},
             "skill": float(metrics.skill(metrics.mse(ours), errors["mse"])),

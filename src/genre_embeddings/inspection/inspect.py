@@ -48,6 +48,7 @@ from genre_embeddings.inspection.verdict import (
     structure_verdict,
     value_verdict,
 )
+from genre_embeddings.seeds import seed_of
 
 Rows = list[dict[str, Any]]
 EVIDENCE = ("likelihood", "truth", "genome")
@@ -96,7 +97,7 @@ def inspect(question: Question) -> Answer:
         reason = f"Only {usable.sum()} genres can be compared; structure needs three."
         return _unanswered(" ".join([reason, *remarks]))
 
-    rng = np.random.default_rng([q.seed, 3])
+    rng = np.random.default_rng(seed_of(q.seed, "inspection"))
     users = spaced_users(q.network)
     factor = size_factor(q.network.communality.numpy())
     responses = ask(q.network, users)  # (R, N, G)

@@ -26,7 +26,8 @@ from scipy.stats import spearmanr
 Z = float(ndtri(0.975))
 """Standard errors from the middle of a 95 % interval to its ends."""
 LARGEST = 0.999
-"""Correlation at which Fisher's z is cut off."""
+"""Correlation at which Fisher's z is cut off. Its standard errors are cut off sooner
+(`slopes.LARGEST`), because they grow faster."""
 DRAWS = 20
 """Draws of the similarities that are compared with each other, 190 pairs."""
 MIN_SPREAD = 1e-5
@@ -249,7 +250,7 @@ def measure_stability(
     if len(others) > 1:
         noise = noise + others.var(axis=0, ddof=1) / len(others)
         rho = _mean_rho(others)
-    rng = np.random.default_rng(DRAWS)
+    rng = np.random.default_rng(0)  # the same draws for every model
     draws = centre + np.sqrt(noise) * rng.standard_normal((DRAWS, len(centre)))
 
     nearest = max(1, min(neighbours, (int(known.sum()) - 1) // 2))
@@ -257,7 +258,8 @@ def measure_stability(
     for draw in draws:
         values = np.zeros((size, size))
         values[upper] = np.tanh(draw)
-        for genre, row in enumerate(nearest_genres(_masked(2 * values, learnt.known), nearest)):
+        drawn = Similarity(values + values.T, learnt.known)
+        for genre, row in enumerate(nearest_genres(drawn, nearest)):
             votes[genre, row] += 1
     in_common = (votes * (votes - 1)).sum(axis=1)  # (G,), summed over ordered pairs of draws
     by_genre = in_common / (nearest * DRAWS * (DRAWS - 1))
