@@ -5,7 +5,9 @@ import sys
 import warnings
 from urllib.request import urlopen
 
+import duckdb
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 import torch
@@ -51,6 +53,10 @@ def test_everything_loads_back(model, tmp_path, replica):
     assert users["vector"].to_numpy()[:60] == pytest.approx(x[:, :4], abs=1e-6)
     assert movies["vector"].to_numpy() == pytest.approx(x[:, 4:8], abs=1e-6)
 
+    read = duckdb.sql(f"select index, vector from '{out}/movies.parquet' order by index").fetchall()
+    assert [index for index, _ in read] == movies["index"].to_list()
+    for vectors in ([v for _, v in read], pd.read_parquet(out / "movies.parquet")["vector"]):
+        assert (np.stack([*vectors]) == movies["vector"].to_numpy()).all()
     vectors = np.array(lines_of(out / "vectors.tsv"), dtype=np.float32)
     assert vectors == pytest.approx(np.concatenate([mean, movies["vector"].to_numpy()]), abs=1e-6)
     head, *rows = lines_of(out / "metadata.tsv")
