@@ -219,6 +219,7 @@ BAD_FIELDS = [
     ("1\t2\t4\t978300760000", "timestamp is '978300760000'"),
     ("1\t2\t" + "9" * 200_000 + "x\t5", f"rating is '{'9' * 100}...'; allowed: a number"),
     ("1\t2\t\u00a04\t5", "rating is '\\xa04'"),
+    ("1\t2\t4\t5\r", "'{}' holds the control character '\\r'"),
     ("1\t2\t4\t\r5", "'{}' holds the control character '\\r'"),
     ("1\t2\0\t4\t5", "'{}' holds the control character '\\x00'"),
     ("1\t2\t4", "'{}' has 3 fields"),
@@ -236,7 +237,7 @@ def test_a_bad_rating_is_named(
     tmp_path: Path, name: str, mark: str, header: str, bad: str, message: str
 ) -> None:
     lines = ["5\t6\t3.5\t100", "", bad, "5\t6\t-1\t100"]
-    ratings = header + "".join(line.replace("\t", mark) + "\n" for line in lines)
+    ratings = header + "".join(line.replace("\t", mark) + "\r\n" for line in lines)
     with pytest.raises(InputError) as error:
         read(tmp_path, {name: ratings})
     row, shown = 4 if header else 3, repr(bad.replace("\t", mark))[1:-1]

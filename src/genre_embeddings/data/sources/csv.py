@@ -226,7 +226,7 @@ class Table:
         except pl.exceptions.PolarsError:  # a line is not UTF-8
             with self.file.path.open("rb") as lines:
                 for row, content in enumerate(lines, start=1):
-                    text_of(content, f"{self.file.label}, row {row}")
+                    text_of(_without_end(content), f"{self.file.label}, row {row}")
             raise
         if not rows:
             raise InputError(f"{self.file.label} holds no {self.holds}.")
@@ -291,7 +291,7 @@ def read_header(file: File, needed: Sequence[str], example: str) -> list[str]:
             f"{place}: the header has more than {LONGEST_HEADER:,} bytes; allowed: a line such as "
             f"{example}. The file is something else, or its line ends are missing."
         )
-    header = text_of(first.removeprefix(codecs.BOM_UTF8), place)
+    header = text_of(_without_end(first.removeprefix(codecs.BOM_UTF8)), place)
     try:
         (row,) = csv.reader([header], strict=True)
         names = [_NAMES.get(name.strip(), name.strip()) for name in row]
@@ -306,12 +306,11 @@ def read_header(file: File, needed: Sequence[str], example: str) -> list[str]:
 
 
 def text_of(line: bytes, place: str) -> str:
-    """The text of a line, without its end.
+    """The text of a line.
 
     Raises:
         InputError: it is not UTF-8, or holds control characters.
     """
-    line = line.removesuffix(b"\n").removesuffix(b"\r")
     try:
         decoded = line.decode()
     except UnicodeDecodeError as error:
@@ -328,9 +327,13 @@ def text_of(line: bytes, place: str) -> str:
     return decoded
 
 
+def _without_end(line: bytes) -> bytes:
+    return line.removesuffix(b"\n").removesuffix(b"\r")
+
+
 def _old_text(line: bytes) -> str:
     """The text of a line that is UTF-8 or else Latin-1."""
-    line = line.removesuffix(b"\r")
+    line = _without_end(line)
     try:
         return line.decode()
     except UnicodeDecodeError:
