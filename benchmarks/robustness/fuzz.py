@@ -131,8 +131,8 @@ def sound(layout: Layout, rng: Random, ratings: int = 14) -> Contents:
     for name, mark in layout.files.items():
         text = io.StringIO()
         if mark == ",":
-            quoting = csv.QUOTE_ALL if rng.random() < 0.5 else csv.QUOTE_MINIMAL
-            writer = csv.writer(text, lineterminator=end, quoting=quoting)
+            dialect = rng.choice((csv.excel, csv.unix_dialect))  # the second quotes all fields
+            writer = csv.writer(text, dialect, lineterminator=end)
             writer.writerows([headers[name], *tables[name]])
         else:
             text.writelines(mark.join(row) + "\n" for row in tables[name])
@@ -269,10 +269,10 @@ def row_of(row: dict[str, Any], low: float, high: float) -> tuple[Any, ...]:
 def folded(genres: list[str]) -> list[str]:
     """Genres without those that differ in case or blanks only, and without words for no genre.
 
-    No damage turns dashes and apostrophes into others, and one invisible character occurs.
+    No damage turns dashes and apostrophes into others, and two invisible characters occur.
     """
     plain = (
-        unicodedata.normalize("NFKC", genre.translate({0x2039: "<", 0xFEFF: ""}))
+        unicodedata.normalize("NFKC", genre.translate({0x2039: "<", 0xFEFF: "", 0x202E: ""}))
         for genre in genres
     )
     return sorted({"".join(genre.casefold().split()) for genre in plain} - NO_GENRE)
