@@ -2,7 +2,7 @@
 
 import pytest
 
-from genre_embeddings.data.sources.genres import ANGLE, Field, read_genres
+from genre_embeddings.data.sources.genres import ANGLE, read_genres
 from genre_embeddings.data.tables import build_tables
 from genre_embeddings.errors import InputError
 from genre_embeddings.settings import load_settings
@@ -13,9 +13,7 @@ DATA = load_settings(ROOT / "params.yaml").data
 
 def read(*texts, separator="auto"):
     """The names of each text; the texts stand in rows 2, 3, ..."""
-    fields = {}
-    for row, text in enumerate(texts, start=2):
-        fields.setdefault(text, Field(row, 0)).movies += 1
+    fields = {text: (2 + texts.index(text), texts.count(text)) for text in texts}
     names = read_genres(fields, separator, "movies.csv")
     return [list(names[text]) for text in texts]
 

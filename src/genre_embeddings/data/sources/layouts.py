@@ -35,7 +35,7 @@ from genre_embeddings.data.sources.csv import (
     whole_number,
 )
 from genre_embeddings.data.sources.genome import GENOME, scan_genome
-from genre_embeddings.data.sources.genres import Field, read_genres
+from genre_embeddings.data.sources.genres import read_genres
 from genre_embeddings.errors import InputError
 from genre_embeddings.settings import DataSettings
 
@@ -170,7 +170,7 @@ def _read_movies(
             "allowed: once. Delete one of the rows."
         )
     texts = movies.group_by("genres").agg(pl.col("row").first(), pl.len()).sort("row")
-    fields = {genres: Field(row, count) for genres, row, count in texts.rows()}
+    fields = {genres: (row, count) for genres, row, count in texts.rows()}
     separator = "|" if own is None or layout == ITEM else own.genre_separator
     names = read_genres(fields, separator, file.label)
     lists = pl.Series([names[genres] for genres in movies["genres"]], dtype=pl.List(pl.String))
