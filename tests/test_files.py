@@ -7,10 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
+from genre_embeddings.inference.export import export
+from genre_embeddings.inference.predict import predict_file
+from genre_embeddings.inference.trained import open_model
+from genre_embeddings.model.serialization import load_model, save_model
 from tests.conftest import ROOT
 
 
@@ -28,11 +33,6 @@ def test_a_folder_is_replaced_whole_or_not_at_all(in_tmp):
     assert Path("out/a").read_text() == "old"
     write_folder("b", "new")
     assert [str(path) for path in Path().rglob("*")] == ["out", "out/b"]
-    shutil.rmtree("out")
-    Path("out").write_text("a note")
-    with pytest.raises(InputError, match="out is a file, and a folder is to be written"):
-        write_folder("a", "new")
-    assert Path("out").read_text() == "a note"
 
 
 def test_json(in_tmp):
@@ -75,6 +75,65 @@ def test_a_pipe_or_a_device_is_written_to_and_not_replaced(in_tmp):
     assert Path("/dev/null").is_char_device()
     with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
         storage.write_json(Path("/dev/full"), [1])
+
+
+@pytest.fixture
+def project(trained, tmp_path, monkeypatch):
+    """A copy of a project with a trained model, as the working directory."""
+    folder = tmp_path / "project"
+    shutil.copytree(trained, folder)
+    pairs = "".join(f"{1 + n % 80},{1 + n % 60}\n" for n in range(3000))
+    (folder / "pairs.csv").write_text(f"userId,movieId\n{pairs}")
+    (folder / "old.csv").write_text("old")
+    (folder / "exports").mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def everything(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_places_that_cannot_be_written(project):
+    before, model = everything(project), open_model()
+    for write, message in (
+        (lambda: predict_file(model, Path("pairs.csv"), Path("models")), "models is a folder, and"),
+        (lambda: predict_file(model, Path("pairs.csv"), Path("old.csv/new")), "old.csv is no fol"),
+        (lambda: predict_file(model, Path("data"), Path("old.csv")), "data is not a file: give a"),
+        (lambda: storage.replacing_folder(Path("old.csv")).__enter__(), "old.csv is a file, and a"),
+    ):
+        with pytest.raises(InputError, match=message):
+            write()
+    assert everything(project) == before
+
+
+def test_a_disk_that_is_full(project):
+    resource = pytest.importorskip("resource")  # no limits to set on Windows
+    network, model = load_model(), open_model()
+    before = everything(project)
+
+    def column():
+        with storage.replacing_sides() as folders:
+            storage.write_column(folders["train"] / "user.npy", np.arange(100_000))
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # bytes that a file may have
+    try:
+        for name, write in {
+            "models": lambda: save_model(network),
+            "old.csv": lambda: predict_file(model, Path("pairs.csv"), Path("old.csv")),
+            "exports": lambda: export(model, Path("exports")),
+            "data/split": column,
+            "metrics/m.json": lambda: storage.write_json(Path("metrics/m.json"), [*range(9999)]),
+        }.items():
+            with pytest.raises(OSError, match=r"No space left|File too large") as raised:
+                write()
+            assert raised.value.errno
+            assert str(raised.value.filename).startswith(name) or name == "data/split"
+            assert everything(project) == before, name
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert np.array_equal(load_model().user_counts, network.user_counts)
 
 
 WRITE = """
@@ -143,7 +202,5 @@ def test_nested_values_go_by_dotted_names():
     flat = storage.flatten(content)
     assert list(flat.items()) == [("seed", 0), ("test.rmse", None), ("test.users.all", [1, 2])]
     assert all(storage.value_at(content, name) == value for name, value in flat.items())
-    assert storage.value_at(content, "test.users") == {"all": [1, 2]}
     for nowhere in ("test.mae", "seed.rmse", "test.rmse.low", "test.users.all.0"):
-        assert storage.value_at(content, nowhere) is None
-    assert storage.value_at(None, "test") is storage.value_at([content], "test") is None
+        assert storage.value_at(content, nowhere) is storage.value_at(None, nowhere) is None

@@ -56,7 +56,7 @@ class Layout(NamedTuple):
     files: dict[str, str]
     low: float = 0.5
     high: float = 5.0
-    zipped: bool = False
+    zipped: bool = False  # the archive is damaged, not a file in it
 
 
 _CSV, _DAT = {"ratings.csv": ",", "movies.csv": ","}, {"ratings.dat": "::", "movies.dat": "::"}
@@ -75,58 +75,65 @@ LAYOUTS = {
     "ml-1m.zip": Layout("ml-1m", _DAT, 1, zipped=True),
 }
 TITLES = ('Great "Performances", The (1998)', "Star Wars: Episode IV", "Misérables, Les (1995)")
+OWN_TITLES = (*TITLES, " 東京\t", "", "{{x}} $1 '")
 GENRES = ("unknown", "Action", "Children's", "Comedy", "Drama", "Film-Noir", "Sci-Fi")
-NO_GENRE = {"", "(nogenreslisted)", "\\n", "nan", "none", "null", "n/a", "#n/a", "<na>"}
-NO_GENRE |= {"-", "?", "unknown"}
+NO_GENRE = {"", "(nogenreslisted)", "\\n", "nan", "none", "null", "n/a", "#n/a", "<na>", "-", "?",
+            "unknown"}  # fmt: skip
 RATING, MOVIE = ["userId", "movieId", "rating", "timestamp"], ["movieId", "title", "genres"]
-SCORE = ["movieId", "tagId", "relevance"]
 COLUMNS = {
-    "ratings.csv": RATING, "movies.csv": MOVIE, "genome-scores.csv": SCORE, "ratings.dat": RATING,
-    "movies.dat": MOVIE, "u.data": RATING, "u.item": MOVIE,
+    "ratings.csv": RATING, "ratings.dat": RATING, "u.data": RATING, "movies.csv": MOVIE,
+    "movies.dat": MOVIE, "u.item": MOVIE, "genome-scores.csv": ["movieId", "tagId", "relevance"],
 }  # fmt: skip
-LATIN = ("movies.dat", "u.item", "u.genre")
+
+KINDS = {"movieId": "ratings", "title": "movies", "tagId": "scores"}  # by the second column
+OLD = ("movies.dat", "u.item", "u.genre")
 """Files that may be Latin-1."""
 
 
 def sound(layout: Layout, rng: Random, ratings: int = 14) -> Contents:
     """Valid files."""
-    own = layout.source == "folder"  # its ids may be text
+    own = layout.source == "folder"  # ids may be text, times may lack, columns may be added
 
     def ids(name: str, count: int) -> list[str]:
         numbers = rng.sample(range(1, 4000), count)
         return [f"{name}{n}" if own and rng.random() < 0.7 else str(n) for n in numbers]
 
     users, movies = ids("ann ", 4), ids("b", 7)
-    genres = {movie: rng.sample(GENRES[1:], rng.randint(0, 3)) for movie in movies}
     rows = [
         [
             rng.choice(users),
             rng.choice(movies),
             f"{layout.low + rng.randrange(5):g}",
-            f"{8e8 + n:.0f}",
+            str(10**9 + n),
         ]
         for n in range(ratings)
     ]
-    listed = [(m, rng.choice(TITLES), "|".join(genres[m]) or "(no genres listed)") for m in movies]
-    flags = {m: [str(int(name in genres[m])) for name in GENRES] for m in movies}
+    titles = OWN_TITLES if own and "u.item" not in layout.files else TITLES
+    entries = [(m, rng.choice(titles), rng.sample(GENRES[1:], rng.randint(0, 3))) for m in movies]
+    listed = [(m, title, "|".join(of) or "(no genres listed)") for m, title, of in entries]
     tables: dict[str, list[Any]] = {
         "genome-scores.csv": [(m, tag, f"{rng.random():.5f}") for m in movies for tag in (1, 2, 3)],
-        "u.item": [(m, t, "01-Jan-1995", "", "http://x", *flags[m]) for m, t, _ in listed],
+        "u.item": [
+            (m, title, "01-Jan-1995", "", "http://x", *(str(int(g in of)) for g in GENRES))
+            for m, title, of in entries
+        ],
         "u.genre": [(name, str(n)) for n, name in enumerate(GENRES)],
+        **dict.fromkeys(("ratings.csv", "ratings.dat", "u.data"), rows),
+        **dict.fromkeys(("movies.csv", "movies.dat"), listed),
     }
-    tables |= dict.fromkeys(("ratings.csv", "ratings.dat", "u.data"), rows)
-    tables |= dict.fromkeys(("movies.csv", "movies.dat"), listed)
     headers = COLUMNS
-    if own and rng.random() < 0.5:  # they may lack times and have other columns
-        notes = [rng.choice(("", "a, b", 'say "hi"')) for _ in rows]
-        pairs = zip(notes, rows, strict=True)
-        tables["ratings.csv"] = [[note, *row[:3]] for note, row in pairs]
+    if own and rng.random() < 0.5:
+        tables["ratings.csv"] = [
+            [rng.choice(("", "a, b", 'say "hi"')), *row[:3]] for row in tables["ratings.csv"]
+        ]
         headers = COLUMNS | {"ratings.csv": ["note", *RATING[:3]]}
     contents, end = {}, rng.choice(("\n", "\r\n"))
     for name, mark in layout.files.items():
         text = io.StringIO()
         if mark == ",":
-            csv.writer(text, lineterminator=end).writerows([headers[name], *tables[name]])
+            dialect = rng.choice((csv.excel, csv.unix_dialect))  # the second quotes all fields
+            writer = csv.writer(text, dialect, lineterminator=end)
+            writer.writerows([headers[name], *tables[name]])
         else:
             text.writelines(mark.join(row) + "\n" for row in tables[name])
         old = layout.source in ("ml-1m", "ml-100k")
@@ -135,12 +142,10 @@ def sound(layout: Layout, rng: Random, ratings: int = 14) -> Contents:
 
 
 PIECES = (
-    b"9223372036854775808", b"1e308", b"-1e999", b"9" * 5000, b"1" + b"0" * 100_000, b"32503680001",
-    b"999999999999999999", b"nan", b"-inf", b"1e0", b"+4", b"4,5", b"4.", b".5", b"-0", b"0", b" 4",
-    b"4 ", b"\t4", b"0x4", b"1_0", b"4e", b"4.0.0", b"", b" ", b"null", b"true", b"007", b"-7",
-    b"000", b"1994-01-01", b'"', b'""', b'"4"', b'"a', b'b"', b",", b":", b"::", b"|", b"\t", b"\r",
-    b"\n", b"\r\r\n", b"\n  \n", b"\0", b"\0" * 700, b"\x1b[2J", b"\x7f", b"\x0b", b"\x1c",
-    b"\xff\xfe", b"\xef\xbb", b"\xe9", "東京".encode("shift_jis"),
+    b"9223372036854775808", b"1e308", b"-1e999", b"1" + b"0" * 100_000, b"32503680001", b"nan",
+    b"-inf", b"1e0", b"+4", b"4,5", b".5", b"-0", b" 4", b"4 ", b"0x4", b"1_0", b"4.0.0", b"", b" ",
+    b"null", b"007", b"-7", b"1994-01-01", b'"', b'""', b'"4"', b'b"', b",", b":", b"::", b"|",
+    b"\t", b"\r", b"\n", b"\n  \n", b"\0" * 700, b"\x1b[2J", b"\x7f", b"\x1c", b"\xff\xfe", b"\xe9",
     *map(str.encode, ("\ufeff", "\u2028", "\u0085", "\u202e", "\uff14", "\u0663", "\u00a04", "é")),
 )  # fmt: skip
 
@@ -155,21 +160,16 @@ def _bytes(data: bytes, _mark: bytes, rng: Random) -> bytes:
 
 
 def _fields(data: bytes, mark: bytes, rng: Random) -> bytes:
-    """A field replaced, extended, quoted or exchanged, in one row or in all."""
+    """A field replaced, extended or quoted, in one row or in all."""
     lines = data.splitlines(keepends=True) or [b""]
-    at = rng.choice((slice(None), slice(n := rng.randrange(len(lines)), n + 1)))
-    a, b, piece, how = rng.randrange(4), rng.randrange(4), rng.choice(PIECES), rng.randrange(5)
-
-    def changed(line: bytes) -> bytes:
-        body = line.rstrip(b"\r\n")
+    chosen = rng.choice((range(len(lines)), [rng.randrange(len(lines))]))
+    column, new, how = rng.randrange(4), rng.choice(PIECES), rng.randrange(4)
+    for row in chosen:
+        body = lines[row].rstrip(b"\r\n")
         fields = body.split(mark)
-        x, y = a % len(fields), b % len(fields)
-        old, other = fields[x], fields[y]
-        fields[y] = old if how == 0 else other
-        fields[x] = (other, piece, old + piece, piece + old, b'"' + old + b'"')[how]
-        return mark.join(fields) + line[len(body) :]
-
-    lines[at] = map(changed, lines[at])
+        old = fields[column % len(fields)]
+        fields[column % len(fields)] = (new, old + new, new + old, b'"' + old + b'"')[how]
+        lines[row] = mark.join(fields) + lines[row][len(body) :]
     return b"".join(lines)
 
 
@@ -178,25 +178,18 @@ def _rows(data: bytes, mark: bytes, rng: Random) -> bytes:
     lines = data.splitlines(keepends=True) or [b""]
     a, b = rng.randrange(len(lines)), rng.randrange(len(lines))
     other = mark.join([lines[a].split(mark)[0], *lines[b].split(mark)[1:]])
-    repeated, moved = [*lines[:b], lines[a], *lines[b:]], [*lines[:a], *lines[a + 1 :], lines[a]]
-    return b"".join(
-        rng.choice((repeated, moved, lines + lines[1:], [*lines[:b], other, *lines[b + 1 :]]))
-    )
-
-
-def _line_ends(data: bytes, _mark: bytes, rng: Random) -> bytes:
-    end = rng.choice((b"\r\n", b"\r", b"\r\r\n", b"\n\n", b"\n\r\n", b" \n"))
-    return rng.choice((b"", b"", b"\n")) + data.replace(b"\r\n", b"\n").replace(b"\n", end)
+    put, left = rng.choice(((lines[a], b), (other, b + 1), (lines[a], len(lines))))
+    return b"".join(rng.choice(([*lines[:b], put, *lines[left:]], lines + lines[1:])))
 
 
 def _whole(data: bytes, _mark: bytes, rng: Random) -> bytes:
-    """The file in another encoding, empty, cut to its first line, random, or another layout's."""
-    at, code = rng.choice((0, len(data) // 2)), rng.choice(("utf-16", "utf-16-le", "utf-8"))
-    encoded = data[:at] + data[at:].decode("latin-1").encode(code)
+    """The file with other line ends, in another encoding, empty, or another layout's."""
+    end = rng.choice((b"\r\n", b"\r", b"\r\r\n", b"\n\n", b"\n\r\n", b" \n"))
+    ends = data.replace(b"\r\n", b"\n").replace(b"\n", end)
+    code = rng.choice(("utf-16", "utf-16-le", "utf-8"))
     other = rng.choice([*sound(rng.choice([*LAYOUTS.values()]), rng).values()])
-    first = data[: data.find(b"\n") + 1]
-    pieces = (encoded, b"", b"\r\n\r\n", b" ", first, rng.randbytes(99), other, data + other)
-    return rng.choice((encoded, *pieces))
+    more = (b"", b" ", b"\n" + data, data[: data.find(b"\n") + 1], other, data + other)
+    return rng.choice((ends, data.decode("latin-1").encode(code), rng.choice(more)))
 
 
 Damage: TypeAlias = Callable[[bytes, bytes, Random], bytes]
@@ -205,7 +198,6 @@ DAMAGE: dict[str, tuple[Damage, ...]] = {
     "bytes": (_bytes,),
     "fields": (_fields,),
     "rows": (_rows,),
-    "line ends": (_line_ends,),
     "whole file": (_whole,),
     "three at once": (_fields, _bytes, _rows),
 }
@@ -213,76 +205,63 @@ DAMAGE: dict[str, tuple[Damage, ...]] = {
 
 def lines_of(content: bytes) -> list[tuple[int, bytes]]:
     """Lines that are not blank, with their numbers from 1."""
-    lines = enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1)
+    lines = enumerate(content.split(b"\n"), 1)
     return [(row, text) for row, line in lines if (text := line.removesuffix(b"\r"))]
 
 
 def read_plainly(layout: Layout, contents: Contents) -> Rows:
     """The rows of ratings, movies and scores; a ValueError or KeyError where one is invalid."""
-    texts = {name: [*text_of(name, content)] for name, content in contents.items()}
-    genres = [text.rpartition("|")[0].strip() for text in texts.pop("u.genre", [])]
     found: Rows = {}
-    for name, lines in texts.items():
-        columns, mark = COLUMNS[name], layout.files[name]
-        rows = [fields_of(line, name, mark, genres) for line in lines]
-        kind = {"userId": "ratings", "movieId": "movies"}[columns[0]]
-        if mark == ",":
-            alias = {"user_id": "userId", "movie_id": "movieId"}
-            columns = [alias.get(field.strip(), field.strip()) for field in rows.pop(0)]
-        named = [dict(zip(columns, row, strict=True)) for row in rows]
-        found["scores" if name in _GENOME else kind] = [
-            row_of(row, layout.low, layout.high) for row in named
-        ]
+    for name, mark in layout.files.items():
+        if name in COLUMNS:
+            columns, rows = COLUMNS[name], [*fields_of(name, mark, contents)]
+            if mark == ",":
+                alias = {"user_id": "userId", "movie_id": "movieId"}
+                columns = [alias.get(field.strip(), field.strip()) for field in rows.pop(0)]
+            named = [dict(zip(columns, row, strict=True)) for row in rows]
+            found[KINDS[COLUMNS[name][1]]] = [row_of(row, layout.low, layout.high) for row in named]
     if layout.source == "ml-100k":  # user 0 is left out and counted
         found["ratings"] = [row for row in found["ratings"] if int(row[0])]
     return found
 
 
-def text_of(name: str, content: bytes) -> Iterator[str]:
-    """The lines of a file as text."""
-    for _, line in lines_of(content):
+def fields_of(name: str, mark: str, contents: Contents) -> Iterator[list[Any]]:
+    """The fields of each line; those of u.item with a list of genres."""
+    genres: list[str] = []
+    if name == "u.item":
+        genres = [row[0].strip() for row in fields_of("u.genre", "|", contents)]
+    for _, line in lines_of(contents[name].removeprefix(b"\xef\xbb\xbf")):
         try:
             text = line.decode()
         except UnicodeDecodeError:
-            text = line.decode("latin-1" if name in LATIN else "ascii")
+            text = line.decode("latin-1" if name in OLD else "ascii")
         if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", text):
             raise ValueError(f"{name} has a control character")
-        yield text
-
-
-def fields_of(line: str, name: str, mark: str, genres: list[str]) -> list[Any]:
-    """The fields of a line; those of u.item with a list of genres."""
-    if mark == ",":
-        return next(csv.reader([line]))
-    if name == "movies.dat":  # a colon may end a title
-        movie, _, rest = line.partition(mark)
-        return [movie, *rest.rpartition(mark)[::2]]
-    fields: list[Any] = line.split(mark)
-    if name == "u.item":
-        flags = zip(genres, fields[5:], strict=True)
-        fields[2:] = [[g for g, flag in flags if flag.strip() == "1" and g != "unknown"]]
-    return fields
+        fields: list[Any] = next(csv.reader([text])) if mark == "," else text.split(mark)
+        if name == "movies.dat":  # a colon may end a title
+            movie, _, rest = text.partition(mark)
+            fields = [movie, *rest.rpartition(mark)[::2]]
+        if name == "u.item":
+            flags = zip(genres, fields[5:], strict=True)
+            fields[2:] = [[g for g, flag in flags if flag.strip() == "1" and g != "unknown"]]
+        yield fields
 
 
 def row_of(row: dict[str, Any], low: float, high: float) -> tuple[Any, ...]:
     """A rating, a movie or a score."""
 
-    def within(value: float, least: float, most: float) -> float:
-        if not least <= value <= most:
-            raise ValueError(f"{value} in {row}")
-        return value
-
-    def real(name: str, least: float, most: float) -> float:
-        return float(np.float32(within(float(row[name]), least, most)))
+    def number(name: str, least: float, most: float, kind: type = int) -> Any:
+        if not least <= (value := kind(row.get(name, 0))) <= most:
+            raise ValueError(f"{name} is {value}")
+        return float(np.float32(value)) if kind is float else value
 
     user, movie = row.get("userId", "0").strip(), row["movieId"].strip()
     if re.fullmatch("-[0-9]+|", user) or re.fullmatch("-[0-9]+|", movie):
         raise ValueError(f"the ids are {user!r} and {movie!r}")
     if "relevance" in row:
-        return movie, within(int(row["tagId"]), 0, 10**9), real("relevance", 0, 1)
+        return movie, number("tagId", 0, 10**9), number("relevance", 0, 1, float)
     if "rating" in row:
-        time = within(int(row.get("timestamp", 0)), 0, LATEST)
-        return user, movie, real("rating", low, high), time
+        return user, movie, number("rating", low, high, float), number("timestamp", 0, LATEST)
     genres = row["genres"]
     return movie, row["title"], folded(genres.split("|") if isinstance(genres, str) else genres)
 
@@ -290,10 +269,10 @@ def row_of(row: dict[str, Any], low: float, high: float) -> tuple[Any, ...]:
 def folded(genres: list[str]) -> list[str]:
     """Genres without those that differ in case or blanks only, and without words for no genre.
 
-    No damage turns dashes and apostrophes into others, and one invisible character occurs.
+    No damage turns dashes and apostrophes into others, and two invisible characters occur.
     """
     plain = (
-        unicodedata.normalize("NFKC", genre.translate({0x2039: "<", 0xFEFF: ""}))
+        unicodedata.normalize("NFKC", genre.translate({0x2039: "<", 0xFEFF: "", 0x202E: ""}))
         for genre in genres
     )
     return sorted({"".join(genre.casefold().split()) for genre in plain} - NO_GENRE)
@@ -320,6 +299,15 @@ def prepared(data: DataSettings) -> Rows:
             return found
 
 
+def pack(contents: Contents, folder: str = "", method: int = 0) -> bytes:
+    """A zip archive."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", method) as archive:
+        for name, content in contents.items():
+            archive.writestr(zipfile.ZipInfo(f"{folder}{name}"), content)
+    return packed.getvalue()
+
+
 def judge(
     layout: Layout, before: Contents, after: Contents, folder: Path, files: Contents | None = None
 ) -> str:
@@ -327,20 +315,18 @@ def judge(
 
     `files` is what `before` holds, if it is an archive.
     """
-    place = folder if layout.source == "folder" else folder / layout.source
-    place.mkdir(exist_ok=True)
-    for name, content in after.items():
-        (folder if layout.zipped else place).joinpath(name).write_bytes(content)
-    path = folder
-    if layout.files.keys() >= _GENOME.keys():  # which is read from archives only
-        place = path = folder / f"{layout.source}.zip"
-        with zipfile.ZipFile(place, "w") as archive:
-            for name, content in after.items():
-                archive.writestr(name, content)
+    place = folder if layout.zipped else folder / layout.source
+    if "genome-scores.csv" in after:  # which is read from archives only
+        place = place.with_suffix(".zip")
+        place.write_bytes(pack(after))
+    else:
+        place.mkdir(exist_ok=True)
+        for name, content in after.items():
+            (place / name).write_bytes(content)
     data = SETTINGS.data.model_copy(
         update={
-            "source": layout.source, "path": str(path), "min_rating": layout.low,
-            "max_rating": layout.high, "missing_movies": "keep",
+            "source": layout.source, "path": str(place), "min_rating": layout.low,
+            "max_rating": layout.high, "missing_movies": "keep", "genre_separator": "|",
         }
     )  # fmt: skip
     faulthandler.dump_traceback_later(LIMIT, exit=True)
@@ -372,7 +358,7 @@ def check_message(message: str, layout: Layout, before: Contents, after: Content
         if not right:
             raise WrongOutcomeError(f"{what}: {message[:2000]!r}")
 
-    require(message.replace("\n", "").isprintable() and len(message) <= 1000, "not readable")
+    require(message.isprintable() and len(message) <= 1000, "not readable")
     different = [name for name in after if before.get(name) != after[name]]
     require(different, "refused, although nothing is wrong")
     (name,) = different
@@ -387,20 +373,17 @@ def check_message(message: str, layout: Layout, before: Contents, after: Content
     if (file, name) == ("u.item", "u.genre") or (file == "genome-scores.csv" and name != file):
         return
     require(file == name, f"names not the damaged file {name}")
+    # Lines that are new; of a line that now stands twice both
     old, new = lines_of(before[name]), lines_of(after[name])
-    rows = changed_rows([line for _, line in old], new)
+    a, b = ([line for _, line in lines] for lines in (old, new))
+    codes = difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes()
+    changes = [code for code in codes if code[0] != "equal"]
+    lines = {line for *_, start, stop in changes for _, line in new[start:stop]}
+    rows = {row for row, line in new if line in lines}
     # A header or the order of the genres decides about all rows below it.
     leading = name == "u.genre" or (name.endswith(".csv") and new[:1] != old[:1])
     right = at & rows or leading or (not at and (rows or len(new) < 2))
     require(right, f"names none of the changed rows {sorted(rows)}")
-
-
-def changed_rows(old: list[bytes], new: list[tuple[int, bytes]]) -> set[int]:
-    """Numbers of the lines that are new; of a line that now stands twice both."""
-    matcher = difflib.SequenceMatcher(None, old, [line for _, line in new], autojunk=False)
-    changes = [code for code in matcher.get_opcodes() if code[0] != "equal"]
-    lines = {line for *_, start, stop in changes for _, line in new[start:stop]}
-    return {row for row, line in new if line in lines}
 
 
 def attack(name: str, kind: str, number: int) -> str:
@@ -408,11 +391,8 @@ def attack(name: str, kind: str, number: int) -> str:
     layout, rng = LAYOUTS[name], Random(f"{name}, {kind}, {number}")
     before = files = sound(layout, rng)
     if layout.zipped:
-        packed = io.BytesIO()
-        with zipfile.ZipFile(packed, "w", rng.choice((0, 8, 12, 14))) as archive:
-            for file, content in files.items():
-                archive.writestr(zipfile.ZipInfo(f"{layout.source}/{file}"), content)
-        before = {f"{layout.source}.zip": packed.getvalue()}
+        packed = pack(files, f"{layout.source}/", rng.choice((0, 8, 12, 14)))
+        before = {f"{layout.source}.zip": packed}
     chosen = rng.choice([*before])
     content = before[chosen]
     for change in DAMAGE[kind]:

@@ -40,9 +40,9 @@ def release(**changed):
     return {name: text for name, text in contents.items() if text is not None}
 
 
-def pack(path, contents):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, text in contents.items():
+def pack(folder, **changed):
+    with zipfile.ZipFile(folder / "ml-25m.zip", "w") as archive:
+        for name, text in release(**changed).items():
             archive.writestr(f"ml-25m/{name}", text)
 
 
@@ -60,7 +60,7 @@ def prepared(settings, tmp_path):
 
 
 def test_a_release_in_its_archive(prepared, tmp_path):
-    pack(tmp_path / "ml-25m.zip", release())
+    pack(tmp_path)
     content = prepared()
     assert content["genres"] == ["Action", "Crime", "Drama"]
     mean = np.mean(list(TAGS.values()), axis=0)  # five movies each
@@ -71,9 +71,9 @@ def test_a_release_in_its_archive(prepared, tmp_path):
 
 
 def test_a_release_needs_no_genome_but_ratings(prepared, tmp_path):
-    pack(tmp_path / "ml-25m.zip", release(genome_scores=None))
+    pack(tmp_path, genome_scores=None)
     assert prepared() is None
-    pack(tmp_path / "ml-25m.zip", release(ratings=None))
+    pack(tmp_path, ratings=None)
     with pytest.raises(InputError, match=r"Found of these: movies\.csv\."):
         prepared()
 
@@ -82,7 +82,7 @@ def test_a_release_needs_no_genome_but_ratings(prepared, tmp_path):
     ("text", "message"),
     [
         ("movieId,tagId\n1,1\n", r"genome-scores\.csv, row 1: 'movieId,tagId' must be the header"),
-        ("", r"genome-scores\.csv is empty: row 1 must be the header"),
+        ("", r"genome-scores\.csv, row 1: '' must be the header"),
         ("movieId,tagId,relevance\n1,1,1,1\n", r"row 2: '1,1,1,1' has 4 fields .* can be done wi"),
         ("movieId,tagId,relevance\n1,1,0.5\n2,1,1.5\n", r"row 3: relevance is '1\.5'; allowed"),
         ("movieId,tagId,relevance\n1,,0.5\n", r"row 2: tag_id is ''"),
@@ -93,13 +93,13 @@ def test_a_release_needs_no_genome_but_ratings(prepared, tmp_path):
     ],
 )
 def test_a_genome_that_cannot_be_used(prepared, tmp_path, text, message):
-    pack(tmp_path / "ml-25m.zip", release(genome_scores=text))
+    pack(tmp_path, genome_scores=text)
     with pytest.raises(InputError, match=message):
         prepared()
 
 
 def test_a_genome_of_other_movies_says_nothing(prepared, tmp_path):
-    pack(tmp_path / "ml-25m.zip", release(genome_scores="movieId,tagId,relevance\n99,1,0.5\n"))
+    pack(tmp_path, genome_scores="movieId,tagId,relevance\n99,1,0.5\n")
     assert prepared()["similarity"] == [[None] * 3] * 3
 
 
@@ -140,7 +140,7 @@ def test_a_movie_of_n_genres_counts_once():
 
 def test_the_stage_writes_it(in_tmp, settings):
     Path("data/raw").mkdir(parents=True)
-    pack(Path("data/raw/ml-25m.zip"), release())
+    pack(Path("data/raw"))
     for source, genres in (("planted", None), ("ml-25m", ["Action", "Crime", "Drama"])):
         content = changed(settings, data={"source": source}).model_dump(mode="json")
         Path("params.yaml").write_text(yaml.safe_dump(content))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from genre_embeddings.data.sources.genres import ANGLE, Field, read_genres
+from genre_embeddings.data.sources.genres import ANGLE, read_genres
 from genre_embeddings.data.tables import build_tables
 from genre_embeddings.errors import InputError
 from genre_embeddings.settings import load_settings
@@ -13,9 +13,7 @@ DATA = load_settings(ROOT / "params.yaml").data
 
 def read(*texts, separator="auto"):
     """The names of each text; the texts stand in rows 2, 3, ..."""
-    fields = {}
-    for row, text in enumerate(texts, start=2):
-        fields.setdefault(text, Field(row, 0)).movies += 1
+    fields = {text: (2 + texts.index(text), texts.count(text)) for text in texts}
     names = read_genres(fields, separator, "movies.csv")
     return [list(names[text]) for text in texts]
 
@@ -41,74 +39,64 @@ def test_escapes_in_lists():
     assert read("[]", "[ ]", "['']") == [[], [], []]
 
 
-def test_the_decision_is_said_in_a_line(capsys):
-    assert read("A, B", "C", "A, C") == [["A", "B"], ["C"], ["A", "C"]]
-    said = "movies.csv: genres are separated by ',' (data.genre_separator: auto)\n"
-    assert capsys.readouterr().err == said
-    assert read("A, B", "C", separator="|") == [["A, B"], ["C"]]
-    assert read("A", "B") == [["A"], ["B"]]
-    assert read("['A', 'B']") == [["A", "B"]]
-    assert read("A - B", "['A', 'B']", separator=" - ") == [["A", "B"], ["['A', 'B']"]]
-    assert capsys.readouterr().err == ""
+def by(mark):
+    return f"genres are separated by {mark!r} (data.genre_separator: auto)"
 
 
-def test_the_most_frequent_mark_wins_and_others_are_named(capsys):
-    texts = ["Crime, Mystery|War", "War|Drama", "Drama|Crime, Mystery", "Drama"]
-    assert read(*texts)[0] == ["Crime, Mystery", "War"]
-    separated, other = capsys.readouterr().err.splitlines()
-    assert "separated by '|'" in separated
-    assert other == (
-        "movies.csv: 1 genres have ',' in their name, such as 'Crime, Mystery'; if it separates "
+def odd(count, mark, example):
+    return (
+        f"{count} genres have {mark!r} in their name, such as {example!r}; if it separates "
         "genres, set data.genre_separator to it"
     )
-    assert read("Action/Comedy", "War") == [["Action/Comedy"], ["War"]]
-    assert "1 genres have '/'" in capsys.readouterr().err
-    for mark in ("::", " & ", "\\n"):
-        read(f"Action{mark}War", f"War{mark}Drama")
-        assert f"2 genres have {mark!r}" in capsys.readouterr().err
-    read("Action & Adventure", "War & Politics")
-    assert capsys.readouterr().err == ""
-    read("(a|b)", "c")
-    assert "1 genres look like a part of a list, such as '(a'" in capsys.readouterr().err
 
 
-def test_blanks_separate_genres_where_that_is_certain(capsys):
-    joined = ["Action War", "War Drama", "Drama  Action War", "War Action"]
-    assert read(*joined, "Drama", "War", "Action", "(no genres listed)") == [
-        ["Action", "War"], ["War", "Drama"], ["Drama", "Action", "War"], ["War", "Action"],
-        ["Drama"], ["War"], ["Action"], [],
-    ]  # fmt: skip
-    said = "movies.csv: genres are separated by ' ' (data.genre_separator: auto)\n"
-    assert capsys.readouterr().err == said
-    assert read(*joined[:2]) == [["Action War"], ["War Drama"]]
-    assert capsys.readouterr().err == (
-        "movies.csv: 2 genres have ' ' in their name, such as 'Action War'; if it separates "
-        "genres, set data.genre_separator to it\n"
-    )
-    assert read(*joined[:2], separator=" ") == [["Action", "War"], ["War", "Drama"]]
-    texts = ["Science Fiction", "Science", "Fiction", "Historical Fiction", "Historical"]
-    assert read(*texts) == [[text] for text in texts]
-    assert "2 genres have ' ' in their name" in capsys.readouterr().err
-    assert read("Martial Arts|Drama", "Arts") == [["Martial Arts", "Drama"], ["Arts"]]
-    assert "' '" not in capsys.readouterr().err
+JOINED = ["Action War", "War Drama", "Drama  Action War", "War Action"]
+APART = [["Action", "War"], ["War", "Drama"], ["Drama", "Action", "War"], ["War", "Action"]]
+SPELT = ["Sci-Fi|Film Noir", "sci-fi|FILM  NOIR", "Sci-Fi|film noir", " SCI-FI |Film\u00a0Noir"]
+CRIME = ["Crime, Mystery|War", "War|Drama", "Drama|Crime, Mystery", "Drama"]
+SCIENCE = ["Science Fiction", "Science", "Fiction", "Historical Fiction", "Historical"]
+SAID = [  # texts, names where they are not the texts, what is said, separator
+    (["A, B", "C", "A, C"], [["A", "B"], ["C"], ["A", "C"]], [by(",")]),
+    (["A, B", "C"], None, [], "|"),
+    (["A", "B"], None, []),
+    (["['A', 'B']"], [["A", "B"]], []),
+    (["A - B", "['A', 'B']"], [["A", "B"], ["['A', 'B']"]], [], " - "),
+    # The most frequent mark wins, and others are named
+    (CRIME, [text.split("|") for text in CRIME], [by("|"), odd(1, ",", "Crime, Mystery")]),
+    (["Action/Comedy", "War"], None, [odd(1, "/", "Action/Comedy")]),
+    *(([f"A{m}B", f"B{m}C"], None, [odd(2, m, f"A{m}B")]) for m in ("::", " & ", "\\n")),
+    (["Action & Adventure", "War & Politics"], None, []),
+    (["(a|b)", "c"], [["(a", "b)"], ["c"]], [by("|"), "1 genres look like a part of a list, such "
+     "as '(a'; write lists as ['Drama', 'War']"]),
+    # Blanks separate genres where that is certain
+    ([*JOINED, "Drama", "War", "Action", "(no genres listed)"],
+     [*APART, ["Drama"], ["War"], ["Action"], []], [by(" ")]),
+    (JOINED[:2], None, [odd(2, " ", "Action War")]),
+    (JOINED[:2], APART[:2], [], " "),
+    (SCIENCE, None, [odd(2, " ", "Historical Fiction")]),
+    (["Martial Arts|Drama", "Arts"], [["Martial Arts", "Drama"], ["Arts"]], [by("|")]),
+    # Words for no genre
+    *(([word, "A", word, "", "(No Genres Listed)"], [[], ["A"], [], [], []],
+       [f"2 movies have the genre {word!r}, read as no genre"])
+      for word in ("\\N", "nan", "None", "null", "N/A", "Unknown", "?")),
+    # Spellings
+    (SPELT, [["Sci-Fi", "Film Noir"]] * 4, [by("|"), *(
+        f"{others} differ from {name!r} (2 movies) in case, blanks, dashes or apostrophes only: "
+        "read as one genre" for others, name in (
+            ("'FILM NOIR' (1), 'film noir' (1)", "Film Noir"),
+            ("'SCI-FI' (1), 'sci-fi' (1)", "Sci-Fi")))]),
+    # What a browser would take for a tag
+    (["<b>|a < b|<!--"], [[f"{ANGLE}b>", "a < b", f"{ANGLE}!--"]], [by("|"), *(
+        f"the genre {name!r} looks like HTML: read as {ANGLE + name[1:]!r}"
+        for name in ("<!--", "<b>"))]),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("word", ["\\N", "nan", "NaN", "None", "null", "N/A", "Unknown", "?"])
-def test_words_for_no_genre_are_said(capsys, word):
-    assert read(word, "A", word, "", "(No Genres Listed)") == [[], ["A"], [], [], []]
-    said = f"movies.csv: 2 movies have the genre {word!r}, read as no genre\n"
-    assert capsys.readouterr().err == said
-
-
-def test_case_and_blanks_make_no_other_genre(capsys):
-    texts = ["Sci-Fi|Film Noir", "sci-fi|FILM  NOIR", "Sci-Fi|film noir", " SCI-FI |Film\u00a0Noir"]
-    assert read(*texts) == [["Sci-Fi", "Film Noir"]] * 4
-    _, noir, fiction = capsys.readouterr().err.splitlines()
-    assert noir == (
-        "movies.csv: 'FILM NOIR' (1), 'film noir' (1) differ from 'Film Noir' (2 movies) in case, "
-        "blanks, dashes or apostrophes only: read as one genre"
-    )
-    assert "'SCI-FI' (1), 'sci-fi' (1) differ from 'Sci-Fi' (2 movies)" in fiction
+@pytest.mark.parametrize("case", SAID, ids=range(len(SAID)))
+def test_what_is_decided_is_said(capsys, case):
+    texts, names, said, *separator = case
+    assert read(*texts, separator=(*separator, "auto")[0]) == (names or [[text] for text in texts])
+    assert sorted(capsys.readouterr().err.splitlines()) == sorted(f"movies.csv: {s}" for s in said)
 
 
 def test_signs_that_look_alike_make_no_other_genre():
@@ -133,13 +121,6 @@ def test_what_cannot_be_used_is_named_with_its_row(text, message):
     with pytest.raises(InputError, match=f"^movies.csv, {message}") as error:
         read("Drama", text)
     assert str(error.value).isprintable()
-
-
-def test_a_name_that_a_browser_would_take_for_a_tag(capsys):
-    assert read("</script><script>alert(1)</script>|a < b|<!--") == [
-        [f"{ANGLE}/script>{ANGLE}script>alert(1){ANGLE}/script>", "a < b", f"{ANGLE}!--"]
-    ]
-    assert capsys.readouterr().err.count("looks like HTML") == 2
 
 
 def test_a_column_that_holds_no_genres():

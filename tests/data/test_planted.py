@@ -17,8 +17,7 @@ def ratings_of(settings, **changed):
 def test_the_seed_draws_the_world(settings):
     assert ratings_of(settings).equals(ratings_of(settings))
     assert not ratings_of(settings).equals(ratings_of(settings, seed=1))
-    first, second = (planted_world(settings.planted).movies for _ in range(2))
-    assert first.equals(second)
+    assert planted_world(settings.planted).movies.equals(planted_world(settings.planted).movies)
 
 
 def test_sizes_and_scale(settings):
@@ -41,26 +40,21 @@ def test_names_of_genres(settings):
     truth = planted_world(settings.planted.model_copy(update={"genres": 21})).truth
     assert {"Genre 19", "Genre 20", "Genre 21"} <= set(truth.names)
     assert np.allclose(np.diagonal(truth.similarity), 1)
-    tables = build_tables(planted_world(settings.planted), settings.data)
-    content = truth_content(tables.genres, planted_world(settings.planted).truth)
-    assert content["genres"] == tables.genres["name"].to_list()
+    world = planted_world(settings.planted)
+    tables = build_tables(world, settings.data)
+    assert truth_content(tables.genres, world.truth)["genres"] == tables.genres["name"].to_list()
 
 
 def test_the_truth_explains_the_ratings(settings):
     """Users' mean residuals of two genres agree as much as the planted similarity says."""
     chosen = {"users": 600, "movies": 400, "genres": 8, "ratings": 80_000, "genre_effect": 2.0}
     world = planted_world(settings.planted.model_copy(update=chosen))
-    rows = (
-        world.ratings.collect()
-        .join(world.movies, on="movie_id")
-        .filter(pl.col("genres").list.len() == 1)
-    )
-    rows = rows.with_columns(
-        pl.col("genres").list.first(),
-        residual=pl.col("rating") - pl.col("rating").mean().over("movie_id"),
-    )
+    residual = pl.col("rating") - pl.col("rating").mean().over("movie_id")
     affinity = (
-        rows.group_by("user_id", "genres")
+        world.ratings.collect()
+        .join(world.movies.filter(pl.col("genres").list.len() == 1), on="movie_id")
+        .with_columns(pl.col("genres").list.first(), residual=residual)
+        .group_by("user_id", "genres")
         .agg(pl.col("residual").mean(), pl.len())
         .filter(pl.col("len") >= 3)
     )

@@ -32,25 +32,18 @@ def test_indices_order_and_genres(settings):
     tables = build(settings)
     assert tables.ratings.schema == storage.RATINGS_SCHEMA
     assert tables.ratings.rows() == [
-        (0, 1, 1.0, 50),
-        (0, 0, 2.0, 60),
-        (1, 0, 3.0, 100),
-        (1, 2, 4.0, 300),
-        (2, 0, 4.5, 10),
-    ]
+        (0, 1, 1, 50), (0, 0, 2, 60), (1, 0, 3, 100), (1, 2, 4, 300), (2, 0, 4.5, 10),
+    ]  # fmt: skip
     assert tables.users.rows() == [(0, 2), (1, 7), (2, 9)]
-    assert tables.movies.rows() == [
-        (0, 10, "Ten", [0, 1]),
-        (1, 20, "Twenty", []),
-        (2, 30, "Thirty", [1]),
-    ]
+    movies = [(0, 10, "Ten", [0, 1]), (1, 20, "Twenty", []), (2, 30, "Thirty", [1])]
+    assert tables.movies.rows() == movies
     assert tables.genres.rows() == [(0, "Comedy", 1, 3), (1, "Drama", 2, 4)]
     assert tables.unrated.rows() == [(40, "Never rated", [])]  # nobody can know what War means
-    assert tables.counts["dropped"] == {"movie_without_entry": 0, "rated_again": 1}
-    assert tables.counts["rows_read"] == 6
-    assert tables.counts["movies_never_rated"] == 1
-    assert tables.counts["movies_without_genre"] == 1
-    assert tables.counts["density"] == pytest.approx(5 / 9)
+    assert tables.counts == {
+        "ratings": 5, "users": 3, "movies": 3, "genres": 2, "density": 5 / 9, "mean_rating": 2.9,
+        "movies_without_genre": 1, "movies_never_rated": 1, "rows_read": 6,
+        "dropped": {"movie_without_entry": 0, "rated_again": 1},
+    }  # fmt: skip
 
 
 def test_of_two_ratings_at_one_time_the_later_row_counts(settings):
@@ -128,11 +121,9 @@ def test_written_tables_come_back(settings, in_tmp):
     tables = build(settings)
     write_tables(tables)
     write_tables(tables)
-    assert sorted(p.name for p in storage.PREPARED.iterdir()) == [
-        "genres.parquet", "meta.json", "movies.parquet", "ratings.parquet", "unrated.parquet",
-        "users.parquet",
-    ]  # fmt: skip
-    assert storage.read_table(storage.PREPARED / "movies.parquet").equals(tables.movies)
+    for name in ("genres", "movies", "ratings", "unrated", "users"):
+        path = storage.PREPARED / f"{name}.parquet"
+        assert storage.read_table(path).equals(getattr(tables, name))
     assert storage.read_meta() == tables.meta
     assert [p.name for p in in_tmp.joinpath("data").iterdir()] == ["prepared"]
     assert truth_content(tables.genres, None) is None

@@ -155,17 +155,15 @@ def _latest(ratings: pl.DataFrame) -> pl.DataFrame:
     )
     pairs = users.astype(np.uint64) << np.uint64(32) | movies
     del users, movies
-    pairs.sort()
-    if not (pairs[1:] == pairs[:-1]).any():
+    ordered = np.sort(pairs)
+    if not (ordered[1:] == ordered[:-1]).any():
         return ratings
-    del pairs
-    return (
-        ratings.with_row_index("row")
-        .sort("timestamp", "row")
-        .unique(["user_id", "movie_id"], keep="last", maintain_order=True)
-        .sort("row")
-        .drop("row")
-    )
+    del ordered
+    order = np.lexsort((ratings["timestamp"].to_numpy(), pairs))  # equal ones stay as in the file
+    earlier = order[:-1][pairs[order[1:]] == pairs[order[:-1]]]
+    kept = np.ones(pairs.size, dtype=bool)
+    kept[earlier] = False
+    return ratings.filter(pl.Series(kept))
 
 
 def _dense(ids: pl.Series, known: pl.Series) -> pl.Series:

@@ -10,6 +10,7 @@ neither git nor DVC tracks; such an experiment is refused.
 
 from __future__ import annotations
 
+import itertools
 import lzma
 import os
 import shlex
@@ -66,14 +67,14 @@ def require_tracked(place: Path, elsewhere: Path | None, layouts: Sequence[Layou
     if elsewhere is None or not elsewhere.exists():
         return
     wanted = [elsewhere]
-    if elsewhere.is_dir():
-        found = _in_folder(elsewhere, layouts)
-        wanted = [
-            found[top][name] for top, layout in _complete(found, layouts)[:1] for name in layout
-        ] or wanted
-    missing = [path for path in wanted if not (place / path.relative_to(elsewhere)).exists()]
+    if elsewhere.is_dir() and (
+        whole := _complete(found := _in_folder(elsewhere, layouts), layouts)
+    ):
+        top, layout = whole[0]
+        wanted = [found[top][name] for name in layout]
+    missing = sorted(p for p in wanted if not (place / p.relative_to(elsewhere)).exists())
     if missing:
-        names = [os.path.relpath(path, os.environ["DVC_ROOT"]) for path in sorted(missing)]
+        names = [os.path.relpath(path, os.environ["DVC_ROOT"]) for path in missing]
         raise InputError(
             f"{printable(', '.join(names))} is missing in this experiment's copy of the project, "
             f"because neither git nor DVC tracks it: run `dvc add {shlex.join(names)}` and start "
@@ -84,24 +85,17 @@ def require_tracked(place: Path, elsewhere: Path | None, layouts: Sequence[Layou
 def require_seen(folder: Path) -> None:
     """Refuse a folder inside another one if DVC does not see what changes in it.
 
-    DVC follows no link to a folder inside the one that it hashes, and leaves out other DVC projects
-    and what .dvcignore names.
+    DVC follows no link to a folder inside the one that it hashes, and leaves out other projects.
 
     Raises:
         InputError: it is such a folder.
     """
-    if folder.is_symlink():
-        reason = "a link to a folder"
-    elif (folder / ".dvc").is_dir():
-        reason = "another DVC project"
-    elif folder.name == "__pycache__":
-        reason = "the cache of Python"
-    else:
-        return
-    raise InputError(
-        f"{printable(folder)} is {reason}, so that DVC does not notice changes in it: name "
-        "it in data.path, or put the files themselves there."
-    )
+    if folder.is_symlink() or (folder / ".dvc").is_dir():
+        reason = "a link to a folder" if folder.is_symlink() else "another DVC project"
+        raise InputError(
+            f"{printable(folder)} is {reason}, so that DVC does not notice changes in it: name "
+            "it in data.path, or put the files themselves there."
+        )
 
 
 @contextmanager
@@ -141,19 +135,21 @@ def open_files(
     with tempfile.TemporaryDirectory(prefix="genre-embeddings-") as folder:
         try:
             opened = _unpack(place, layouts, extras, Path(folder))
-        except OSError as error:
-            if error.errno is None:  # what bzip2 says of damage
-                raise _unreadable(place, layouts, error) from None
-            raise InputError(
-                f"{place} cannot be unpacked to {tempfile.gettempdir()} ({error}): check the "
-                "file's rights and the space left; the environment variable TMPDIR names another "
-                "folder."
-            ) from None
         except (
-            zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, MemoryError,
-            RuntimeError,  # encrypted, or a compression that Python lacks
+            OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError,
+            MemoryError, RuntimeError,  # encrypted, or a compression that Python lacks
         ) as error:  # fmt: skip
-            raise _unreadable(place, layouts, error) from None
+            if getattr(error, "errno", None):  # damaged bzip2 is an OSError without one
+                raise InputError(
+                    f"{place} cannot be unpacked to {tempfile.gettempdir()} ({error}): check the "
+                    "file's rights and the space left; the environment variable TMPDIR names "
+                    "another folder."
+                ) from None
+            raise InputError(
+                f"{place} is not a zip archive that can be read ({printable(str(error))}); allowed "
+                f"in data.path: a folder or a zip archive with {_needed(layouts)}. Put the files "
+                "into a folder and name it, or pack them again."
+            ) from None
         yield opened
 
 
@@ -181,12 +177,13 @@ def _unpack(
 
 
 def _in_folder(place: Path, layouts: Sequence[Layout]) -> Found:
-    # DVC ignores some folders whose names begin with a dot, so that it would not see a change.
-    inside = (entry for entry in place.iterdir() if entry.is_dir() and entry.name[:1] != ".")
+    inside = sorted(entry.name for entry in place.iterdir() if entry.is_dir())
     names = {name for layout in layouts for name in layout}
     return {
         top: {name: place / top / name for name in names if (place / top / name).is_file()}
-        for top in ["", *sorted(entry.name for entry in inside)]
+        for top in ["", *inside]
+        # DVC ignores such folders, so that it would not see a change.
+        if top[:1] != "." and top != "__pycache__"
     }
 
 
@@ -240,21 +237,9 @@ def _choose(
 
 
 def _complete(found: Found, layouts: Sequence[Layout]) -> list[tuple[str, Layout]]:
-    return [
-        (top, layout)
-        for top, names in found.items()
-        for layout in layouts
-        if names.keys() >= set(layout)
-    ]
+    whole = itertools.product(found, layouts)
+    return [(top, layout) for top, layout in whole if found[top].keys() >= set(layout)]
 
 
 def _needed(layouts: Sequence[Layout]) -> str:
     return ", or ".join(" + ".join(layout) for layout in layouts)
-
-
-def _unreadable(place: Path, layouts: Sequence[Layout], error: Exception) -> InputError:
-    return InputError(
-        f"{place} is not a zip archive that can be read ({printable(str(error))}); allowed in "
-        f"data.path: a folder or a zip archive with {_needed(layouts)}. Put the files into a "
-        "folder and name it, or pack them again."
-    )

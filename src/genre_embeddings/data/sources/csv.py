@@ -32,55 +32,79 @@ WHOLE = r"^ *(0|[1-9][0-9]{0,17}) *$"
 MISSING = r"^\s*(?i:nan|<na>|null|\\N)?\s*$"
 """Text of an id that is missing, as other programs write it."""
 # A negative number; a byte order mark within text is invisible, and would make two ids of one.
-_NO_ID = r"^ *-[0-9]+ *$|\ufeff"
+NO_ID = r"^ *-[0-9]+ *$|\ufeff"
 _QUOTED_FIELD = r"""("(?:[^"]|"")*"|[^",][^,]*|)"""
 _QUOTED_ROW = f"^{_QUOTED_FIELD}(,{_QUOTED_FIELD})*$"
 _CUT = "\x1f"
 """Replaces the marks that separate fields, where others are part of a field. No field has it."""
 LONGEST_HEADER = 100_000
 """Bytes of a csv file's header; each column costs memory before a row is read."""
+RARE = frozenset((b'"', b" ", b"-"))
+"""Characters that few files hold, and that cost time to read."""
 
 _MOMENT = r"^(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.\d+)?"
 _NAMES = {"userId": "user_id", "movieId": "movie_id", "tagId": "tag_id"}
 
 
-RARE = frozenset((b'"', b" ", b"-"))
-"""Characters that few files hold, and that cost time to read."""
-
-
 class Rule(NamedTuple):
-    """What a field may hold, and how its text becomes a value.
+    """What a field may hold.
 
     Attributes:
-        dtype: type of the value.
-        usable: whether a value is allowed.
+        value: makes a value of the field's text, given which characters of `RARE` the file holds;
+            null where the text is not allowed.
         meaning: what is allowed, in words.
-        remedy: what to do about another value, as a sentence.
-        words: text, in lower case, that stands for no number: it is read as NaN.
-        dates: whether a number of seconds may be written as a date, see `seconds`.
+        remedy: what to do about another text, as a sentence.
     """
 
-    dtype: pl.DataType
-    usable: Callable[[pl.Expr], pl.Expr]
+    value: Callable[[pl.Expr, Set[bytes]], pl.Expr]
     meaning: str
     remedy: str = "Correct the row or delete it."
-    words: Sequence[str] = ()
-    dates: bool = False
 
-    def value(self, field: pl.Expr, rare: Set[bytes] = RARE) -> pl.Expr:
-        """The value of a field of text; null where a number cannot be read.
 
-        `rare` are those of the characters `RARE` that the file holds.
-        """
-        if self.dtype == pl.String():
-            return field
-        if b" " in rare:
-            field = field.str.strip_chars(" ")
-        if self.dates:
-            return seconds(field, dates=b"-" in rare)
-        if self.words:
-            field = field.str.to_lowercase().replace(self.words, "nan")
-        return field.cast(self.dtype, strict=False)
+def text(pattern: str, meaning: str) -> Rule:
+    """Text in which a regular expression matches."""
+    return Rule(lambda field, _: pl.when(field.str.contains(pattern)).then(field), meaning)
+
+
+def text_without(pattern: str, meaning: str) -> Rule:
+    """Text in which a regular expression does not match."""
+    return Rule(lambda field, _: pl.when(~field.str.contains(pattern)).then(field), meaning)
+
+
+ANY = Rule(lambda field, _: field, "text")
+WHOLE_ID = text(WHOLE, "a whole number of 0 or more")
+ANY_ID = text_without(f"{MISSING}|{NO_ID}", f"{WHOLE_ID.meaning}, or text that is not empty")
+
+
+def number(low: float, high: float, words: Sequence[str] = ()) -> Rule:
+    """A number within two bounds; or one of the words, in lower case, which are read as NaN."""
+
+    def value(field: pl.Expr, rare: Set[bytes]) -> pl.Expr:
+        bare = _without_blanks(field, rare)
+        if words:
+            bare = bare.str.to_lowercase().replace(words, "nan")
+        found = bare.cast(pl.Float64, strict=False)
+        allowed = found.is_between(low, high)
+        return pl.when(allowed | found.is_nan() if words else allowed).then(found)
+
+    return Rule(value, f"a number from {low:g} to {high:g}")
+
+
+def whole_number(high: int, unit: str = "", *, dates: bool = False) -> Rule:
+    """A whole number from 0; seconds may be written as a date, too."""
+
+    def value(field: pl.Expr, rare: Set[bytes]) -> pl.Expr:
+        bare = _without_blanks(field, rare)
+        found = bare.cast(pl.Int64, strict=False)
+        if dates:
+            found = seconds(bare, dates=b"-" in rare)
+        return pl.when(found.is_between(0, high)).then(found)
+
+    return Rule(value, f"a whole number from 0 to {high}{unit}")
+
+
+def _without_blanks(field: pl.Expr, rare: Set[bytes]) -> pl.Expr:
+    return field.str.strip_chars(" ") if b" " in rare else field
 
 
 def seconds(field: pl.Expr, *, dates: bool = True) -> pl.Expr:
@@ -102,32 +126,6 @@ def seconds(field: pl.Expr, *, dates: bool = True) -> pl.Expr:
     return whole.fill_null(date.dt.epoch("s"))
 
 
-def text(pattern: str, meaning: str) -> Rule:
-    """Text in which a regular expression matches."""
-    return Rule(pl.String(), lambda field: field.str.contains(pattern), meaning)
-
-
-ANY = text("", "text")
-WHOLE_ID = text(WHOLE, "a whole number of 0 or more")
-ANY_ID = Rule(
-    pl.String(),
-    lambda field: ~field.str.contains(f"{MISSING}|{_NO_ID}"),
-    "a whole number of 0 or more, or text that is not empty",
-)
-
-
-def number(low: float, high: float) -> Rule:
-    """A number within two bounds."""
-    meaning = f"a number from {low:g} to {high:g}"
-    return Rule(pl.Float64(), lambda field: field.is_between(low, high), meaning)
-
-
-def whole_number(high: int, unit: str = "") -> Rule:
-    """A whole number from 0."""
-    meaning = f"a whole number from 0 to {high}{unit}"
-    return Rule(pl.Int64(), lambda field: field.is_between(0, high), meaning)
-
-
 @dataclass(frozen=True)
 class Table:
     """A file of rows, and how it is cut into fields.
@@ -136,11 +134,10 @@ class Table:
         file: the file.
         holds: what its rows are.
         mark: what separates two fields; a comma makes a csv file, with a header and quotations.
-        columns: name of each field; one without a rule is not used.
+        columns: name of each field; one without a rule is not used. Of three fields separated by
+            `::`, the second may begin and end with a part of the mark, as titles do with a colon.
         rules: what the fields may hold, by name.
         latin: whether a line that is not UTF-8 is Latin-1, as in old releases; the file is small.
-        three: whether a row has three fields, of which the second may begin and end with a part of
-            the mark, as titles do with a colon.
     """
 
     file: File
@@ -149,7 +146,6 @@ class Table:
     columns: Sequence[str]
     rules: Mapping[str, Rule]
     latin: bool = False
-    three: bool = False
 
     @cached_property
     def _rare(self) -> set[bytes]:
@@ -166,48 +162,42 @@ class Table:
         """Whether fields may stand in quotation marks."""
         return self.mark == "," and b'"' in self._rare
 
-    def _lines(self) -> pl.LazyFrame:
-        """Lines that are not blank: row (from 1) and line."""
-        line, path = pl.col("line"), self.file.path
-        if self.latin:  # line by line, so that one in Latin-1 does not garble the others
-            texts = [_old_text(_without_end(old)) for old in path.read_bytes().split(b"\n")]
-            lines = pl.LazyFrame({"line": texts}).with_row_index("row", offset=1)
-        else:
-            lines = pl.scan_lines(path, row_index_name="row", row_index_offset=1, glob=False)
-        if self.mark == ",":
-            lines = lines.filter(pl.col("row") > 1)
-        else:
-            bare = pl.when(pl.col("row") == 1).then(line.str.strip_prefix("\ufeff")).otherwise(line)
-            lines = lines.with_columns(line=bare)
-        return lines.filter(line.str.len_bytes() > 0)
-
     def _rows(self) -> pl.LazyFrame:
         """Lines that are not blank: row (from 1), line, fields (how many), and each field."""
+        line, mark = pl.col("line"), self.mark
+        if self.latin:  # line by line, so that one in Latin-1 does not garble the others
+            texts = map(_old_text, self.file.path.read_bytes().split(b"\n"))
+            rows = pl.LazyFrame({"line": texts}).with_row_index("row", offset=1)
+        else:
+            rows = pl.scan_lines(
+                self.file.path, row_index_name="row", row_index_offset=1, glob=False
+            )
+        first, cut = pl.col("row") == 1, line
+        if mark == ",":
+            rows = rows.filter(~first)
+        else:
+            bare = pl.when(first).then(line.str.strip_prefix("\ufeff")).otherwise(line)
+            rows = rows.with_columns(line=bare)
+        if mark == "::" and len(self.columns) == 3:
+            cut = line.str.replace("^(.*?)::(.*)::", f"${{1}}{_CUT}${{2}}{_CUT}")
+            mark = _CUT
+        if self._quoted:
+            cut = (line + ",").str.replace_all(f"{_QUOTED_FIELD},", f"${{1}}{_CUT}")
+            mark, cut = _CUT, cut.str.strip_suffix(_CUT)
         # Columns that are not ours may have any name, such as "row", or one name several times.
         names = [n if n in self.rules else f"field {at}" for at, n in enumerate(self.columns)]
-        line = pl.col("line")
-        mark, cut = self.mark, line
-        if self.three:
-            fields = f"^(.*?){mark}(.*){mark}"
-            mark, cut = _CUT, line.str.replace(fields, f"${{1}}{_CUT}${{2}}{_CUT}")
-        if self._quoted:
-            mark, cut = _CUT, (line + ",").str.replace_all(f"{_QUOTED_FIELD},", f"${{1}}{_CUT}")
-            cut = cut.str.strip_suffix(_CUT)
-        rows = self._lines().with_columns(cut=cut).with_columns(
+        rows = rows.filter(line.str.len_bytes() > 0).with_columns(cut=cut).with_columns(
             fields=pl.col("cut").str.count_matches(mark, literal=True) + 1,
             cut=pl.col("cut").str.split_exact(mark, len(names) - 1).struct.rename_fields(names),
         ).unnest("cut")  # fmt: skip
         if self._quoted:
             bare = pl.col(names).str.replace('^"((?s:.)*)"$', "${1}").str.replace_all('""', '"')
-            rows = rows.with_columns(
-                pl.when(pl.col(names).str.starts_with('"')).then(bare).otherwise(pl.col(names))
-            )
+            quoted = pl.col(names).str.starts_with('"')
+            rows = rows.with_columns(pl.when(quoted).then(bare).otherwise(pl.col(names)))
         return rows
 
-    def _values(self) -> pl.LazyFrame:
-        """The rows with values in place of the texts of fields that have a rule."""
-        values = (rule.value(pl.col(n), self._rare) for n, rule in self.rules.items())
-        return self._rows().with_columns(values)
+    def _values(self) -> dict[str, pl.Expr]:
+        return {name: rule.value(pl.col(name), self._rare) for name, rule in self.rules.items()}
 
     def check(self, *also: pl.Expr) -> tuple[Any, ...]:
         """Make sure that every line that is not blank can be used.
@@ -221,20 +211,19 @@ class Table:
         Raises:
             InputError: there are no rows, or one cannot be used; it is named.
         """
-        line = pl.col("line")
-        usable = (pl.col("fields") == len(self.columns)) & ~line.str.contains(_CONTROL)
+        usable = (pl.col("fields") == len(self.columns)) & ~pl.col("line").str.contains(_CONTROL)
         if self._quoted:
-            usable &= line.str.contains(_QUOTED_ROW)
-        for name, rule in self.rules.items():
-            usable &= rule.usable(pl.col(name)).fill_null(value=False)
-        counts = self._values().select(
+            usable &= pl.col("line").str.contains(_QUOTED_ROW)
+        for name in self.rules:
+            usable &= pl.col(name).is_not_null()
+        counts = self._rows().with_columns(**self._values()).select(
             pl.len().alias("rows"),
             pl.col("row").filter(~usable).min().alias("first bad row"),
             *(value.alias(f"value {n}") for n, value in enumerate(also)),
-        )
+        )  # fmt: skip
         try:
             rows, bad, *values = counts.collect(engine="streaming").row(0)
-        except pl.exceptions.PolarsError:
+        except pl.exceptions.PolarsError:  # a line is not UTF-8
             with self.file.path.open("rb") as lines:
                 for row, content in enumerate(lines, start=1):
                     text_of(_without_end(content), f"{self.file.label}, row {row}")
@@ -252,12 +241,16 @@ class Table:
             whole: names of the columns of ids that are whole numbers in all rows; the others are
                 text, without blanks around it.
         """
-        ids = [name for name in IDS if name in self.rules]
-        blanks = b" " in self._rare or not whole >= set(ids)
-        bare = {name: pl.col(name).str.strip_chars() if blanks else pl.col(name) for name in ids}
-        # What is no number is missing: the check lets nothing else pass.
-        cast = [v.cast(pl.Int64, strict=False) if n in whole else v for n, v in bare.items()]
-        return self._values().with_columns(cast).select("row", *self.rules)
+        values = self._values()
+        for name in set(IDS) & self.rules.keys():
+            text = pl.col(name)
+            # What is no number is missing: the check lets nothing else pass.
+            values[name] = (
+                _without_blanks(text, self._rare).cast(pl.Int64, strict=False)
+                if name in whole
+                else text.str.strip_chars()
+            )
+        return self._rows().select("row", **values)
 
     def _error(self, row: int) -> InputError:
         """What is wrong with a row."""
@@ -276,9 +269,9 @@ class Table:
                 f"{place}: {shown(line)} has {fields} fields separated by {self.mark!r}; "
                 f"allowed: {columns}. Correct the row or delete it."
             )
-        for name, rule in self.rules.items():
-            if bad.select(rule.usable(rule.value(pl.col(name)))).item() is not True:
-                break
+        values = bad.select(**self._values()).row(0, named=True)
+        name = next(name for name, value in values.items() if value is None)
+        rule = self.rules[name]
         return InputError(
             f"{place}: {name} is {shown(found[name])}; allowed: {rule.meaning}. {rule.remedy}"
         )
@@ -290,29 +283,24 @@ def read_header(file: File, needed: Sequence[str], example: str) -> list[str]:
     Raises:
         InputError: the first row is no header, or lacks a column that is `needed`.
     """
+    place = f"{file.label}, row 1"
     with file.path.open("rb") as lines:
         first = lines.readline(LONGEST_HEADER + 1)
     if len(first) > LONGEST_HEADER:
         raise InputError(
-            f"{file.label}, row 1: the header has more than {LONGEST_HEADER:,} bytes; allowed: a "
-            f"line such as {example}. The file is something else, or its line ends are missing."
+            f"{place}: the header has more than {LONGEST_HEADER:,} bytes; allowed: a line such as "
+            f"{example}. The file is something else, or its line ends are missing."
         )
-    line = _without_end(first.removeprefix(codecs.BOM_UTF8))
-    if not line:
-        raise InputError(
-            f"{file.label} {'starts with an empty row' if first else 'is empty'}: "
-            f"row 1 must be the header {example}."
-        )
-    header = text_of(line, f"{file.label}, row 1")
+    header = text_of(_without_end(first.removeprefix(codecs.BOM_UTF8)), place)
     try:
-        names = [_NAMES.get(n.strip(), n.strip()) for n in next(csv.reader([header], strict=True))]
+        (row,) = csv.reader([header], strict=True)
+        names = [_NAMES.get(name.strip(), name.strip()) for name in row]
     except csv.Error:
         names = []
     if any(names.count(name) != 1 for name in needed) or names.count("timestamp") > 1:
         raise InputError(
-            f"{file.label}, row 1: {shown(header)} must be the header, with the columns "
-            f"{example} separated by commas, each once. Put that line on top of the file, "
-            "or rename the columns."
+            f"{place}: {shown(header)} must be the header, with the columns {example} separated "
+            "by commas, each once. Put that line on top of the file, or rename the columns."
         )
     return names
 
@@ -345,6 +333,7 @@ def _without_end(line: bytes) -> bytes:
 
 def _old_text(line: bytes) -> str:
     """The text of a line that is UTF-8 or else Latin-1."""
+    line = _without_end(line)
     try:
         return line.decode()
     except UnicodeDecodeError:

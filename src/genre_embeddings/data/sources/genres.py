@@ -1,9 +1,9 @@
 """How a file writes the genres of a movie: separators, lists, words for none, spellings.
 
 A field is understood as `Action|Comedy`, `Action, Comedy`, `Action; Comedy`, `Action Comedy` (if
-that is certain), `['Action', 'Comedy']`
-(of Python, NumPy or JSON; also as a tuple or a set), `{Action,Comedy}` (of PostgreSQL) or
-`[{"id": 28, "name": "Action"}]`. What was decided is said on stderr.
+that is certain), `['Action', 'Comedy']` (of Python, NumPy or JSON; also as a tuple or a set),
+`{Action,Comedy}` (of PostgreSQL) or `[{"id": 28, "name": "Action"}]`. What was decided is printed
+on stderr.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import unicodedata
 from ast import literal_eval
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from genre_embeddings.data.sources.base import shown
 from genre_embeddings.errors import InputError
@@ -51,16 +50,8 @@ _QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _NAMED = rf"""['"]name['"]\s*:\s*({_QUOTED})"""
 
 
-@dataclass
-class Field:
-    """A text of the genre column: the first row that has it, and how many movies have it."""
-
-    row: int
-    movies: int
-
-
 def read_genres(
-    fields: Mapping[str, Field], separator: str, label: str
+    fields: Mapping[str, tuple[int, int]], separator: str, label: str
 ) -> dict[str, tuple[str, ...]]:
     """The genre names of each text of a genre column, without repeats.
 
@@ -68,38 +59,40 @@ def read_genres(
     spelt as most movies spell it.
 
     Args:
-        fields: the texts.
+        fields: for each text the first row that has it, and how many movies have it.
         separator: what separates two names, or `auto`.
         label: the file, for messages.
 
     Raises:
         InputError: a text is no list of names, a name cannot be used, or there are too many.
     """
-    mark = _decide(fields, label) if separator == AUTO else separator
+    auto = separator == AUTO
+    mark = (
+        _decide({text: count for text, (_, count) in fields.items()}, label) if auto else separator
+    )
     split: dict[str, list[str]] = {}
     count: Counter[str] = Counter()
-    for text, field in fields.items():
-        place = f"{label}, row {field.row}"
-        split[text] = split_names(text, mark, place, lists=separator == AUTO)
-        for name in set(split[text]):
-            count[name] += field.movies
-            if len(name) > LONGEST:
-                raise InputError(
-                    f"{place}: the genre {shown(name)} has {len(name):,} characters; allowed: "
-                    f"{LONGEST}. Correct the row, or name the text between genres in "
-                    "data.genre_separator."
-                )
+    for text, (row, movies) in fields.items():
+        place = f"{label}, row {row}"
+        split[text] = split_names(text, mark, place, lists=auto)
+        count.update(dict.fromkeys(split[text], movies))
+        if long := next((name for name in split[text] if len(name) > LONGEST), ""):
+            raise InputError(
+                f"{place}: the genre {shown(long)} has {len(long):,} characters; allowed: "
+                f"{LONGEST}. Correct the row, or name the text between genres in "
+                "data.genre_separator."
+            )
         if len(count) > MOST_NAMES:
             raise InputError(
                 f"{place}: the column genres has more than {MOST_NAMES:,} different names so far: "
                 "it holds something else. Put the genres there, or leave the column empty."
             )
-    none = {name for name in count if name.casefold() in NONE}
-    unusual = sorted(name for name in none if name and name.casefold() != NONE[1])
+    none = sorted(name for name in count if name.casefold() in NONE)
+    unusual = [name for name in none if name.casefold() not in NONE[:2]]
     for name in unusual[:3]:
         _say(f"{label}: {count[name]:,} movies have the genre {shown(name)}, read as no genre")
     spelt = _spellings({name: count[name] for name in count if name not in none}, label)
-    if separator == AUTO:
+    if auto:
         marked = any(mark in text or re.match(_LIST, text) for text in fields)
         _warn_of_marks(spelt.values(), label, ALSO_MARKS if marked else (*ALSO_MARKS, " "))
     for name, spelling in spelt.items():
@@ -134,24 +127,24 @@ def same(name: str) -> str:
     return "".join(plain.casefold().split()) or name
 
 
-def _decide(fields: Mapping[str, Field], label: str) -> str:
+def _decide(fields: Mapping[str, int], label: str) -> str:
     """The mark that most movies have between their genres, lists aside.
 
     A blank counts only where no other mark stands, and where it joins words, each of which is the
     only genre of some movie, in more ways than there are words.
     """
-    plain = [(text, field.movies) for text, field in fields.items() if not re.match(_LIST, text)]
-    movies = {mark: sum(count for text, count in plain if mark in text) for mark in MARKS}
+    plain = {text: count for text, count in fields.items() if not re.match(_LIST, text)}
+    movies = {mark: sum(plain[text] for text in plain if mark in text) for mark in MARKS}
     mark = max(MARKS, key=movies.__getitem__)
     if not movies[mark]:
-        cells = {tuple(text.split()) for text, _ in plain if text.strip().casefold() not in NONE}
+        cells = {tuple(text.split()) for text in plain if text.strip().casefold() not in NONE}
         several = [names for names in cells if len(names) > 1]
         words = {word for names in several for word in names}
         # "Science Fiction" beside "Science" and "Fiction" is one genre, not two.
-        if all((word,) in cells for word in words) and len(several) > len(words):
-            mark = " "
-    if mark == " " or movies[mark]:
-        _say(f"{label}: genres are separated by {mark!r} (data.genre_separator: auto)")
+        if len(several) <= len(words) or not all((word,) in cells for word in words):
+            return mark
+        mark = " "
+    _say(f"{label}: genres are separated by {mark!r} (data.genre_separator: auto)")
     return mark
 
 

@@ -23,6 +23,7 @@ from genre_embeddings.data.sources.csv import (
     IDS,
     LATEST,
     MISSING,
+    NO_ID,
     WHOLE,
     WHOLE_ID,
     Rule,
@@ -30,10 +31,11 @@ from genre_embeddings.data.sources.csv import (
     number,
     read_header,
     text,
+    text_without,
     whole_number,
 )
 from genre_embeddings.data.sources.genome import GENOME, scan_genome
-from genre_embeddings.data.sources.genres import Field, read_genres
+from genre_embeddings.data.sources.genres import read_genres
 from genre_embeddings.errors import InputError
 from genre_embeddings.settings import DataSettings
 
@@ -44,12 +46,6 @@ LAYOUTS = (CSV, DAT, ITEM)
 
 NO_RATING = ("", "na", "n/a", "<na>", "nan", "none", "null", "\\n", "-", "?")
 """Words for a rating that is missing, in lower case."""
-
-OWN_ID = ANY_ID._replace(
-    remedy="Correct the row or delete it, or set data.off_scale to drop, which leaves out all rows "
-    "without ids."
-)
-OWN_ID_OR_NONE = ANY_ID._replace(usable=lambda f: ANY_ID.usable(f) | f.str.contains(MISSING))
 
 _LARGEST = 1e30  # of a rating off the scale
 
@@ -76,17 +72,23 @@ def read_source(
         InputError: a file is empty, lacks its header or a column, or a row holds something that
             cannot be used; the message names the file and the row, counted from 1.
     """
-    movies = _read_movies(layout, files, own)
-    table = _ratings_table(layout, files[layout[0]], scale, own)
-    off_scale = ~pl.col("rating").is_between(*scale)
+    rules = _rules(scale, own)
+    movies = _read_movies(layout, files, own, rules["movie_id"])
+    file, mark, columns = files[layout[0]], "::" if layout == DAT else "\t", list(rules)
+    if layout == CSV:
+        needed = [*IDS, "rating"] if own else list(rules)
+        columns, mark = read_header(file, needed, "userId,movieId,rating,timestamp"), ","
+        rules = {name: rule for name, rule in rules.items() if name in columns}
+    table = Table(file, "ratings", mark, columns, rules)
+    rating, off_scale = pl.col("rating"), ~pl.col("rating").is_between(*scale)
     no_id, whole_id = pl.lit(value=False), WHOLE
     if own and own.off_scale == "drop":  # else the check refuses a missing id
         no_id = pl.any_horizontal(pl.col(*IDS).str.contains(MISSING))
         whole_id = f"{WHOLE}|{MISSING}"
-    count, without_id, without_rating, off, *whole = table.check(
+    rows, without_id, without_rating, off, *whole = table.check(
         no_id.sum(),
-        (~no_id & pl.col("rating").is_nan()).sum(),
-        (~no_id & off_scale & ~pl.col("rating").is_nan()).sum(),
+        (~no_id & rating.is_nan()).sum(),
+        (~no_id & off_scale & ~rating.is_nan()).sum(),
         *(pl.col(column).str.contains(whole_id).all() for column in IDS),
     )
     dropped = {"without_id": without_id, "without_rating": without_rating, "off_scale": off}
@@ -95,89 +97,69 @@ def read_source(
         movies = movies.with_columns(pl.col("movie_id").cast(pl.Int64))
     else:
         ids -= {"movie_id"}
-    has_time = table.rules.get("timestamp", ANY) is not ANY
-    ratings = table.read(ids).select(
-        *IDS,
-        pl.col("rating").cast(pl.Float32),
-        "timestamp" if has_time else pl.lit(NO_TIME, pl.Int64).alias("timestamp"),
-    )
+    has_time = rules.get("timestamp", ANY) is not ANY
+    time = pl.col("timestamp") if has_time else pl.lit(NO_TIME, pl.Int64).alias("timestamp")
+    ratings = table.read(ids)
     if any(dropped.values()):
-        missing = (
+        missing = pl.any_horizontal(
             pl.col(column).is_null() if column in ids else pl.col(column).str.contains(MISSING)
             for column in IDS
-        )  # fmt: skip
-        ratings = ratings.filter(~pl.any_horizontal(off_scale, *missing))
+        )
+        ratings = ratings.filter(~missing & ~off_scale)
     return Source(
         name=name,
-        ratings=ratings,
+        ratings=ratings.select(*IDS, rating.cast(pl.Float32), time),
         movies=movies,
         scale=scale,
         has_time=has_time,
-        dropped={reason: rows for reason, rows in dropped.items() if rows},
-        rows=count,
+        dropped={reason: count for reason, count in dropped.items() if count},
+        rows=rows,
         genome=scan_genome(files.get(GENOME), movies),
     )
 
 
-def _ratings_table(
-    layout: tuple[str, ...], file: File, scale: tuple[float, float], own: DataSettings | None
-) -> Table:
-    """The file of ratings, how it is cut, and what it may hold."""
-    identity, rating = _id_rule(own), number(*scale)
-    time = whole_number(LATEST, " seconds since 1970 (milliseconds: divide by 1000)")
+def _rules(scale: tuple[float, float], own: DataSettings | None) -> dict[str, Rule]:
+    """What a row of ratings may hold."""
+    identity, rating = WHOLE_ID, number(*scale)
+    unit = " seconds since 1970 (milliseconds: divide by 1000)"
+    time = whole_number(LATEST, unit)
     if own:
-        meaning = f"{rating.meaning} (data.min_rating to data.max_rating)"
-        remedy = (
-            "Correct the row, set these two to your scale, or set data.off_scale to drop, which "
-            "leaves out all rows without ids or without a rating on the scale."
+        drop = "set data.off_scale to drop, which leaves out all rows without ids"
+        identity = ANY_ID._replace(remedy=f"Correct the row or delete it, or {drop}.")
+        rating = rating._replace(
+            meaning=f"{rating.meaning} (data.min_rating to data.max_rating)",
+            remedy=f"Correct the row, set these two to your scale, or {drop} or without a rating "
+            "on the scale.",
         )
-        rating = rating._replace(meaning=meaning, remedy=remedy)
+        unit += ", or a date such as 2015-03-01 or 2015-03-01 12:00:00"
+        time = whole_number(LATEST, unit, dates=True)._replace(
+            remedy="Correct the row, or set data.timestamps to ignore, which reads ratings "
+            "without times.",
+        )
         if own.off_scale == "drop":
-            rating = Rule(
-                pl.Float64(),
-                lambda field: field.is_nan() | field.is_between(-_LARGEST, _LARGEST),
-                "a number, or for no rating nothing, NA, nan, null or \\N",
-                words=NO_RATING,
+            identity = text_without(NO_ID, ANY_ID.meaning)
+            rating = number(-_LARGEST, _LARGEST, NO_RATING)._replace(
+                meaning="a number, or for no rating nothing, NA, nan, null or \\N"
             )
-        meaning = f"{time.meaning}, or a date such as 2015-03-01 or 2015-03-01 12:00:00"
-        remedy = (
-            "Correct the row, or set data.timestamps to ignore, which reads ratings without times."
-        )
-        time = time._replace(meaning=meaning, remedy=remedy, dates=True)
         if own.timestamps == "ignore":
             time = ANY
-    rules = {"user_id": identity, "movie_id": identity, "rating": rating, "timestamp": time}
-    if layout != CSV:
-        return Table(file, "ratings", "::" if layout == DAT else "\t", tuple(rules), rules)
-    needed = [*IDS, "rating"] if own else list(rules)
-    columns = read_header(file, needed, "userId,movieId,rating,timestamp")
-    rules = {name: rule for name, rule in rules.items() if name in columns}
-    return Table(file, "ratings", ",", columns, rules)
-
-
-def _id_rule(own: DataSettings | None) -> Rule:
-    if own is None:
-        return WHOLE_ID
-    return OWN_ID_OR_NONE if own.off_scale == "drop" else OWN_ID
+    return {"user_id": identity, "movie_id": identity, "rating": rating, "timestamp": time}
 
 
 def _read_movies(
-    layout: tuple[str, ...], files: Mapping[str, File], own: DataSettings | None
+    layout: tuple[str, ...], files: Mapping[str, File], own: DataSettings | None, identity: Rule
 ) -> pl.DataFrame:
     """movie_id as text without repeats, title, and genres as lists of names."""
     file = files[layout[1]]
-    rules = {"movie_id": _id_rule(own), "title": ANY, "genres": ANY}
+    rules = {"movie_id": identity, "title": ANY, "genres": ANY}
     if layout == CSV:
         columns = read_header(file, list(rules), "movieId,title,genres")
         movies = _read(Table(file, "movies", ",", columns, rules))
     elif layout == DAT:
-        one_field = Rule(
-            pl.String(), lambda field: ~field.str.contains("::", literal=True), "text without ::"
-        )
-        rules |= {"title": one_field}
-        movies = _read(Table(file, "movies", "::", tuple(rules), rules, latin=True, three=True))
+        rules["title"] = text_without("::", "text without ::")
+        movies = _read(Table(file, "movies", "::", list(rules), rules, latin=True))
     else:
-        movies = _read_items(file, files["u.genre"], rules)
+        movies = _read_items(file, files["u.genre"], identity)
     movies = movies.filter(~pl.col("movie_id").str.contains(MISSING))
     again = movies.filter(~pl.col("movie_id").is_first_distinct())
     if again.height:
@@ -188,14 +170,14 @@ def _read_movies(
             "allowed: once. Delete one of the rows."
         )
     texts = movies.group_by("genres").agg(pl.col("row").first(), pl.len()).sort("row")
-    fields = {genres: Field(row, count) for genres, row, count in texts.rows()}
+    fields = {genres: (row, count) for genres, row, count in texts.rows()}
     separator = "|" if own is None or layout == ITEM else own.genre_separator
     names = read_genres(fields, separator, file.label)
     lists = pl.Series([names[genres] for genres in movies["genres"]], dtype=pl.List(pl.String))
     return movies.select("movie_id", "title", genres=lists)
 
 
-def _read_items(file: File, genre_file: File, rules: dict[str, Rule]) -> pl.DataFrame:
+def _read_items(file: File, genre_file: File, identity: Rule) -> pl.DataFrame:
     """The movies of a u.item: id, title, two dates, address, a 0/1 flag for each genre."""
     genre_rules = {"name": text(r"\S", "a name"), "number": whole_number(10**6)}
     table = Table(genre_file, "genres", "|", tuple(genre_rules), genre_rules, latin=True)
@@ -208,13 +190,13 @@ def _read_items(file: File, genre_file: File, rules: dict[str, Rule]) -> pl.Data
             )
         names.append(name.strip())
     flag = text("^ *[01] *$", "0 or 1")
-    flags = [f"the flag of genre {n} ({shown(name)})" for n, name in enumerate(names)]
+    flags = {f"the flag of genre {n} ({shown(name)})": name for n, name in enumerate(names)}
+    rules = {"movie_id": identity, "title": ANY, **dict.fromkeys(flags, flag)}
     columns = ("movie_id", "title", "", "", "", *flags)
-    rules = {"movie_id": rules["movie_id"], "title": ANY, **dict.fromkeys(flags, flag)}
     movies = _read(Table(file, "movies", "|", columns, rules, latin=True))
     chosen = [
         pl.when(pl.col(column).str.contains("1")).then(pl.lit(name))
-        for column, name in zip(flags, names, strict=True)
+        for column, name in flags.items()
         if name != "unknown"  # the release's word for no genre
     ]
     genres = pl.concat_str(pl.lit(""), *chosen, separator="|", ignore_nulls=True)
