@@ -1,4 +1,4 @@
-"""Stage publish: the model card, and the run on an MLflow server if one is named."""
+"""Stage publish: headline numbers, the model card, and the run on an MLflow server, if named."""
 
 from stages import run
 
@@ -9,9 +9,11 @@ def main() -> None:
     settings = load_settings()
 
     from genre_embeddings.publish.card import CARD, write_card
+    from genre_embeddings.publish.summary import SUMMARY, TABLE, write_summary
 
+    write_summary(settings)
     write_card(settings)
-    print(f"wrote the model card -> {CARD}", flush=True)
+    print(f"published the headline numbers and the card -> {SUMMARY}, {TABLE}, {CARD}", flush=True)
     if settings.tracking.mlflow_uri:
         from genre_embeddings.publish.mlflow import log_run
 

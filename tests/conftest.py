@@ -63,11 +63,11 @@ def compared(base: Project, tmp_path_factory: pytest.TempPathFactory) -> Project
     def make(folder: Path) -> None:
         project = base.copy(folder)
         wide = project.dvc("exp", "run", "-n", "wide", "-S", "model.dim=8")
-        assert stages_run(wide) == ["check", "train", "evaluate", "inspect", "summarize", "publish"]
+        assert stages_run(wide) == ["check", "train", "evaluate", "inspect", "publish"]
         assert "Ran experiment(s): wide" in wide
         project.git("checkout", "--quiet", ".")
         shrunk = project.dvc("exp", "run", "-n", "shrunk", "-S", "inspect.permutations=199")
-        assert stages_run(shrunk) == ["check", "inspect", "summarize", "publish"]
+        assert stages_run(shrunk) == ["check", "inspect", "publish"]
         project.git("checkout", "--quiet", ".")
 
     return shared(tmp_path_factory, "compared", make)

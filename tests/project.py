@@ -18,7 +18,7 @@ from filelock import FileLock
 from genre_embeddings.settings import load_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-STAGES = ("check", "prepare", "split", "train", "evaluate", "inspect", "summarize", "publish")
+STAGES = ("check", "prepare", "split", "train", "evaluate", "inspect", "publish")
 # The smallest world that every stage can work on
 SMALL: dict[str, dict[str, Any]] = {
     "planted": {"users": 60, "movies": 60, "genres": 6, "ratings": 1500},

@@ -122,8 +122,7 @@ def test_stage_imports_and_reads_only_what_is_declared(elsewhere: Project, stage
     imported = {ROOT / Path(name).relative_to(elsewhere.folder) for name in used["files"]}
     assert imported <= set(code_in(declared["deps"]))
     heavy = {"torch", "polars"} & set(used["modules"])
-    light = {"check": set(), "prepare": {"polars"}, "split": {"polars"}}
-    light |= {"summarize": {"polars"}, "publish": {"polars"}}
+    light = {"check": set(), **{key: {"polars"} for key in ("prepare", "split", "publish")}}
     assert heavy == light.get(stage, {"torch", "polars"})
     sections = set(read_yaml(ROOT / "params.yaml")) - {"seed"}
     read = set(used["settings"]) - sections  # a section by itself says nothing, its keys do
@@ -179,7 +178,7 @@ def test_stage_by_hand_names_the_stage_to_run_first(project: Project) -> None:
         ("train", "data/split/train", "split"),
         ("evaluate", "models", "train"),
         ("inspect", "data/prepared", "prepare"),
-        ("summarize", "metrics/inspect.json", "inspect"),
+        ("publish", "metrics/inspect.json", "inspect"),
         ("publish", "models", "train"),
     ):
         place = project.folder / missing

@@ -13,7 +13,6 @@ import pytest
 from click.testing import CliRunner
 
 from genre_embeddings.cli import genres
-from genre_embeddings.errors import InputError
 from genre_embeddings.publish.card import CARD, write_card
 from genre_embeddings.settings import load_settings, load_yaml
 from tests.conftest import changed
@@ -197,9 +196,3 @@ def test_the_run_decides_what_is_said(
     edit(*change)
     text = written(**sections)
     assert [said for said in wanted if not re.search(said, text)] == []
-
-
-def test_metrics_of_another_run_are_named(project: Project) -> None:
-    edit("metrics/prepare.json", lambda content: content.update(ratings=7))
-    with pytest.raises(InputError, match=r"prepare\.json and .*split\.json"):
-        written()

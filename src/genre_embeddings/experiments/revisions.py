@@ -22,8 +22,8 @@ from scmrepo.exceptions import SCMError as GitError
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError, plain
+from genre_embeddings.publish.summary import EVALUATION, INSPECTION, SUMMARY, headlines
 from genre_embeddings.settings import effective, load_yaml
-from genre_embeddings.summary import EVALUATION, INSPECTION, SUMMARY, headlines
 
 WORKSPACE = "workspace"
 VERDICTS = ("structure", "stability", "value")
@@ -144,7 +144,7 @@ class Revision:
             for path, stage in details.items()
             if model is not None and hashes.get((stage, "deps", str(storage.MODEL))) == model
         }
-        summarized = {path: hashes.get(("summarize", "deps", str(path))) for path in details}
+        summarized = {path: hashes.get(("publish", "deps", str(path))) for path in details}
         if current == summarized and None not in current.values():
             metrics = self.read(SUMMARY)
         else:  # not summarized, as after `dvc exp run evaluate`, or from before there was a summary

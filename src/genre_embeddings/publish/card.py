@@ -17,7 +17,6 @@ import polars as pl
 from genre_embeddings import storage
 from genre_embeddings.pages import data_name, render
 from genre_embeddings.settings import Settings
-from genre_embeddings.summary import require_one_run
 
 CARD = storage.METRICS / "card.md"
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
@@ -32,7 +31,7 @@ def write_card(settings: Settings) -> None:
     """Write metrics/card.md.
 
     Raises:
-        InputError: a file is missing, or files come from different runs.
+        InputError: a file is missing, or was measured with another model.
     """
     text = render(TEMPLATE, **gather(settings)).lstrip("\n")
     with storage.replacing(CARD) as temporary:
@@ -50,7 +49,6 @@ def gather(settings: Settings) -> dict[str, Any]:
         storage.read_json(storage.METRICS / f"{stage}.json") for stage in ("prepare", "split")
     )
     evaluated, inspected = (storage.read_measured(stage) for stage in ("evaluate", "inspect"))
-    require_one_run(prepared, split, evaluated, inspected)
     weights = storage.require(storage.MODEL / "model.safetensors")
     model = settings.in_effect(meta.has_time, genres.height)
     kept = settings.model_dump(mode="json", exclude={"inspect", "tracking"})

@@ -22,8 +22,8 @@ import polars as pl
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
 from genre_embeddings.publish.card import CARD
+from genre_embeddings.publish.summary import headlines
 from genre_embeddings.settings import Settings
-from genre_embeddings.summary import headlines
 from genre_embeddings.tracking import MODEL, connect, create_run, now, params, reason, steps, warn
 
 if TYPE_CHECKING:

@@ -53,6 +53,26 @@ NOT_CHANGES = ("data.source", "data.path", "seed", "split.strategy")
 """Settings that have rows of their own, or say where a person keeps files."""
 
 
+def write_summary(settings: Settings) -> None:
+    """Write metrics/summary.json and plots/summary.json.
+
+    Raises:
+        InputError: the metrics of an earlier stage are missing, or from another run.
+    """
+    prepared, split = (
+        storage.read_json(storage.METRICS / f"{stage}.json") for stage in ("prepare", "split")
+    )
+    evaluated, inspected = (storage.read_measured(stage) for stage in ("evaluate", "inspect"))
+    require_one_run(prepared, split, evaluated, inspected)
+    storage.write_metrics(SUMMARY, headlines(evaluated, inspected))
+    fingerprints = {
+        "data": storage.fingerprint_of(storage.PREPARED),
+        "split": storage.fingerprint_of(*(storage.SPLIT / side for side in storage.SIDES)),
+    }
+    counts = prepared["ratings"], split["parts"]["test"]["ratings"]
+    storage.write_rows(TABLE, table(settings, *counts, evaluated, inspected, fingerprints))
+
+
 def require_one_run(
     prepared: Mapping[str, Any],
     split: Mapping[str, Any],

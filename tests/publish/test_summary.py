@@ -5,7 +5,7 @@ import json
 import pytest
 
 from genre_embeddings.errors import InputError
-from genre_embeddings.summary import headlines, require_one_run, table
+from genre_embeddings.publish.summary import headlines, require_one_run, table
 from tests.conftest import changed
 
 BIAS = {"rmse": 0.9, "skill": 0.185}
