@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -29,16 +29,9 @@ from pydantic_core import ErrorDetails
 from genre_embeddings.errors import InputError
 
 SOURCES = Literal[
-    "planted",
-    "folder",
-    "ml-latest-small",
-    "ml-100k",
-    "ml-1m",
-    "ml-10m",
-    "ml-20m",
-    "ml-25m",
+    "planted", "folder", "ml-latest-small", "ml-100k", "ml-1m", "ml-10m", "ml-20m", "ml-25m",
     "ml-32m",
-]
+]  # fmt: skip
 
 WRITTEN = (
     "data/ablations", "data/checked", "data/genome.json", "data/predictions", "data/prepared",
@@ -46,17 +39,15 @@ WRITTEN = (
 )  # fmt: skip
 """Outputs of the pipeline, or folders that hold them."""
 
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Text = Annotated[str, Field(min_length=1)]
 
 AUTO = "auto"
-
-
-def _or_auto(value: Any, check: Callable[[Any], Any]) -> Any:
-    """The word auto as it is; anything else as its type demands."""
-    return value if value == AUTO else check(value)
-
-
-OrAuto = WrapValidator(_or_auto)
+OrAuto = WrapValidator(lambda value, check: value if value == AUTO else check(value))
 """Allows the word auto beside numbers; `TrainSettings.for_ratings` puts a number in its place."""
 
 
@@ -64,11 +55,7 @@ class Section(BaseModel):
     """A frozen section of `params.yaml` that rejects keys it does not know and odd types."""
 
     model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
 
 
@@ -78,7 +65,7 @@ class DataSettings(Section):
     source: SOURCES
     """Data set: planted, folder, ml-latest-small, ml-100k, ml-1m, ml-10m, ml-20m, ml-25m or
     ml-32m"""
-    path: Annotated[str, Field(min_length=1)]
+    path: Text
     """Folder that contains the archive or your own files, or the path of the archive itself"""
     min_rating: float
     """Lowest rating of the scale, in stars; only source folder uses it"""
@@ -90,19 +77,19 @@ class DataSettings(Section):
     timestamps: Literal["read", "ignore"]
     """Timestamps of ratings: read (seconds since 1970, or dates such as 2015-03-01 12:00:00) or
     ignore; only source folder uses it"""
-    genre_separator: Annotated[str, Field(min_length=1)]
+    genre_separator: Text
     """Text between the genres of a movie, or auto: lists, the most frequent of | ; , and tab, or
     blanks if that is certain; only source folder uses it"""
     top_genres: Annotated[int, Field(ge=0, le=200)]
     """Number of genres with the most movies to keep, 0 to 200; 0 keeps all, but refuses more than
     60"""
-    min_genre_movies: Annotated[int, Field(ge=0)]
+    min_genre_movies: Count
     """Drop genres with fewer movies than this; 0 keeps all genres"""
-    top_movies: Annotated[int, Field(ge=0)]
+    top_movies: Count
     """Number of most-rated movies to keep; 0 keeps all"""
-    min_ratings_per_user: Annotated[int, Field(ge=0)]
+    min_ratings_per_user: Count
     """Drop users with fewer ratings than this, until all have as many; 0 keeps all users"""
-    min_ratings_per_movie: Annotated[int, Field(ge=0)]
+    min_ratings_per_movie: Count
     """Drop movies with fewer ratings than this, until all have as many; 0 keeps all movies"""
     missing_movies: Literal["error", "drop", "keep"]
     """If a rated movie is not in the movie list: error, drop (its ratings) or keep (without
@@ -124,18 +111,16 @@ class DataSettings(Section):
 
     @model_validator(mode="after")
     def _scale_is_ordered(self) -> DataSettings:
-        if self.min_rating >= self.max_rating:
-            raise ValueError(
-                f"min_rating {self.min_rating} and max_rating {self.max_rating}: "
-                "min_rating must be below max_rating"
-            )
+        low, high = self.min_rating, self.max_rating
+        if low >= high:
+            raise ValueError(f"min_rating {low} and max_rating {high}; allowed: the lower first")
         return self
 
 
 class PlantedSettings(Section):
     """Stage prepare: generate the planted world, synthetic ratings with known genre positions."""
 
-    seed: Annotated[int, Field(ge=0)]
+    seed: Count
     """Seed of the planted world, 0 or more; the top-level seed does not change the data"""
     users: Annotated[int, Field(ge=2)]
     """Number of users, 2 or more"""
@@ -145,9 +130,9 @@ class PlantedSettings(Section):
     """Number of genres, 2 to 200; the first 18 have MovieLens names"""
     ratings: Annotated[int, Field(ge=10)]
     """Number of ratings, 10 or more, at most half of users x movies"""
-    genre_effect: Annotated[float, Field(ge=0)]
+    genre_effect: NotNegative
     """Strength of genres in a user's taste, as a factor, 0 (no effect) or more"""
-    noise: Annotated[float, Field(ge=0)]
+    noise: NotNegative
     """Standard deviation of a rating around the user's taste, in stars, 0 or more"""
 
     @model_validator(mode="after")
@@ -166,11 +151,11 @@ class SplitSettings(Section):
     strategy: Literal["random", "temporal", "per_user", "cold_movies"]
     """How to split: random (by rating), temporal (the newest ratings are the test), per_user (the
     newest ratings of each user are the test) or cold_movies (by movie)"""
-    train: Fraction
+    train: Share
     """Fraction of ratings for training, above 0; the three fractions add up to 1"""
-    validation: Fraction
+    validation: Share
     """Fraction of ratings for validation, above 0"""
-    test: Fraction
+    test: Share
     """Fraction of ratings for testing, above 0"""
 
     @property
@@ -186,11 +171,6 @@ class SplitSettings(Section):
                 f"train {self.train} + validation {self.validation} + test {self.test} "
                 f"= {total:g}: the three fractions must add up to 1"
             )
-        if min(self.train, self.validation, self.test) == 0:
-            raise ValueError(
-                f"train {self.train}, validation {self.validation}, test {self.test}: "
-                "every side needs a share above 0"
-            )
         return self
 
 
@@ -199,7 +179,7 @@ class ModelSettings(Section):
 
     dim: Annotated[int, Field(ge=1, le=4096)]
     """Size of the user, movie and genre embeddings, 1 to 4096"""
-    hidden: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)]
+    hidden: Annotated[tuple[Positive, ...], Field(strict=False)]
     """Units of each hidden layer, each 1 or more; [] makes one linear layer"""
     cross: bool
     """Whether the network reads the product of the user's and the movie's vector"""
@@ -226,9 +206,9 @@ class TrainSettings(Section):
     training ratings"""
     epochs: SerializeAsAny[Annotated[int, Field(ge=1, le=100_000), OrAuto]]
     """Maximum number of epochs, 1 to 100000, or auto: by the number of training ratings"""
-    min_epochs: Annotated[int, Field(ge=1)]
+    min_epochs: Positive
     """Number of epochs before early stopping can stop training, 1 to epochs"""
-    patience: Annotated[int, Field(ge=1)]
+    patience: Positive
     """Number of epochs without a better validation error after which training stops, 1 or more"""
     batch_size: SerializeAsAny[Annotated[int, Field(ge=1), OrAuto]]
     """Number of ratings in each training step, 1 or more, or auto: by the number of training
@@ -237,21 +217,21 @@ class TrainSettings(Section):
     """Learning rate of the embeddings (Adam), above 0, or auto: by the batch size"""
     network_lr: SerializeAsAny[Annotated[float, Field(gt=0), OrAuto]]
     """Learning rate of the dense network (Adam), above 0, or auto: by the batch size"""
-    weight_decay: Annotated[float, Field(ge=0)]
+    weight_decay: NotNegative
     """Weight decay of the embeddings (AdamW), 0 or more; only embedding point uses it"""
-    kl_weight: Annotated[float, Field(ge=0)]
+    kl_weight: NotNegative
     """Weight of the KL divergence from the prior, 0 or more; only embedding variational uses it"""
     movie_dropout: Annotated[float, Field(ge=0, lt=1)]
     """Probability of replacing a movie id with the unknown movie, 0 to below 1; the network then
     learns more from genres"""
-    rare_dropout: Annotated[float, Field(ge=0)]
+    rare_dropout: NotNegative
     """Number of further replacements per movie and epoch, on average, 0 or more; rare movies are
     replaced relatively more often"""
-    threads: Annotated[int, Field(ge=0)]
+    threads: Count
     """Number of CPU threads, 0 for all cores; another number can change the last digits"""
-    devices: Annotated[int, Field(ge=1)]
+    devices: Positive
     """Number of processes on each machine, 1 or more; each uses its own GPU where there are GPUs"""
-    num_nodes: Annotated[int, Field(ge=1)]
+    num_nodes: Positive
     """Number of machines, 1 or more; docs/guide/scaling.md explains how to start them with
     torchrun"""
     strategy: Literal["auto", "ddp"]
@@ -260,7 +240,7 @@ class TrainSettings(Section):
     """Floating-point precision of training: 32-true, bf16-mixed or 16-mixed (GPU only)"""
     without_genres: bool
     """Whether to train a second model without genres too, which measures what genres add"""
-    shuffled_genres: Annotated[int, Field(ge=0)]
+    shuffled_genres: Count
     """Number of further models to train with genre sets shuffled across movies, 0 or more; 20 allow
     p-values down to 0.05"""
 
@@ -302,7 +282,7 @@ class InspectSettings(Section):
 
     evidence: Literal["held_out", "test"]
     """Ratings that measure users' genre slopes: held_out (validation and test) or test"""
-    min_movies: Annotated[int, Field(ge=1)]
+    min_movies: Positive
     """Minimum number of movies of a genre, 1 or more; genres with fewer are excluded"""
     min_pair_users: Annotated[int, Field(ge=3)]
     """Minimum number of users who rated movies of both genres of a pair, 3 or more; other pairs are
@@ -312,9 +292,9 @@ class InspectSettings(Section):
     1)"""
     bootstrap: Annotated[int, Field(ge=100)]
     """Number of bootstrap resamples of users for each interval, 100 or more"""
-    neighbours: Annotated[int, Field(ge=1)]
+    neighbours: Positive
     """Number of nearest genres to list for each genre, 1 or more"""
-    alpha: Annotated[float, Field(gt=0, lt=1)]
+    alpha: Share
     """Significance level of the tests, above 0 and below 1"""
     min_ceiling_share: Fraction
     """Minimum fraction of the noise ceiling that counts as learnt, 0 to 1"""
@@ -322,7 +302,7 @@ class InspectSettings(Section):
     """Minimum Spearman correlation expected between similarities learnt from other users, 0 to 1"""
     min_overlap: Fraction
     """Minimum neighbour overlap, from 0 (chance) to 1 (full); genres below it get no neighbours"""
-    min_gain: Annotated[float, Field(ge=0)]
+    min_gain: NotNegative
     """Minimum improvement of RMSE that counts as larger than the difference between seeds, in
     stars, 0 or more"""
 
@@ -397,20 +377,16 @@ def load_settings(path: Path | str = "params.yaml") -> Settings:
         InputError: the file is missing, is not YAML, or holds a key or value that is not
             allowed; every finding is listed as `section.key`, the value, what is allowed.
     """
-    path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        return parse_settings(Path(path).read_bytes(), str(path))
     except FileNotFoundError:
         raise InputError(
             f"{path} is not here: run the command in the project's top folder, "
             "or bring the file back with `git checkout params.yaml`."
         ) from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text ({error}): save it as UTF-8.") from None
-    return parse_settings(text, str(path))
 
 
-def parse_settings(text: str, name: str = "params.yaml") -> Settings:
+def parse_settings(text: str | bytes, name: str = "params.yaml") -> Settings:
     """Settings from YAML text; `name` stands for the file in error messages."""
     content = load_yaml(text, name)
     if not isinstance(content, dict):
@@ -468,7 +444,7 @@ for _tag, _pattern, _starts in (
 _Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
 
 
-def load_yaml(text: str, name: str = "the text") -> Any:
+def load_yaml(text: str | bytes, name: str = "the text") -> Any:
     """Content of YAML text, read as DVC reads it; `name` stands for the text in error messages.
 
     Raises:
@@ -480,54 +456,31 @@ def load_yaml(text: str, name: str = "the text") -> Any:
         raise InputError(f"{name} is not valid YAML: {error}") from None
 
 
-_ALLOWED = {
-    "greater_than_equal": "at least {ge}",
-    "greater_than": "above {gt}",
-    "less_than_equal": "at most {le}",
-    "less_than": "below {lt}",
-    "literal_error": "one of {expected}",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "finite_number": "a finite number",
-    "bool_type": "true or false",
-    "string_type": "text",
-    "string_too_short": "text that is not empty",
-    "string_too_long": "at most {max_length} characters",
-    "tuple_type": "a list, such as [64, 32]",
-    "model_type": "a section with keys of its own",
-}
-
-
 def _describe(detail: ErrorDetails) -> str:
-    """One finding as `section.key is VALUE; allowed: RANGE`."""
-    names = map(str, detail["loc"])
-    key = ".".join(name if name.isprintable() else repr(name) for name in names)
-    kind, context = detail["type"], detail.get("ctx", {})
+    """One finding as `section.key is VALUE; allowed: RANGE`, mostly in the words of pydantic."""
+    *above, last = names = [n if n.isprintable() else repr(n) for n in map(str, detail["loc"])]
+    key, kind, message = ".".join(names), detail["type"], detail["msg"]
     if kind == "missing":
         return f"{key} is missing; `git diff params.yaml` shows what was taken out"
-    if kind == "extra_forbidden":
-        return f"{key} is not a setting{_nearest(detail['loc'])}"
     if kind == "value_error":
-        return f"{key}: {context['error']}"
-    allowed = _ALLOWED.get(kind, detail["msg"]).format(**context)
-    section, _, name = key.partition(".")
-    field = TrainSettings.model_fields.get(name) if section == "train" else None
-    if field and OrAuto in field.metadata:
-        allowed += ", or auto"
-    return f"{key} is {detail['input']!r}; allowed: {allowed}"
-
-
-def _nearest(location: tuple[int | str, ...]) -> str:
-    """The known keys of the section in which an unknown key was found."""
-    section: Any = Settings
-    for part in location[:-1]:
-        section = section.model_fields[part].annotation
-    *_, key = location
-    close = get_close_matches(str(key), section.model_fields, n=1)
-    if close:
-        return f"; did you mean {'.'.join([*map(str, location[:-1]), close[0]])}?"
-    return f"; allowed here: {', '.join(section.model_fields)}"
+        return f"{key}: {message.removeprefix('Value error, ')}"
+    if kind == "extra_forbidden":
+        section: Any = Settings
+        for part in above:
+            section = section.model_fields[part].annotation
+        if close := get_close_matches(last, section.model_fields, n=1):
+            return f"{key} is not a setting; did you mean {'.'.join([*above, *close])}?"
+        return f"{key} is not a setting; allowed here: {', '.join(section.model_fields)}"
+    # pydantic has names of Python for these
+    allowed = {
+        "bool_type": "true or false",
+        "tuple_type": "a list, such as [64, 32]",
+        "model_type": "a section with keys of its own",
+    }
+    rule = allowed.get(kind, re.sub("^(Input|String) should (be|have) ", "", message))
+    if key.startswith("train.") and OrAuto in TrainSettings.model_fields[last].metadata:
+        rule += ", or auto"
+    return f"{key} is {detail['input']!r}; allowed: {rule}"
 
 
 DEFAULTS: dict[str, Any] = load_yaml(
