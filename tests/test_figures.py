@@ -13,9 +13,9 @@ from matplotlib import image
 from matplotlib.figure import Figure
 
 from genre_embeddings import figures
+from genre_embeddings.experiments import sweep
 from genre_embeddings.experiments.compare import Comparison, Learnt, write_page
 from genre_embeddings.experiments.revisions import Run
-from genre_embeddings.experiments.sweep import Line, Sweep, draw
 from genre_embeddings.figures import cut, draw_heatmaps, draw_histogram
 
 CLOCK = "\N{WATCH}"  # in STIXGeneral, which comes with matplotlib, and not in DejaVu Sans
@@ -82,18 +82,22 @@ def test_nothing_to_compare_is_a_picture_too(in_tmp, matrices):
 ODD = ["$", "$$", "$$$", "x" * 80, "時代劇 ドラマ", "</script><b>", "_hidden", "a\\frac{"]
 
 
-def test_a_comparison_and_a_sweep_of_odd_names(tmp_path, capsys):
+def test_a_comparison_and_a_sweep_of_odd_names(tmp_path, capsys, monkeypatch):
     values = np.eye(len(ODD))
     runs = [
-        Run(f"run ${number}", {"model.dim": number}, {"test.rmse": 0.9}, {}) for number in (1, 2)
+        Run(f"run ${n}", {"model.dim": n, "x.path": path}, {"test.rmse": 0.9})
+        for n in (1, 2)
+        for path in ("$x_{" * 40, "$")
     ]
-    one, other = (Learnt(run, ODD, values, values, values) for run in runs)
+    one, other = (Learnt(run, ODD, values, values, values) for run in runs[::2])
     comparison = Comparison([one, other], [])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         write_page(comparison, tmp_path / "page.html")
-        line = Line("data.path=" + "$x_{" * 40, {1: [runs[0]], 2: [runs[1]]})
-        draw(Sweep("model.dim", [line, line], [], []), tmp_path / "sweep.png")
+        monkeypatch.setattr(sweep, "read_runs", lambda: runs)
+        found = sweep.collect("model.dim")
+        assert len(found.labels) == 2
+        sweep.draw(found, tmp_path / "sweep.png")
     assert capsys.readouterr().err.count("\n") <= 1
     (picture,) = re.findall(r"base64,([^\"]+)", (tmp_path / "page.html").read_text())
     height, width, _ = image.imread(io.BytesIO(base64.b64decode(picture)), "png").shape

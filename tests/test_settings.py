@@ -84,7 +84,11 @@ def test_dvc_changes_no_other_line(tmp_path):
         ("ratings", "10000000", "planted: ratings 10000000: at most half"),
         ("mlflow_uri", "host:5000", "tracking.mlflow_uri: 'host:5000' is not the address"),
         ("mlflow_uri", "https://ann:secret@host/", "MLFLOW_TRACKING_PASSWORD"),
-        ("mlflow_experiment", '""', "tracking.mlflow_experiment is ''; allowed: at least 1 character"),
+        (
+            "mlflow_experiment",
+            '""',
+            "tracking.mlflow_experiment is ''; allowed: at least 1 character",
+        ),
     ],
 )
 def test_a_bad_value_is_named_with_what_is_allowed(key, value, message):

@@ -116,7 +116,7 @@ def test_an_experiment_against_main_and_the_workspace(repository, tmp_path):
     as_experiment("bold-lynx", repository["base"])
     write(A[::-1, ::-1], names=NAMES[::-1])  # the same similarities, in another order
     found = compare(["main", "bold-lynx", "workspace"])
-    assert found.genres == list(NAMES)
+    assert found.revisions[0].genres == list(NAMES)
     # Pairs: .5 .1 -.4 .3 0 .2 against .5 .1 .5 .3 0 .2, of which two are the same.
     rho = np.corrcoef([6, 3, 1, 5, 2, 4], [5.5, 2, 5.5, 4, 1, 3])[0, 1]
     assert found.agreements()["main"].to_list() == ["1", f"{rho:.4g}", "1"]
@@ -150,7 +150,7 @@ def test_unknown_cells_and_genres_of_one_revision(repository, tmp_path):
     holes[0, 1] = holes[1, 0] = holes[3] = holes[:, 3] = np.nan
     write(holes, names=("Crime", "Action", "Drama", "<b>Western"))
     found = compare(["main", "workspace"])
-    assert found.genres == ["Crime", "Action", "Drama"]
+    assert found.revisions[0].genres == ["Crime", "Action", "Drama"]
     assert found.left_out == ["<b>Western", "War"]
     assert found.moved()["workspace"].to_list() == ["0", "0", "0"]
     assert found.agreements()["main"].to_list() == ["1", "-"]  # two pairs are left

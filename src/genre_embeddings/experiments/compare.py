@@ -35,8 +35,8 @@ FEWEST = 3
 """Genres in common that a comparison needs."""
 ROWS = {name: f"verdict.{name}" for name in VERDICTS} | AGREEMENTS | {PREDICTION: "test.rmse"}
 """Verdicts and scores to compare: what they are called, and their key in the metrics."""
-SIMILAR, CHANGED = "RdBu_r", "PuOr_r"
-"""Colours of similarities and of differences: two scales, so that no colour means two things."""
+NUMBERS = ("similarity", "low", "high")
+SCHEMA = {"a": pl.String, "b": pl.String, **dict.fromkeys(NUMBERS, pl.Float64)}
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,11 @@ class Learnt:
     low: np.ndarray
     high: np.ndarray
 
+    def of(self, genres: list[str]) -> Learnt:
+        """The same for some of the genres, in their order."""
+        at = np.ix_(*[[self.genres.index(name) for name in genres]] * 2)
+        return Learnt(self.run, genres, self.values[at], self.low[at], self.high[at])
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -66,11 +71,6 @@ class Comparison:
     left_out: list[str]
 
     @property
-    def genres(self) -> list[str]:
-        """The genres compared."""
-        return self.revisions[0].genres
-
-    @property
     def runs(self) -> list[Run]:
         """Settings and metrics of the revisions."""
         return [revision.run for revision in self.revisions]
@@ -82,31 +82,31 @@ class Comparison:
 
     def scores(self) -> pl.DataFrame:
         """Settings that differ, verdicts and scores: a row each, a column for each revision."""
-        settings = [run.settings for run in self.runs]
-        rows = {key: [own.get(key) for own in settings] for key in sorted(set().union(*settings))}
-        rows = {key: values for key, values in rows.items() if any(v != values[0] for v in values)}
+        keys = sorted(set().union(*(run.settings for run in self.runs)))
+        settings = {key: [run.settings.get(key) for run in self.runs] for key in keys}
         scores = {name: [run.metrics.get(key) for run in self.runs] for name, key in ROWS.items()}
-        rows |= {
-            name: values for name, values in scores.items() if any(v is not None for v in values)
-        }
+        rows = {key: row for key, row in settings.items() if any(v != row[0] for v in row)}
+        rows |= {name: row for name, row in scores.items() if any(v is not None for v in row)}
         return self._frame("", rows)
 
     def agreements(self) -> pl.DataFrame:
         """Spearman's rho of the similarities of each two revisions, over pairs of genres."""
-        return self._frame(
-            "revision",
-            {
-                one.run.name: [_agreement(one.values, other.values) for other in self.revisions]
-                for one in self.revisions
-            },
-        )
+        rows = {}
+        for one in self.revisions:
+            pairs = [np.triu(np.isfinite(one.values + o.values), 1) for o in self.revisions]
+            rows[one.run.name] = [
+                spearman(one.values[upper], other.values[upper])
+                for upper, other in zip(pairs, self.revisions, strict=True)
+            ]
+        return self._frame("revision", rows)
 
     def moved(self) -> pl.DataFrame:
         """Mean absolute change of a genre's row since the first revision, the largest first."""
-        first = self.revisions[0].values
-        change = np.stack([_row_change(first, other.values) for other in self.revisions])  # (N, G)
+        values = np.stack([revision.values for revision in self.revisions])
+        values[:, np.eye(values.shape[1], dtype=bool)] = np.nan
+        change = np.ma.masked_invalid(abs(values - values[0])).mean(2).filled(np.nan)  # (N, G)
         order = np.argsort(-np.nan_to_num(change[1:], nan=-1).max(0), kind="stable")
-        rows = {self.genres[k]: change[:, k].tolist() for k in order}
+        rows = {self.revisions[0].genres[k]: change[:, k].tolist() for k in order}
         return self._frame("genre", rows).drop(self.runs[0].name)
 
     def _frame(self, first: str, rows: dict[str, list[Any]]) -> pl.DataFrame:
@@ -130,25 +130,19 @@ def compare(names: Sequence[str]) -> Comparison:
             f"Revisions named: {len(names)}; a comparison needs two or more: experiments "
             f"(`dvc exp list`), branches, commits, or {WORKSPACE}."
         )
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise InputError(f"revision {twice!r} is named twice: name each once.")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"revision {twice[0]!r} is named twice: name each once.")
     revisions = [read_revision(name) for name in names]
-    everywhere = set.intersection(*(set(revision.genres) for revision in revisions))
-    genres = [name for name in revisions[0].genres if name in everywhere]
+    known = [set(revision.genres) for revision in revisions]
+    genres = [name for name in revisions[0].genres if name in set.intersection(*known)]
     if len(genres) < FEWEST:
         listed = "; ".join(f"{r.run.name}: {', '.join(r.genres)}" for r in revisions)
         raise InputError(
             f"The revisions have {len(genres)} genres in common, and a comparison needs {FEWEST} "
             f"({listed}): compare revisions of the same data."
         )
-    left_out = {name for revision in revisions for name in revision.genres} - everywhere
-    alike = []
-    for revision in revisions:
-        at = np.ix_(*[[revision.genres.index(name) for name in genres]] * 2)
-        arrays = revision.values[at], revision.low[at], revision.high[at]
-        alike.append(Learnt(revision.run, genres, *arrays))
-    return Comparison(alike, sorted(left_out))
+    left_out = sorted(set.union(*known).difference(genres))
+    return Comparison([revision.of(genres) for revision in revisions], left_out)
 
 
 def read_revision(name: str) -> Learnt:
@@ -165,43 +159,28 @@ def read_revision(name: str) -> Learnt:
             f"{name} has no {SIMILARITY}: it was made before the inspection wrote one, or its run "
             f"did not end. Choose another revision, or {remedy}."
         )
-    try:
-        at = {genre: number for number, genre in enumerate(dict.fromkeys(row["a"] for row in rows))}
-        if len(rows) != len(at) ** 2 or not all(isinstance(genre, str) for genre in at):
-            raise ValueError(f"{len(rows)} rows for {len(at)} genres")
-        cells = np.full((3, len(at), len(at)), np.nan)
-        for row in rows:
-            numbers = [row.get(key) for key in ("similarity", "low", "high")]
-            cells[:, at[row["a"]], at[row["b"]]] = [np.nan if n is None else n for n in numbers]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{name}: {SIMILARITY} does not hold rows of a, b and similarity ({error!r}): "
-            "choose another revision."
-        ) from None
-    if not at:
+    if rows == []:
         raise InputError(
             f"{name} compared no genres: its model was trained without them, or fewer than "
             f"{FEWEST} have movies of their own. Choose another revision."
         )
-    return Learnt(revision.read_run(), [*at], *cells)
-
-
-def _agreement(one: np.ndarray, other: np.ndarray) -> float | None:
-    upper = np.triu(np.isfinite(one + other), 1)
-    return spearman(one[upper], other[upper])
-
-
-def _row_change(first: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Mean absolute change of each genre's similarities to the others, (G,)."""
-    change = np.abs(other - first)
-    np.fill_diagonal(change, np.nan)
-    known = np.isfinite(change)
-    total = np.where(known, change, 0).sum(1)
-    return np.where(known.any(1), total / np.maximum(known.sum(1), 1), np.nan)
+    try:
+        cells = [[row["a"], row["b"], *map(row.get, NUMBERS)] for row in rows]
+        frame = pl.DataFrame(cells, schema=SCHEMA, orient="row")
+        genres = frame["a"].unique(maintain_order=True).to_list()
+        frame = frame.with_columns(pl.col("a", "b").cast(pl.Enum(genres))).sort("a", "b")
+        square = frame[NUMBERS].to_numpy().reshape(len(genres), len(genres), 3)
+    except (AttributeError, KeyError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            f"{name}: {SIMILARITY} does not hold rows of a, b and similarity ({reason}): "
+            "choose another revision."
+        ) from None
+    return Learnt(revision.read_run(), genres, *np.moveaxis(square, 2, 0))
 
 
 def _shown(value: Any) -> str:
-    if value is None or (isinstance(value, float) and np.isnan(value)):
+    if value is None or value != value:  # NaN
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
@@ -209,10 +188,8 @@ def _shown(value: Any) -> str:
 def write_page(comparison: Comparison, path: Path) -> None:
     """Write the comparison as a single HTML file that needs nothing from outside."""
     first, *others = comparison.revisions
-    widest = max(
-        float(np.nanmax(np.abs(other.values - first.values), initial=0.01)) for other in others
-    )
-    pictures = [(other.run.name, _draw(first, other, widest)) for other in others]
+    widest = max(np.nanmax(abs(o.values - first.values), initial=0.01) for o in others)
+    pictures = [(other.run.name, _draw(first, other, float(widest))) for other in others]
     page = render(TEMPLATE, comparison=comparison, pictures=pictures)
     with storage.replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -225,23 +202,23 @@ def _draw(first: Learnt, other: Learnt, widest: float) -> bytes:
     label_room = 0.1 * max(map(len, names))
     width, height = 3 * (side + 0.5) + label_room + 3.2, side + label_room + 1.2
     difference = other.values - first.values
+    # Similarities and differences have two scales, so that no colour means two things.
     panels = [
-        (first.run.name, first.values, SIMILAR, 1.0),
-        (other.run.name, other.values, SIMILAR, 1.0),
-        (f"{other.run.name} - {first.run.name}", difference, CHANGED, widest),
+        (first.run.name, first.values, "RdBu_r", 1.0, ""),
+        (other.run.name, other.values, "RdBu_r", 1.0, "similarity"),
+        (f"{other.run.name} - {first.run.name}", difference, "PuOr_r", widest, "difference"),
     ]
     written = io.BytesIO()
     with drawing("the comparison", written, width, height, dpi=80) as figure:
         grid = figure.subplots(1, 3, sharey=True)
-        for axes, (title, values, colours, end) in zip(grid, panels, strict=True):
+        for axes, (title, values, colours, end, label) in zip(grid, panels, strict=True):
             image = axes.imshow(values.T, cmap=colours, vmin=-end, vmax=end)
             axes.set_facecolor("#bbbbbb")  # seen where a similarity is not known
             axes.set_title(cut(title))
             axes.set_xticks(range(len(names)), names, rotation=90)
             axes.set_yticks(range(len(names)), names)
             axes.tick_params(length=0)
-            if axes is not grid[0]:
-                label = "similarity" if axes is grid[1] else "difference"
+            if label:
                 figure.colorbar(image, ax=axes, label=label, shrink=0.7)
         apart = (other.low > first.high) | (other.high < first.low)
         unsure = ~apart & np.isfinite(difference) & ~np.eye(len(names), dtype=bool)

@@ -36,7 +36,6 @@ AGREEMENTS = {
 }
 SCORES = {PREDICTION: "test.rmse", VALIDATION: "validation.rmse", **AGREEMENTS}
 """Metrics that runs are compared by: what they are called, and their key."""
-OTHER_RATINGS = "Their test ratings differ, so their errors cannot be compared directly."
 
 
 @dataclass(frozen=True)
@@ -74,12 +73,15 @@ def warnings(first: Run, others: Sequence[Run]) -> list[str]:
         known = [key for key in one if None not in (one[key], other.get(key))]
         groups.setdefault(tuple(k for k in known if one[k] != other[k]), []).append(run.name)
     groups.pop((), None)
-    return [
-        f"{', '.join(names)} {'differs' if len(names) == 1 else 'differ'} from {first.name} in "
-        f"{' and '.join(differing).replace(' and ', ', ', len(differing) - 2)}."
-        + ("" if differing == ("seed",) else f" {OTHER_RATINGS}")
-        for differing, names in groups.items()
-    ]
+    sentences = []
+    for differing, names in groups.items():
+        verb = "differs" if len(names) == 1 else "differ"
+        what = ", ".join(differing[:-1]) + " and " * (len(differing) > 1) + differing[-1]
+        sentence = f"{', '.join(names)} {verb} from {first.name} in {what}."
+        if differing != ("seed",):
+            sentence += " Their test ratings differ, so their errors cannot be compared directly."
+        sentences.append(sentence)
+    return sentences
 
 
 class Revision:
@@ -118,39 +120,42 @@ class Revision:
         Raises:
             InputError: a file is damaged.
         """
-        lock = self.read(Path("dvc.lock"), load_yaml)
         try:
-            return self._run({} if lock is None else lock.get("stages", {}))
+            stages = (self.read(Path("dvc.lock"), load_yaml) or {}).get("stages", {})
+            names = ("prepare", "split", "inspect", "train")  # train's own go before inspect's
+            params = [stages.get(s, {}).get("params", {}).get("params.yaml") or {} for s in names]
+            settings = {k: v for group in params for k, v in storage.flatten(group).items()}
+            # Hashes by stage, kind (`outs` or `deps`) and path
+            hashes = {
+                (stage, kind, entry["path"]): entry.get("md5")
+                for stage, content in stages.items()
+                for kind in ("outs", "deps")
+                for entry in content.get(kind, [])
+            }
         except (AttributeError, KeyError, TypeError) as error:
             raise InputError(
                 f"{self.name}: dvc.lock does not hold stages as DVC writes them ({error!r}): "
                 "restore it with git."
             ) from None
-
-    def _run(self, stages: Mapping[str, Any]) -> Run:
-        settings: dict[str, Any] = {}
-        for stage in ("prepare", "split", "inspect", "train"):  # train's own go before inspect's
-            params = stages.get(stage, {}).get("params", {}).get("params.yaml")
-            settings |= storage.flatten(params or {})
-        model = _hash(stages, "train", "outs", storage.MODEL)
-        details = {"evaluate": EVALUATION, "inspect": INSPECTION}
+        model = hashes.get(("train", "outs", str(storage.MODEL)))
+        details = {EVALUATION: "evaluate", INSPECTION: "inspect"}
         current = {
-            path: _hash(stages, stage, "outs", path)
-            for stage, path in details.items()
-            if model is not None and _hash(stages, stage, "deps", storage.MODEL) == model
+            path: hashes.get((stage, "outs", str(path)))
+            for path, stage in details.items()
+            if model is not None and hashes.get((stage, "deps", str(storage.MODEL))) == model
         }
-        summarized = {path: _hash(stages, "summarize", "deps", path) for path in details.values()}
+        summarized = {path: hashes.get(("summarize", "deps", str(path))) for path in details}
         if current == summarized and None not in current.values():
             metrics = self.read(SUMMARY)
         else:  # not summarized, as after `dvc exp run evaluate`, or from before there was a summary
             metrics = headlines(*(self.read(path) for path in current))
-        split = [_hash(stages, "split", "outs", storage.SPLIT / side) for side in storage.SIDES]
-        hashes = {
-            "data": _hash(stages, "prepare", "outs", storage.PREPARED),
-            "split": " ".join(map(str, split)) if any(split) else None,
+        sides = [hashes.get(("split", "outs", str(storage.SPLIT / s))) for s in storage.SIDES]
+        data = {
+            "data": hashes.get(("prepare", "outs", str(storage.PREPARED))),
+            "split": " ".join(map(str, sides)) if any(sides) else None,
         }
         flat = storage.flatten(metrics) if isinstance(metrics, Mapping) else {}
-        return Run(self.name, settings, flat, hashes)
+        return Run(self.name, settings, flat, data)
 
 
 def read_runs() -> list[Run]:
@@ -197,24 +202,16 @@ def _repo() -> Repo:
         ) from None
 
 
-def _hash(stages: Mapping[str, Any], stage: str, kind: str, path: Path) -> str | None:
-    """DVC's hash of an output (`outs`) or a dependency (`deps`) of a stage."""
-    entries = stages.get(stage, {}).get(kind, [])
-    return next((e.get("md5") for e in entries if e["path"] == path.as_posix()), None)
-
-
 def _plain(content: Any) -> Any:
     """The content with plain names: a pulled experiment may hold any text.
 
     DVC has colorama between us and the terminal, which stumbles over some control characters.
     """
-    if isinstance(content, str):
-        return plain(content)
     if isinstance(content, list):
         return [_plain(item) for item in content]
     if isinstance(content, dict):
         return {_plain(key): _plain(value) for key, value in content.items()}
-    return content
+    return plain(content) if isinstance(content, str) else content
 
 
 def _unknown(name: str) -> str:

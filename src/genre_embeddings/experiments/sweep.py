@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 
@@ -47,41 +48,6 @@ GREY = "#8c8c8c"
 MOST_TICKS = 8
 LONGEST_LABEL = 70  # characters
 
-Value = int | float | str
-"""A setting's value; one that is not a number is represented by its text."""
-
-
-@dataclass(frozen=True)
-class Line:
-    """Runs that differ in the setting and the seed alone.
-
-    Attributes:
-        label: what sets it apart from the other lines.
-        every: its runs, by value of the setting in ascending order.
-    """
-
-    label: str
-    every: dict[Value, list[Run]]
-
-    @property
-    def seeds(self) -> set[Any]:
-        """Seeds that all values have."""
-        return set.intersection(*({_seed(run) for run in runs} for runs in self.every.values()))
-
-    @property
-    def runs(self) -> dict[Value, list[Run]]:
-        """By value the runs whose seeds all values have; all runs if there is no such seed."""
-        seeds = self.seeds
-        return {
-            value: [run for run in runs if not seeds or _seed(run) in seeds]
-            for value, runs in self.every.items()
-        }
-
-    def means(self, measure: str) -> dict[Value, float]:
-        """Mean over seeds by value, where there is a number."""
-        found = {value: _scores(runs, measure) for value, runs in self.runs.items()}
-        return {value: float(np.mean(scores)) for value, scores in found.items() if scores}
-
 
 @dataclass(frozen=True)
 class Sweep:
@@ -89,41 +55,42 @@ class Sweep:
 
     Attributes:
         setting: the setting, as `section.key`.
-        lines: at most four, those of most values first.
-        others: runs of the same data that are on none of the lines.
+        labels: what sets each line apart; at most four, those of most values first.
+        runs: a row a run: its name, its value of the setting (Enum, numbers in ascending order),
+            the number of its line (null for other settings), whether its line's means count it,
+            and its scores (null where not measured).
         notes: what was left out, and why.
     """
 
     setting: str
-    lines: list[Line]
-    others: list[Run]
+    labels: list[str]
+    runs: pl.DataFrame
     notes: list[str]
-
-    @property
-    def runs(self) -> list[Run]:
-        """All runs that are shown."""
-        groups = [self.others, *(runs for line in self.lines for runs in line.every.values())]
-        return [run for runs in groups for run in runs]
 
     @property
     def measures(self) -> list[str]:
         """The measures that some run has."""
-        return [m for m in (PREDICTION, *AGREEMENTS) if any(m in run.scores for run in self.runs)]
+        return [m for m in (PREDICTION, *AGREEMENTS) if self.runs[m].count()]
+
+    def means(self) -> pl.DataFrame:
+        """Mean scores by line and value, in ascending order."""
+        counted = self.runs.filter(pl.col("line").is_not_null() & pl.col("counts"))
+        means = pl.col(LOW, HIGH, *SCORES).mean()
+        return counted.group_by("line", "value").agg(means).sort("line", "value")
 
     def tables(self) -> list[tuple[str, pl.DataFrame]]:
         """By title: a table a line, of means and ranges over seeds, and one of the other runs."""
-        rows = {
-            line.label or f"Means by {self.setting}": [
-                {self.setting: _text(value), "runs": str(len(runs)), **_cells(runs)}
-                for value, runs in line.runs.items()
-            ]
-            for line in self.lines
-        }
-        rows["Other settings"] = [
-            {"run": run.name, self.setting: _text(_value(run, self.setting)), **_cells([run])}
-            for run in self.others
-        ]
-        frames = [(title, pl.DataFrame(listed)) for title, listed in rows.items() if listed]
+        rows: dict[str, list[dict[str, str]]] = {}
+        counted = self.runs.filter("counts").sort("line", "value", nulls_last=True)
+        for (line, value, run), group in counted.with_columns(
+            run=pl.when(pl.col("line").is_null()).then("run")
+        ).group_by("line", "value", "run", maintain_order=True):
+            title, first = "Other settings", {"run": run, self.setting: value}
+            if line is not None:
+                title = self.labels[line] or f"Means by {self.setting}"
+                first = {self.setting: value, "runs": str(group.height)}
+            rows.setdefault(title, []).append({**first, **_cells(group)})
+        frames = [(title, pl.DataFrame(listed)) for title, listed in rows.items()]
         return [
             (title, frame.select(column for column in frame if (column != "-").any()))
             for title, frame in frames
@@ -131,24 +98,23 @@ class Sweep:
 
     def answer(self) -> str:
         """The value of lowest validation error; choosing by test error would make that too low."""
-        means = [line.means(VALIDATION) for line in self.lines]
-        found = [(e, n, value) for n, by in enumerate(means) for value, e in by.items()]
-        lowest, said = np.inf, []
-        if found:
-            lowest, n, best = min(found, key=lambda entry: entry[0])
-            where = f" with {self.lines[n].label}" if self.lines[n].label else ""
-            value = f"{self.setting}={_text(best)}{where}"
-            said.append(f"Lowest validation RMSE: {lowest:.4f}, at {value}.")
-            near = next(value for value, error in means[n].items() if error <= lowest + CHANCE)
-            if not isinstance(best, str) and near != best:
-                said.append(f"The smallest within {CHANCE} of it, which may be chance: {near}.")
-        measured = [run for run in self.others if VALIDATION in run.scores]
-        run = min(measured, key=lambda run: run.scores[VALIDATION], default=None)
-        if run and run.scores[VALIDATION] < lowest:
-            value = f"{self.setting}={_text(_value(run, self.setting))}"
+        said, error = [], pl.col(VALIDATION)
+        means = self.means().drop_nulls(VALIDATION)
+        others = self.runs.filter(pl.col("line").is_null())
+        for best in means.filter(error == error.min()).head(1).rows(named=True):
+            value, lowest, label = best["value"], best[VALIDATION], self.labels[best["line"]]
             said.append(
-                f"Of the other runs {run.name} ({value}) has the lowest validation RMSE, "
-                f"{run.scores[VALIDATION]:.4f}."
+                f"Lowest validation RMSE: {lowest:.4f}, at {self.setting}={value}"
+                f"{f' with {label}' if label else ''}."
+            )
+            close = means.filter(pl.col("line") == best["line"], error <= lowest + CHANCE)["value"]
+            if _number(value) is not None and close[0] != value:
+                said.append(f"The smallest within {CHANCE} of it, which may be chance: {close[0]}.")
+            others = others.filter(error < lowest)
+        for run in others.drop_nulls(VALIDATION).sort(VALIDATION).head(1).rows(named=True):
+            said.append(
+                f"Of the other runs {run['run']} ({self.setting}={run['value']}) has the lowest "
+                f"validation RMSE, {run[VALIDATION]:.4f}."
             )
         return " ".join(said)
 
@@ -163,70 +129,84 @@ def collect(setting: str = "model.dim", where: Sequence[str] = ()) -> Sweep:
     Raises:
         InputError: a setting is not known, or fewer than two values of `setting` were run.
     """
-    wanted, runs = _conditions(where), read_runs()
-    known = {key for run in runs for key in run.settings}
+    wanted, every = _conditions(where), read_runs()
+    known = {key for run in every for key in run.settings}
     for key in (setting, *wanted):
-        if runs and key not in known:
+        if every and key not in known:
             close = get_close_matches(key, known, n=1)
             hint = f"did you mean {close[0]}?" if close else "params.yaml lists them all."
             raise InputError(f"{key!r} is not a setting of any run: {hint}")
     chosen = [
         run
-        for run in runs
+        for run in every
         if setting in run.settings and all(run.settings.get(k) == v for k, v in wanted.items())
     ]
-    values = _ordered({_value(run, setting) for run in chosen})
+    values = sorted({_text(run.settings[setting]) for run in chosen}, key=_in_order)
     if len(values) < 2:
         among = f" where {' and '.join(where)}" if where else ""
-        listed = ", ".join(map(_text, values)) or "none"
         raise InputError(
-            f"Runs{among} have one value of {setting} ({listed}), and a chart needs two: run more "
-            f"with `dvc exp run --queue -S {setting}=VALUE,VALUE` and `dvc queue start`."
+            f"Runs{among} have one value of {setting} ({', '.join(values) or 'none'}), and a chart "
+            f"needs two: run more with `dvc exp run --queue -S {setting}=VALUE,VALUE` and `dvc "
+            "queue start`."
         )
-    # By the settings that the runs of a line share, and by value; for each seed one run
-    best: dict[tuple[str, Value, Any], Run] = {}
-    for run in chosen:
-        place = _shared_settings(run, setting), _value(run, setting), _seed(run)
-        if place not in best or len(run.scores) > len(best[place].scores):
-            best[place] = run
-    groups: dict[str, dict[Value, list[Run]]] = {}
-    for (shared, value, _), run in best.items():
-        groups.setdefault(shared, {}).setdefault(value, []).append(run)
-    most_first = sorted(
-        ((json.loads(shared), group) for shared, group in groups.items()),
-        key=lambda entry: (-len(entry[1]), -sum(map(len, entry[1].values()))),
+    rows = [
+        {
+            "run": run.name,
+            "value": _text(run.settings[setting]),
+            "seed": run.settings.get("seed"),
+            "shared": _shared_settings(run, setting),
+            **{name: run.metrics.get(SCORES.get(name, name)) for name in (LOW, HIGH, *SCORES)},
+        }
+        for run in chosen
+    ]
+    schema: dict[str, Any] = dict.fromkeys((LOW, HIGH, *SCORES), pl.Float64)
+    schema |= {"run": pl.String, "value": pl.Enum(values), "seed": pl.Int64, "shared": pl.String}
+    runs = (
+        pl.DataFrame(rows, schema=schema)
+        .with_row_index()
+        .sort(pl.sum_horizontal(pl.col(*SCORES).is_null()), maintain_order=True)
+        .unique(["shared", "value", "seed"], keep="first", maintain_order=True)
+        .sort("index")
     )
-    first = most_first[0][0]
-    drawn: list[tuple[dict[str, Any], dict[Value, list[Run]]]] = []
-    others: list[Run] = []
-    notes: list[str] = []
-    for own, group in most_first:
-        runs = [run for listed in group.values() for run in listed]
+    sizes = runs.group_by("shared", maintain_order=True).agg(pl.col("value").n_unique(), pl.len())
+    sizes = sizes.sort("value", "len", descending=True, maintain_order=True)
+    groups = {text: json.loads(text) for text in sizes["shared"]}
+    first, *_ = groups.values()
+    lines, notes = list[str](), list[str]()
+    for text, count in sizes.select("shared", "value").iter_rows():
+        own = groups[text]
         keys = [k for k in (*own, *first) if k.startswith(DATA) and own.get(k) != first.get(k)]
         if keys:
-            condition = f"{keys[0]}={_text(runs[0].settings.get(keys[0]))}"
-            notes.append(f"Not shown, of other data: --where {condition} shows them.")
-        elif len(group) > 1 and len(drawn) < len(COLOURS):
-            drawn.append((own, group))
-        else:
-            others += runs
-    every = sorted({key for own, _ in drawn for key in own})
-    apart = [key for key in every if any(own.get(key) != drawn[0][0].get(key) for own, _ in drawn)]
-    lines = []
-    for own, group in drawn:
-        label = ", ".join(f"{k}={_text(own[k])}" if k in own else f"no {k}" for k in apart)
-        line = Line(label, {value: group[value] for value in _ordered(group)})
-        lines.append(line)
-        if not line.seeds:
+            runs = runs.filter(pl.col("shared") != text)
+            notes.append(
+                f"Not shown, of other data: --where {keys[0]}={_text(own.get(keys[0]))} shows them."
+            )
+        elif count > 1 and len(lines) < len(COLOURS):
+            lines.append(text)
+    settings = [groups[text] for text in lines]
+    keys = sorted({key for own in settings for key in own})
+    apart = [k for k in keys if any(own.get(k) != settings[0].get(k) for own in settings)]
+    labels = [
+        ", ".join(f"{key}={_text(own[key])}" if key in own else f"no {key}" for key in apart)
+        for own in settings
+    ]
+    number = pl.col("shared").replace_strict(lines, range(len(lines)), default=None)
+    runs = runs.with_columns(number.cast(pl.Int64).alias("line"))
+    # A line's means count the seeds that all its values have, or all if there is no such seed.
+    values_of_seed = pl.col("value").n_unique().over("line", "seed")
+    runs = runs.with_columns(whole=values_of_seed == pl.col("value").n_unique().over("line"))
+    counts = pl.col("whole") | ~pl.col("whole").any().over("line") | pl.col("line").is_null()
+    for _, group in runs.drop_nulls("line").sort("line").group_by("line", maintain_order=True):
+        if not group["whole"].any():
             notes.append(
                 "No seed is shared by all values, so their errors are on different ratings."
             )
-        elif line.runs != line.every:
-            listed = ", ".join(map(str, sorted(line.seeds)))
-            notes.append(f"Means are over seed {listed}, which all values have; dots are all runs.")
+        elif not group["whole"].all():
+            seeds = ", ".join(map(str, group.filter("whole")["seed"].unique().sort()))
+            notes.append(f"Means are over seed {seeds}, which all values have; dots are all runs.")
     if not lines:
         notes.append(f"No two runs differ in nothing but {setting} and the seed: there is no line.")
-    return Sweep(setting, lines, others, list(dict.fromkeys(notes)))
+    return Sweep(setting, labels, runs.with_columns(counts=counts), list(dict.fromkeys(notes)))
 
 
 def draw(sweep: Sweep, path: Path) -> None:
@@ -240,7 +220,7 @@ def draw(sweep: Sweep, path: Path) -> None:
             axes.remove()
         for axes, measure in zip(grid.flat, measures, strict=False):
             _draw_measure(axes, sweep, measure)
-        if len(sweep.lines) > 1:
+        if len(sweep.labels) > 1:
             handles, labels = grid.flat[0].get_legend_handles_labels()
             figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
         figure.suptitle(f"Quality against {sweep.setting}\n", fontsize=14)  # and a line below it
@@ -250,25 +230,23 @@ def draw(sweep: Sweep, path: Path) -> None:
 
 
 def _draw_measure(axes: Axes, sweep: Sweep, measure: str) -> None:
-    place = _scale(axes, _ordered({_value(run, sweep.setting) for run in sweep.runs}))
-
-    def dots(runs: Iterable[Run], colour: str) -> None:
-        measured = [run for run in runs if measure in run.scores]
-        x = [place[_value(run, sweep.setting)] for run in measured]
-        y = [run.scores[measure] for run in measured]
-        axes.plot(x, y, "o", color=colour, markersize=4, alpha=0.8, linestyle="none")
-
-    dots(sweep.others, GREY)
-    for line, colour in zip(sweep.lines, COLOURS, strict=False):
-        means, low, high = (line.means(name) for name in (measure, LOW, HIGH))
-        banded = [v for v in means if v in low and v in high] if measure == PREDICTION else []
-        axes.fill_between(
-            [place[v] for v in banded], [low[v] for v in banded], [high[v] for v in banded],
-            color=colour, alpha=0.12, linewidth=0,
-        )  # fmt: skip
-        label = cut(line.label, LONGEST_LABEL)
-        axes.plot([place[v] for v in means], [*means.values()], color=colour, label=label)
-        dots((run for runs in line.every.values() for run in runs), colour)
+    place = _scale(axes, sweep.runs["value"].unique().sort().to_list())
+    for line in (None, *range(len(sweep.labels))):
+        colour = GREY if line is None else COLOURS[line]
+        of_line = pl.col("line").eq_missing(line), pl.col(measure).is_not_null()
+        if line is not None:
+            means = sweep.means().filter(*of_line)
+            banded = means.drop_nulls([LOW, HIGH]) if measure == PREDICTION else means.clear()
+            axes.fill_between(
+                [place[v] for v in banded["value"]], banded[LOW], banded[HIGH],
+                color=colour, alpha=0.12, linewidth=0,
+            )  # fmt: skip
+            label = cut(sweep.labels[line], LONGEST_LABEL)
+            x = [place[v] for v in means["value"]]
+            axes.plot(x, means[measure], color=colour, label=label)
+        dots = sweep.runs.filter(*of_line)
+        x = [place[v] for v in dots["value"]]
+        axes.plot(x, dots[measure], "o", color=colour, markersize=4, alpha=0.8, linestyle="none")
     better, unit = "higher", "Spearman correlation"
     if measure == PREDICTION:
         better, unit = "lower", "RMSE (stars)"
@@ -279,11 +257,12 @@ def _draw_measure(axes: Axes, sweep: Sweep, measure: str) -> None:
     axes.set_axisbelow(True)
 
 
-def _scale(axes: Axes, values: list[Value]) -> dict[Value, float]:
+def _scale(axes: Axes, values: list[str]) -> dict[str, float]:
     """Set up the axis of values; where each lies on it."""
-    numbers = [value for value in values if not isinstance(value, str)]
+    places = {value: number for value in values if (number := _number(value)) is not None}
+    numbers = [*places.values()]
     if len(numbers) < len(values):
-        axes.set_xticks(range(len(values)), [_text(value) for value in values])
+        axes.set_xticks(range(len(values)), values)
         return {value: float(place) for place, value in enumerate(values)}
     if min(numbers) > 0 and max(numbers) / min(numbers) >= 4:
         axes.set_xscale("log", base=2)
@@ -291,7 +270,7 @@ def _scale(axes: Axes, values: list[Value]) -> dict[Value, float]:
     if len(numbers) <= MOST_TICKS:
         axes.set_xticks(numbers)
     axes.minorticks_off()
-    return {value: float(value) for value in values}
+    return places
 
 
 def _shared_settings(run: Run, setting: str) -> str:
@@ -304,46 +283,40 @@ def _shared_settings(run: Run, setting: str) -> str:
     return json.dumps(shared, sort_keys=True)
 
 
-def _ordered(values: Iterable[Value]) -> list[Value]:
-    """Numbers in ascending order, then texts."""
-    return sorted(values, key=lambda value: (isinstance(value, str), value))
-
-
-def _scores(runs: Sequence[Run], measure: str) -> list[float]:
-    """A score, or a metric by its key, of the runs that have it."""
-    found = (run.metrics.get(SCORES.get(measure, measure)) for run in runs)
-    return [score for score in found if score is not None]
-
-
-def _seed(run: Run) -> Any:
-    return run.settings.get("seed")
-
-
-def _value(run: Run, setting: str) -> Value:
-    value = run.settings[setting]
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return value if number else _text(value)
-
-
 def _text(value: Any) -> str:
-    """A value as it is written in params.yaml."""
+    """A value as it is written in params.yaml; 1 and 1.0 are the same."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _cells(runs: Sequence[Run]) -> dict[str, str]:
+def _number(text: str) -> float | None:
+    with suppress(ValueError):
+        return float(text)
+    return None
+
+
+def _in_order(text: str) -> tuple[bool, float, str]:
+    """A key that sorts numbers in ascending order, and texts after them."""
+    number = _number(text)
+    return number is None, number or 0, text
+
+
+def _cells(runs: pl.DataFrame) -> dict[str, str]:
     """Of each measure the mean and its range; of the interval the mean ends."""
-    low, high = _scores(runs, LOW), _scores(runs, HIGH)
-    interval = f"{np.mean(low):.4f} to {np.mean(high):.4f}" if low and high else "-"
-    cells = dict.fromkeys((VALIDATION, PREDICTION, "95 % interval", *AGREEMENTS), interval)
-    for measure in (VALIDATION, PREDICTION, *AGREEMENTS):
-        scores, digits = _scores(runs, measure), 3 if measure in AGREEMENTS else 4
-        cells[measure] = f"{np.mean(scores):.{digits}f}" if scores else "-"
-        if len(scores) > 1:
-            cells[measure] += f" ({min(scores):.{digits}f} to {max(scores):.{digits}f})"
+    cells = {}
+    for name in (VALIDATION, PREDICTION, LOW, HIGH, *AGREEMENTS):
+        scores, digits = runs[name].drop_nulls().to_list(), 3 if name in AGREEMENTS else 4
+        cells[name] = f"{fmean(scores):.{digits}f}" if scores else "-"
+        if name == HIGH:
+            interval = f"{cells.pop(LOW)} to {cells.pop(HIGH)}"
+            cells["95 % interval"] = interval if scores else "-"
+        elif len(scores) > 1 and name != LOW:
+            cells[name] += f" ({min(scores):.{digits}f} to {max(scores):.{digits}f})"
     return cells
 
 
-def _conditions(where: Sequence[str]) -> dict[str, Any]:
+def _conditions(where: Iterable[str]) -> dict[str, Any]:
     wanted = {}
     for condition in where:
         key, equals, text = condition.partition("=")
