@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from genre_embeddings.errors import messages
 
+OLDEST_PYTHON = (3, 11)
 SOURCE = ("src", "stages", "dvc.yaml", "params.yaml", ".dvc/config", ".dvc/html", ".dvc/plots")
 """What a run reads: a queued experiment has of it what git has."""
 ACTIVATE = "source .venv/bin/activate"
@@ -61,7 +62,7 @@ def run(*command: str) -> tuple[bool, str, str]:
 
 def environment() -> Iterator[Finding]:
     """Whether `python` and `dvc` run, with the project's packages, and params.yaml is valid."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < OLDEST_PYTHON:
         yield Finding(True, f"{sys.executable} is too old", "make doctor PYTHON=python3.11")
         return
     activate = ACTIVATE if Path(".venv/bin").is_dir() else f"make install && {ACTIVATE}"

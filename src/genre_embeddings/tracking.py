@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -61,12 +61,11 @@ class Tracker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if not self.thread:
-            return
-        stopped = kind is not None and issubclass(kind, (KeyboardInterrupt, SystemExit))
-        status = "KILLED" if stopped else "FAILED" if kind else "FINISHED"
-        self.thread.submit(self._try, lambda: self._end(status), True)
-        self.thread.shutdown()
+        if self.thread:
+            stopped = kind is not None and issubclass(kind, (KeyboardInterrupt, SystemExit))
+            status = "KILLED" if stopped else "FAILED" if kind else "FINISHED"
+            self.thread.submit(self._send, status)
+            self.thread.shutdown()
 
     def start(self, checkpoint: Path | None) -> None:
         """Start the run, or go on in that of an interrupted training.
@@ -78,49 +77,51 @@ class Tracker:
             self.place = checkpoint and checkpoint.with_name(RUN)
             self.started = now()
             self.thread = ThreadPoolExecutor(1)
-            self.thread.submit(self._try, self._send)
+            self.thread.submit(self._send)
 
     def log(self, row: Mapping[str, float]) -> None:
         """Add the errors of an epoch: `epoch`, counted from one, and metrics by name."""
         if self.thread:
             self.rows.append((now(), row))
-            self.thread.submit(self._try, self._send)
+            self.thread.submit(self._send)
 
-    def _try(self, send: Callable[[], None], last: bool = False) -> None:
-        """Send something; a failure, whichever library it comes from, is no failure of training."""
-        if self.failed and not last:
+    def _send(self, status: str = "") -> None:
+        """Send what the server lacks, at the end with a status; a failure costs a line."""
+        if self.failed and not status:
             return
         try:
-            send()
-        except Exception as error:
+            if self.failed:
+                connect(self.settings, PATIENCE)  # fails soon where the server is still down
+            self._send_epochs(self.client or self._begin())
+            if status and self.client:
+                if status == "FINISHED":
+                    self.client.set_tag(self.number, MODEL, storage.model_fingerprint())
+                self.client.set_terminated(self.number, status)
+        except Exception as error:  # whichever library it comes from, training goes on
             if not self.failed:
                 goes_on = "training goes on without it, and stage publish tries again"
                 warn(self.settings, f"{reason(error)}: {goes_on}")
             self.failed = True
 
-    def _send(self) -> None:
-        """Send the epochs that the server lacks."""
-        client = self.client or self._begin()
-        new = self.rows[self.sent :]
-        if new:
-            from mlflow.entities import Metric
+    def _send_epochs(self, client: MlflowClient) -> None:
+        from mlflow.entities import Metric
 
-            points = [
-                Metric(name, value, when, int(row["epoch"]))
-                for when, row in new
-                for name, value in row.items()
-                if name != "epoch"
-            ]
-            client.log_batch(self.number, points)
-            self.sent += len(new)  # not all rows: training adds some meanwhile
+        new = self.rows[self.sent :]
+        points = [
+            Metric(name, value, when, int(row["epoch"]))
+            for when, row in new
+            for name, value in row.items()
+            if name != "epoch"
+        ]
+        client.log_batch(self.number, points)
+        self.sent += len(new)  # not all rows: training adds some meanwhile
 
     def _begin(self) -> MlflowClient:
         """Connect, and find or create the run."""
         client, experiment = connect(self.settings, PATIENCE)
         number = self.place.read_text() if self.place and self.place.exists() else ""
         # A search finds nothing where the run was deleted, or is on another server.
-        runs = client.search_runs([experiment], f"attributes.run_id = '{number}'") if number else []
-        if runs:
+        if number and client.search_runs([experiment], f"attributes.run_id = '{number}'"):
             client.update_run(number, "RUNNING")
             self.sent = len(steps(client, number, "train/loss"))
         else:
@@ -132,15 +133,6 @@ class Tracker:
             client.log_batch(number, params=params(self.settings, {"tracking", "inspect"}))
         self.client, self.number = client, number
         return client
-
-    def _end(self, status: str) -> None:
-        if self.failed:
-            connect(self.settings, PATIENCE)  # fails soon where the server is still down
-        self._send()
-        if self.client:
-            if status == "FINISHED":
-                self.client.set_tag(self.number, MODEL, storage.model_fingerprint())
-            self.client.set_terminated(self.number, status)
 
 
 def connect(settings: Settings, timeout: int) -> tuple[MlflowClient, str]:
@@ -174,18 +166,16 @@ def create_run(
     client: MlflowClient, experiment: str, settings: Settings, tags: Mapping[str, str], started: int
 ) -> str:
     """The number of a new run, named after the DVC experiment, or else after data and commit."""
-    experiment_name = os.environ.get("DVC_EXP_NAME", "")
-    asked = ["git", "rev-parse", "HEAD"]
-    try:
-        commit = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        commit = ""
-    known = {"mlflow.source.git.commit": commit, "dvc.exp": experiment_name}
+    name = os.environ.get("DVC_EXP_NAME", "")
+    asked, commit = ["git", "rev-parse", "HEAD"], ""
+    with suppress(OSError):
+        commit = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+    known = {"mlflow.source.git.commit": commit, "dvc.exp": name}
     run = client.create_run(
         experiment,
         start_time=started,
         tags={**tags, **{key: value for key, value in known.items() if value}},
-        run_name=experiment_name or f"{settings.data.source}-{commit[:7]}",
+        run_name=name or f"{settings.data.source}-{commit[:7]}",
     )
     return run.info.run_id
 

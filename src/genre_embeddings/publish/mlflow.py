@@ -45,14 +45,6 @@ WHOLE = "genre_embeddings.whole"
 """Tag of a run that has everything."""
 TIMEOUT = 30
 """Seconds that a request may take: a server may hand large files on before it answers."""
-OPTIONAL = {"timestamp": "long", "genres": "string"}
-ADDED = {
-    "prediction": "float",
-    "deviation": "float",
-    "known_user": "boolean",
-    "known_movie": "boolean",
-}
-"""Columns that the logged model reads if a table has them, and those that it writes."""
 LIBRARIES = (
     "numpy", "pandas", "polars", "psutil", "pydantic", "pyyaml", "safetensors", "scipy", "torch",
 )  # fmt: skip
@@ -116,19 +108,19 @@ def _log(client: MlflowClient, experiment: str, settings: Settings) -> str:
 
 
 def _find(client: MlflowClient, experiment: str, settings: Settings, key: str) -> Run:
-    """A run of this model that lacks results, or else the one with this key, or else a new one."""
+    """The run with this key or, if none lacks results, that of the model's training, or a new one.
+
+    The fingerprint and the key are hexadecimal: they need no quoting.
+    """
     fingerprint = storage.model_fingerprint()
-    # Both are hexadecimal: they need no quoting.
+    mine = {param.key: param.value for param in params(settings, {"tracking"})}.items()
     same = client.search_runs([experiment], f"tags.`{KEY}` = '{key}'")
-    mine = {param.key: param.value for param in params(settings, {"tracking"})}
-    unfinished = [run for run in same if WHOLE not in run.data.tags]
     trained = [
         run
-        for found in (f"tags.`{MODEL}` = '{fingerprint}'", "attributes.status = 'RUNNING'")
-        for run in client.search_runs([experiment], found)
-        if KEY not in run.data.tags and run.data.params and run.data.params.items() <= mine.items()
-        if MODEL in run.data.tags or _has_our_epochs(client, run.info.run_id)
+        for run in client.search_runs([experiment], f"tags.`{MODEL}` = '{fingerprint}'")
+        if KEY not in run.data.tags and run.data.params and run.data.params.items() <= mine
     ]
+    unfinished = [run for run in same if WHOLE not in run.data.tags]
     runs = [*unfinished, *trained, *same]
     if runs:
         number = runs[0].info.run_id
@@ -136,14 +128,6 @@ def _find(client: MlflowClient, experiment: str, settings: Settings, key: str) -
         number = create_run(client, experiment, settings, {MODEL: fingerprint}, now())
     client.set_tag(number, KEY, key)
     return client.get_run(number)
-
-
-def _has_our_epochs(client: MlflowClient, number: str) -> bool:
-    """Whether a run is that of this training, which the server did not see end."""
-    rows = storage.read_json(storage.PLOTS / "train/loss.json")
-    losses = {row["epoch"]: row["loss"] for row in rows if row["side"] == "train"}
-    points = client.get_metric_history(number, "train/loss")
-    return all(losses.get(point.step) == point.value for point in points)
 
 
 def _log_model(client: MlflowClient, run: Run) -> None:
@@ -175,17 +159,19 @@ def _signature() -> ModelSignature:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
 
-    kinds = {
-        name: "string" if storage.read_table(path)[column].dtype == pl.String else "long"
-        for name, column, path in (
-            ("userId", "user_id", storage.PREPARED / "users.parquet"),
-            ("movieId", "movie_id", storage.PREPARED / "movies.parquet"),
-        )
-    }
-    given = [ColSpec(kind, name) for name, kind in kinds.items()]
-    given += [ColSpec(kind, name, required=False) for name, kind in OPTIONAL.items()]
-    written = [ColSpec(kind, name) for name, kind in ADDED.items()]
-    return ModelSignature(Schema([*given]), Schema([*written]))
+    def kind(table: str, column: str) -> str:
+        ids = storage.read_table(storage.PREPARED / f"{table}.parquet")[column]
+        return "string" if ids.dtype == pl.String else "long"
+
+    read = [
+        ColSpec(kind("users", "user_id"), "userId"),
+        ColSpec(kind("movies", "movie_id"), "movieId"),
+        ColSpec("long", "timestamp", required=False),
+        ColSpec("string", "genres", required=False),
+    ]
+    written = [ColSpec("float", "prediction"), ColSpec("float", "deviation")]
+    written += [ColSpec("boolean", "known_user"), ColSpec("boolean", "known_movie")]
+    return ModelSignature(Schema([*read]), Schema([*written]))
 
 
 def _key(settings: Settings, metrics: dict[str, Any]) -> str:
