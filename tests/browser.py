@@ -29,6 +29,12 @@ class Page:
     requests: list[str]
 
 
+def charts(page: Page) -> dict[str, Element]:
+    """The boxes of a page of `dvc plots` by their headings."""
+    boxes = [*page.root.findall("body/main/div"), *page.root.findall("body/main/details/div")]
+    return {heading: box for box in boxes if (heading := box.findtext(".//h2"))}
+
+
 def find_browser() -> str:
     """Path of a Chromium; without one the test is skipped, or fails where `CI` is set."""
     for name in NAMES:

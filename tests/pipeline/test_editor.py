@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from dvc_render.vega import VegaRenderer
 
-from tests.browser import open_page
-from tests.experiments.test_page import charts
+from tests.browser import charts, open_page
 from tests.project import MOST_SECONDS, ROOT, Project
 
 pytestmark = pytest.mark.pipeline

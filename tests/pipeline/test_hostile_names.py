@@ -18,8 +18,7 @@ import yaml
 from markdown_it import MarkdownIt
 
 from genre_embeddings.cli import main
-from tests.browser import Page, open_page
-from tests.experiments.test_page import charts
+from tests.browser import Page, charts, open_page
 from tests.project import Project, make_project, read_yaml, shared
 
 pytestmark = pytest.mark.pipeline
