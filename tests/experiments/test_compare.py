@@ -53,50 +53,42 @@ def as_experiment(name, base):
     return made
 
 
-def write_run(params, evaluation, inspection, *, data="1", split="1", inspected="1"):
-    """What stages leave in the working directory.
+def write(
+    values=A, names=NAMES, lr=0.01, structure="pass", seed=0, data="1", split="1", inspected="1"
+):
+    """What a run would have written in the working directory.
 
-    `params` are settings by stage, as in dvc.lock; `data`, `split` and `inspected` the hashes of
-    the prepared data, their split and the model that was inspected; the trained one has hash 1.
+    `data`, `split` and `inspected` are hashes of the prepared data, their split and the model that
+    was inspected; the trained one has hash 1.
     """
-    model = [{"path": "models", "md5": "1"}]
-    stages = {stage: {"params": {"params.yaml": params.get(stage, {})}} for stage in params}
-    outs = {
-        "prepare": [{"path": "data/prepared", "md5": data}],
-        "split": [{"path": f"data/split/{side}", "md5": split} for side in storage.SIDES],
-        "train": model,
+    params = {"seed": seed, "train": {"lr": lr, "epochs": 3}}
+    sides = [{"path": f"data/split/{side}", "md5": split} for side in storage.SIDES]
+    stages = {
+        "prepare": {"outs": [{"path": "data/prepared", "md5": data}]},
+        "split": {"outs": sides},
+        "train": {"params": {"params.yaml": params}, "outs": [{"path": "models", "md5": "1"}]},
+        "evaluate": {"deps": [{"path": "models", "md5": "1"}]},
+        "inspect": {"deps": [{"path": "models", "md5": inspected}]},
     }
-    for stage, made in outs.items():
-        stages.setdefault(stage, {})["outs"] = made
-    stages.setdefault("evaluate", {})["deps"] = model
-    stages.setdefault("inspect", {})["deps"] = [{"path": "models", "md5": inspected}]
-    contents = {
-        "dvc.lock": {"schema": "2.0", "stages": stages},
-        "metrics/evaluate.json": evaluation,
-        "metrics/inspect.json": inspection,
-    }
-    for name, content in contents.items():
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Path(name).write_text(json.dumps(content))
-
-
-def write(values=A, names=NAMES, lr=0.01, structure="pass", seed=0, data="1", split="1"):
-    """What a run would have written in the working directory."""
-    inspection = {
-        "verdict": {"structure": structure, "stability": "pass", "value": "inconclusive"},
-        "agreement": {"likelihood": {"spearman": 0.7}},
-        "stability": {"spearman": 0.95},
-    }
-    params = {"train": {"seed": seed, "train": {"lr": lr, "epochs": 3}}}
-    write_run(params, {"test": {"rmse": 0.85}}, inspection, data=data, split=split)
     rows = [
         {"a": names[a], "b": names[b], "similarity": None if np.isnan(value) else value}
         | ({} if np.isnan(value) else {"low": value - 0.05, "high": value + 0.05})
         for b, row in enumerate(np.asarray(values).tolist())
         for a, value in enumerate(row)
     ]
-    PLOT.parent.mkdir(parents=True, exist_ok=True)
-    PLOT.write_text(json.dumps(rows))
+    inspection = {
+        "verdict": {"structure": structure, "stability": "pass", "value": "inconclusive"},
+        "agreement": {"likelihood": {"spearman": 0.7}},
+        "stability": {"spearman": 0.95},
+    }
+    for name, content in {
+        "dvc.lock": {"schema": "2.0", "stages": stages},
+        "metrics/evaluate.json": {"test": {"rmse": 0.85}},
+        "metrics/inspect.json": inspection,
+        PLOT: rows,
+    }.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(json.dumps(content))
 
 
 @pytest.fixture
@@ -116,22 +108,22 @@ def test_an_experiment_against_main_and_the_workspace(repository, tmp_path):
     as_experiment("bold-lynx", repository["base"])
     write(A[::-1, ::-1], names=NAMES[::-1])  # the same similarities, in another order
     found = compare(["main", "bold-lynx", "workspace"])
-    assert found.revisions[0].genres == list(NAMES)
     # Pairs: .5 .1 -.4 .3 0 .2 against .5 .1 .5 .3 0 .2, of which two are the same.
     rho = np.corrcoef([6, 3, 1, 5, 2, 4], [5.5, 2, 5.5, 4, 1, 3])[0, 1]
     assert found.agreements()["main"].to_list() == ["1", f"{rho:.4g}", "1"]
+    assert found.moved().columns == ["genre", "bold-lynx", "workspace"]
     assert found.moved().rows() == [
         ("Crime", "0.3", "0"), ("War", "0.3", "0"), ("Action", "0", "0"), ("Drama", "0", "0"),
     ]  # fmt: skip
-    assert found.moved().columns == ["genre", "bold-lynx", "workspace"]
-    scores = {row[0]: row[1:] for row in found.scores().iter_rows()}
-    assert scores["train.lr"] == ("0.01", "0.1", "0.01")
-    assert scores["structure"] == ("pass", "fail", "pass")
-    assert scores["agreement with likelihood"] == ("0.7",) * 3
-    assert scores["stability"] == ("pass",) * 3
-    assert scores["agreement with other users"] == ("0.95",) * 3
-    assert scores["test RMSE (stars)"] == ("0.85",) * 3
-    assert not {"train.epochs", "agreement with truth"} & set(scores)
+    assert found.scores().rows() == [
+        ("train.lr", "0.01", "0.1", "0.01"),
+        ("structure", "pass", "fail", "pass"),
+        ("stability", *["pass"] * 3),
+        ("value", *["inconclusive"] * 3),
+        ("agreement with likelihood", *["0.7"] * 3),
+        ("agreement with other users", *["0.95"] * 3),
+        ("test RMSE (stars)", *["0.85"] * 3),
+    ]
 
     page = tmp_path / "pages" / "compare.html"
     write_page(found, page)
@@ -171,14 +163,14 @@ def test_names_of_experiments(repository):
     assert read_revision("bold-lynx").run.settings["train.lr"] == 0.01
     assert read_revision(second[:10]).run.settings["train.lr"] == 0.2
     git("commit", "--quiet", "--allow-empty", "--message", "further on")
-    with pytest.raises(InputError, match="is the name of 2 experiments") as caught:
-        read_revision("bold-lynx")
-    assert first[:10] in str(caught.value)
-    assert second[:10] in str(caught.value)
-    with pytest.raises(InputError, match=r"'bold-linx' .*did you mean bold-lynx.*: bold-lynx, "):
-        read_revision("bold-linx")
-    with pytest.raises(InputError, match="'--all' is not known"):
-        read_revision("--all")
+    one, other = sorted((first[:10], second[:10]))
+    for name, message in (
+        ("bold-lynx", f"is the name of 2 experiments.* {one} or {other}"),
+        ("bold-linx", r"'bold-linx' .*did you mean bold-lynx.*: bold-lynx, "),
+        ("--all", "'--all' is not known"),
+    ):
+        with pytest.raises(InputError, match=message):
+            read_revision(name)
 
 
 def test_what_cannot_be_compared(repository):
@@ -193,46 +185,36 @@ def test_what_cannot_be_compared(repository):
     write(names=("Crime", "Action", "Poetry", "Prose"))
     with pytest.raises(InputError, match=r"2 genres in common, .* needs 3 .*Poetry"):
         compare(["main", "workspace"])
-    plot = PLOT.read_text()
     for path, content, message in (
         (PLOT, "[]", "compared no genres"),
         (PLOT, "[1]", "does not hold rows"),
         (PLOT, '[{"a": "x"}]', "does not hold rows"),
+        (PLOT, '[{"a": "x", "b": "y"}]', "does not hold rows"),
         (PLOT, "<<<<<<< HEAD", r"similarity\.json cannot be read"),
         (PLOT, "[" * 10**5, r"similarity\.json cannot be read"),
         ("dvc.lock", "seed: [0\n", r"dvc\.lock cannot be read .the text is not valid YAML"),
         ("dvc.lock", "only words\n", "does not hold stages"),
         ("dvc.lock", "stages: {train: {outs: [1]}}\n", "does not hold stages"),
         ("dvc.lock", "stages: &a {b: *a}\n", r"dvc\.lock cannot be read"),
+        ("metrics/evaluate.json", "<<<<<<<", r"metrics/evaluate\.json cannot be read"),
     ):
-        PLOT.write_text(plot)
+        write()
         Path(path).write_text(content)
         with pytest.raises(InputError, match=f"workspace.*{message}"):
             compare(["main", "workspace"])
     PLOT.unlink()
     with pytest.raises(InputError, match=r"workspace has no .* run `dvc repro`"):
-        compare(["main", "workspace"])
+        read_revision("workspace")
 
 
 def test_only_numbers_of_the_run_s_own_model_are_read(repository):
-    git("checkout", "--quiet", "old")
-    write_run({"train": {"seed": 0}}, {"test": {"rmse": 0.8}}, {"stability": {"spearman": 0.9}})
+    write(inspected="another", lr=0.2)
     Path("params.yaml").write_text("seed: 99\n")  # changed, and not run
-    run = read_revision_run()
-    assert (run.settings, run.metrics["test.rmse"]) == ({"seed": 0}, 0.8)
-    write_run({}, {"test": {"rmse": 0.8}}, {"stability": {"spearman": 0.9}}, inspected="another")
-    assert read_revision_run().scores == {"test RMSE (stars)": 0.8}
-    Path("metrics/evaluate.json").write_text("<<<<<<<")
-    with pytest.raises(InputError, match=r"workspace: metrics/evaluate\.json cannot be read"):
-        read_runs()
-    Path("metrics/evaluate.json").unlink()
+    run = read_runs()[0]
+    assert run.settings == {"seed": 0, "train.lr": 0.2, "train.epochs": 3}
+    assert (run.name, run.scores) == ("workspace", {"test RMSE (stars)": 0.85})
     Path("dvc.lock").unlink()
     assert [run.name for run in read_runs()] == ["main"]
-
-
-def read_revision_run():
-    """The workspace's run."""
-    return next(run for run in read_runs() if run.name == "workspace")
 
 
 def test_without_a_project_or_results(in_tmp, monkeypatch):
@@ -251,7 +233,7 @@ def test_differences_in_data_split_and_seed_are_said_in_words(repository, tmp_pa
         ("other-seed", {"seed": 1}),
         ("other-split", {"seed": 1, "split": "2"}),
         ("other-data", {"data": "2", "split": "2", "names": ("Crime", "Action", "Drama", "X")}),
-        ("third-data", {"data": "3", "split": "3"}),
+        ("third-data", {"data": "3", "split": "3", "seed": 1}),
     ):
         write(**change)
         as_experiment(name, repository["base"])
@@ -262,12 +244,13 @@ def test_differences_in_data_split_and_seed_are_said_in_words(repository, tmp_pa
     assert said.stdout.startswith(
         "other-seed differs from main in seed.\n\n"
         f"other-split differs from main in split and seed. {different}\n\n"
-        f"other-data, third-data differ from main in data and split. {different}\n\n"
+        f"other-data differs from main in data and split. {different}\n\n"
+        f"third-data differs from main in data, split and seed. {different}\n\n"
     )
     for part in ("train.lr", "Spearman's rho", "Genres that changed most from main", f"-> {out}"):
         assert part in said.stdout
     assert "Left out, because some revision lacks them: War, X\n" in said.stdout
-    assert out.read_text(encoding="utf-8").count('<p class="warning">') == 3
+    assert out.read_text(encoding="utf-8").count('<p class="warning">') == 4
 
 
 @pytest.mark.parametrize("width", [80, 40])
