@@ -120,24 +120,13 @@ def sources() -> Iterator[Finding]:
 
 
 def queue() -> Iterator[Finding]:
-    """Tasks that nobody works on, as `dvc queue status` lists them."""
-    if not Path(".dvc/tmp/exps/celery").is_dir():
-        return
-    _, said, _ = run("dvc", "queue", "status")
-    names: dict[str, list[str]] = {"Running": [], "Queued": [], "Failed": []}
-    for name, status in re.findall(r"^[0-9a-f]{7}  +(\S+) .* (\w+)\s*$", said, re.M):
-        names.setdefault(status, []).append(name)
-    if not re.search(r"[1-9]\d* (active|idle)", said):
-        if names["Running"]:
-            listed = " ".join(names["Running"])
-            what = f"listed as running, but killed: {listed}. Free it, then queue it again"
-            yield Finding(True, what, f"dvc queue kill {listed}")
-        if names["Queued"]:
-            what = f"{len(names['Queued'])} experiments wait, and no worker is there"
-            yield Finding(False, what, "dvc queue start --jobs 1")
-    if names["Failed"]:
-        what = f"failed: {_some(names['Failed'])}. Why: dvc queue logs {names['Failed'][0]}"
-        yield Finding(False, what, "dvc queue remove --failed")
+    """Tasks that `dvc queue status` lists as running where no worker is."""
+    if Path(".dvc/tmp/exps/celery").is_dir():
+        _, said, _ = run("dvc", "queue", "status")
+        killed = " ".join(re.findall(r"^[0-9a-f]{7}  +(\S+) .* Running\s*$", said, re.M))
+        if killed and not re.search(r"[1-9]\d* (active|idle)", said):
+            what = f"listed as running, but killed: {killed}. Free it, then queue it again"
+            yield Finding(True, what, f"dvc queue kill {killed}")
 
 
 def run_cache(folder: Path = Path(".dvc/cache/runs")) -> Iterator[Finding]:

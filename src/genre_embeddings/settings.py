@@ -1,7 +1,6 @@
 """Typed settings: `params.yaml`, section by section, checked before any work begins.
 
-Each field has a description with its meaning, unit and range. The comments in `params.yaml` repeat
-the descriptions, and `tests/test_settings.py` checks that the two are equal.
+The comments in `params.yaml` say what each setting means.
 """
 
 from __future__ import annotations
@@ -54,46 +53,25 @@ OrAuto = WrapValidator(lambda value, check: value if value == AUTO else check(va
 class Section(BaseModel):
     """A frozen section of `params.yaml` that rejects keys it does not know and odd types."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class DataSettings(Section):
     """Stage prepare: read ratings, movies and genres, and choose which ratings to keep."""
 
     source: SOURCES
-    """Data set: planted, folder, ml-latest-small, ml-100k, ml-1m, ml-10m, ml-20m, ml-25m or
-    ml-32m"""
     path: Text
-    """Folder that contains the archive or your own files, or the path of the archive itself"""
     min_rating: float
-    """Lowest rating of the scale, in stars; only source folder uses it"""
     max_rating: float
-    """Highest rating of the scale, in stars; only source folder uses it"""
     off_scale: Literal["error", "drop"]
-    """If a row lacks an id or a rating, or has one outside min_rating to max_rating, such as -1:
-    error, or drop (the row); only source folder uses it"""
     timestamps: Literal["read", "ignore"]
-    """Timestamps of ratings: read (seconds since 1970, or dates such as 2015-03-01 12:00:00) or
-    ignore; only source folder uses it"""
     genre_separator: Text
-    """Text between the genres of a movie, or auto: lists, the most frequent of | ; , and tab, or
-    blanks if that is certain; only source folder uses it"""
     top_genres: Annotated[int, Field(ge=0, le=200)]
-    """Number of genres with the most movies to keep, 0 to 200; 0 keeps all, but refuses more than
-    60"""
     min_genre_movies: Count
-    """Drop genres with fewer movies than this; 0 keeps all genres"""
     top_movies: Count
-    """Number of most-rated movies to keep; 0 keeps all"""
     min_ratings_per_user: Count
-    """Drop users with fewer ratings than this, until all have as many; 0 keeps all users"""
     min_ratings_per_movie: Count
-    """Drop movies with fewer ratings than this, until all have as many; 0 keeps all movies"""
     missing_movies: Literal["error", "drop", "keep"]
-    """If a rated movie is not in the movie list: error, drop (its ratings) or keep (without
-    genres)"""
 
     @field_validator("path")
     @classmethod
@@ -121,19 +99,12 @@ class PlantedSettings(Section):
     """Stage prepare: generate the planted world, synthetic ratings with known genre positions."""
 
     seed: Count
-    """Seed of the planted world, 0 or more; the top-level seed does not change the data"""
     users: Annotated[int, Field(ge=2)]
-    """Number of users, 2 or more"""
     movies: Annotated[int, Field(ge=2)]
-    """Number of movies, 2 or more"""
     genres: Annotated[int, Field(ge=2, le=200)]
-    """Number of genres, 2 to 200; the first 18 have MovieLens names"""
     ratings: Annotated[int, Field(ge=10)]
-    """Number of ratings, 10 or more, at most half of users x movies"""
     genre_effect: NotNegative
-    """Strength of genres in a user's taste, as a factor, 0 (no effect) or more"""
     noise: NotNegative
-    """Standard deviation of a rating around the user's taste, in stars, 0 or more"""
 
     @model_validator(mode="after")
     def _pairs_suffice(self) -> PlantedSettings:
@@ -149,14 +120,9 @@ class SplitSettings(Section):
     """Stage split: split ratings into train, validation and test."""
 
     strategy: Literal["random", "temporal", "per_user", "cold_movies"]
-    """How to split: random (by rating), temporal (the newest ratings are the test), per_user (the
-    newest ratings of each user are the test) or cold_movies (by movie)"""
     train: Share
-    """Fraction of ratings for training, above 0; the three fractions add up to 1"""
     validation: Share
-    """Fraction of ratings for validation, above 0"""
     test: Share
-    """Fraction of ratings for testing, above 0"""
 
     @property
     def by_time(self) -> bool:
@@ -178,71 +144,36 @@ class ModelSettings(Section):
     """Stage train: define the network."""
 
     dim: Annotated[int, Field(ge=1, le=4096)]
-    """Size of the user, movie and genre embeddings, 1 to 4096"""
     hidden: Annotated[tuple[Positive, ...], Field(strict=False)]
-    """Units of each hidden layer, each 1 or more; [] makes one linear layer"""
     cross: bool
-    """Whether the network reads the product of the user's and the movie's vector"""
     genres: bool
-    """Whether the network reads the genres of a movie"""
     embedding: Literal["variational", "point"]
-    """Embedding type: variational (a normal distribution per entry) or point (a number per
-    entry)"""
     history: Annotated[int, Field(ge=0, le=1_000_000)]
-    """Maximum number of a user's movies, and of a movie's users, that the network reads, 0 to
-    1000000; 0 disables history"""
     time: Literal["auto", "near", "latest", "none"]
-    """Which other ratings tell the user's mood: near (in time, before and after), latest (the last
-    before), none, or auto: latest if the split is by time, else near; always none without times"""
     squash: bool
-    """Whether a sigmoid limits predictions to the rating scale"""
 
 
 class TrainSettings(Section):
     """Stage train: fit the network."""
 
     replicas: SerializeAsAny[Annotated[int, Field(ge=1, le=64), OrAuto]]
-    """Number of models to train at once and to average, 1 to 64, or auto: by the number of
-    training ratings"""
     epochs: SerializeAsAny[Annotated[int, Field(ge=1, le=100_000), OrAuto]]
-    """Maximum number of epochs, 1 to 100000, or auto: by the number of training ratings"""
     min_epochs: Positive
-    """Number of epochs before early stopping can stop training, 1 to epochs"""
     patience: Positive
-    """Number of epochs without a better validation error after which training stops, 1 or more"""
     batch_size: SerializeAsAny[Annotated[int, Field(ge=1), OrAuto]]
-    """Number of ratings in each training step, 1 or more, or auto: by the number of training
-    ratings"""
     lr: SerializeAsAny[Annotated[float, Field(gt=0), OrAuto]]
-    """Learning rate of the embeddings (Adam), above 0, or auto: by the batch size"""
     network_lr: SerializeAsAny[Annotated[float, Field(gt=0), OrAuto]]
-    """Learning rate of the dense network (Adam), above 0, or auto: by the batch size"""
     weight_decay: NotNegative
-    """Weight decay of the embeddings (AdamW), 0 or more; only embedding point uses it"""
     kl_weight: NotNegative
-    """Weight of the KL divergence from the prior, 0 or more; only embedding variational uses it"""
     movie_dropout: Annotated[float, Field(ge=0, lt=1)]
-    """Probability of replacing a movie id with the unknown movie, 0 to below 1; the network then
-    learns more from genres"""
     rare_dropout: NotNegative
-    """Number of further replacements per movie and epoch, on average, 0 or more; rare movies are
-    replaced relatively more often"""
     threads: Count
-    """Number of CPU threads, 0 for all cores; another number can change the last digits"""
     devices: Positive
-    """Number of processes on each machine, 1 or more; each uses its own GPU where there are GPUs"""
     num_nodes: Positive
-    """Number of machines, 1 or more; docs/guide/scaling.md explains how to start them with
-    torchrun"""
     strategy: Literal["auto", "ddp"]
-    """Lightning strategy: auto, or ddp (each process has the whole model and part of each batch)"""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
-    """Floating-point precision of training: 32-true, bf16-mixed or 16-mixed (GPU only)"""
     without_genres: bool
-    """Whether to train a second model without genres too, which measures what genres add"""
     shuffled_genres: Count
-    """Number of further models to train with genre sets shuffled across movies, 0 or more; 20 allow
-    p-values down to 0.05"""
 
     def for_ratings(self, count: int) -> TrainSettings:
         """The settings for `count` training ratings, with numbers in the place of auto.
@@ -281,40 +212,23 @@ class InspectSettings(Section):
     """Stage inspect: test whether the learnt genre similarity matches independent evidence."""
 
     evidence: Literal["held_out", "test"]
-    """Ratings that measure users' genre slopes: held_out (validation and test) or test"""
     min_movies: Positive
-    """Minimum number of movies of a genre, 1 or more; genres with fewer are excluded"""
     min_pair_users: Annotated[int, Field(ge=3)]
-    """Minimum number of users who rated movies of both genres of a pair, 3 or more; other pairs are
-    masked"""
     permutations: Annotated[int, Field(ge=99)]
-    """Number of permutations of the genre labels, 99 or more; the smallest p-value is 1 / (n +
-    1)"""
     bootstrap: Annotated[int, Field(ge=100)]
-    """Number of bootstrap resamples of users for each interval, 100 or more"""
     neighbours: Positive
-    """Number of nearest genres to list for each genre, 1 or more"""
     alpha: Share
-    """Significance level of the tests, above 0 and below 1"""
     min_ceiling_share: Fraction
-    """Minimum fraction of the noise ceiling that counts as learnt, 0 to 1"""
     min_stability: Fraction
-    """Minimum Spearman correlation expected between similarities learnt from other users, 0 to 1"""
     min_overlap: Fraction
-    """Minimum neighbour overlap, from 0 (chance) to 1 (full); genres below it get no neighbours"""
     min_gain: NotNegative
-    """Minimum improvement of RMSE that counts as larger than the difference between seeds, in
-    stars, 0 or more"""
 
 
 class TrackingSettings(Section):
     """Stages train and publish: log the run to an MLflow server; the pipeline works without one."""
 
     mlflow_uri: str
-    """Address of an MLflow tracking server, such as http://127.0.0.1:5000; empty disables
-    logging"""
     mlflow_experiment: Annotated[str, Field(min_length=1, max_length=500)]
-    """Name of the experiment on the MLflow server, 1 to 500 characters"""
 
     @field_validator("mlflow_uri")
     @classmethod
@@ -335,7 +249,6 @@ class Settings(Section):
     """The whole of `params.yaml`."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)]
-    """Seed of all random draws outside the planted world, a whole number from 0 to 2147483647"""
     data: DataSettings
     planted: PlantedSettings
     split: SplitSettings
