@@ -20,15 +20,6 @@ from genre_embeddings.inference.trained import open_model
 from tests.conftest import ROOT
 
 
-def call(*arguments, cwd, **environment):
-    """Run ./genres; its exit status, stdout and stderr."""
-    done = subprocess.run(
-        [sys.executable, ROOT / "genres", *arguments],
-        cwd=cwd, capture_output=True, text=True, check=False, env=os.environ | environment,
-    )  # fmt: skip
-    return done.returncode, done.stdout, done.stderr
-
-
 @pytest.fixture
 def run(trained, monkeypatch):
     monkeypatch.chdir(trained)
@@ -48,11 +39,8 @@ def test_help_comes_at_once(tmp_path):
     out = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert all(f"  {command} " in out for command in genres.commands)
     heavy = "import sys, genre_embeddings.cli; print({'torch', 'polars', 'scipy'} & {*sys.modules})"
-    done = subprocess.run(
-        [sys.executable, "-c", heavy],
-        capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT / "src")},
-    )  # fmt: skip
-    assert done.stdout.strip() == "set()"
+    command, source = [sys.executable, "-c", heavy], {"PYTHONPATH": str(ROOT / "src")}
+    assert subprocess.check_output(command, text=True, env=source).strip() == "set()"
 
 
 @pytest.mark.parametrize(
@@ -77,11 +65,10 @@ def test_arguments_are_utf8_in_any_locale(trained, tmp_path, utf8):
     locale = {"PYTHONUTF8": utf8, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
     pairs, out = tmp_path / "Amélie.csv", tmp_path / "時.csv"
     pairs.write_text("userId,movieId\n1,2\n")
-    arguments = ("predict", str(pairs).encode(), "--out", str(out).encode())
-    assert call(*arguments, cwd=trained, **locale)[0] == 0
+    paths = str(pairs).encode(), "--out", str(out).encode()
+    command = [sys.executable, ROOT / "genres", "predict", *paths]
+    subprocess.run(command, cwd=trained, env=os.environ | locale, check=True)
     assert out.read_text().count("\n") == 2
-    _, _, err = call("explain", "1", "Amélie".encode(), cwd=trained, **locale)
-    assert err.startswith("error: no rated movie has the id or title 'Am")
 
 
 @pytest.mark.parametrize("arguments", [(), ("7", "--all"), ("--all",), ("7", "--out", "a.parquet")])
@@ -91,7 +78,7 @@ def test_one_way_to_name_whom_to_recommend_to(arguments):
     assert "Give one of USER_ID, --ratings FILE, and --all with --out FILE.parquet." in said.output
 
 
-def test_predict_and_recommend(run, tmp_path):
+def test_predict_and_recommend(run, tmp_path, monkeypatch):
     (tmp_path / "pairs.csv").write_text("userId,movieId\n1,2\n1,99999\n")
     out = run("predict", str(tmp_path / "pairs.csv"), "--out", str(tmp_path / "out.csv"))
     assert out.startswith("predicted 2 rows, 0 of unknown users and 1 of unknown movies -> ")
@@ -106,29 +93,23 @@ def test_predict_and_recommend(run, tmp_path):
     assert said == f"recommended 160 movies to 80 users -> {out}\n"
     columns = ["user_id", "rank", "movie_id", "prediction", "deviation"]
     assert pl.read_parquet(out).columns == columns
+    monkeypatch.setattr(recommend, "_candidates", lambda *_: np.empty(0, dtype=np.int64))
+    assert run("recommend", "1") == "There are no movies to recommend.\n"
 
 
 def test_recommend_to_a_new_person(run, tmp_path):
     file = tmp_path / "mine.csv"
     file.write_text("movieId,rating\n1,5\n2,1\n88888,3\n")
-    out = run("recommend", "--ratings", str(file), "--top", "3")
-    first, _, title, *rest = out.splitlines()
-    assert first == (
-        "Left out 1 of 3 ratings, of movies that the model does not know: row 4, '88888'."
-    )
-    assert title == f"From 2 ratings in {file}"
+    first, _, title, *rest = run("recommend", "--ratings", str(file), "--top", "3").splitlines()
+    left_out = "Left out 1 of 3 ratings, of movies that the model does not know: row 4, '88888'."
+    assert (first, title) == (left_out, f"From 2 ratings in {file}")
     assert rest[0].split()[0] == "movie_id"
     assert "Taste by genre, in stars above or below what users think of it on average" in rest
     file.write_text("movieId,rating\n1,5\n")
     assert run("recommend", "--ratings", str(file)).startswith("One rating says little: ")
 
 
-def test_nothing_is_left_to_recommend(run, monkeypatch):
-    monkeypatch.setattr(recommend, "_candidates", lambda *_: np.empty(0, dtype=np.int64))
-    assert run("recommend", "1") == "There are no movies to recommend.\n"
-
-
-def test_neighbours_embed_and_export(run, trained, tmp_path):
+def test_neighbours_embed_export_and_explain(run, trained, tmp_path):
     assert run("neighbours", "Drama").startswith("Most like Drama\n genre")
     assert "similarity" in run("neighbours", "5", "--top", "1")
     lines = run("embed", "Drama, comedy", "--replica", "1").strip().splitlines()
@@ -138,9 +119,6 @@ def test_neighbours_embed_and_export(run, trained, tmp_path):
     out = run("export", "--out", str(tmp_path / "exports"))
     assert out.startswith("exported 6 genres, 60 movies and 80 users of replica 0, and the ")
     assert (tmp_path / "exports" / "vectors.tsv").is_file()
-
-
-def test_explain(run):
     out = run("explain", "1", "5")
     title = open_model().movies.filter(pl.col("movie_id") == 5)["title"].item()
     assert out.startswith(f"User 1, {title}: ")
@@ -152,11 +130,10 @@ def test_explain(run):
 
 
 def test_any_folder_of_the_project_will_do(run, trained, tmp_path, monkeypatch):
-    """Paths that are typed are those of the user's own folder."""
-    shutil.copytree(trained, tmp_path / "project")
+    """Paths that are typed are those of the user's own folder; a default is in the top folder."""
+    deep = shutil.copytree(trained, tmp_path / "project") / "my/notes"
     for name in ("dvc.yaml", "params.yaml"):
         (tmp_path / "project" / name).touch()
-    deep = tmp_path / "project/my/notes"
     deep.mkdir(parents=True)
     (deep / "pairs.csv").write_text("userId,movieId\n1,2\n")
     monkeypatch.chdir(deep)
@@ -164,8 +141,7 @@ def test_any_folder_of_the_project_will_do(run, trained, tmp_path, monkeypatch):
     assert out.rstrip().endswith(f"-> {deep / 'out.csv'}")
     assert (deep / "out.csv").is_file()
     monkeypatch.chdir(deep)
-    out = run("export")  # a default is a place in the top folder
-    assert out.rstrip().endswith("-> exports")
+    assert run("export").rstrip().endswith("-> exports")
     assert (tmp_path / "project/exports").is_dir()
 
 

@@ -57,20 +57,17 @@ class InProject(click.Group):
 
 def _out(default: str, what: str) -> Any:
     place = Path(default)
-    return click.option("--out", type=UserPath(), default=place, show_default=True, help=what)
+    return click.option("--out", type=UserPath(), default=place, help=what)
 
 
 def _top(what: str) -> Any:
-    return click.option(
-        "--top", type=click.IntRange(min=1), default=10, show_default=True, help=what
-    )
+    return click.option("--top", type=click.IntRange(min=1), default=10, help=what)
 
 
 replica = click.option(
     "--replica",
     type=int,
     default=0,
-    show_default=True,
     help="Replica whose vectors to use; each has its own basis, so they cannot be averaged.",
 )
 
@@ -104,7 +101,7 @@ def main() -> None:
 
 @click.group(
     cls=InProject,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
     epilog="\b\nThe tab key completes commands, genres and titles after this line of bash\n"
     "(in zsh, write zsh_source):\n"
     '  eval "$(_GENRES_COMPLETE=bash_source ./genres)"',
@@ -113,7 +110,6 @@ def main() -> None:
     "--model",
     type=UserPath(),
     default=Path("models"),
-    show_default=True,
     help="Folder of the trained model.",
 )
 @click.version_option(version(), message="genres %(version)s")

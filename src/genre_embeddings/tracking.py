@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,28 +43,23 @@ ENVIRONMENT = {
 class Tracker:
     """The MLflow run of a training: `with Tracker(settings) as tracker: fit(..., tracker=tracker)`.
 
-    One thread sends everything in order, so that the training never waits for the server. (MLflow's
-    own asynchronous logging prints an error for each epoch that it loses.) After the first failure,
-    a line says so, and nothing is sent until the end, when what the server lacks is sent again.
+    After the first failure, a line says so, and nothing is sent until the end, when what the server
+    lacks is sent again.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.thread: ThreadPoolExecutor | None = None
         self.client: MlflowClient | None = None
         self.rows: list[tuple[int, Mapping[str, float]]] = []
-        self.number, self.sent = "", 0
+        self.number, self.started, self.sent = "", 0, 0
         self.failed = False
 
     def __enter__(self) -> Tracker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self.thread:
-            stopped = kind is not None and issubclass(kind, (KeyboardInterrupt, SystemExit))
-            status = "KILLED" if stopped else "FAILED" if kind else "FINISHED"
-            self.thread.submit(self._send, status)
-            self.thread.shutdown()
+        stopped = kind is not None and issubclass(kind, (KeyboardInterrupt, SystemExit))
+        self._send("KILLED" if stopped else "FAILED" if kind else "FINISHED")
 
     def start(self, checkpoint: Path | None) -> None:
         """Start the run, or go on in that of an interrupted training.
@@ -76,45 +70,41 @@ class Tracker:
         if self.settings.tracking.mlflow_uri:
             self.place = checkpoint and checkpoint.with_name(RUN)
             self.started = now()
-            self.thread = ThreadPoolExecutor(1)
-            self.thread.submit(self._send)
+            self._send()
 
     def log(self, row: Mapping[str, float]) -> None:
         """Add the errors of an epoch: `epoch`, counted from one, and metrics by name."""
-        if self.thread:
-            self.rows.append((now(), row))
-            self.thread.submit(self._send)
+        self.rows.append((now(), row))
+        self._send()
 
     def _send(self, status: str = "") -> None:
-        """Send what the server lacks, at the end with a status; a failure costs a line."""
-        if self.failed and not status:
+        """Send what the server lacks, and at the end a status; a failure costs a line."""
+        if not self.started or (self.failed and not status):
             return
         try:
+            from mlflow.entities import Metric
+
             if self.failed:
                 connect(self.settings, PATIENCE)  # fails soon where the server is still down
-            self._send_epochs(self.client or self._begin())
-            if status and self.client:
-                if status == "FINISHED":
-                    self.client.set_tag(self.number, MODEL, storage.model_fingerprint())
-                self.client.set_terminated(self.number, status)
+            client = self.client or self._begin()
+            new = self.rows[self.sent :]
+            points = [
+                Metric(name, value, when, int(row["epoch"]))
+                for when, row in new
+                for name, value in row.items()
+                if name != "epoch"
+            ]
+            client.log_batch(self.number, points)
+            self.sent += len(new)
+            if status == "FINISHED":
+                client.set_tag(self.number, MODEL, storage.model_fingerprint())
+            if status:
+                client.set_terminated(self.number, status)
         except Exception as error:  # whichever library it comes from, training goes on
             if not self.failed:
                 goes_on = "training goes on without it, and stage publish tries again"
                 warn(self.settings, f"{reason(error)}: {goes_on}")
             self.failed = True
-
-    def _send_epochs(self, client: MlflowClient) -> None:
-        from mlflow.entities import Metric
-
-        new = self.rows[self.sent :]
-        points = [
-            Metric(name, value, when, int(row["epoch"]))
-            for when, row in new
-            for name, value in row.items()
-            if name != "epoch"
-        ]
-        client.log_batch(self.number, points)
-        self.sent += len(new)  # not all rows: training adds some meanwhile
 
     def _begin(self) -> MlflowClient:
         """Connect, and find or create the run."""
