@@ -184,9 +184,13 @@ def test_pages(project: Project, tmp_path: Path) -> None:
 
 
 def test_the_page_of_dvc(project: Project, tmp_path: Path) -> None:
-    said = project.dvc("plots", "diff", "main", BRANCH, "--out", str(tmp_path / "plots"))
+    project.dvc("plots", "diff", "main", BRANCH, "--out", str(tmp_path / "plots"))
+    page = open_page(tmp_path / "plots/index.html", tmp_path / "profile")
+    assert page.root.findtext(".//title") == "Genre embeddings compared"
+    assert not page.requests
+    said = project.dvc("plots", "show", "--out", str(tmp_path / "own"))
     assert not re.search("warning|failed to load", said, re.IGNORECASE), said
-    page = seen(tmp_path / "plots/index.html", tmp_path / "profile", "Genre embeddings compared")
+    page = seen(tmp_path / "own/index.html", tmp_path / "profile", "Genre embeddings compared")
     found = charts(page)
     stages = read_yaml(project.folder / "dvc.yaml")["stages"].values()
     plots = [plot for stage in stages for plot in stage.get("plots", [])]
