@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from genre_embeddings.completion import complete_either, complete_genre, complete_movie
+from genre_embeddings.completion import complete
 from genre_embeddings.errors import InputError, messages, plain
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ def predict(model: Path, file: Path, out: Path) -> None:
 )
 @click.option("--all", "everyone", is_flag=True, help="For all users, into the file --out.")
 @click.option("--out", type=UserPath(), help="The Parquet file to write, with --all.")
-@click.option("--genre", help="Only movies of this genre.", shell_complete=complete_genre)
+@click.option("--genre", help="Only movies of this genre.", shell_complete=complete("name"))
 @_top("Movies to list for a user.")
 @click.pass_obj
 def recommend(
@@ -301,7 +301,7 @@ def recommend(
 
 
 @genres.command()
-@click.argument("genre_or_movie", shell_complete=complete_either)
+@click.argument("genre_or_movie", shell_complete=complete("name", "title"))
 @_top("Neighbours to list.")
 @click.pass_obj
 def neighbours(model: Path, genre_or_movie: str, top: int) -> None:
@@ -320,7 +320,7 @@ def neighbours(model: Path, genre_or_movie: str, top: int) -> None:
 
 @genres.command()
 @click.argument("user_id")
-@click.argument("movie", shell_complete=complete_movie)
+@click.argument("movie", shell_complete=complete("title"))
 @click.pass_obj
 def explain(model: Path, user_id: str, movie: str) -> None:
     """Show a prediction as a sum of parts: mean, user, each genre, movie.
@@ -344,7 +344,7 @@ def explain(model: Path, user_id: str, movie: str) -> None:
 
 
 @genres.command()
-@click.argument("names", metavar="GENRE[,GENRE]...", shell_complete=complete_genre)
+@click.argument("names", metavar="GENRE[,GENRE]...", shell_complete=complete("name"))
 @replica
 @click.pass_obj
 def embed(model: Path, names: str, replica: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,37 +43,24 @@ class Zsh(ZshComplete):
     ).replace("zsh_complete %(prog_name)s)", "zsh_complete ${words[1]})")
 
 
-def complete_genre(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """Names of genres."""
-    return _fitting(_names(context, "name"), incomplete)
+def complete(*columns: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """A completion by columns of the model's tables, all but the first once something is typed."""
+
+    def completed(context: click.Context, _: click.Parameter, typed: str) -> list[str]:
+        model = context.find_root().params.get("model") or Path("models")
+        try:
+            tables = json.loads((model / "tables.json").read_bytes())
+            shown = [tables[column] for column in (columns if typed else columns[:1])]
+            return [name for names in shown for name in _fitting(names, typed)]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return []  # there is no model, and a shell shows no errors
+
+    return completed
 
 
-def complete_movie(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """Titles of movies."""
-    return _fitting(_names(context, "title"), incomplete)
-
-
-def complete_either(
-    context: click.Context, parameter: click.Parameter, incomplete: str
-) -> list[str]:
-    """Names of genres; once something is typed, titles of movies too."""
-    found = complete_genre(context, parameter, incomplete)
-    return found + complete_movie(context, parameter, incomplete) if incomplete else found
-
-
-def _names(context: click.Context, column: str) -> list[str]:
-    """A column of the model's tables; empty if there is no model, as a shell shows no errors."""
-    model = context.find_root().params.get("model") or Path("models")
-    try:
-        names = json.loads((model / "tables.json").read_bytes())[column]
-        return [name for name in names if name.isprintable()]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return []
-
-
-def _fitting(names: list[str], incomplete: str) -> list[str]:
+def _fitting(names: list[str], typed: str) -> list[str]:
     """The names that start with what is typed, or else those that contain it."""
-    typed = fold(incomplete) + " " * incomplete.endswith(" ")
-    folded = {name: f"{fold(name)} " for name in names}
-    starting = [name for name in names if folded[name].startswith(typed)]
-    return starting or [name for name in names if typed in folded[name]]
+    typed = fold(typed) + " " * typed.endswith(" ")
+    folded = {name: f"{fold(name)} " for name in names if name.isprintable()}
+    starting = [name for name in folded if folded[name].startswith(typed)]
+    return starting or [name for name in folded if typed in folded[name]]

@@ -8,7 +8,7 @@ from genre_embeddings.cli import genres
 from genre_embeddings.errors import InputError
 from genre_embeddings.experiments import sweep
 from genre_embeddings.experiments.revisions import Run
-from genre_embeddings.experiments.sweep import collect, draw
+from genre_embeddings.experiments.sweep import OTHERS, collect, draw
 
 SETTINGS = {
     "seed": 0, "data.source": "planted", "data.path": "data/raw", "planted.ratings": 1000,
@@ -16,7 +16,6 @@ SETTINGS = {
     "train.threads": 1, "inspect.min_pair_users": 5, "inspect.bootstrap": 1000,
 }  # fmt: skip
 MEANS = "Means by model.dim"
-OTHERS = "Other settings"
 
 
 @pytest.fixture

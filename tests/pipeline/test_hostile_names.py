@@ -101,7 +101,8 @@ def genres(project: Project, *arguments: str, status: int = 0) -> None:
         with pytest.raises(SystemExit) as ended:
             main()
         if isinstance(ended.value.code, str):
-            print(ended.value.code, file=sys.stderr, flush=True)
+            print(ended.value.code, file=sys.stderr)
+        sys.stderr.flush()
         sys.stdout.flush()
         said = stream.buffer.getvalue().decode("ascii")  # type: ignore[attr-defined]
     assert harmless(said)
@@ -121,14 +122,13 @@ def seen(page: Path, profile: Path, title: str) -> Page:
 
 
 def test_lines_of_every_command(project: Project) -> None:
-    user, movie = f"{NAMES[0]} 0", f"{NAMES[0]} 0"
-    genres(project, "recommend", user)
-    genres(project, "explain", user, movie)
-    genres(project, "neighbours", movie)
-    genres(project, "neighbours", "$")
-    genres(project, "embed", "$$,$")
+    name = f"{NAMES[0]} 0"  # of a user and of a movie
+    for command in (
+        ("recommend", name), ("explain", name, name), ("neighbours", name), ("neighbours", "$"),
+        ("embed", "$$,$"), ("runs",),
+    ):  # fmt: skip
+        genres(project, *command)
     genres(project, "neighbours", FORGED, status=1)
-    genres(project, "runs")
     genres(project, "sweep", status=1)  # both runs have one value of model.dim
 
 
@@ -153,12 +153,11 @@ def test_tables(project: Project, tmp_path: Path) -> None:
 
 
 def test_files_of_the_stages(project: Project, tmp_path: Path) -> None:
-    for path in [
-        *project.folder.glob("metrics/**/*.json"),
-        *project.folder.glob("plots/**/*.json"),
-    ]:
-        assert not re.search(r"<[/!?a-zA-Z]", path.read_text(encoding="utf-8")), path
-        json.loads(path.read_text(encoding="utf-8"))
+    for folder in ("metrics", "plots"):
+        for path in (project.folder / folder).rglob("*.json"):
+            text = path.read_text(encoding="utf-8")
+            assert not re.search(r"<[/!?a-zA-Z]", text), path
+            json.loads(text)
     card = (project.folder / "metrics/card.md").read_text(encoding="utf-8")
     _, head, body = card.split("---\n", 2)
     assert yaml.safe_load(head)["library_name"] == "pytorch"

@@ -219,6 +219,22 @@ def test_a_server_that_goes_down_costs_a_line(
     ]
 
 
+def test_a_run_whose_end_the_server_missed_is_completed(here: Project, live: str) -> None:
+    """Another training with the same settings, whose errors differ, has a run of its own."""
+    settings = tracked(live, mlflow_experiment="misses the end")
+    rows = storage.read_json(Path("plots/train/loss.json"))
+    loss = next(row["loss"] for row in rows if row["side"] == "train" and row["epoch"] == 1)
+    for wrong in (1, 0):
+        tracker = Tracker(settings)  # which is not told that the training ended
+        tracker.start(None)
+        tracker.log({"epoch": 1, "train/loss": loss + wrong})
+    assert log_run(settings)
+    client, (ours, other) = runs_of(live, "misses the end")
+    assert (ours.info.status, other.info.status) == ("FINISHED", "RUNNING")
+    points = client.get_metric_history(ours.info.run_id, "train/loss")
+    assert {point.step for point in points} == {1, 2}
+
+
 def check(client: Any, run: Any, project: Project, name: str) -> None:
     """The run holds what the project's own files hold."""
     number, tags, params = run.info.run_id, run.data.tags, run.data.params

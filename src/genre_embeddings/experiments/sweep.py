@@ -45,6 +45,7 @@ CHANCE = 0.003
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 """Okabe and Ito's, which the colour-blind distinguish; grey belongs to no line."""
 GREY = "#8c8c8c"
+OTHERS = "Other settings"
 MOST_TICKS = 8
 LONGEST_LABEL = 70  # characters
 
@@ -80,17 +81,19 @@ class Sweep:
 
     def tables(self) -> list[tuple[str, pl.DataFrame]]:
         """By title: a table a line, of means and ranges over seeds, and one of the other runs."""
-        rows: dict[str, list[dict[str, str]]] = {}
-        counted = self.runs.filter("counts").sort("line", "value", nulls_last=True)
-        for (line, value, run), group in counted.with_columns(
-            run=pl.when(pl.col("line").is_null()).then("run")
-        ).group_by("line", "value", "run", maintain_order=True):
-            title, first = "Other settings", {"run": run, self.setting: value}
-            if line is not None:
-                title = self.labels[line] or f"Means by {self.setting}"
-                first = {self.setting: value, "runs": str(group.height)}
-            rows.setdefault(title, []).append({**first, **_cells(group)})
-        frames = [(title, pl.DataFrame(listed)) for title, listed in rows.items()]
+        counted, tables = self.runs.filter("counts").sort("value"), []
+        for number, label in enumerate(self.labels):
+            groups = counted.filter(pl.col("line") == number).group_by("value", maintain_order=True)
+            rows = [
+                {self.setting: value, "runs": str(group.height), **_cells(group)}
+                for (value,), group in groups
+            ]
+            tables.append((label or f"Means by {self.setting}", rows))
+        rows = [
+            {"run": run["run"][0], self.setting: run["value"][0], **_cells(run)}
+            for run in counted.filter(pl.col("line").is_null()).iter_slices(1)
+        ]
+        frames = [(title, pl.DataFrame(rows)) for title, rows in (*tables, (OTHERS, rows)) if rows]
         return [
             (title, frame.select(column for column in frame if (column != "-").any()))
             for title, frame in frames

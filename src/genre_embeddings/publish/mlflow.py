@@ -108,7 +108,7 @@ def _log(client: MlflowClient, experiment: str, settings: Settings) -> str:
 
 
 def _find(client: MlflowClient, experiment: str, settings: Settings, key: str) -> Run:
-    """The run with this key or, if none lacks results, that of the model's training, or a new one.
+    """A run with this key that lacks results, or that of the model's training, or a new one.
 
     The fingerprint and the key are hexadecimal: they need no quoting.
     """
@@ -117,8 +117,10 @@ def _find(client: MlflowClient, experiment: str, settings: Settings, key: str) -
     same = client.search_runs([experiment], f"tags.`{KEY}` = '{key}'")
     trained = [
         run
-        for run in client.search_runs([experiment], f"tags.`{MODEL}` = '{fingerprint}'")
+        for wanted in (f"tags.`{MODEL}` = '{fingerprint}'", "attributes.status = 'RUNNING'")
+        for run in client.search_runs([experiment], wanted)
         if KEY not in run.data.tags and run.data.params and run.data.params.items() <= mine
+        if MODEL in run.data.tags or _has_our_epochs(client, run.info.run_id)
     ]
     unfinished = [run for run in same if WHOLE not in run.data.tags]
     runs = [*unfinished, *trained, *same]
@@ -128,6 +130,14 @@ def _find(client: MlflowClient, experiment: str, settings: Settings, key: str) -
         number = create_run(client, experiment, settings, {MODEL: fingerprint}, now())
     client.set_tag(number, KEY, key)
     return client.get_run(number)
+
+
+def _has_our_epochs(client: MlflowClient, number: str) -> bool:
+    """Whether a run is that of this training, which the server did not see end."""
+    rows = storage.read_json(storage.PLOTS / "train/loss.json")
+    losses = {row["epoch"]: row["loss"] for row in rows if row["side"] == "train"}
+    points = client.get_metric_history(number, "train/loss")
+    return all(losses.get(point.step) == point.value for point in points)
 
 
 def _log_model(client: MlflowClient, run: Run) -> None:

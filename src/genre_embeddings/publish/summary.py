@@ -22,13 +22,12 @@ EVALUATION = storage.METRICS / "evaluate.json"
 INSPECTION = storage.METRICS / "inspect.json"
 
 HEADLINES = {
-    **{
-        name: name
-        for name in (
-            "verdict.structure", "verdict.stability", "verdict.value",
-            "test.rmse", "test.rmse_low", "test.rmse_high",
-        )
-    },
+    "verdict.structure": "verdict.structure",
+    "verdict.stability": "verdict.stability",
+    "verdict.value": "verdict.value",
+    "test.rmse": "test.rmse",
+    "test.rmse_low": "test.rmse_low",
+    "test.rmse_high": "test.rmse_high",
     "test.baseline_rmse": "test.baselines.user_movie_bias.rmse",
     "test.skill": "test.baselines.user_movie_bias.skill",
     "test.skill_low": "test.baselines.user_movie_bias.skill_low",
@@ -42,7 +41,7 @@ HEADLINES = {
     "stability.spearman": "stability.spearman",
     "value.warm_movies_gain": "value.warm_movies_estimate",
     "value.cold_movies_gain": "value.cold_movies_estimate",
-}  # fmt: skip
+}
 """Each headline, and the number of metrics/evaluate.json or metrics/inspect.json that it repeats.
 
 Errors and gains are in stars. `skill` is the share of the baseline's squared error that the model
