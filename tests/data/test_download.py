@@ -2,11 +2,11 @@
 
 import hashlib
 import io
+import socketserver
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +29,9 @@ def answer(body: bytes = BODY, status: str = "200 OK", size: int = -1) -> bytes:
     return f"HTTP/1.1 {status}\r\nConnection: close\r\n{length}\r\n\r\n".encode() + body
 
 
-class Handler(BaseHTTPRequestHandler):
-    """Sends the server's answer, and waits before it closes the connection."""
+class Server(socketserver.ThreadingTCPServer):
+    """Sends its answer, and waits before it closes the connection."""
 
-    def do_GET(self) -> None:
-        self.server.asked += 1
-        self.wfile.write(self.server.answer)
-        time.sleep(self.server.stall)
-        self.close_connection = True
-
-    def log_message(self, *_: object) -> None:
-        """Keep the output of the tests free of it."""
-
-
-class Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     answer = answer()
@@ -52,6 +41,12 @@ class Server(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/ml-1m.zip"
+
+    def finish_request(self, request: Any, _: object) -> None:
+        request.recv(2**16)
+        self.asked += 1
+        request.sendall(self.answer)
+        time.sleep(self.stall)
 
     def handle_error(self, *_: object) -> None:
         """The tests expect clients that hang up."""
@@ -67,13 +62,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    server = Server(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with Server(("127.0.0.1", 0), socketserver.BaseRequestHandler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
 
 
 def files(cache: Path) -> list[str]:

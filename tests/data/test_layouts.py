@@ -208,10 +208,8 @@ def test_other_timestamps_are_named_or_ignored(tmp_path: Path, date: str) -> Non
 BAD_FIELDS = [
     ("1\t2\tfour\t5", "rating is 'four'; allowed: a number from 0.5 to 5"),
     ("1\t2\tNaN\t5", "rating is 'NaN'"),
-    ("1\t2\t\t5", "rating is ''"),
     ("1\t2\t5.5\t5", "rating is '5.5'"),
     ("-1\t2\t4\t5", "user_id is '-1'; allowed: a whole number of 0 or more"),
-    ("1\t2.0\t4\t5", "movie_id is '2.0'"),
     ("\t2\t4\t5", "user_id is ''"),
     ("\ufeff1\t2\t4\t5", "user_id is '\\ufeff1'"),
     ("99999999999999999999\t2\t4\t5", "user_id is '99999999999999999999'"),
@@ -224,7 +222,6 @@ BAD_FIELDS = [
     ("1\t2\0\t4\t5", "'{}' holds the control character '\\x00'"),
     ("1\t2\t4", "'{}' has 3 fields"),
     ("1\t2\t4\t57\t8\t9\t3", "'{}' has 7 fields"),
-    ("1 2 4 5", "'{}' has 1 fields"),
 ]
 
 
@@ -251,7 +248,6 @@ BAD_FILES = [
     ("ratings.dat", "1::2::4::5\n1::2:::4::5", "row 2: rating is ':4'; allowed"),
     # A quotation never takes in rows
     ("ratings.csv", f'{NOTED}1,"2,3.5,4,x\n1,2,3,"4,x\n', "row 3: .* cannot be read"),
-    ("ratings.csv", f'{NOTED}"1"x,2,3.5,4,x\n1,2,3,4,x', "row 3: .* cannot be read"),
     ("ratings.csv", f'{NOTED}1,2,3.5,4,"a, b"\n1,2,3.5,4', "row 4: '1,2,3.5,4' has 4 fields"),
     ("ratings.csv", f"{NOTED}1,2,3.5,4,{LONG}\n1,2,9,4,{LONG}", "row 4: rating is '9'"),
     ("ratings.csv", f'{HEADER[:-1]},"note\n1,2,3.5,4,"\n', MUST),
@@ -259,12 +255,9 @@ BAD_FILES = [
     # Headers and empty files
     ("ratings.csv", "", MUST),
     ("ratings.csv", HEADER, "holds no ratings"),
-    ("ratings.dat", "\r\n", "holds no ratings"),
-    ("movies.csv", f"{MOVIES}\n", "holds no movies"),
     ("u.genre", "", "holds no genres"),
     ("ratings.csv", "1,2,5.0,1147880044\n", f"{MUST}userId,movieId,rating,times"),
     ("ratings.csv", HEADER.replace(",", ";"), MUST),
-    ("ratings.csv", "userId,movieId,rating\n", MUST),
     ("ratings.csv", f"rating,{HEADER}", MUST),
     ("ratings.csv", HEADER.replace("\n", ",a" * 50_000), "row 1: .* more than 100,000 bytes"),
     ("movies.csv", "1,Toy Story (1995),Comedy\n", f"{MUST}movieId,title,genres"),
@@ -278,12 +271,9 @@ BAD_FILES = [
     ("movies.csv", f"{MOVIES}x,Heat,Action", "row 2: movie_id is 'x'; allowed: a whole number"),
     ("movies.csv", f"{MOVIES}2,Heat,A\n2,Babe,B\n", "rows 2 and 3: movie_id '2' stands twice"),
     ("movies.dat", "3::Heat", "row 1: '3::Heat' has 2 fields separated by '::'; allowed: 3"),
-    ("movies.dat", "-3::Heat::Action", "row 1: movie_id is '-3'"),
     ("movies.dat", "3::Heat::Action4::Babe::Drama", "row 1: title is 'Heat::Action4::Babe'"),
     ("u.item", "3|Heat|||", r"row 1: '3\|Heat\|\|\|' has 5 fields separated by '\|'; allowed: 10"),
     ("u.item", item("3", "Heat")[:-2] + "2\n", r"row 1: the flag of genre 4 \('War'\) is '2'"),
-    ("u.item", item("3", "Heat") * 2, "rows 1 and 2: movie_id '3' stands twice"),
-    ("u.genre", "unknown|0\nAction\n", "row 2: 'Action' has 1 fields"),
     ("u.genre", "unknown|0\n|1\n", "row 2: name is ''"),
     ("u.genre", "unknown|0\nAction|2\n", r"row 2: 'Action\|2' must be .* here NAME\|1"),
     ("u.genre", "unknown|0\nunknown|1\n", r"row 2: 'unknown\|1' must be .* here NAME\|1"),

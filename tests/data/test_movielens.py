@@ -6,7 +6,6 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +63,7 @@ def unpack(path: Path, contents: dict[str, str]) -> Path:
 def publish(monkeypatch: pytest.MonkeyPatch, name: str, archive: Path) -> None:
     """Make the checksum of an archive the published one."""
     checksum = f"md5:{hashlib.md5(archive.read_bytes()).hexdigest()}"
-    monkeypatch.setitem(RELEASES, name, replace(RELEASES[name], checksum=checksum, ratings=2))
+    monkeypatch.setitem(RELEASES, name, RELEASES[name]._replace(checksum=checksum, ratings=2))
 
 
 def opened(source: str, path: Path | str) -> tuple[Any, ...]:
@@ -113,7 +112,7 @@ def test_a_release_that_was_cut_is_noticed(
     opened("ml-100k", archive)
     said = f"{archive} holds 1 ratings, and ml-100k as published 100,000: it was cut or changed\n"
     assert capsys.readouterr().err == said
-    monkeypatch.setitem(RELEASES, "ml-100k", replace(RELEASES["ml-100k"], ratings=1))
+    monkeypatch.setitem(RELEASES, "ml-100k", RELEASES["ml-100k"]._replace(ratings=1))
     opened("ml-100k", archive)
     assert capsys.readouterr().err == ""
 
