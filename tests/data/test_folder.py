@@ -85,6 +85,20 @@ def test_nothing_usable_says_what_is_looked_for(tmp_path: Path) -> None:
     assert "delete" not in str(error.value)
 
 
+def test_what_dvc_does_not_see_is_refused(tmp_path: Path) -> None:
+    mine, songs = tmp_path / "raw/mine", write(tmp_path / "songs", SONGS)
+    mine.parent.mkdir()
+    mine.symlink_to(songs)
+    with pytest.raises(InputError, match="raw/mine is a link to a folder, so that DVC does not"):
+        opened(mine.parent)
+    assert opened(mine)[1].height == 1  # DVC follows the link that data.path names
+    (songs / ".dvc").mkdir()
+    mine.unlink()
+    songs.rename(mine)
+    with pytest.raises(InputError, match="raw/mine is another DVC project, so that"):
+        opened(mine.parent)
+
+
 def test_a_copy_of_the_project_refuses_what_neither_git_nor_dvc_tracks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
