@@ -1,8 +1,6 @@
-"""Releases of MovieLens: where they are looked for, and what is in them."""
+"""Releases of MovieLens, and archives that cannot be used."""
 
-import hashlib
 import io
-import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -39,54 +37,24 @@ CONTENTS = {"ml-100k": ITEM, "ml-1m": DAT, "ml-10m": DAT}
 
 
 def packed(folder: str, contents: dict[str, str], encoding: str = "utf-8") -> bytes:
-    """A zip archive of files in a folder."""
+    """A zip archive of files in a folder; the same bytes for the same content."""
     made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(made, "w") as archive:
         for name, text in contents.items():
-            archive.writestr(f"{folder}/{name}" if folder else name, text.encode(encoding))
+            member = zipfile.ZipInfo(f"{folder}/{name}" if folder else name)
+            archive.writestr(member, text.encode(encoding), zipfile.ZIP_DEFLATED)
     return made.getvalue()
 
 
 def pack(path: Path, folder: str, contents: dict[str, str], encoding: str = "utf-8") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(packed(folder, contents, encoding))
     return path
-
-
-def unpack(path: Path, contents: dict[str, str]) -> Path:
-    path.mkdir(parents=True, exist_ok=True)
-    for name, text in contents.items():
-        (path / name).write_text(text, encoding="utf-8")
-    return path
-
-
-def publish(monkeypatch: pytest.MonkeyPatch, name: str, archive: Path) -> None:
-    """Make the checksum of an archive the published one."""
-    checksum = f"md5:{hashlib.md5(archive.read_bytes()).hexdigest()}"
-    monkeypatch.setitem(RELEASES, name, RELEASES[name]._replace(checksum=checksum, ratings=2))
 
 
 def opened(source: str, path: Path | str) -> tuple[Any, ...]:
     data = load_settings(ROOT / "params.yaml").data
     with open_release(data.model_copy(update={"source": source, "path": str(path)})) as found:
         return found, found.ratings.collect().rows(), found.movies.rows()
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("GENRE_EMBEDDINGS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    monkeypatch.setattr(movielens, "BASE_URL", "http://127.0.0.1:9/")  # nothing answers there
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty data/raw in an empty project, in which the test runs."""
-    project = tmp_path / "project"
-    (project / "data" / "raw").mkdir(parents=True)
-    monkeypatch.chdir(project)
-    return project / "data" / "raw"
 
 
 @pytest.mark.parametrize("name", RELEASES)
@@ -117,98 +85,19 @@ def test_a_release_that_was_cut_is_noticed(
     assert capsys.readouterr().err == ""
 
 
-# Where it is looked for
-
-
-@pytest.mark.parametrize("folder", ["ml-10m", "ml-10M100K", "ml-10m/ml-10M100K"])
-def test_the_path_names_the_release_or_its_folder(tmp_path: Path, folder: str) -> None:
-    unpacked = unpack(tmp_path / folder, DAT)
-    for path in (tmp_path, unpacked, pack(tmp_path / "mine.zip", Path(folder).name, DAT)):
-        assert len(opened("ml-10m", path)[1]) == 2
-
-
-def test_an_archive_goes_before_a_folder_and_both_before_the_cache(
-    raw: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    one, two, three = (CSV | {"ratings.csv": f"{HEADER}1,1,{stars},5\n"} for stars in (1, 2, 3))
-    publish(monkeypatch, "ml-latest-small", pack(cache / "ml-latest-small.zip", "", one))
-    assert opened("ml-latest-small", "data/raw")[1] == [(1, 1, 1.0, 5)]
-    unpack(raw / "ml-latest-small", two)
-    assert opened("ml-latest-small", "data/raw")[1] == [(1, 1, 2.0, 5)]
-    assert "data/raw/ml-latest-small is not the archive as published" in capsys.readouterr().err
-    archive = pack(raw / "ml-latest-small.zip", "", three)
-    assert opened("ml-latest-small", "data/raw")[1] == [(1, 1, 3.0, 5)]
-    assert "only after `dvc add data/raw/ml-latest-small.zip`" in capsys.readouterr().err
-    archive.with_suffix(".zip.dvc").touch()
-    opened("ml-latest-small", "data/raw")
-    assert "dvc add" not in capsys.readouterr().err
-
-
-def test_a_copy_of_the_project_refuses_what_neither_git_nor_dvc_tracks(
-    raw: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Except for an archive with the published checksum, which says all of its content."""
-    published = pack(cache / "ml-20m.zip", "ml-20m", CSV)
-    publish(monkeypatch, "ml-20m", published)
-    copy = tmp_path / "copy"
-    (copy / "data" / "raw").mkdir(parents=True)
-    monkeypatch.chdir(copy)
-    monkeypatch.setenv("DVC_ROOT", str(raw.parent.parent))
-    assert len(opened("ml-20m", "data/raw")[1]) == 2  # from the cache
-    shutil.move(published, raw)
-    assert len(opened("ml-20m", "data/raw")[1]) == 2
-    changed = CSV | {"ratings.csv": CSV["ratings.csv"].replace("4.0", "3.0")}
-    archive = pack(raw / "ml-20m.zip", "ml-20m", changed)
-    for path in ("data/raw", "data/raw/ml-20m.zip"):
-        with pytest.raises(InputError, match=r"^data/raw/ml-20m\.zip is missing in this"):
-            opened("ml-20m", path)
-    archive.unlink()
-    unpack(raw / "ml-20m", changed)
-    files = "data/raw/ml-20m/movies.csv data/raw/ml-20m/ratings.csv"
-    for path in ("data/raw", "data/raw/ml-20m"):
-        with pytest.raises(InputError, match=f"run `dvc add {files}` and start"):
-            opened("ml-20m", path)
-    shutil.copytree(raw, copy / "data" / "raw", dirs_exist_ok=True)
-    assert opened("ml-20m", "data/raw")[1][0][2] == 3.0
-
-
 def test_a_release_that_is_not_there_is_downloaded(
-    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archive, asked = pack(tmp_path / "made" / "ml-1m.zip", "ml-1m", DAT), []
+    archive, asked = pack(tmp_path / "made.zip", "ml-1m", DAT), []
 
     def fetch(url: str, checksum: str) -> Path:
         asked.append((url, checksum))
         return archive
 
     monkeypatch.setattr(movielens, "fetch", fetch)
-    assert len(opened("ml-1m", "data/raw")[1]) == 2
-    assert asked == [("http://127.0.0.1:9/ml-1m.zip", RELEASES["ml-1m"].checksum)]
-    assert list(raw.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("source", "path", "message"),
-    [
-        ("ml-25m", "data/raw/typo.zip", r"data\.path is 'data/raw/typo\.zip', and no file"),
-        ("ml-1m", "data/raw/ml-10m.zip", "but data.source is ml-1m: .* data.source to ml-10m"),
-        ("ml-1m", "ml-10M100K", "but data.source is ml-1m: .* data.source to ml-10m"),
-    ],
-)
-@pytest.mark.usefixtures("raw")
-def test_a_path_that_cannot_be_meant(source: str, path: str, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        opened(source, path)
-
-
-def test_files_of_ones_own_are_not_taken_for_a_release(
-    raw: Path, cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    unpack(raw, CSV | {"ratings.csv": CSV["ratings.csv"].replace("4.0", "1.0")})
-    archive = pack(cache / "ml-latest-small.zip", "ml-latest-small", CSV)
-    publish(monkeypatch, "ml-latest-small", archive)
-    assert opened("ml-latest-small", "data/raw")[1][0][2] == 4.0
-    assert "holds ratings.csv and movies.csv, which are left alone" in capsys.readouterr().err
+    assert len(opened("ml-1m", tmp_path)[1]) == 2
+    assert asked == [(f"{movielens.BASE_URL}ml-1m.zip", RELEASES["ml-1m"].checksum)]
+    assert list(tmp_path.iterdir()) == [archive]
 
 
 # Archives that cannot be used
