@@ -254,8 +254,8 @@ BAD_FILES = [
     ("movies.csv", f'{MOVIES}2,"Heat\n4,Babe",Drama\n', "row 2: '2,\"Heat' cannot be read"),
     # Headers and empty files
     ("ratings.csv", "", MUST),
-    ("ratings.csv", HEADER, "holds no ratings"),
-    ("u.genre", "", "holds no genres"),
+    ("ratings.csv", HEADER, "holds no rows"),
+    ("u.genre", "", "holds no rows"),
     ("ratings.csv", "1,2,5.0,1147880044\n", f"{MUST}userId,movieId,rating,times"),
     ("ratings.csv", HEADER.replace(",", ";"), MUST),
     ("ratings.csv", f"rating,{HEADER}", MUST),

@@ -19,9 +19,8 @@ from genre_embeddings.data.sources.base import shown
 from genre_embeddings.data.sources.csv import (
     ANY_ID,
     WHOLE_ID,
-    Table,
+    csv_table,
     number,
-    read_header,
     whole_number,
 )
 from genre_embeddings.errors import InputError
@@ -50,8 +49,7 @@ def scan_genome(file: File | None, movies: pl.DataFrame) -> pl.LazyFrame | None:
         "relevance": number(0, 1),
     }
     try:
-        header = read_header(file, list(rules), "movieId,tagId,relevance")
-        table = Table(file, "scores", ",", header, rules)
+        table = csv_table(file, rules)
         table.check()
     except InputError as error:
         raise InputError(
