@@ -3,7 +3,6 @@
 import io
 import tempfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +57,7 @@ def opened(source: str, path: Path | str) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("name", RELEASES)
-def test_every_release(name: str, tmp_path: Path) -> None:
+def test_every_release(name, tmp_path):
     contents = CONTENTS.get(name, CSV)
     encoding = "latin-1" if name == "ml-1m" else "utf-8"
     pack(tmp_path / f"{name}.zip", RELEASES[name].folder or name, contents, encoding)
@@ -72,9 +71,7 @@ def test_every_release(name: str, tmp_path: Path) -> None:
     assert len(movies) == 2
 
 
-def test_a_release_that_was_cut_is_noticed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_release_that_was_cut_is_noticed(tmp_path, monkeypatch, capsys):
     """Rows cut off at the end of one cannot be told from its rows alone."""
     archive = pack(tmp_path / "ml-100k.zip", "ml-100k", ITEM)
     opened("ml-100k", archive)
@@ -85,9 +82,7 @@ def test_a_release_that_was_cut_is_noticed(
     assert capsys.readouterr().err == ""
 
 
-def test_a_release_that_is_not_there_is_downloaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_release_that_is_not_there_is_downloaded(tmp_path, monkeypatch):
     archive, asked = pack(tmp_path / "made.zip", "ml-1m", DAT), []
 
     def fetch(url: str, checksum: str) -> Path:
@@ -104,7 +99,7 @@ def test_a_release_that_is_not_there_is_downloaded(
 
 
 @pytest.fixture
-def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def archive(tmp_path, monkeypatch):
     """A ml-1m.zip; whatever is done with it, nothing stays in the folder for unpacked files."""
     folder = tmp_path / "outer" / "inner" / "temporary"
     folder.mkdir(parents=True)
@@ -160,7 +155,7 @@ BAD_ARCHIVES = {
 
 
 @pytest.mark.parametrize("fault", BAD_ARCHIVES)
-def test_an_archive_that_cannot_be_used(archive: Path, fault: str) -> None:
+def test_an_archive_that_cannot_be_used(archive, fault):
     content, message = BAD_ARCHIVES[fault]
     archive.write_bytes(content)
     refuse(archive, message)
@@ -169,7 +164,7 @@ def test_an_archive_that_cannot_be_used(archive: Path, fault: str) -> None:
 @pytest.mark.parametrize(
     "twin", ["ml-1m\\ratings.dat", "ml-1m/./ratings.dat", "./ml-1m//ratings.dat"]
 )
-def test_one_name_spelt_in_two_ways(archive: Path, twin: str) -> None:
+def test_one_name_spelt_in_two_ways(archive, twin):
     with zipfile.ZipFile(archive, "a") as made:
         made.writestr(twin, "")
     refuse(archive, r"stands twice in the archive")
@@ -178,13 +173,13 @@ def test_one_name_spelt_in_two_ways(archive: Path, twin: str) -> None:
 @pytest.mark.parametrize(
     "folder", [f"\x1b[2J{'x' * 500}", "..", "", "C:", "/", "../..", "\\..\\..", "a/b"]
 )
-def test_names_in_an_archive_decide_nothing(archive: Path, folder: str) -> None:
+def test_names_in_an_archive_decide_nothing(archive, folder):
     """Neither about where files are written (see the fixture), nor about the terminal."""
     pack(archive, folder, DAT | {"ratings.dat": "1::1::50::978300760\n"})
     refuse(archive, "row 1: rating is '50'|does not hold the files needed")
 
 
-def test_names_with_backslashes_and_folders_of_folders(archive: Path) -> None:
+def test_names_with_backslashes_and_folders_of_folders(archive):
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_BZIP2) as made:
         for name, text in DAT.items():
             made.writestr(f"ml-1m\\{name}", text)  # as some Windows programs do

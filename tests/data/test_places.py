@@ -98,7 +98,7 @@ REFUSED = [
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+def place(tmp_path, monkeypatch, request):
     """What there is, with the working directory in `here`, and a copy of `main` if there is one."""
     tree = request.node.callspec.params["tree"]
     build(tmp_path, {RAW: {}, **tree})
@@ -128,7 +128,7 @@ def test_refused(source, path, tree, message):
         opened(source, path)
 
 
-def test_what_dvc_does_not_see_is_refused(tmp_path: Path) -> None:
+def test_what_dvc_does_not_see_is_refused(tmp_path):
     mine, songs = tmp_path / "raw/mine", tmp_path / "songs"
     build(tmp_path, {"raw": {}, "songs": SONGS})
     mine.symlink_to(songs)
@@ -163,9 +163,7 @@ def test_what_dvc_does_not_see_is_refused(tmp_path: Path) -> None:
         ("nowhere", r"data.path is 'nowhere', which does not exist"),
     ],
 )
-def test_the_check_of_the_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, message: str
-) -> None:
+def test_the_check_of_the_path(tmp_path, monkeypatch, path, message):
     build(tmp_path, {"main/books": SONGS, "copy/data": {"x": ""}})
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
     text = text.replace("path: data/raw", f"path: {path}")

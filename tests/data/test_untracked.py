@@ -17,7 +17,7 @@ MOVIES = "movieId,title,genres\n" + "".join(f"{n},T,{'A|B' if n % 2 else 'A'}\n"
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
+def project(tmp_path):
     project = make_project(tmp_path / "project")
     project.change({"data": {"source": "folder"}})
     project.commit()
@@ -53,7 +53,7 @@ def mean(project: Project, experiment: str = "") -> float:
 
 
 @pytest.mark.parametrize("source", ["folder", "ml-latest-small"])
-def test_what_is_dropped_into_data_raw(project: Project, source: str) -> None:
+def test_what_is_dropped_into_data_raw(project, source):
     """Two files, or the archive of a release that is not the published one."""
     raw, names = project.folder / "data/raw", ["movies.csv", "ratings.csv"]
     archive = raw / "ml-latest-small.zip"
@@ -85,7 +85,7 @@ def test_what_is_dropped_into_data_raw(project: Project, source: str) -> None:
     assert mean(project, "queued") == 2.95
 
 
-def test_a_linked_folder_of_ones_own(project: Project, tmp_path: Path) -> None:
+def test_a_linked_folder_of_ones_own(project, tmp_path):
     """DVC follows the link that data.path names."""
     books, link = tmp_path / "books", tmp_path / "link"
     link.symlink_to(books)
@@ -96,7 +96,7 @@ def test_a_linked_folder_of_ones_own(project: Project, tmp_path: Path) -> None:
     assert mean(project, "two") == 3.05
 
 
-def test_a_genome_in_a_folder(project: Project) -> None:
+def test_a_genome_in_a_folder(project):
     """An experiment's copy may lack it, and would take the result of an earlier run without it."""
     books = project.folder / "books"
     write(books, 3)
