@@ -61,8 +61,21 @@ def build_tables(source: Source, settings: DataSettings) -> Tables:
         return kept
 
     movies = source.movies
-    never = movies.join(ratings.select("movie_id").unique(), on="movie_id", how="anti")
-    ratings = keep("movie_without_entry", _resolve_missing(ratings, movies, source.name, settings))
+    known = ratings.select("movie_id").unique()
+    never = movies.join(known, on="movie_id", how="anti")
+    missing = known.join(movies, on="movie_id", how="anti")["movie_id"].sort()
+    with_entry = ratings
+    if missing.len() and settings.missing_movies != "keep":
+        with_entry = _only(ratings, movies, "movie_id")
+        if settings.missing_movies == "error":
+            some = ", ".join(map(shown, missing.head(5))) + (", ..." if missing.len() > 5 else "")
+            raise InputError(
+                f"{source.name}: {ratings.height - with_entry.height:,} ratings are of "
+                f"{missing.len():,} movies that have no entry among the movies (movie ids {some}). "
+                "Add the entries, or set data.missing_movies in params.yaml to drop (leave these "
+                "ratings out) or keep (movies without title and genres)."
+            )
+    ratings = keep("movie_without_entry", with_entry)
     ratings = keep("rated_again", _latest(ratings))
     if settings.top_movies:
         top = ratings.group_by("movie_id").len().sort("len", "movie_id", descending=[True, False])
@@ -133,23 +146,6 @@ def build_tables(source: Source, settings: DataSettings) -> Tables:
     low, high = source.scale
     meta = storage.Meta(source.name, low, high, source.has_time)
     return Tables(ratings, users, entries, unrated, genres, meta, counts)
-
-
-def _resolve_missing(
-    ratings: pl.DataFrame, movies: pl.DataFrame, name: str, settings: DataSettings
-) -> pl.DataFrame:
-    missing = ratings.group_by("movie_id").len().join(movies, on="movie_id", how="anti")
-    if missing.is_empty() or settings.missing_movies == "keep":
-        return ratings
-    if settings.missing_movies == "drop":
-        return _only(ratings, movies, "movie_id")
-    ids = missing["movie_id"].sort()
-    some = ", ".join(map(shown, ids.head(5))) + (", ..." if ids.len() > 5 else "")
-    raise InputError(
-        f"{name}: {missing['len'].sum():,} ratings are of {ids.len():,} movies that have no entry "
-        f"among the movies (movie ids {some}). Add the entries, or set data.missing_movies in "
-        "params.yaml to drop (leave these ratings out) or keep (movies without title and genres)."
-    )
 
 
 def _latest(ratings: pl.DataFrame) -> pl.DataFrame:
