@@ -26,7 +26,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from benchmarks.measuring import Row, command_line, report
 from tests.project import STAGES, Project, make_project
@@ -46,6 +46,7 @@ DVC_LEFT = re.compile(r"^(plots|metrics)/.*\.[\w-]{22}\.tmp is left over$")
 """DVC copies such outputs from its cache under this name."""
 LONGEST = 150
 """Seconds after which a run counts as hung."""
+Ended: TypeAlias = subprocess.CompletedProcess[str]
 
 # Found by every python that the project starts, and at work in the one that the fault names.
 HOOK = """
@@ -108,14 +109,6 @@ if sys.orig_argv[1:3] == ["-m", fault["module"]] or "tell" in fault:
 """
 
 
-class Ended(NamedTuple):
-    """A run of DVC."""
-
-    status: int
-    said: str  # where it hung, the stack as well
-    hung: bool  # it had to be ended
-
-
 class Result(NamedTuple):
     """What came of a fault."""
 
@@ -135,7 +128,10 @@ class Before(NamedTuple):
 
 
 def run_dvc(project: Project, *arguments: str, fault: dict[str, Any] | None = None) -> Ended:
-    """Run `dvc repro` in a process group of its own, with a fault."""
+    """Run `dvc repro` in a process group of its own, with a fault.
+
+    One that hangs is ended by SIGABRT, and its output holds the stack of where it was.
+    """
     environment = {"PYTHONFAULTHANDLER": "1"}
     if fault:
         hooks = project.folder.with_name(f"{project.folder.name}.hook")
@@ -143,14 +139,12 @@ def run_dvc(project: Project, *arguments: str, fault: dict[str, Any] | None = No
         (hooks / "sitecustomize.py").write_text(HOOK)
         environment |= {"PYTHONPATH": str(hooks), "FAULT": json.dumps(fault)}
     with project.start_dvc("repro", *arguments, **environment) as process:
-        hung = False
         try:
             said, _ = process.communicate(timeout=LONGEST)
         except subprocess.TimeoutExpired:
-            hung = True
-            os.killpg(process.pid, signal.SIGABRT)  # faulthandler tells where it is
+            os.killpg(process.pid, signal.SIGABRT)
             said, _ = process.communicate()
-    return Ended(process.returncode, said, hung)
+    return subprocess.CompletedProcess(process.args, process.returncode, said)
 
 
 def files_of(project: Project) -> set[str]:
@@ -181,8 +175,8 @@ def before(project: Project, stage: str, folder: Path) -> Before:
     size = _size(whole.folder)
     told = folder / "needs"
     done = run_dvc(whole, stage, fault={"module": "", "tell": str(told)})
-    if done.status or f"Running stage '{stage}'" not in done.said:
-        sys.exit(f"error: without a fault, stage {stage}: {done.said}")
+    if done.returncode or f"Running stage '{stage}'" not in done.stdout:
+        sys.exit(f"error: without a fault, stage {stage}: {done.stdout}")
     needs = {
         who: json.loads(Path(f"{told}-{module}").read_text())
         for who, module in (("stage", f"stages.{stage}"), ("dvc", "dvc"))
@@ -278,21 +272,22 @@ def trial(fault: dict[str, Any], at: Before, folder: Path) -> Result:
     with disk if "room" in fault else nullcontext():
         project = at.project.copy(folder / "project")
         done = struck(project, at.stage, fault)
-        note = f"Ended by hand, as DVC did not end in {LONGEST} s" if done.hung else ""
-        if done.hung:
-            print(done.said[:9000], flush=True)
+        hung = done.returncode == -signal.SIGABRT
+        note = f"Ended by hand, as DVC did not end in {LONGEST} s" if hung else ""
+        if hung:
+            print(done.stdout[:9000], flush=True)
         again = run_dvc(project, at.stage)
         # DVC fell between making a folder of its run cache and filling it, and cannot read it.
-        if "join() argument must be str" in again.said:
+        if "join() argument must be str" in again.stdout:
             note = "Recovered by `dvc repro --no-run-cache`"
             again = run_dvc(project, at.stage, "--no-run-cache")
         wrong = [*faults_left(project, at.whole)]
         if any(DVC_LEFT.search(line) for line in wrong):
             note = "A temporary file of DVC's own stayed in plots/ or metrics/"
-        if again.status:
-            wrong.insert(0, f"the next run ends with {again.status}: {again.said[-1500:]}")
+        if again.returncode:
+            wrong.insert(0, f"the next run ends with {again.returncode}: {again.stdout[-1500:]}")
     shutil.rmtree(folder, ignore_errors=True)
-    return Result(done.status != 0, note, wrong)
+    return Result(done.returncode != 0, note, wrong)
 
 
 def rows_of(tried: dict[str, list[Result]]) -> Iterator[Row]:

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from hashlib import file_digest, sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -42,9 +42,7 @@ STREAMS = {
     for number, stream in ((1, "stdout"), (2, "stderr"))
     for name in (f"/dev/{stream}", f"/dev/fd/{number}", f"/proc/self/fd/{number}")
 }
-
 SIDES = ("train", "validation", "test")
-
 RATINGS_SCHEMA = pl.Schema(
     {"user": pl.UInt32, "movie": pl.UInt32, "rating": pl.Float32, "timestamp": pl.Int64}
 )
@@ -132,10 +130,11 @@ def replacing(path: Path, folder: bool = False) -> Iterator[Path]:
         InputError: the folder that is to hold it is a file, or a file is to take the place of a
             folder or the other way round.
     """
-    if path.is_dir() and not folder:
-        raise InputError(f"{path} is a folder, and a file is to be written: name another place.")
-    if folder and path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file, and a folder is to be written: name another place.")
+    if path.exists() and path.is_dir() != folder:
+        there, wanted = ("file", "folder") if folder else ("folder", "file")
+        raise InputError(
+            f"{path} is a {there}, and a {wanted} is to be written: name another place."
+        )
     special = path.exists() and not path.is_file() and not path.is_dir()
     if special or path in STREAMS or path.parent == Path("/dev"):
         with TemporaryDirectory() as scratch, _with_number(path, Path(scratch)):
@@ -154,6 +153,8 @@ def replacing(path: Path, folder: bool = False) -> Iterator[Path]:
     try:
         with _with_number(path, temporary):
             _remove(temporary)  # of a killed process that had our number, as in containers
+            if folder:
+                temporary.mkdir()
             yield temporary
             if path.is_dir() and not path.is_symlink():
                 # A folder cannot be replaced in one step: the old one steps aside first.
@@ -195,12 +196,9 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-@contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
+def replacing_folder(path: Path) -> AbstractContextManager[Path]:
     """An empty temporary folder that takes the place of the folder `path` on success."""
-    with replacing(path, folder=True) as temporary:
-        temporary.mkdir()
-        yield temporary
+    return replacing(path, folder=True)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -2,11 +2,10 @@
 
 import hashlib
 import io
+import socketserver
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +28,9 @@ def answer(body: bytes = BODY, status: str = "200 OK", size: int = -1) -> bytes:
     return f"HTTP/1.1 {status}\r\nConnection: close\r\n{length}\r\n\r\n".encode() + body
 
 
-class Handler(BaseHTTPRequestHandler):
-    """Sends the server's answer, and waits before it closes the connection."""
+class Server(socketserver.ThreadingTCPServer):
+    """Sends its answer, and waits before it closes the connection."""
 
-    def do_GET(self) -> None:
-        self.server.asked += 1
-        self.wfile.write(self.server.answer)
-        time.sleep(self.server.stall)
-        self.close_connection = True
-
-    def log_message(self, *_: object) -> None:
-        """Keep the output of the tests free of it."""
-
-
-class Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     answer = answer()
@@ -53,12 +41,18 @@ class Server(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/ml-1m.zip"
 
+    def finish_request(self, request: Any, _: object) -> None:
+        request.recv(2**16)
+        self.asked += 1
+        request.sendall(self.answer)
+        time.sleep(self.stall)
+
     def handle_error(self, *_: object) -> None:
         """The tests expect clients that hang up."""
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("GENRE_EMBEDDINGS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(download, "TIMEOUTS", (5, 5))
@@ -66,23 +60,20 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    server = Server(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+def server():
+    with Server(("127.0.0.1", 0), socketserver.BaseRequestHandler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
 
 
 def files(cache: Path) -> list[str]:
     return [path.name for path in cache.iterdir()] if cache.exists() else []
 
 
-def test_download_into_the_cache(
-    server: Server, cache: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_download_into_the_cache(server, cache, capfd):
     path = fetch(server.url, MD5)
     assert path == cache / "ml-1m.zip"
     assert path.read_bytes() == BODY
@@ -113,14 +104,7 @@ WRONG = f"what arrived does not have the checksum {MD5}"
         (answer(HALF, size=len(BODY)), 2, "the server did not answer in time"),
     ],
 )
-def test_an_answer_that_is_not_the_archive(
-    server: Server,
-    cache: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    sent: bytes,
-    stall: float,
-    message: str,
-) -> None:
+def test_an_answer_that_is_not_the_archive(server, cache, monkeypatch, sent, stall, message):
     server.answer, server.stall = sent, stall
     monkeypatch.setattr(download, "TIMEOUTS", (5, 0.3 if stall else 5))
     with pytest.raises(InputError) as error:
@@ -133,7 +117,7 @@ def test_an_answer_that_is_not_the_archive(
     assert files(cache) == []
 
 
-def test_no_server(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_server(server, cache, monkeypatch):
     url = server.url
     (cache.parent / "file").touch()
     monkeypatch.setenv("GENRE_EMBEDDINGS_CACHE", str(cache.parent / "file"))
@@ -147,7 +131,7 @@ def test_no_server(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch)
         fetch(url, MD5)
 
 
-def test_a_terminal_shows_progress(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_shows_progress(server, monkeypatch):
     terminal = io.StringIO()
     monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
     monkeypatch.setattr(sys, "stderr", terminal)
@@ -155,9 +139,7 @@ def test_a_terminal_shows_progress(server: Server, monkeypatch: pytest.MonkeyPat
     assert "100%" in terminal.getvalue()
 
 
-def test_a_checksum_makes_up_for_a_bad_certificate(
-    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_checksum_makes_up_for_a_bad_certificate(server, monkeypatch, capsys):
     get = requests.get
 
     def verifying(url: str, *, verify: bool, **more: Any) -> requests.Response:

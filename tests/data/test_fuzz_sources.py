@@ -5,7 +5,6 @@ docs/results/robustness.md; this is a short run, the same each time.
 """
 
 import random
-from pathlib import Path
 
 import pytest
 
@@ -14,13 +13,13 @@ from benchmarks.robustness.fuzz import DAMAGE, LAYOUTS, WrongOutcomeError, attac
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_every_layout_survives_every_kind_of_damage(name: str) -> None:
+def test_every_layout_survives_every_kind_of_damage(name):
     outcomes = [attack(name, kind, -1 - n) for kind in DAMAGE for n in range(4)]
     assert [outcome for outcome in outcomes if outcome not in ("parsed", "error")] == []
     assert outcomes.count("error") > len(outcomes) / 4
 
 
-def test_the_judge_notices_a_lost_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_judge_notices_a_lost_row(tmp_path, monkeypatch):
     contents, read = sound(LAYOUTS["csv"], random.Random(1)), fuzz.prepared
     monkeypatch.setattr(
         fuzz, "prepared", lambda data: (rows := read(data)) | {"ratings": rows["ratings"][:-1]}

@@ -88,7 +88,7 @@ def test_a_release_needs_no_genome_but_ratings(prepared, tmp_path):
         ("movieId,tagId,relevance\n1,,0.5\n", r"row 2: tag_id is ''"),
         ("movieId,tagId,relevance\n,1,0.5\n", r"row 2: movie_id is ''; allowed: a whole number"),
         ("movieId,tagId,relevance\n99,1,7\n", r"row 2: relevance is '7'"),
-        ("movieId,tagId,relevance\n", r"genome-scores\.csv holds no scores"),
+        ("movieId,tagId,relevance\n", r"genome-scores\.csv holds no rows"),
         ("movieId,tagId,relevance\n2,3,1\n\n2,3,0\n", r"rows 2 and 4: movie 2 has tag 3 twice"),
     ],
 )

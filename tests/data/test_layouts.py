@@ -86,9 +86,7 @@ def refuse(
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_each_layout_saved_in_any_way(
-    tmp_path: Path, layout: tuple[str, ...], before: str, end: str, after: str
-) -> None:
+def test_each_layout_saved_in_any_way(tmp_path, layout, before, end, after):
     saved = {}
     for name in layout:
         mark = before.strip() if name.endswith(".csv") else before  # the header is in row 1
@@ -121,7 +119,7 @@ TITLES = {
 
 
 @pytest.mark.parametrize("name", TITLES)
-def test_titles_hold_commas_quotes_colons_and_accents(tmp_path: Path, name: str) -> None:
+def test_titles_hold_commas_quotes_colons_and_accents(tmp_path, name):
     content, titles = TITLES[name]
     assert read(tmp_path, {name: content}).movies["title"].to_list() == titles
 
@@ -144,20 +142,20 @@ OWN_ROWS = [
 
 
 @pytest.mark.parametrize(("content", "rows"), OWN_ROWS)
-def test_rows_of_ones_own(tmp_path: Path, content: str, rows: list[tuple[object, ...]]) -> None:
+def test_rows_of_ones_own(tmp_path, content, rows):
     source = read(tmp_path, {"ratings.csv": content}, own={})
     assert source.ratings.collect().rows() == rows
     assert source.has_time == ("timestamp" in content)
 
 
-def test_outside_csv_quotation_marks_mean_nothing(tmp_path: Path) -> None:
+def test_outside_csv_quotation_marks_mean_nothing(tmp_path):
     ratings = '"ann"::7::5::0\n"bo::7::4::0\ncy::7::3::0\n'
     source = read(tmp_path, {"ratings.dat": ratings}, own={})
     assert source.ratings.collect()["user_id"].to_list() == ['"ann"', '"bo', "cy"]
 
 
 @pytest.mark.parametrize("odd", ["007", "x7", "7.0"])
-def test_ids_stay_text_where_a_number_would_lose_something(tmp_path: Path, odd: str) -> None:
+def test_ids_stay_text_where_a_number_would_lose_something(tmp_path, odd):
     """Both tables get the same type of id, whichever of them holds the odd one."""
     for ids, listed in ((["2"], ["2", odd]), (["2", odd], ["2"])):
         ratings = HEADER + "".join(f"1,{movie},4,5\n" for movie in ids)
@@ -168,7 +166,7 @@ def test_ids_stay_text_where_a_number_would_lose_something(tmp_path: Path, odd: 
 
 
 @pytest.mark.parametrize("word", ["", '""', " NA ", "nan", "NULL", r"\N", "None"])
-def test_rows_without_a_rating_are_named_or_dropped(tmp_path: Path, word: str) -> None:
+def test_rows_without_a_rating_are_named_or_dropped(tmp_path, word):
     rows = "".join(f"1,{n},{stars}\n" for n, stars in enumerate(("5", word, "-1", word, "10")))
     ratings = f"userId,movieId,rating\n{rows}"
     refuse(tmp_path, "ratings.csv", ratings, "row 3: rating is .*set data.off_scale to drop", {})
@@ -182,7 +180,7 @@ def test_rows_without_a_rating_are_named_or_dropped(tmp_path: Path, word: str) -
 
 @pytest.mark.parametrize("word", ["", " ", "nan", r"\N", "NULL"])
 @pytest.mark.parametrize("known", ["3", "ann"])
-def test_rows_without_an_id_are_named_or_dropped(tmp_path: Path, word: str, known: str) -> None:
+def test_rows_without_an_id_are_named_or_dropped(tmp_path, word, known):
     ratings = f"userId,movieId,rating\n{known},7,5\n{word},7,\n{known},{word},9\n"
     movies = f"{MOVIES}7,Up,\n{word},Up,\n"
     message = "row 3: {} is .*set data.off_scale to drop"
@@ -196,7 +194,7 @@ def test_rows_without_an_id_are_named_or_dropped(tmp_path: Path, word: str, know
 
 
 @pytest.mark.parametrize("date", ["", "01/03/2015", "2015-02-30", "1425211200123", "1.4e9"])
-def test_other_timestamps_are_named_or_ignored(tmp_path: Path, date: str) -> None:
+def test_other_timestamps_are_named_or_ignored(tmp_path, date):
     ratings = f"{HEADER}1,7,5,1\n2,7,6,{date}\n"
     message = "row 3: timestamp is .*data.timestamps to ignore"
     refuse(tmp_path, "ratings.csv", ratings, message, {})
@@ -208,10 +206,8 @@ def test_other_timestamps_are_named_or_ignored(tmp_path: Path, date: str) -> Non
 BAD_FIELDS = [
     ("1\t2\tfour\t5", "rating is 'four'; allowed: a number from 0.5 to 5"),
     ("1\t2\tNaN\t5", "rating is 'NaN'"),
-    ("1\t2\t\t5", "rating is ''"),
     ("1\t2\t5.5\t5", "rating is '5.5'"),
     ("-1\t2\t4\t5", "user_id is '-1'; allowed: a whole number of 0 or more"),
-    ("1\t2.0\t4\t5", "movie_id is '2.0'"),
     ("\t2\t4\t5", "user_id is ''"),
     ("\ufeff1\t2\t4\t5", "user_id is '\\ufeff1'"),
     ("99999999999999999999\t2\t4\t5", "user_id is '99999999999999999999'"),
@@ -224,7 +220,6 @@ BAD_FIELDS = [
     ("1\t2\0\t4\t5", "'{}' holds the control character '\\x00'"),
     ("1\t2\t4", "'{}' has 3 fields"),
     ("1\t2\t4\t57\t8\t9\t3", "'{}' has 7 fields"),
-    ("1 2 4 5", "'{}' has 1 fields"),
 ]
 
 
@@ -233,9 +228,7 @@ BAD_FIELDS = [
     ("name", "mark", "header"),
     [("ratings.csv", ",", HEADER), ("ratings.dat", "::", ""), ("u.data", "\t", "")],
 )
-def test_a_bad_rating_is_named(
-    tmp_path: Path, name: str, mark: str, header: str, bad: str, message: str
-) -> None:
+def test_a_bad_rating_is_named(tmp_path, name, mark, header, bad, message):
     lines = ["5\t6\t3.5\t100", "", bad, "5\t6\t-1\t100"]
     ratings = header + "".join(line.replace("\t", mark) + "\r\n" for line in lines)
     with pytest.raises(InputError) as error:
@@ -251,20 +244,16 @@ BAD_FILES = [
     ("ratings.dat", "1::2::4::5\n1::2:::4::5", "row 2: rating is ':4'; allowed"),
     # A quotation never takes in rows
     ("ratings.csv", f'{NOTED}1,"2,3.5,4,x\n1,2,3,"4,x\n', "row 3: .* cannot be read"),
-    ("ratings.csv", f'{NOTED}"1"x,2,3.5,4,x\n1,2,3,4,x', "row 3: .* cannot be read"),
     ("ratings.csv", f'{NOTED}1,2,3.5,4,"a, b"\n1,2,3.5,4', "row 4: '1,2,3.5,4' has 4 fields"),
     ("ratings.csv", f"{NOTED}1,2,3.5,4,{LONG}\n1,2,9,4,{LONG}", "row 4: rating is '9'"),
     ("ratings.csv", f'{HEADER[:-1]},"note\n1,2,3.5,4,"\n', MUST),
     ("movies.csv", f'{MOVIES}2,"Heat\n4,Babe",Drama\n', "row 2: '2,\"Heat' cannot be read"),
     # Headers and empty files
     ("ratings.csv", "", MUST),
-    ("ratings.csv", HEADER, "holds no ratings"),
-    ("ratings.dat", "\r\n", "holds no ratings"),
-    ("movies.csv", f"{MOVIES}\n", "holds no movies"),
-    ("u.genre", "", "holds no genres"),
+    ("ratings.csv", HEADER, "holds no rows"),
+    ("u.genre", "", "holds no rows"),
     ("ratings.csv", "1,2,5.0,1147880044\n", f"{MUST}userId,movieId,rating,times"),
     ("ratings.csv", HEADER.replace(",", ";"), MUST),
-    ("ratings.csv", "userId,movieId,rating\n", MUST),
     ("ratings.csv", f"rating,{HEADER}", MUST),
     ("ratings.csv", HEADER.replace("\n", ",a" * 50_000), "row 1: .* more than 100,000 bytes"),
     ("movies.csv", "1,Toy Story (1995),Comedy\n", f"{MUST}movieId,title,genres"),
@@ -278,12 +267,9 @@ BAD_FILES = [
     ("movies.csv", f"{MOVIES}x,Heat,Action", "row 2: movie_id is 'x'; allowed: a whole number"),
     ("movies.csv", f"{MOVIES}2,Heat,A\n2,Babe,B\n", "rows 2 and 3: movie_id '2' stands twice"),
     ("movies.dat", "3::Heat", "row 1: '3::Heat' has 2 fields separated by '::'; allowed: 3"),
-    ("movies.dat", "-3::Heat::Action", "row 1: movie_id is '-3'"),
     ("movies.dat", "3::Heat::Action4::Babe::Drama", "row 1: title is 'Heat::Action4::Babe'"),
     ("u.item", "3|Heat|||", r"row 1: '3\|Heat\|\|\|' has 5 fields separated by '\|'; allowed: 10"),
     ("u.item", item("3", "Heat")[:-2] + "2\n", r"row 1: the flag of genre 4 \('War'\) is '2'"),
-    ("u.item", item("3", "Heat") * 2, "rows 1 and 2: movie_id '3' stands twice"),
-    ("u.genre", "unknown|0\nAction\n", "row 2: 'Action' has 1 fields"),
     ("u.genre", "unknown|0\n|1\n", "row 2: name is ''"),
     ("u.genre", "unknown|0\nAction|2\n", r"row 2: 'Action\|2' must be .* here NAME\|1"),
     ("u.genre", "unknown|0\nunknown|1\n", r"row 2: 'unknown\|1' must be .* here NAME\|1"),
@@ -294,9 +280,7 @@ BAD_FILES = [
 
 
 @pytest.mark.parametrize(("name", "content", "message"), BAD_FILES, ids=range(len(BAD_FILES)))
-def test_a_bad_file_is_named_with_its_row(
-    tmp_path: Path, name: str, content: str | bytes, message: str
-) -> None:
+def test_a_bad_file_is_named_with_its_row(tmp_path, name, content, message):
     refuse(tmp_path, name, content, message)
 
 
@@ -310,6 +294,6 @@ def test_a_bad_file_is_named_with_its_row(
         ("ann,2,11", r"rating is '11'; allowed: a number from 1 to 10 \(data.min_rating to"),
     ],
 )
-def test_a_bad_rating_of_ones_own(tmp_path: Path, row: str, message: str) -> None:
+def test_a_bad_rating_of_ones_own(tmp_path, row, message):
     ratings = f"userId,movieId,rating\nbo,2,4\n{row}\n"
     refuse(tmp_path, "ratings.csv", ratings, f"row 3: {message}", {})

@@ -12,12 +12,12 @@ from tests.project import Project, finish_queue, make_project
 pytestmark = pytest.mark.pipeline
 
 HEADER = "userId,movieId,rating,timestamp\n"
-RATINGS = "userId,movieId,rating\n" + "".join(f"{n % 5},{n},3\n" for n in range(20))
+RATINGS = HEADER + "".join(f"{n % 5},{n},3,5\n" for n in range(20))
 MOVIES = "movieId,title,genres\n" + "".join(f"{n},T,{'A|B' if n % 2 else 'A'}\n" for n in range(20))
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
+def project(tmp_path):
     project = make_project(tmp_path / "project")
     project.change({"data": {"source": "folder"}})
     project.commit()
@@ -27,7 +27,7 @@ def project(tmp_path: Path) -> Project:
 def write(folder: Path, last: int) -> None:
     """Twenty ratings of 3, the last of which becomes `last`."""
     folder.mkdir(exist_ok=True)
-    (folder / "ratings.csv").write_text(RATINGS.removesuffix("3\n") + f"{last}\n")
+    (folder / "ratings.csv").write_text(RATINGS.removesuffix("3,5\n") + f"{last},5\n")
     (folder / "movies.csv").write_text(MOVIES)
 
 
@@ -52,51 +52,40 @@ def mean(project: Project, experiment: str = "") -> float:
     return json.loads(cached.read_text())["mean_rating"]
 
 
-def test_files_dropped_into_data_raw(project: Project) -> None:
-    raw = project.folder / "data/raw"
-    write(raw, 3)
+@pytest.mark.parametrize("source", ["folder", "ml-latest-small"])
+def test_what_is_dropped_into_data_raw(project, source):
+    """Two files, or the archive of a release that is not the published one."""
+    raw, names = project.folder / "data/raw", ["movies.csv", "ratings.csv"]
+    archive = raw / "ml-latest-small.zip"
+
+    def put(last: int) -> None:
+        write(raw, last)
+        if source != "folder":
+            with zipfile.ZipFile(archive, "w") as packed:
+                for name in names:
+                    packed.write(raw / name, name)
+                    (raw / name).unlink()
+
+    files = [f"data/raw/{name}" for name in (names if source == "folder" else [archive.name])]
+    project.change({"data": {"source": source}})
+    put(3)
     assert mean(project) == 3
-    write(raw, 5)
+    put(5)
     assert mean(project) == 3.1
     said = project.dvc("exp", "run", "--temp", "prepare", status=255)
-    command = "dvc add data/raw/movies.csv data/raw/ratings.csv"
+    command = " ".join(["dvc", "add", *files])
     assert f"neither git nor DVC tracks it: run `{command}` and" in said
     project.run("bash", "-c", command)
-    assert project.git("status", "--short", "data").split()[1::2] == [
-        "data/raw/movies.csv.dvc",
-        "data/raw/ratings.csv.dvc",
-    ]
-    write(raw, 1)  # without another `dvc add`
+    status = project.git("status", "--short", "data").split()[1::2]
+    assert status == [f"{file}.dvc" for file in files]
+    put(1)  # without another `dvc add`
     assert mean(project, "changed") == 2.9
     assert mean(project) == 2.9
-    write(raw, 2)
+    put(2)
     assert mean(project, "queued") == 2.95
 
 
-def test_a_release_dropped_into_data_raw(project: Project) -> None:
-    """An archive that is not the published one."""
-
-    def pack(stars: int) -> None:
-        with zipfile.ZipFile(archive, "w") as packed:
-            packed.writestr("ratings.csv", f"{HEADER}1,1,{stars},5\n2,1,3,5\n")
-            packed.writestr("movies.csv", MOVIES)
-
-    archive = project.folder / "data/raw/ml-latest-small.zip"
-    project.change({"data": {"source": "ml-latest-small"}})
-    project.commit()
-    pack(3)
-    assert "reads it only after `dvc add data/raw/ml-l" in project.dvc("repro", "prepare")
-    said = project.dvc("exp", "run", "--temp", "prepare", status=255)
-    assert "neither git nor DVC tracks it: run `dvc add data/raw/ml-latest-small.zip` and" in said
-    project.dvc("add", "data/raw/ml-latest-small.zip")
-    pack(5)
-    assert mean(project, "changed") == 4
-    pack(1)
-    assert mean(project, "queued") == 2
-    assert mean(project) == 2
-
-
-def test_a_linked_folder_of_ones_own(project: Project, tmp_path: Path) -> None:
+def test_a_linked_folder_of_ones_own(project, tmp_path):
     """DVC follows the link that data.path names."""
     books, link = tmp_path / "books", tmp_path / "link"
     link.symlink_to(books)
@@ -107,21 +96,7 @@ def test_a_linked_folder_of_ones_own(project: Project, tmp_path: Path) -> None:
     assert mean(project, "two") == 3.05
 
 
-def test_what_dvc_does_not_see_is_refused(project: Project, tmp_path: Path) -> None:
-    """A link to a folder, and another DVC project."""
-    mine = project.folder / "data/raw/mine"
-    write(tmp_path / "books", 3)
-    mine.symlink_to(tmp_path / "books")
-    said = project.dvc("repro", "prepare", status=255)
-    assert "data/raw/mine is a link to a folder, so that DVC does not notice changes in it" in said
-    mine.unlink()
-    write(mine, 3)
-    (mine / ".dvc").mkdir()
-    said = project.dvc("repro", "--force", "prepare", status=255)
-    assert "data/raw/mine is another DVC project, so that" in said
-
-
-def test_a_genome_in_a_folder(project: Project) -> None:
+def test_a_genome_in_a_folder(project):
     """An experiment's copy may lack it, and would take the result of an earlier run without it."""
     books = project.folder / "books"
     write(books, 3)

@@ -61,8 +61,21 @@ def build_tables(source: Source, settings: DataSettings) -> Tables:
         return kept
 
     movies = source.movies
-    never = movies.join(ratings.select("movie_id").unique(), on="movie_id", how="anti")
-    ratings = keep("movie_without_entry", _resolve_missing(ratings, movies, source.name, settings))
+    known = ratings.select("movie_id").unique()
+    never = movies.join(known, on="movie_id", how="anti")
+    missing = known.join(movies, on="movie_id", how="anti")["movie_id"].sort()
+    with_entry = ratings
+    if missing.len() and settings.missing_movies != "keep":
+        with_entry = _only(ratings, movies, "movie_id")
+        if settings.missing_movies == "error":
+            some = ", ".join(map(shown, missing.head(5))) + (", ..." if missing.len() > 5 else "")
+            raise InputError(
+                f"{source.name}: {ratings.height - with_entry.height:,} ratings are of "
+                f"{missing.len():,} movies that have no entry among the movies (movie ids {some}). "
+                "Add the entries, or set data.missing_movies in params.yaml to drop (leave these "
+                "ratings out) or keep (movies without title and genres)."
+            )
+    ratings = keep("movie_without_entry", with_entry)
     ratings = keep("rated_again", _latest(ratings))
     if settings.top_movies:
         top = ratings.group_by("movie_id").len().sort("len", "movie_id", descending=[True, False])
@@ -100,8 +113,6 @@ def build_tables(source: Source, settings: DataSettings) -> Tables:
         pl.col("title").fill_null(pl.col("movie_id").cast(pl.String)),
         pl.col("genres").fill_null(pl.lit([], dtype=pl.List(pl.String))),
     )
-    if source.truth is None:
-        entries = _choose_genres(entries, settings, source.name)
     unrated = never.sort("movie_id")
     if settings.top_movies or settings.min_ratings_per_movie:
         unrated = unrated.clear()
@@ -111,8 +122,14 @@ def build_tables(source: Source, settings: DataSettings) -> Tables:
         "rating",
         "timestamp",
     ).sort("user", "timestamp", "movie")  # no two rows are alike in all three
-    entries, genres = _index_genres(entries, ratings)
-    unrated = _with_indices(unrated, genres)
+    genres = _choose_genres(entries, None if source.truth else settings, source.name)
+    entries, unrated = _with_indices(entries, genres), _with_indices(unrated, genres)
+    pairs = entries.explode("genres", empty_as_null=False).drop_nulls("genres")
+    pairs = pairs.join(ratings.group_by("movie").len(), on="movie")
+    sums = pairs.group_by(genre="genres").agg(
+        movies=pl.len().cast(pl.UInt32), ratings=pl.col("len").sum().cast(pl.UInt32)
+    )
+    genres = genres.join(sums, on="genre").sort("genre")
     counts = {
         "ratings": ratings.height,
         "users": users.height,
@@ -129,23 +146,6 @@ def build_tables(source: Source, settings: DataSettings) -> Tables:
     low, high = source.scale
     meta = storage.Meta(source.name, low, high, source.has_time)
     return Tables(ratings, users, entries, unrated, genres, meta, counts)
-
-
-def _resolve_missing(
-    ratings: pl.DataFrame, movies: pl.DataFrame, name: str, settings: DataSettings
-) -> pl.DataFrame:
-    missing = ratings.group_by("movie_id").len().join(movies, on="movie_id", how="anti")
-    if missing.is_empty() or settings.missing_movies == "keep":
-        return ratings
-    if settings.missing_movies == "drop":
-        return _only(ratings, movies, "movie_id")
-    ids = missing["movie_id"].sort()
-    some = ", ".join(map(shown, ids.head(5))) + (", ..." if ids.len() > 5 else "")
-    raise InputError(
-        f"{name}: {missing['len'].sum():,} ratings are of {ids.len():,} movies that have no entry "
-        f"among the movies (movie ids {some}). Add the entries, or set data.missing_movies in "
-        "params.yaml to drop (leave these ratings out) or keep (movies without title and genres)."
-    )
 
 
 def _latest(ratings: pl.DataFrame) -> pl.DataFrame:
@@ -184,47 +184,33 @@ def _only(ratings: pl.DataFrame, kept: pl.DataFrame, column: str) -> pl.DataFram
     return ratings.join(kept, on=column, how="semi", maintain_order="left")
 
 
-def _choose_genres(movies: pl.DataFrame, settings: DataSettings, name: str) -> pl.DataFrame:
-    """The movies without the genres that `min_genre_movies` and `top_genres` drop.
+def _choose_genres(movies: pl.DataFrame, settings: DataSettings | None, name: str) -> pl.DataFrame:
+    """Genre and name of the genres that `min_genre_movies` and `top_genres` leave, by name.
 
     Raises:
         InputError: more genres are left than are kept without asking.
     """
-    pairs = movies.select(genre="genres").explode("genre", empty_as_null=False).drop_nulls()
-    counts = pairs.group_by("genre").len().sort("len", "genre", descending=[True, False])
-    kept = counts.filter(pl.col("len") >= settings.min_genre_movies)
-    most = settings.top_genres or MOST_GENRES
-    if not settings.top_genres and kept.height > most:
-        rare, some = kept["len"][most], ", ".join(map(shown, kept["genre"].tail(3)))
-        raise InputError(
-            f"{name}: the movies have {kept.height:,} genres, such as {some}; allowed without a "
-            f"choice: {most}, because training and inspection compare all pairs of genres. Choose "
-            f"with data.top_genres (1 to 200) or data.min_genre_movies ({rare + 1:,} leaves {most} "
-            "or fewer). If names were not separated, set data.genre_separator."
-        )
-    kept = kept.head(most)
+    names = movies.select(name="genres").explode("name", empty_as_null=False).drop_nulls()
+    kept = counts = names.group_by("name").len().sort("len", "name", descending=[True, False])
+    if settings:
+        kept = counts.filter(pl.col("len") >= settings.min_genre_movies)
+        most = settings.top_genres or MOST_GENRES
+        if not settings.top_genres and kept.height > most:
+            rare, some = kept["len"][most], ", ".join(map(shown, kept["name"].tail(3)))
+            raise InputError(
+                f"{name}: the movies have {kept.height:,} genres, such as {some}; allowed without "
+                f"a choice: {most}, because training and inspection compare all pairs of genres. "
+                f"Choose with data.top_genres (1 to 200) or data.min_genre_movies ({rare + 1:,} "
+                f"leaves {most} or fewer). If names were not separated, set data.genre_separator."
+            )
+        kept = kept.head(most)
     if kept.height < counts.height:
         print(
             f"{name}: kept {kept.height:,} of {counts.height:,} genres (data.top_genres, "
             "data.min_genre_movies)",
             file=sys.stderr,
         )
-    listed = pl.element().filter(pl.element().is_in(kept["genre"].implode()))
-    return movies.with_columns(pl.col("genres").list.eval(listed))
-
-
-def _index_genres(movies: pl.DataFrame, ratings: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Movies with genre indices in place of names, and the genres by name with their counts."""
-    names = movies.select(name="genres").explode("name", empty_as_null=False).drop_nulls()
-    genres = names.unique().sort("name").with_row_index("genre")
-    movies = _with_indices(movies, genres)
-    per_movie = ratings.group_by("movie").len(name="ratings")
-    pairs = movies.select("movie", genre="genres").explode("genre", empty_as_null=False)
-    counts = pairs.drop_nulls().join(per_movie, on="movie").group_by("genre")
-    sums = counts.agg(
-        movies=pl.len().cast(pl.UInt32), ratings=pl.col("ratings").sum().cast(pl.UInt32)
-    )
-    return movies, genres.join(sums, on="genre").sort("genre")
+    return kept.select("name").sort("name").with_row_index("genre")
 
 
 def _with_indices(movies: pl.DataFrame, genres: pl.DataFrame) -> pl.DataFrame:

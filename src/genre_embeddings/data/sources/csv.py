@@ -43,7 +43,8 @@ RARE = frozenset((b'"', b" ", b"-"))
 """Characters that few files hold, and that cost time to read."""
 
 _MOMENT = r"^(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.\d+)?"
-_NAMES = {"userId": "user_id", "movieId": "movie_id", "tagId": "tag_id"}
+_NAMES = {"user_id": "userId", "movie_id": "movieId", "tag_id": "tagId"}
+"""Our names of columns, and those of MovieLens; a header may have either."""
 
 
 class Rule(NamedTuple):
@@ -132,7 +133,6 @@ class Table:
 
     Attributes:
         file: the file.
-        holds: what its rows are.
         mark: what separates two fields; a comma makes a csv file, with a header and quotations.
         columns: name of each field; one without a rule is not used. Of three fields separated by
             `::`, the second may begin and end with a part of the mark, as titles do with a colon.
@@ -141,7 +141,6 @@ class Table:
     """
 
     file: File
-    holds: str
     mark: str
     columns: Sequence[str]
     rules: Mapping[str, Rule]
@@ -229,7 +228,7 @@ class Table:
                     text_of(_without_end(content), f"{self.file.label}, row {row}")
             raise
         if not rows:
-            raise InputError(f"{self.file.label} holds no {self.holds}.")
+            raise InputError(f"{self.file.label} holds no rows.")
         if bad is not None:
             raise self._error(bad)
         return rows, *values
@@ -277,13 +276,13 @@ class Table:
         )
 
 
-def read_header(file: File, needed: Sequence[str], example: str) -> list[str]:
-    """Our name of each column of a csv file; other columns keep theirs.
+def csv_table(file: File, rules: Mapping[str, Rule], optional: str = "") -> Table:
+    """A csv file whose header names the columns; those without a rule are not used.
 
     Raises:
-        InputError: the first row is no header, or lacks a column that is `needed`.
+        InputError: the first row is no header, or lacks a column that is not `optional`.
     """
-    place = f"{file.label}, row 1"
+    place, example = f"{file.label}, row 1", ",".join(_NAMES.get(name, name) for name in rules)
     with file.path.open("rb") as lines:
         first = lines.readline(LONGEST_HEADER + 1)
     if len(first) > LONGEST_HEADER:
@@ -292,17 +291,18 @@ def read_header(file: File, needed: Sequence[str], example: str) -> list[str]:
             f"{example}. The file is something else, or its line ends are missing."
         )
     header = text_of(_without_end(first.removeprefix(codecs.BOM_UTF8)), place)
+    ours = {name: our for our, name in _NAMES.items()}
     try:
         (row,) = csv.reader([header], strict=True)
-        names = [_NAMES.get(name.strip(), name.strip()) for name in row]
+        columns = [ours.get(name.strip(), name.strip()) for name in row]
     except csv.Error:
-        names = []
-    if any(names.count(name) != 1 for name in needed) or names.count("timestamp") > 1:
+        columns = []
+    if any(columns.count(n) > 1 or (n not in columns and n != optional) for n in rules):
         raise InputError(
             f"{place}: {shown(header)} must be the header, with the columns {example} separated "
             "by commas, each once. Put that line on top of the file, or rename the columns."
         )
-    return names
+    return Table(file, ",", columns, {n: rule for n, rule in rules.items() if n in columns})
 
 
 def text_of(line: bytes, place: str) -> str:

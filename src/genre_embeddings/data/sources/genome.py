@@ -19,9 +19,8 @@ from genre_embeddings.data.sources.base import shown
 from genre_embeddings.data.sources.csv import (
     ANY_ID,
     WHOLE_ID,
-    Table,
+    csv_table,
     number,
-    read_header,
     whole_number,
 )
 from genre_embeddings.errors import InputError
@@ -29,8 +28,6 @@ from genre_embeddings.errors import InputError
 GENOME = "genome-scores.csv"
 FEWEST = 5
 """Movies of one genre and not of the other below which a pair of genres is unknown."""
-
-_COLUMNS = "movieId,tagId,relevance"
 
 
 def scan_genome(file: File | None, movies: pl.DataFrame) -> pl.LazyFrame | None:
@@ -52,7 +49,7 @@ def scan_genome(file: File | None, movies: pl.DataFrame) -> pl.LazyFrame | None:
         "relevance": number(0, 1),
     }
     try:
-        table = Table(file, "scores", ",", read_header(file, list(rules), _COLUMNS), rules)
+        table = csv_table(file, rules)
         table.check()
     except InputError as error:
         raise InputError(
@@ -86,7 +83,16 @@ def genome_content(
     scores = genome.join(wanted.lazy(), on="movie_id").collect(engine="streaming")
     rows, row = np.unique(scores["movie"].to_numpy(), return_inverse=True)
     tags, column = np.unique(scores["tag_id"].to_numpy(), return_inverse=True)
-    _check_once(scores, row * len(tags) + column)
+    cell = row * len(tags) + column
+    twice = np.flatnonzero(np.bincount(cell) > 1)
+    if twice.size:
+        first = scores[np.flatnonzero(cell == twice[0])[:2].tolist()]
+        low, high = sorted(first["row"].to_list())
+        raise InputError(
+            f"{GENOME}, rows {low} and {high}: movie {shown(first['movie_id'][0])} has tag "
+            f"{first['tag_id'][0]} twice; allowed: once. Delete one of the rows, or take the file "
+            "away."
+        )
     relevance = np.zeros((len(rows), len(tags)), dtype=np.float32)
     relevance[row, column] = scores["relevance"].to_numpy()
     table = np.zeros((len(rows), genres.height), dtype=bool)
@@ -100,20 +106,6 @@ def genome_content(
             for line in zip(values, known, strict=True)
         ],
     }
-
-
-def _check_once(scores: pl.DataFrame, cell: np.ndarray) -> None:
-    """Make sure that no two scores fall into one cell of movie and tag, (n,)."""
-    order = np.argsort(cell, kind="stable")
-    again = np.flatnonzero(np.diff(cell[order]) == 0)
-    if again.size:
-        first = scores[order[[again[0], again[0] + 1]]]
-        low, high = sorted(first["row"].to_list())
-        movie, tag = shown(first["movie_id"][0]), first["tag_id"][0]
-        raise InputError(
-            f"{GENOME}, rows {low} and {high}: movie {movie} has tag {tag} twice; allowed: once. "
-            "Delete one of the rows, or take the file away."
-        )
 
 
 def tag_similarity(relevance: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

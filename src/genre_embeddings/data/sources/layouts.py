@@ -28,8 +28,8 @@ from genre_embeddings.data.sources.csv import (
     WHOLE_ID,
     Rule,
     Table,
+    csv_table,
     number,
-    read_header,
     text,
     text_without,
     whole_number,
@@ -74,12 +74,10 @@ def read_source(
     """
     rules = _rules(scale, own)
     movies = _read_movies(layout, files, own, rules["movie_id"])
-    file, mark, columns = files[layout[0]], "::" if layout == DAT else "\t", list(rules)
     if layout == CSV:
-        needed = [*IDS, "rating"] if own else list(rules)
-        columns, mark = read_header(file, needed, "userId,movieId,rating,timestamp"), ","
-        rules = {name: rule for name, rule in rules.items() if name in columns}
-    table = Table(file, "ratings", mark, columns, rules)
+        table = csv_table(files[layout[0]], rules, "timestamp" if own else "")
+    else:
+        table = Table(files[layout[0]], "::" if layout == DAT else "\t", list(rules), rules)
     rating, off_scale = pl.col("rating"), ~pl.col("rating").is_between(*scale)
     no_id, whole_id = pl.lit(value=False), WHOLE
     if own and own.off_scale == "drop":  # else the check refuses a missing id
@@ -97,7 +95,7 @@ def read_source(
         movies = movies.with_columns(pl.col("movie_id").cast(pl.Int64))
     else:
         ids -= {"movie_id"}
-    has_time = rules.get("timestamp", ANY) is not ANY
+    has_time = table.rules.get("timestamp", ANY) is not ANY
     time = pl.col("timestamp") if has_time else pl.lit(NO_TIME, pl.Int64).alias("timestamp")
     ratings = table.read(ids)
     if any(dropped.values()):
@@ -153,11 +151,10 @@ def _read_movies(
     file = files[layout[1]]
     rules = {"movie_id": identity, "title": ANY, "genres": ANY}
     if layout == CSV:
-        columns = read_header(file, list(rules), "movieId,title,genres")
-        movies = _read(Table(file, "movies", ",", columns, rules))
+        movies = _read(csv_table(file, rules))
     elif layout == DAT:
         rules["title"] = text_without("::", "text without ::")
-        movies = _read(Table(file, "movies", "::", list(rules), rules, latin=True))
+        movies = _read(Table(file, "::", list(rules), rules, latin=True))
     else:
         movies = _read_items(file, files["u.genre"], identity)
     movies = movies.filter(~pl.col("movie_id").str.contains(MISSING))
@@ -180,7 +177,7 @@ def _read_movies(
 def _read_items(file: File, genre_file: File, identity: Rule) -> pl.DataFrame:
     """The movies of a u.item: id, title, two dates, address, a 0/1 flag for each genre."""
     genre_rules = {"name": text(r"\S", "a name"), "number": whole_number(10**6)}
-    table = Table(genre_file, "genres", "|", tuple(genre_rules), genre_rules, latin=True)
+    table = Table(genre_file, "|", tuple(genre_rules), genre_rules, latin=True)
     names: list[str] = []
     for row, name, place in _read(table).rows():
         if place != len(names) or name.strip() in names:
@@ -193,7 +190,7 @@ def _read_items(file: File, genre_file: File, identity: Rule) -> pl.DataFrame:
     flags = {f"the flag of genre {n} ({shown(name)})": name for n, name in enumerate(names)}
     rules = {"movie_id": identity, "title": ANY, **dict.fromkeys(flags, flag)}
     columns = ("movie_id", "title", "", "", "", *flags)
-    movies = _read(Table(file, "movies", "|", columns, rules, latin=True))
+    movies = _read(Table(file, "|", columns, rules, latin=True))
     chosen = [
         pl.when(pl.col(column).str.contains("1")).then(pl.lit(name))
         for column, name in flags.items()

@@ -9,8 +9,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 
@@ -30,8 +31,7 @@ from genre_embeddings.settings import DataSettings
 BASE_URL = "https://files.grouplens.org/datasets/movielens/"
 
 
-@dataclass(frozen=True)
-class Release:
+class Release(NamedTuple):
     """A published release.
 
     Attributes:
@@ -66,20 +66,12 @@ RELEASES = {
 }
 
 
-def _names(name: str) -> list[str]:
-    """Names that the unpacked folder of a release may have."""
-    return sorted({name, RELEASES[name].folder or name})
-
-
 @contextmanager
 def open_release(data: DataSettings) -> Iterator[Source]:
     """A MovieLens release, from `data.path`, the user's cache or the network, in that order.
 
     An archive or folder under `data.path` need not have the published checksum: people unpack
     and pack again. It must parse, and DVC hashes it. All others must have the checksum.
-
-    Args:
-        data: the settings; `data.source` names the release.
 
     Raises:
         InputError: the release is nowhere to be found, or a row cannot be used.
@@ -106,7 +98,7 @@ def open_release(data: DataSettings) -> Iterator[Source]:
 def _find(name: str, path: str) -> Path:
     """The release's archive or folder: at `data.path` or in it, in the cache, or downloaded."""
     release, stem = RELEASES[name], Path(path).name.removesuffix(".zip")
-    if other := next((r for r in RELEASES if r != name and stem in _names(r)), ""):
+    if other := next((r for r in RELEASES if r != name and stem in _folders(r)), ""):
         raise InputError(
             f"data.path is {path!r}, but data.source is {name}: "
             f"change one of them, such as data.source to {other}."
@@ -143,15 +135,20 @@ def require_whole_release(name: str, path: str) -> Path | None:
     return None
 
 
+def _folders(name: str) -> list[str]:
+    """Names that the unpacked folder of a release may have."""
+    return sorted({name, RELEASES[name].folder or name})
+
+
 def _as_published(place: Path, release: Release) -> bool:
     return place.is_file() and has_checksum(place, release.checksum)
 
 
 def _drop_in(name: str, place: Path) -> Path | None:
     """The release's archive or folder at a place or in it, if it is there."""
-    if place.is_file() or (place.is_dir() and place.resolve().name in _names(name)):
+    if place.is_file() or (place.is_dir() and place.resolve().name in _folders(name)):
         return place
-    for inside in (f"{name}.zip", *_names(name)):
+    for inside in (f"{name}.zip", *_folders(name)):
         if (found := place / inside).exists():
             if found.is_dir():
                 require_seen(found)
