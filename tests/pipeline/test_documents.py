@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from genre_embeddings.cli import genres
-from tests.project import ROOT, Project, finish_queue, listed, read_yaml, stages_run
+from tests.project import ROOT, STAGES, Project, finish_queue, listed, read_yaml, stages_run
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [page for page in DOCUMENTS if page.parent in (ROOT, ROOT / "docs/guide")]
@@ -94,8 +94,10 @@ def test_every_command_in_a_clone_that_has_nothing(
     # Now dvc.lock names outputs that nobody has.
     project.change({"planted": {"ratings": 1400}})
     project.commit()
-    said = project.dvc("exp", "run", "--temp", "-S", "split.train=0.7", "split")
-    assert stages_run(said) == ["check", "prepare", "split"]
+    said = project.dvc("exp", "run", "--temp", "-S", "inspect.permutations=199")
+    assert stages_run(said) == list(STAGES)
+    said = project.dvc("exp", "run", "--temp", "-S", "inspect.alpha=0.1")
+    assert stages_run(said) == ["check", "inspect", "publish"]
     Path("pairs.csv").write_text("userId,movieId,genres\n1,1,\n1,999,Comedy\n")
     Path("mine.csv").write_text("movieId,rating\n1,5\n2,1\n")
     for page in PAGES:
