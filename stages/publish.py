@@ -9,10 +9,11 @@ def main() -> None:
     settings = load_settings()
 
     from genre_embeddings.publish.card import CARD, write_card
-    from genre_embeddings.publish.summary import SUMMARY, TABLE, write_summary
+    from genre_embeddings.publish.summary import SUMMARY, TABLE, read_details, write_summary
 
-    write_summary(settings)
-    write_card(settings)
+    details = read_details()
+    write_summary(settings, details)
+    write_card(settings, details)
     print(f"published the headline numbers and the card -> {SUMMARY}, {TABLE}, {CARD}", flush=True)
     if settings.tracking.mlflow_uri:
         from genre_embeddings.publish.mlflow import log_run

@@ -133,10 +133,10 @@ def run_cache(folder: Path = Path(".dvc/cache/runs")) -> Iterator[Finding]:
     """What a killed DVC left empty in its memory of runs, over which the next one stumbles."""
     if empty := [path for path in folder.glob("*/*") if path.is_dir() and not any(path.iterdir())]:
         what = (
-            f"{empty[0]} is empty, left of a killed DVC: the next run fails with `join() argument"
+            f"{empty[0]} is empty, left of a killed DVC: the next run fails with `join() argument "
+            "must be str`"
         )
-        delete = f"find {folder} -mindepth 1 -type d -empty -delete"
-        yield Finding(True, f"{what} must be str`", delete)
+        yield Finding(True, what, f"find {folder} -mindepth 1 -type d -empty -delete")
 
 
 CHECKS = (environment, repository, sources, queue, run_cache)

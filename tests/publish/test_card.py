@@ -13,7 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from genre_embeddings.cli import genres
+from genre_embeddings.errors import InputError
 from genre_embeddings.publish.card import CARD, write_card
+from genre_embeddings.publish.summary import read_details
 from genre_embeddings.settings import load_settings, load_yaml
 from tests.conftest import changed
 from tests.project import Project
@@ -44,7 +46,7 @@ def project(base: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 def written(**sections: dict[str, Any]) -> str:
     """The card's words with some settings changed, whatever the line breaks."""
-    write_card(changed(load_settings(), **sections))
+    write_card(changed(load_settings(), **sections), read_details())
     return " ".join(CARD.read_text(encoding="utf-8").split())
 
 
@@ -196,3 +198,9 @@ def test_the_run_decides_what_is_said(
     edit(*change)
     text = written(**sections)
     assert [said for said in wanted if not re.search(said, text)] == []
+
+
+def test_metrics_of_another_run_are_named(project: Project) -> None:
+    edit("metrics/prepare.json", lambda content: content.update(ratings=7))
+    with pytest.raises(InputError, match=r"prepare\.json and .*split\.json"):
+        written()

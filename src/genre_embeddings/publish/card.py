@@ -16,6 +16,7 @@ import polars as pl
 
 from genre_embeddings import storage
 from genre_embeddings.pages import data_name, render
+from genre_embeddings.publish.summary import Details
 from genre_embeddings.settings import Settings
 
 CARD = storage.METRICS / "card.md"
@@ -27,28 +28,25 @@ FEWEST = 30
 Rows = list[dict[str, Any]]
 
 
-def write_card(settings: Settings) -> None:
+def write_card(settings: Settings, details: Details) -> None:
     """Write metrics/card.md.
 
     Raises:
-        InputError: a file is missing, or was measured with another model.
+        InputError: a file of an earlier stage is missing or damaged.
     """
-    text = render(TEMPLATE, **gather(settings)).lstrip("\n")
+    text = render(TEMPLATE, **gather(settings, details)).lstrip("\n")
     with storage.replacing(CARD) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def gather(settings: Settings) -> dict[str, Any]:
+def gather(settings: Settings, details: Details) -> dict[str, Any]:
     """Everything that the card's text names, from the stages' files."""
     users, movies, genres = (
         storage.read_table(storage.PREPARED / f"{name}.parquet")
         for name in ("users", "movies", "genres")
     )
     meta = storage.read_meta()
-    prepared, split = (
-        storage.read_json(storage.METRICS / f"{stage}.json") for stage in ("prepare", "split")
-    )
-    evaluated, inspected = (storage.read_measured(stage) for stage in ("evaluate", "inspect"))
+    prepared, split, evaluated, inspected = details
     weights = storage.require(storage.MODEL / "model.safetensors")
     model = settings.in_effect(meta.has_time, genres.height)
     kept = settings.model_dump(mode="json", exclude={"inspect", "tracking"})

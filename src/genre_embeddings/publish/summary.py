@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from genre_embeddings import storage
 from genre_embeddings.settings import Settings, effective
@@ -52,17 +52,32 @@ NOT_CHANGES = ("data.source", "data.path", "seed", "split.strategy")
 """Settings that have rows of their own, or say where a person keeps files."""
 
 
-def write_summary(settings: Settings) -> None:
-    """Write metrics/summary.json and plots/summary.json.
+class Details(NamedTuple):
+    """What the stages have measured: metrics/NAME.json of four stages."""
+
+    prepared: dict[str, Any]
+    split: dict[str, Any]
+    evaluated: dict[str, Any]
+    inspected: dict[str, Any]
+
+
+def read_details() -> Details:
+    """The metrics of the earlier stages.
 
     Raises:
-        InputError: the metrics of an earlier stage are missing, or from another run.
+        InputError: a file is missing, damaged, or from another run than the others or the model.
     """
     prepared, split = (
         storage.read_json(storage.METRICS / f"{stage}.json") for stage in ("prepare", "split")
     )
     evaluated, inspected = (storage.read_measured(stage) for stage in ("evaluate", "inspect"))
     require_one_run(prepared, split, evaluated, inspected)
+    return Details(prepared, split, evaluated, inspected)
+
+
+def write_summary(settings: Settings, details: Details) -> None:
+    """Write metrics/summary.json and plots/summary.json."""
+    prepared, split, evaluated, inspected = details
     storage.write_metrics(SUMMARY, headlines(evaluated, inspected))
     fingerprints = {
         "data": storage.fingerprint_of(storage.PREPARED),

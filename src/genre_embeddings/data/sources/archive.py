@@ -66,12 +66,9 @@ def require_tracked(place: Path, elsewhere: Path | None, layouts: Sequence[Layou
     """
     if elsewhere is None or not elsewhere.exists():
         return
-    wanted = [elsewhere]
-    if elsewhere.is_dir() and (
-        whole := _complete(found := _in_folder(elsewhere, layouts), layouts)
-    ):
-        top, layout = whole[0]
-        wanted = [found[top][name] for name in layout]
+    found = _in_folder(elsewhere, layouts) if elsewhere.is_dir() else {}
+    complete = _complete(found, layouts)[:1]
+    wanted = [found[top][name] for top, layout in complete for name in layout] or [elsewhere]
     missing = sorted(p for p in wanted if not (place / p.relative_to(elsewhere)).exists())
     if missing:
         names = [os.path.relpath(path, os.environ["DVC_ROOT"]) for path in missing]

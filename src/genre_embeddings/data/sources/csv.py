@@ -96,9 +96,7 @@ def whole_number(high: int, unit: str = "", *, dates: bool = False) -> Rule:
 
     def value(field: pl.Expr, rare: Set[bytes]) -> pl.Expr:
         bare = _without_blanks(field, rare)
-        found = bare.cast(pl.Int64, strict=False)
-        if dates:
-            found = seconds(bare, dates=b"-" in rare)
+        found = seconds(bare, dates=b"-" in rare) if dates else bare.cast(pl.Int64, strict=False)
         return pl.when(found.is_between(0, high)).then(found)
 
     return Rule(value, f"a whole number from 0 to {high}{unit}")
