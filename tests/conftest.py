@@ -24,9 +24,10 @@ def changed(settings: Settings, **sections: dict[str, Any]) -> Settings:
 
 
 def small_settings(**planted: int) -> Settings:
-    """The committed settings, on a small planted world."""
+    """The committed settings, on a small planted world, and with all inputs of the network."""
     small = {"users": 80, "movies": 60, "genres": 6, "ratings": 2000}
-    return changed(load_settings(ROOT / "params.yaml"), planted=small | planted)
+    whole = load_settings(ROOT / "params.yaml")
+    return changed(whole, planted=small | planted, model={"time": "near"})
 
 
 @pytest.fixture

@@ -19,10 +19,10 @@ from genre_embeddings.settings import load_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("check", "prepare", "split", "train", "evaluate", "inspect", "publish")
-# The smallest world that every stage can work on
+# The smallest world that every stage can work on, with all inputs of the network
 SMALL: dict[str, dict[str, Any]] = {
     "planted": {"users": 60, "movies": 60, "genres": 6, "ratings": 1500},
-    "model": {"dim": 2, "hidden": [8]},
+    "model": {"dim": 2, "hidden": [8], "time": "near"},
     "train": {"replicas": 2, "epochs": 2, "min_epochs": 1, "batch_size": 256},
     "inspect": {"min_pair_users": 3, "permutations": 99, "bootstrap": 100},
 }

@@ -187,15 +187,16 @@ def test_a_damaged_file_is_read_or_refused_in_readable_lines(made):
 
 def test_data_and_split_decide_which_inputs_the_network_has(settings):
     asked = changed(settings, model={"time": "auto", "genres": True})
-    for strategy, has_time, genres, time in (
-        ("random", True, 1, "near"),
-        ("per_user", True, 1, "latest"),
-        ("random", False, 0, "none"),
+    for strategy, has_time, sessions, genres, time in (
+        ("random", True, True, 1, "near"),
+        ("random", True, False, 1, "none"),
+        ("per_user", True, False, 1, "latest"),
+        ("random", False, False, 0, "none"),
     ):
-        found = changed(asked, split={"strategy": strategy}).in_effect(has_time, genres)
+        found = changed(asked, split={"strategy": strategy}).in_effect(has_time, sessions, genres)
         assert found == asked.model.model_copy(update={"time": time, "genres": genres > 0})
     off = changed(asked, model={"time": "none", "genres": False})
-    assert off.in_effect(True, 1) == off.model
+    assert off.in_effect(True, True, 1) == off.model
 
 
 AUTO = ("replicas", "epochs", "batch_size", "lr", "network_lr")

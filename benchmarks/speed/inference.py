@@ -61,7 +61,7 @@ def main() -> None:
         f"users; CPU seconds where threads is 1. {machine()}."
     )
     train = made_up(USERS, MOVIES, RATINGS)
-    default = load_settings(ROOT / "params.yaml").in_effect(has_time=True, genres=GENRES)
+    default = load_settings(ROOT / "params.yaml").in_effect(True, True, GENRES)
     ways = {
         "default, 4 replicas": (default, 4),
         "default, 1 replica": (default, 1),

@@ -193,7 +193,8 @@ class ModelSettings(Section):
     1000000; 0 disables history"""
     time: Literal["auto", "near", "latest", "none"]
     """Which other ratings tell the user's mood: near (in time, before and after), latest (the last
-    before), none, or auto: latest if the split is by time, else near; always none without times"""
+    before), none, or auto: latest if the split is by time, else near if most ratings have others
+    within ten minutes; always none without times"""
     squash: bool
     """Whether a sigmoid limits predictions to the rating scale"""
 
@@ -344,16 +345,17 @@ class Settings(Section):
     inspect: InspectSettings
     tracking: TrackingSettings
 
-    def in_effect(self, has_time: bool, genres: int) -> ModelSettings:
+    def in_effect(self, has_time: bool, sessions: bool, genres: int) -> ModelSettings:
         """The settings of the network, less what these data and this split do not allow.
 
         `model.time` takes effect only where the data hold times. Where the split is by time, held
-        out ratings are newer than the training ratings, which are seldom near them in time.
+        out ratings are newer than the training ratings, which are seldom near them in time. Where
+        users do not rate in sessions, there is no mood to learn, and the network would learn noise.
         `model.genres` takes effect only where there are genres.
         """
         time = self.model.time if has_time else "none"
         if time == "auto":
-            time = "latest" if self.split.by_time else "near"
+            time = "latest" if self.split.by_time else "near" if sessions else "none"
         return self.model.model_copy(
             update={"time": time, "genres": self.model.genres and genres > 0}
         )

@@ -56,12 +56,15 @@ class Meta(NamedTuple):
         min_rating: lowest rating of the scale, in stars.
         max_rating: highest rating of the scale, in stars.
         has_time: whether the ratings have timestamps.
+        sessions: whether at least half of the ratings have another one by the same user within ten
+            minutes, by times that are finer than a day.
     """
 
     source: str
     min_rating: float
     max_rating: float
     has_time: bool
+    sessions: bool
 
 
 class Side(NamedTuple):

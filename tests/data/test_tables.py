@@ -51,6 +51,16 @@ def test_of_two_ratings_at_one_time_the_later_row_counts(settings):
     assert build(settings, rows).ratings["rating"].to_list() == [2]
 
 
+def test_sessions_are_half_of_the_ratings_with_another_in_ten_minutes(settings):
+    apart = [(1, 20, 1.0, 10_000), (2, 20, 2.0, 800)]  # the second is near a rating of user 1
+    for gap, sessions in ((600, True), (601, False)):
+        rows = [(1, 10, 3.0, 200), (1, 30, 4.0, 200 + gap), *apart]
+        assert build(settings, rows).meta.sessions == sessions
+    days = [(1, movie, 3.0, 86_400) for movie in (10, 20, 30)]
+    assert not build(settings, days).meta.sessions
+    assert not build_tables(source_of(rows, MOVIES, has_time=False), settings.data).meta.sessions
+
+
 @pytest.mark.parametrize(
     ("change", "kept", "reason", "count"),
     [

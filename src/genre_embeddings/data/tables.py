@@ -5,7 +5,7 @@ prepared/users.parquet    user u32, user_id (as the data give it)
 prepared/movies.parquet   movie u32, movie_id, title, genres: list of genre indices u32
 prepared/unrated.parquet  movie_id, title, genres of movies without a rating, which no stage trains
 prepared/genres.parquet   genre u32, name, movies u32, ratings u32 (how many have it)
-prepared/meta.json        source, min_rating, max_rating, has_time
+prepared/meta.json        source, min_rating, max_rating, has_time, sessions
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ from genre_embeddings.data.sources.base import Source, Truth, shown
 from genre_embeddings.errors import InputError
 from genre_embeddings.settings import DataSettings
 
+SESSION = 600
+"""Seconds. Of MovieLens's ratings, 97 % have another one by the same user within ten minutes; of
+the planted worlds' 1 to 31 %."""
+DAY = 86_400
 MOST_GENRES = 60
 """Genres that are kept without asking; a world may be planted with more."""
 
@@ -144,8 +148,25 @@ def build_tables(source: Source, settings: DataSettings) -> Tables:
         "dropped": dropped,
     }
     low, high = source.scale
-    meta = storage.Meta(source.name, low, high, source.has_time)
+    meta = storage.Meta(
+        source.name, low, high, source.has_time, source.has_time and _in_sessions(ratings)
+    )
     return Tables(ratings, users, entries, unrated, genres, meta, counts)
+
+
+def _in_sessions(ratings: pl.DataFrame) -> bool:
+    """Whether at least half of the ratings lie within SESSION of another one by the same user.
+
+    Dates alone cannot tell: on ml-latest-small with times cut to the day, the validation RMSE is
+    0.798 without and 0.803 with the nearest ratings.
+    """
+    if (ratings["timestamp"] % DAY == 0).all():
+        return False
+    same_user = pl.col("user") == pl.col("user").shift()
+    soon_after = same_user & (pl.col("timestamp").diff() <= SESSION)
+    after = ratings.select(soon_after.fill_null(False)).to_series()
+    near = after | after.shift(-1, fill_value=False)
+    return 2 * int(near.sum()) >= ratings.height
 
 
 def _latest(ratings: pl.DataFrame) -> pl.DataFrame:

@@ -27,7 +27,7 @@ def build_network(
     """An untrained network for these training ratings, with initial weights from the seed."""
     generator = torch.Generator().manual_seed(seed_of(settings.seed, "initial weights"))
     network = Network(
-        settings.in_effect(meta.has_time, membership.shape[1]),
+        settings.in_effect(meta.has_time, meta.sessions, membership.shape[1]),
         settings.train.for_ratings(train.count).replicas,
         (users, *membership.shape),
         (meta.min_rating, meta.max_rating),

@@ -77,6 +77,7 @@ class History(nn.Module):
         starts, entries: the columns in the history of each row, as lists laid end to end.
         columns: (N,) column of each training rating.
         kept: (N,) whether the training rating is among the latest `most` of its row.
+        named: (columns,) whether the column is in a history.
         cached: (rows, X) sums of all rows, while no weight changes; None otherwise.
         back_starts, back_rows: the transposed lists, the rows of each column; None until needed.
         matrix: the lists as a sparse matrix (rows, columns); None until needed, and on a GPU.
@@ -88,6 +89,7 @@ class History(nn.Module):
     back_rows: Tensor | None
     columns: Tensor
     kept: Tensor
+    named: Tensor
 
     def __init__(self, sizes: tuple[int, int], most: int) -> None:
         """Empty histories: `sizes` are the numbers of rows and of columns."""
@@ -95,7 +97,7 @@ class History(nn.Module):
         self.sizes, self.most = sizes, most
         self.cached: Tensor | None = None
         self.matrix: csr_matrix | None = None
-        for name in ("back_starts", "back_rows", "columns", "kept"):
+        for name in ("back_starts", "back_rows", "columns", "kept", "named"):
             self.register_buffer(name, None, persistent=False)
         self.register_buffer("starts", torch.zeros(sizes[0] + 1, dtype=torch.int64))
         self.register_buffer("entries", torch.empty(0, dtype=torch.int32))
@@ -113,6 +115,7 @@ class History(nn.Module):
         self.kept[order] = True
         self.starts = _row_starts(rows[order], self.sizes[0])
         self.entries = columns[order].int()
+        self.named = torch.bincount(self.entries, minlength=self.sizes[1]) > 0
 
     def check_lists(self) -> None:
         """Check that all rows and columns named exist; torch would read other memory otherwise.

@@ -453,16 +453,18 @@ class Network(nn.Module):
         if self.settings.genres:
             rare = rare + self.genre.kl(slice(None)).sum(0) + self.genre_seen.kl(slice(None)).sum(0)
         kl = rare / self.user_counts.sum()
-        by_user, by_movie = [self.user], [self.movie]
-        if self.settings.history:
-            by_user, by_movie = [self.user, self.user_seen], [self.movie, self.movie_seen]
-        for tables, index, counts in (
-            (by_user, users, self.user_counts),
-            (by_movie, movies, self.movie_counts),
+        for kind, index, counts in (
+            ("user", users, self.user_counts),
+            ("movie", movies, self.movie_counts),
         ):
             rows, times = index.unique(return_counts=True)  # (K,)
             weights = times / (counts[rows] * len(index))  # (K,)
-            kl = kl + sum(weights @ table.kl(rows) for table in tables)  # (R,)
+            kl = kl + weights @ getattr(self, kind).kl(rows)  # (R,)
+            if self.settings.history:
+                # Rows in nobody's history affect no prediction.
+                history = self.movie_history if kind == "user" else self.user_history
+                named = history.named[rows]
+                kl = kl + weights[named] @ getattr(self, f"{kind}_seen").kl(rows[named])
         return fit, kl
 
     def negative_log_likelihood(self, mse: float) -> float:

@@ -48,7 +48,7 @@ def gather(settings: Settings, details: Details) -> dict[str, Any]:
     meta = storage.read_meta()
     prepared, split, evaluated, inspected = details
     weights = storage.require(storage.MODEL / "model.safetensors")
-    model = settings.in_effect(meta.has_time, genres.height)
+    model = settings.in_effect(meta.has_time, meta.sessions, genres.height)
     kept = settings.model_dump(mode="json", exclude={"inspect", "tracking"})
     del kept["data"]["path"]  # where a person keeps files is nobody's business
     if meta.source != "planted":

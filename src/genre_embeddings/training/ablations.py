@@ -39,7 +39,7 @@ def ablation_names(settings: Settings, meta: storage.Meta, genres: int) -> list[
 
     A network that reads no genres, or for which the data have none, has nothing to compare.
     """
-    if not settings.in_effect(meta.has_time, genres).genres:
+    if not settings.in_effect(meta.has_time, meta.sessions, genres).genres:
         return []
     shuffled = [f"shuffled_genres_{n}" for n in range(1, settings.train.shuffled_genres + 1)]
     return ["without_genres"] * settings.train.without_genres + shuffled
