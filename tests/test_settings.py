@@ -3,6 +3,7 @@
 import json
 import re
 from contextlib import suppress
+from difflib import ndiff
 
 import pytest
 from dvc.utils.hydra import apply_overrides
@@ -26,7 +27,7 @@ TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
 
 
 def replaced(key: str, value: str) -> str:
-    line = rf"^(  )?{key}: [^#\n]*(#.*)(?:\n  - .*)*"  # with the entries of a list
+    line = rf"^(  )?{key}:(?: [^#\n]*(#.*)|(?:\n  - .*)+)"  # a value, or the entries of a list
     text, count = re.subn(line, rf"\g<1>{key}: {value} \g<2>", TEXT, flags=re.M)
     assert count >= 1
     return text
@@ -47,21 +48,35 @@ def described() -> list[str]:
 
 
 def test_file_and_classes_hold_the_same_keys_and_descriptions_in_the_same_order():
-    found = re.sub(r"^( *\w+):.*? # (.*)(\n  - .*)*", r"\1: VALUE # \2", TEXT, flags=re.M)
+    # The comment of a list stands above it: DVC would write `[]` into that line as broken YAML.
+    lists = re.sub(r"^  # (.*)\n(  \w+):(\n  - .*)+", r"\2: [] # \1", TEXT, flags=re.M)
+    found = re.sub(r"^( *\w+):.*? # (.*)", r"\1: VALUE # \2", lists, flags=re.M)
     _, *found = re.split(r"\n\n", found)  # without the introduction
     assert [line for block in found for line in block.splitlines()] == described()
     assert load_yaml(TEXT) == DEFAULTS
 
 
-def test_dvc_changes_no_other_line(tmp_path):
+@pytest.mark.parametrize(
+    ("override", "before", "after"),
+    [
+        ("model.dim=4", ["dim: 16"], ["dim: 4"]),
+        ("model.hidden=[]", ["hidden:", "- 64", "- 32"], ["hidden: []"]),
+        ("model.hidden=[8]", ["- 64", "- 32"], ["- 8"]),
+    ],
+)
+def test_dvc_changes_no_other_line(tmp_path, override, before, after):
     """A changed setting is the whole diff of params.yaml, as `dvc exp run -S` writes it."""
     path = tmp_path / "params.yaml"
     path.write_text(TEXT, encoding="utf-8")
-    apply_overrides(path, ["model.dim=4"])
-    now = path.read_text(encoding="utf-8").splitlines()
-    changed_lines = [one for one in now if one not in TEXT.splitlines()]
-    assert [one.split()[:2] for one in changed_lines] == [["dim:", "4"]]
-    assert len(now) == len(TEXT.splitlines())
+    apply_overrides(path, [override])
+    now = path.read_text(encoding="utf-8")
+    key, value = override.split("=")
+    assert load_yaml(now)["model"][key.removeprefix("model.")] == load_yaml(value)
+    differing = [line for line in ndiff(TEXT.splitlines(), now.splitlines()) if line[0] in "-+"]
+    for sign, wanted in (("-", before), ("+", after)):
+        assert [
+            line[2:].split(" # ")[0].strip() for line in differing if line.startswith(sign)
+        ] == wanted
 
 
 @pytest.mark.parametrize(

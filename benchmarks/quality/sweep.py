@@ -78,7 +78,7 @@ def main() -> None:
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
         for change in ("", *options.changes):
             # A later setting of the same key counts.
-            settings = ["train.replicas=2", *filter(None, [change])]
+            settings = ["train.replicas=2", "train.without_genres=false", *filter(None, [change])]
             row = found.setdefault(f"`{change}`" if change else "the defaults", {})
             for title, source in data.items():
                 name = f"sweep-{len(found)}-{len(row)}"

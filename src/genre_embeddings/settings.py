@@ -259,7 +259,7 @@ class TrainSettings(Section):
         pace = math.sqrt(max(batch / 1024, 1))  # larger batches have less noisy gradients
         chosen = {
             "replicas": 4 if 200_000 <= count < 1_000_000 else 2,
-            "epochs": round(min(max(20 * (100_000 / count) ** 0.25, 8), 20)),
+            "epochs": round(min(20 * (100_000 / count) ** 0.25, 20)) if count < 1_000_000 else 8,
             "batch_size": batch,
             "lr": float(f"{0.01 * pace:.2g}"),
             "network_lr": float(f"{0.001 * pace:.2g}"),
