@@ -262,7 +262,7 @@ def recommend(
         )
     if out is not None:
         _require_outside(model, out)
-    opened = _open(model)
+    opened, title, rated = _open(model), f"For user {user_id}", None
     genre = None if genre is None else opened.genre_names[opened.genre(genre)]
     if out is not None:
         users, quiet = opened.users.height, not sys.stderr.isatty()
@@ -272,32 +272,26 @@ def recommend(
         return
     if ratings is not None:
         person = newcomer.read_user(opened, ratings)
-        count = len(person.ratings.rating)
+        opened, user_id, rated = person.model, str(person.user_id), person.ratings.movie
+        title = f"From {len(rated)} rating{'s' * (len(rated) > 1)} in {ratings}"
         if person.unknown:
             click.echo(
-                f"Left out {person.unknown} of {count + person.unknown} ratings, of movies that "
-                f"the model does not know: {person.left_out}.\n"
+                f"Left out {person.unknown} of {len(rated) + person.unknown} ratings, of movies "
+                f"that the model does not know: {person.left_out}.\n"
             )
-        if count == 1:
+        if len(rated) == 1:
             click.echo("One rating says little: this is nearly what users like on average.\n")
-        title, rated = f"From {count} rating{'s' * (count > 1)} in {ratings}", person.ratings.movie
-        opened, user_id = person.model, str(person.user_id)
-    else:
-        title, rated = f"For user {user_id}", None
     table, known = recommending.recommend(opened, str(user_id), genre, top, rated)
     if not known:
-        click.echo(
-            f"User {plain(str(user_id))} is not known: this is what users like on average.\n"
-        )
+        name = plain(str(user_id))
+        click.echo(f"User {name} is not known: this is what users like on average.\n")
     if table.is_empty():
         click.echo("There are no movies to recommend.")
     else:
         _print(title + (f", {genre}" if genre else ""), table)
     if ratings is not None and opened.network.settings.genres:
-        _print(
-            "Taste by genre, in stars above or below what users think of it on average",
-            newcomer.taste(opened, str(user_id)),
-        )
+        title = "Taste by genre, in stars above or below what users think of it on average"
+        _print(title, newcomer.taste(opened, str(user_id)))
 
 
 @genres.command()
@@ -349,11 +343,11 @@ def explain(model: Path, user_id: str, movie: str) -> None:
 @click.pass_obj
 def embed(model: Path, names: str, replica: int) -> None:
     """Print the vector of a new movie with these genres."""
-    from genre_embeddings.inference import embed as embedding
+    from genre_embeddings.inference import export as exporting
 
     opened = _open(model)
     listed = [opened.genre_names[opened.genre(name)] for name in names.split(",") if name.strip()]
-    _print(f"{', '.join(listed)}, replica {replica}", embedding.embed(opened, listed, replica))
+    _print(f"{', '.join(listed)}, replica {replica}", exporting.embed(opened, listed, replica))
 
 
 def _require_outside(model: Path, out: Path) -> None:
@@ -374,28 +368,20 @@ def _print(title: str, table: pl.DataFrame) -> None:
 
     table = table.with_columns(pl.col(pl.String).map_elements(plain, return_dtype=pl.String))
     width = shutil.get_terminal_size(fallback=(1000, 24)).columns  # a file has any width
+    layout: Any = dict.fromkeys(("tbl_hide_column_data_types", "tbl_hide_dataframe_shape"), True)
+    layout |= dict.fromkeys(("tbl_rows", "tbl_cols"), -1)
+    layout |= {"tbl_formatting": "NOTHING", "tbl_cell_numeric_alignment": "RIGHT"}
     for longest in (60, 40, 30, 20):
-        with pl.Config(
-            tbl_formatting="NOTHING",
-            tbl_hide_column_data_types=True,
-            tbl_hide_dataframe_shape=True,
-            tbl_cell_numeric_alignment="RIGHT",
-            tbl_rows=-1,
-            tbl_cols=-1,
-            tbl_width_chars=1000,
-            fmt_str_lengths=longest,
-            float_precision=3,
-        ):
+        with pl.Config(**layout, tbl_width_chars=1000, fmt_str_lengths=longest, float_precision=3):
             shown = str(table)
         if max(map(len, shown.splitlines())) <= width:
             break
     else:
         rows = [
             ", ".join(
-                f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}"
-                for name, value in row.items()
+                f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()
             )
-            for row in table.rows(named=True)
+            for row in table.iter_rows(named=True)
         ]
         wrap = textwrap.TextWrapper(width, subsequent_indent="  ", break_on_hyphens=False)
         shown = "\n".join(map(wrap.fill, rows))

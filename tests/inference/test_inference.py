@@ -15,13 +15,12 @@ from genre_embeddings import storage
 from genre_embeddings.data.tables import build_tables
 from genre_embeddings.errors import InputError
 from genre_embeddings.inference import recommend as recommendation
-from genre_embeddings.inference.embed import embed
 from genre_embeddings.inference.explain import explain
-from genre_embeddings.inference.export import export
+from genre_embeddings.inference.export import embed, export
 from genre_embeddings.inference.neighbours import neighbours
 from genre_embeddings.inference.predict import ADDED, AnyUser, predict_file, predict_pairs
 from genre_embeddings.inference.recommend import recommend, recommend_all
-from genre_embeddings.inference.trained import Trained, open_model, with_movies
+from genre_embeddings.inference.trained import Trained, open_model
 from genre_embeddings.model.predict import predict
 from genre_embeddings.model.serialization import load_whole, save_model
 from tests.conftest import small_settings, source_of
@@ -122,7 +121,7 @@ def with_unrated(model):
     sets[0, [0, 2]] = 1
     row = {"movie": [model.movies.height], "movie_id": [777], "title": ["New"], "genres": [[0, 2]]}
     movies = pl.concat([model.movies, pl.DataFrame(row, schema=model.movies.schema)])
-    return replace(model, network=with_movies(model.network, sets), movies=movies)
+    return replace(model, network=model.network.with_movies(sets), movies=movies)
 
 
 def test_genres_of_a_new_movie_count(model, tmp_path, capsys):

@@ -33,7 +33,7 @@ def test_where_the_network_is_linear_the_posterior_is_exact(settings):
 
         def predicted(t):
             u = (history + t[:, :-1]).expand(4, -1, -1)
-            return network.timeless(u, bias + t[:, -1], v).T  # (N, R), in stars of width 4.5
+            return network.rate(u, bias + t[:, -1], v).rating.T  # (N, R), in stars of width 4.5
 
         start = predicted(torch.zeros_like(mean))
         slopes = torch.stack(

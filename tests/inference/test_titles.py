@@ -8,7 +8,7 @@ import pytest
 from genre_embeddings.errors import InputError
 from genre_embeddings.inference.explain import explain
 from genre_embeddings.inference.neighbours import neighbours
-from genre_embeddings.inference.titles import find_movie, matches
+from genre_embeddings.inference.titles import matches
 
 TITLES = [
     "Toy Story (1995)",
@@ -61,10 +61,10 @@ def model(model):
 
 
 def test_an_id_counts_more_than_a_title(model):
-    assert find_movie(model, 5) == find_movie(model, "5") == 4
-    assert find_movie(model, "300") == TITLES.index("300 (2007)")
-    assert find_movie(model, "2007") == -1  # it could be an id: parts of titles are not compared
-    assert find_movie(model, "the matrix") == 2
+    assert model.find_movie(5) == model.find_movie("5") == 4
+    assert model.find_movie("300") == TITLES.index("300 (2007)")
+    assert model.find_movie("2007") == -1  # it could be an id: parts of titles are not compared
+    assert model.find_movie("the matrix") == 2
     assert neighbours(model, "drama").table.columns[0] == "genre"
     assert neighbours(model, "THE MATRIX", top=1).name == "Matrix, The (1999)"
     assert explain(model, 1, "matrix").title == "Matrix, The (1999)"
@@ -84,13 +84,13 @@ def test_the_beginning_of_a_genre_counts_more_than_a_part_of_a_title(model):
 
 def test_several_movies_are_listed(model):
     with pytest.raises(InputError) as found:
-        find_movie(model, "toy")
+        model.find_movie("toy")
     first, *rest = str(found.value).splitlines()
     assert first.startswith("'toy' fits 2 movies: give more of the title")
     assert sorted(line.split(maxsplit=1)[1] for line in rest) == TITLES[:2]
     many = replace(model, movies=model.movies.with_columns(title=pl.lit("The \x1b same")))
     with pytest.raises(InputError) as found:
-        find_movie(many, "same")
+        many.find_movie("same")
     lines = str(found.value).splitlines()
     assert len(lines) == 20
     assert lines[-1] == "  and 42 more with fewer ratings"

@@ -18,8 +18,8 @@ import pytest
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
-from genre_embeddings.inference.embed import embed
 from genre_embeddings.inference.explain import explain
+from genre_embeddings.inference.export import embed
 from genre_embeddings.inference.neighbours import neighbours
 from genre_embeddings.inference.predict import predict_pairs
 from genre_embeddings.inference.trained import open_model

@@ -10,9 +10,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from genre_embeddings.errors import InputError
 from genre_embeddings.inference.predict import AVERAGED, AnyUser
-from genre_embeddings.inference.titles import find_movie, unknown_movie
 from genre_embeddings.inference.trained import Trained, predict_indices, require_finite
 from genre_embeddings.inspection.responses import spaced_users
 
@@ -62,9 +60,9 @@ def explain(model: Trained, user_id: int | str, movie_id: int | str) -> Explanat
         InputError: the user cannot be an id, or the movie neither an id nor a title.
     """
     network = model.network
-    user, movie = model.find_one("user", user_id), find_movie(model, movie_id)
+    user, movie = model.find_one("user", user_id), model.find_movie(movie_id)
     if movie < 0 and not model.could_be_id("movie", str(movie_id)):
-        raise InputError(unknown_movie(model, str(movie_id)))
+        raise model.unknown_movie(str(movie_id))
     anybody = spaced_users(network, AVERAGED)
     users = anybody if user < 0 else np.array([user])
     index = network.unknown if movie < 0 else movie

@@ -4,14 +4,14 @@
     recommend(person.model, person.user_id, rated=person.ratings.movie)
     taste(person.model, person.user_id)
 
-Letters: N ratings, C columns of the user table, R replicas, G genres.
+Letters: N ratings, R replicas, G genres, D embedding size.
 """
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -19,19 +19,17 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
-from torch import Tensor
 
 from genre_embeddings import storage
 from genre_embeddings.data.sources.base import NO_TIME, shown
 from genre_embeddings.errors import InputError
 from genre_embeddings.inference.posterior import with_user
-from genre_embeddings.inference.predict import AVERAGED
-from genre_embeddings.inference.titles import find_movie, find_title, suggestion, unknown_movie
+from genre_embeddings.inference.predict import AVERAGED, ROW, read_csv
+from genre_embeddings.inference.titles import suggestion
 from genre_embeddings.inference.trained import Trained, require_finite
 from genre_embeddings.inspection.responses import ask, spaced_users
 from genre_embeddings.model.network import Network
 
-ID_COLUMNS = ("movieId", "movie_id")
 NAMED = 5
 """How many movies that the model does not know are named."""
 
@@ -52,7 +50,7 @@ class Newcomer:
     """The first of these movies."""
 
 
-Row = tuple[str, int, float | str]
+Row = tuple[str, int, float | str | None]
 """A rating: the place that errors name, the movie's dense index, and the rating."""
 
 
@@ -69,8 +67,8 @@ def add_user(model: Trained, ratings: Mapping[int | str, float]) -> Newcomer:
     """
     rows: list[Row] = []
     for key, rating in ratings.items():
-        if (movie := find_movie(model, key)) < 0:
-            raise InputError(unknown_movie(model, str(key)))
+        if (movie := model.find_movie(key)) < 0:
+            raise model.unknown_movie(str(key))
         rows.append((f"rating of {key!r}", movie, rating))
     if not rows:
         raise InputError("there are no ratings: give one at least.")
@@ -88,17 +86,21 @@ def read_user(model: Trained, path: Path) -> Newcomer:
     Raises:
         InputError: the file cannot be used; the row is named.
     """
+    by_id = path.is_file() and re.search(rb"movieId|movie_id", path.read_bytes()[:1000])
+    table, columns = read_csv(path, "movie_id" if by_id else "title", "rating")
     rows: list[Row] = []
     unknown = []
-    for row, text, is_id, rating in _read(path):
+    for row, text, rating in table.select(ROW, *columns).collect().rows():
         place = f"{path}, row {row}"
-        if is_id and not model.could_be_id("movie", text):
+        if text is None:
+            raise InputError(f"{place}: {columns[0]} is empty; fill it in or delete the row.")
+        if by_id and not model.could_be_id("movie", text):
             raise InputError(
                 f"{place}: movieId is {shown(text)}; {model.allowed('movie')}. Titles go into a "
                 "column title."
             )
         try:
-            movie = model.find_one("movie", text) if is_id else find_title(model, text)
+            movie = model.find_one("movie", text) if by_id else model.find_title(text)
         except InputError as error:
             raise InputError(f"{place}: {error}") from None
         if movie < 0:
@@ -112,61 +114,22 @@ def read_user(model: Trained, path: Path) -> Newcomer:
     if len(unknown) > NAMED:
         left_out.append(f"and {len(unknown) - NAMED} more")
     if not rows:
-        raise InputError(
-            f"{path}: the model knows none of the movies: {'; '.join(left_out)}."
-            if unknown
-            else f"{path} has no ratings below its header."
-        )
+        raise InputError(f"{path}: the model knows none of the movies: {'; '.join(left_out)}.")
     return replace(_add(model, rows), unknown=len(unknown), left_out="; ".join(left_out))
-
-
-def _read(path: Path) -> Iterator[tuple[int, str, bool, str]]:
-    """Row number, text of the movie, whether it is an id, and text of the rating."""
-    columns = "the columns movieId or title, and rating, separated by commas"
-    if not path.is_file():
-        raise InputError(f"{path} is not a file: give a csv file with {columns}.")
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            movie = next((name for name in (*ID_COLUMNS, "title") if name in header), None)
-            if movie is None or "rating" not in header:
-                raise InputError(
-                    f"{path}, row 1: the header is {shown(','.join(header))}; it needs {columns}."
-                )
-            if len(set(header)) < len(header):
-                raise InputError(f"{path}, row 1: the header has a column twice; name it once.")
-            for fields in reader:
-                if not any(field.strip() for field in fields):
-                    continue
-                place = f"{path}, row {reader.line_num}"
-                if len(fields) != len(header):
-                    raise InputError(
-                        f"{place}: {len(fields)} fields, and the header has {len(header)}. Put a "
-                        'title with a comma in quotation marks: "Matrix, The (1999)".'
-                    )
-                row = dict(zip(header, fields, strict=True))
-                if not (text := row[movie].strip()):
-                    raise InputError(f"{place}: {movie} is empty; fill it in or delete the row.")
-                yield reader.line_num, text, movie in ID_COLUMNS, row["rating"]
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not UTF-8 text: save it as csv in UTF-8.") from None
-    except csv.Error as error:
-        raise InputError(f"{path} cannot be read as a csv file ({error}).") from None
 
 
 def _add(model: Trained, rows: Sequence[Row]) -> Newcomer:
     """The model with one more user, who gave these ratings, each movie once."""
     low, high = model.network.limits
     given: dict[int, tuple[str, float]] = {}
-    for place, movie, text in rows:
+    for place, movie, rating in rows:
         try:
-            value = float(text)
+            value = float(rating if rating is not None else math.nan)
         except ValueError:
             value = math.nan
         if not low <= value <= high:
             raise InputError(
-                f"{place}: rating is {shown(str(text))}; allowed: {low:g} to {high:g}, "
+                f"{place}: rating is {shown(str(rating or ''))}; allowed: {low:g} to {high:g}, "
                 "the scale of the model. Convert ratings on another scale first."
             )
         if movie in given:
@@ -210,28 +173,22 @@ def taste(model: Trained, user_id: int | str) -> pl.DataFrame:
     own = ask(network, np.array([user]))[:, 0]  # (R, G)
     mean = ask(network, spaced_users(network, AVERAGED)).mean(1)  # (R, G)
     relative = require_finite(own - mean)
-    variance = relative.var(0) + _posterior_variance(network, user).numpy()  # (G,)
-    table = pl.DataFrame(
-        {
-            "genre": model.genre_names,
-            "taste": relative.mean(0),
-            "deviation": np.sqrt(variance),
-        }
-    )
-    return table.sort("taste", descending=True)
+    deviation = np.sqrt(relative.var(0) + _posterior_variance(network, user))  # (G,)
+    columns = {"genre": model.genre_names, "taste": relative.mean(0), "deviation": deviation}
+    return pl.DataFrame(columns).sort("taste", descending=True)
 
 
-def _posterior_variance(network: Network, user: int) -> Tensor:
+def _posterior_variance(network: Network, user: int) -> np.ndarray:
     """Variance of a user's responses to genres by the posterior of the user's vector, (G,)."""
     genres = network.genre_share.shape[1]
     if not network.user.variational:
-        return torch.zeros(genres)
-    cards = torch.cat([torch.zeros(1, genres), torch.eye(genres)])  # (G+1, G)
+        return np.zeros(genres, np.float32)
+    sets = torch.cat([torch.zeros(1, genres), torch.eye(genres)])  # (G+1, G)
     movies = torch.full((genres + 1,), network.unknown)
-    u, bias, v, movie_bias = network.vectors(torch.tensor([user]), movies, cards, typical=True)
+    u, bias, v, movie_bias = network.vectors(torch.tensor([user]), movies, sets, typical=True)
     with torch.enable_grad():
         rows = u.expand(genres + 1, -1, -1).clone().requires_grad_()
-        rated = network.timeless(rows, bias + movie_bias, v)  # (R, G+1)
+        rated = network.rate(rows, bias + movie_bias, v).rating  # (R, G+1)
         (slopes,) = torch.autograd.grad(rated.sum(), rows)  # (G+1, R, D)
     spread = (2 * network.user.log_std[user, :, :-1]).exp()  # (R, D)
-    return ((slopes[1:] - slopes[:1]).square() * spread).sum(-1).mean(1)
+    return ((slopes[1:] - slopes[:1]).square() * spread).sum(-1).mean(1).numpy()

@@ -77,7 +77,7 @@ def with_user(network: Network, movies: Tensor, ratings: Tensor) -> Network:
         for name in ("user_seen.mean", "user_seen.log_std"):  # in the history of no movie
             if name in state:
                 append(name, torch.zeros_like(state[name][0]))
-    return Network.from_state(network.settings, network.replicas, network.limits, state).eval()
+    return Network.from_state(network.settings, network.replicas, network.limits, state)
 
 
 def posterior(
@@ -103,7 +103,7 @@ def posterior(
     def predict(rows: Tensor) -> Tensor:
         """Predictions from a copy of t for each rating (N, R, C), (R, N)."""
         u, bias = rows[..., :-1] + history, rows[..., -1] + movie_bias
-        return network.timeless(u, bias, v) / network.star
+        return network.rate(u, bias, v).rating / network.star
 
     def misfit(t: Tensor) -> Tensor:
         """The function to minimise, (R,)."""

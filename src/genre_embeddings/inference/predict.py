@@ -1,28 +1,30 @@
 """Predictions by the data's own ids, for pairs or for a csv file.
 
 Unknown ids still get predictions, flagged as unknown: an unknown movie is the network's unknown
-movie, with the genres that the file gives, and an unknown user is an average over known ones
-(`AnyUser`). Of a movie that nobody rated, only the genres count.
+movie, or one that nobody rated if the file gives its genres, and an unknown user is an average over
+known ones (`AnyUser`).
 
 Letters: B rows, N users asked, R replicas, G genres.
 """
 
 from __future__ import annotations
 
+import csv
 import math
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeAlias, get_args
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import polars as pl
 import torch
 
 from genre_embeddings import storage
+from genre_embeddings.data.sources.archive import File
 from genre_embeddings.data.sources.base import shown
-from genre_embeddings.data.sources.csv import LATEST, seconds
+from genre_embeddings.data.sources.csv import ANY, LATEST, Table, csv_table, seconds
 from genre_embeddings.data.sources.genres import MARKS, NONE, same, split_names
 from genre_embeddings.errors import InputError
 from genre_embeddings.inference.trained import Kind, Trained, predict_indices, require_finite
@@ -40,12 +42,9 @@ BLOCK = 4_096
 ADDED = ("prediction", "deviation", "known_user", "known_movie")
 """Columns that a prediction adds."""
 
-ROW = "(row)"
-"""Column that numbers the rows of a table, for errors."""
-COLUMNS: dict[Kind, tuple[str, str]] = {
-    "user": ("userId", "user_id"),
-    "movie": ("movieId", "movie_id"),
-}
+ROW = "\x1frow"
+"""Column that numbers the rows of a table, for errors; no file has a name with this character."""
+KINDS: tuple[Kind, Kind] = ("user", "movie")
 
 Genres: TypeAlias = tuple[int, ...]
 """Sorted indices of a movie's genres."""
@@ -75,7 +74,6 @@ class AnyUser:
         self.network = network
         self.users = spaced_users(network, AVERAGED)  # (N,)
         self.known = np.full((2, network.unknown + 1), np.nan, dtype=np.float32)
-        self.sets: dict[Genres, tuple[float, float]] = {}
 
     def predict(self, movies: np.ndarray) -> np.ndarray:
         """Predictions and deviations for dense movie indices, (2, B) float32."""
@@ -106,24 +104,6 @@ class AnyUser:
         rated = self.network.grid(torch.from_numpy(self.users), torch.from_numpy(movies))
         return require_finite(rated.double().numpy())
 
-    def predict_set(self, genres: Genres) -> np.ndarray:
-        """Prediction and deviation for an unknown movie of these genres, (2,) float32."""
-        if genres not in self.sets:
-            sets = _sets(self.network, [genres]).expand(len(self.users), -1)
-            movies = np.full(len(self.users), self.network.unknown)
-            found = predict_indices(self.network, self.users, movies, sets=sets)
-            mean, deviation = found.astype(np.float64)
-            self.sets[genres] = mean.mean(), np.sqrt(np.square(deviation).mean() + mean.var())
-        return np.array(self.sets[genres], dtype=np.float32)
-
-
-def _sets(network: Network, genres: list[Genres]) -> torch.Tensor:
-    """Genre sets as rows of 0 and 1, (B, G)."""
-    sets = torch.zeros(len(genres), network.genre_share.shape[1])
-    for row, chosen in enumerate(genres):
-        sets[row, list(chosen)] = 1
-    return sets
-
 
 def predict_pairs(
     model: Trained,
@@ -146,28 +126,26 @@ def predict_pairs(
     Returns:
         prediction and deviation (stars, Float32), known_user and known_movie (Boolean), (n,) rows.
     """
+    network, added = model.network, dict[Genres, int]()
     user, movie = model.find("user", user_ids), model.find("movie", movie_ids)
     known_user, known_movie = user >= 0, movie >= 0
-    given = genres or [()] * len(movie)
-    by_set = (movie < 0) & np.array([len(chosen) > 0 for chosen in given], dtype=bool)
-    movie = np.where(movie < 0, model.network.unknown, movie)
+    for row in np.flatnonzero(~known_movie).tolist() if genres else ():
+        if genres and genres[row]:
+            movie[row] = network.unknown + added.setdefault(genres[row], len(added))
+    if added:
+        sets = torch.zeros(len(added), network.genre_share.shape[1])
+        for chosen, number in added.items():
+            sets[number, list(chosen)] = 1
+        network = network.with_movies(sets)
+    movie[movie < 0] = network.unknown
     answers = np.empty((2, len(user)), dtype=np.float32)
-    for rows in (known_user & ~by_set, known_user & by_set):
-        if rows.any():
-            chosen = [given[row] for row in np.flatnonzero(rows & by_set)]
-            answers[:, rows] = predict_indices(
-                model.network,
-                user[rows],
-                movie[rows],
-                None if times is None else times[rows],
-                sets=_sets(model.network, chosen) if chosen else None,
-            )
+    if known_user.any():
+        at = None if times is None else times[known_user]
+        answers[:, known_user] = predict_indices(network, user[known_user], movie[known_user], at)
     if not known_user.all():
-        any_user = any_user or AnyUser(model.network)
-        if (rows := ~known_user & ~by_set).any():
-            answers[:, rows] = any_user.predict(movie[rows])
-        for row in np.flatnonzero(~known_user & by_set).tolist():
-            answers[:, row] = any_user.predict_set(given[row])
+        if added or any_user is None:
+            any_user = AnyUser(network)
+        answers[:, ~known_user] = any_user.predict(movie[~known_user])
     return pl.DataFrame(dict(zip(ADDED, (*answers, known_user, known_movie), strict=True)))
 
 
@@ -187,26 +165,23 @@ def predict_file(model: Trained, source: Path, out: Path, rows: int = ROWS) -> C
     Raises:
         InputError: the file or a column is missing, or a row has an invalid value.
     """
-    columns = _columns_of(source)
+    table, columns = read_csv(source, "user_id", "movie_id")
+    header = table.collect_schema().names()
+    if taken := [name for name in ADDED if name in header]:
+        raise InputError(
+            f"{source}, row 1: the header has a column {taken[0]!r}, which the prediction adds: "
+            "rename or remove it."
+        )
     if out.exists() and out.samefile(source):
         raise InputError(f"--out {out} is the input file: choose another.")
-    any_user, counts, strange = AnyUser(model.network), [0, 0, 0], Counter[str]()
-    scan = pl.scan_csv(source, infer_schema=False).with_row_index(ROW, offset=2)
-    filled = scan.filter(~pl.all_horizontal(pl.exclude(ROW).is_null()))
+    any_user, strange, counts = AnyUser(model.network), Counter[str](), np.zeros(3, np.int64)
     with storage.replacing(out) as temporary, temporary.open("wb") as written:
-        try:
-            for chunk in filled.collect_batches(chunk_size=rows, maintain_order=True):
-                if chunk.is_empty():
-                    continue
-                found = predict_rows(model, chunk, columns, source, any_user, strange)
-                whole = pl.concat([chunk.drop(ROW), found], how="horizontal")
-                whole.write_csv(written, include_header=counts[0] == 0, float_precision=4)
-                unknown = [int((~found[name]).sum()) for name in ("known_user", "known_movie")]
-                counts = [a + b for a, b in zip(counts, (chunk.height, *unknown), strict=True)]
-        except pl.exceptions.PolarsError as error:
-            raise _unreadable(source, error) from None
-        if counts[0] == 0:
-            raise InputError(f"{source} has no rows below its header.")
+        for chunk in table.collect_batches(chunk_size=rows, maintain_order=True):
+            found = predict_rows(model, chunk, columns, source, any_user, strange)
+            whole = pl.concat([chunk.drop(ROW), found], how="horizontal")
+            whole.write_csv(written, include_header=not counts[0], float_precision=4)
+            unknown = [int((~found[name]).sum()) for name in ADDED[2:]]
+            counts += [found.height, *unknown]
     if strange:
         some = ", ".join(f"{shown(name)} ({rows:,} rows)" for name, rows in strange.most_common(5))
         names = ", ".join(model.genre_names[:20]) + ", ..." * (len(model.genre_names) > 20)
@@ -215,51 +190,45 @@ def predict_file(model: Trained, source: Path, out: Path, rows: int = ROWS) -> C
             f"which do not count: {some}{', ...' * (len(strange) > 5)}; it knows {names}",
             file=sys.stderr,
         )
-    return Counts(*counts)
+    return Counts(*counts.tolist())
 
 
-def _unreadable(source: Path, error: Exception) -> InputError:
-    reason = str(error).partition("\n")[0]
-    return InputError(
-        f"{source} cannot be read as a csv file ({reason}): it must be UTF-8 text, with "
-        "column names in row 1 and fields separated by commas."
-    )
+def read_csv(path: Path, *needed: str) -> tuple[pl.LazyFrame, list[str]]:
+    """The rows of a csv file as text, empty fields as null; every row is checked first.
 
+    Args:
+        path: the file, whose header names its columns.
+        needed: our names of columns that it must have, see `csv_table`.
 
-def _columns_of(source: Path) -> dict[Kind, str]:
-    """The names of the columns of users and movies in a file, whose header is checked."""
-    if not source.is_file():
-        raise InputError(f"{source} is not a file: give a csv file with user and movie ids.")
-    try:
-        # The header is read as a row, because polars renames duplicate columns.
-        first = pl.scan_csv(source, has_header=False, infer_schema=False, n_rows=1).collect()
-    except pl.exceptions.PolarsError as error:
-        raise _unreadable(source, error) from None
-    header = [name or "" for name in first.row(0)]
-    columns = {}
-    for kind, names in COLUMNS.items():
-        chosen = [name for name in names if name in header]
-        if len(chosen) != 1:
-            what = "both " + " and ".join(names) if chosen else f"no {' or '.join(names)}"
-            raise InputError(
-                f"{source}, row 1: the header {','.join(header)[:80]!r} has {what}; it needs the "
-                "columns userId and movieId (or user_id and movie_id), each once, and optionally "
-                "timestamp, separated by commas."
-            )
-        columns[kind] = chosen[0]
-    for at, name in enumerate(header):
-        twice = "twice" if name in header[:at] else ""
-        if wrong := "already, which the prediction adds" if name in (*ADDED, ROW) else twice:
-            raise InputError(
-                f"{source}, row 1: the header has a column {name!r} {wrong}: rename or remove one."
-            )
-    return columns
+    Returns:
+        The table, rows of empty fields left out, and its rows numbered by `ROW`; and the names of
+        the needed columns in it.
+
+    Raises:
+        InputError: a column is missing or there twice, or a row cannot be read.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is not a file: give a csv file.")
+    file = File(path, str(path))
+    ours = csv_table(file, dict.fromkeys(needed, ANY)).columns
+    with path.open(encoding="utf-8-sig", errors="replace") as opened:
+        header = [name.strip() for name in next(csv.reader(opened))]
+    for name in header:
+        if header.count(name) > 1:
+            raise InputError(f"{path}, row 1: the header has a column {shown(name)} twice.")
+    places = [f"field {at}" for at in range(len(header))]  # a header may have any name
+    table = Table(file, ",", places, dict.fromkeys(places, ANY))
+    table.check()
+    rows = table.read().rename({"row": ROW, **dict(zip(places, header, strict=True))})
+    text = pl.exclude(ROW)
+    rows = rows.with_columns(text.replace("", None)).filter(~pl.all_horizontal(text.is_null()))
+    return rows, [header[ours.index(name)] for name in needed]
 
 
 def predict_rows(
     model: Trained,
     chunk: pl.DataFrame,
-    columns: dict[Kind, str],
+    columns: Sequence[str],
     source: Path | str,
     any_user: AnyUser,
     strange: Counter[str],
@@ -269,7 +238,7 @@ def predict_rows(
     Args:
         model: the trained model.
         chunk: the table, (n,) rows; column `ROW` numbers them.
-        columns: the names of the columns of users and movies.
+        columns: the names of the columns of users and of movies.
         source: where the table comes from, for errors.
         any_user: predictions for unknown users so far, to reuse them.
         strange: counts the genres that the model does not know.
@@ -288,9 +257,9 @@ def predict_rows(
             raise InputError(f"{source}, row {row}: {name} is {found}; {allowed}.")
 
     ids = {}
-    for kind in get_args(Kind):
-        ids[kind] = model.parse(kind, chunk[columns[kind]])
-        refuse(ids[kind].is_null(), columns[kind], model.allowed(kind))
+    for kind, name in zip(KINDS, columns, strict=True):
+        ids[kind] = model.parse(kind, chunk[name])
+        refuse(ids[kind].is_null(), name, model.allowed(kind))
     times = genres = None
     if "timestamp" in chunk.columns:
         found = chunk.select(seconds(pl.col("timestamp").str.strip_chars())).to_series()

@@ -54,7 +54,7 @@ def recommend(
     else:
         if rated is not None:
             movies = np.setdiff1d(movies, rated)
-        _, best = next(_best(network, np.array([user]), movies, top))
+        _, _, best = next(_best(network, np.array([user]), movies, top))
         mean, deviation = predict_indices(network, np.full(len(best), user), best)
     table = model.described(best).with_columns(
         ratings=pl.Series(network.movie_counts[best].numpy()).cast(pl.Int64),
@@ -99,14 +99,12 @@ def recommend_all(
 
     def parts(*_: Any) -> Iterator[pl.DataFrame]:
         nonlocal rows
-        for users, best in _best(network, np.arange(network.users), movies, top):
-            counts = np.unique(users, return_counts=True)[1]
-            ranks = np.arange(len(users)) - np.repeat(counts.cumsum() - counts, counts)
+        for users, ranks, best in _best(network, np.arange(network.users), movies, top):
             mean, deviation = predict_indices(network, users, best)
-            columns = [ids[0][users], ranks + 1, ids[1][best], mean, deviation]
+            columns = [ids[0][users], ranks, ids[1][best], mean, deviation]
             yield pl.DataFrame(dict(zip(schema, columns, strict=True)), schema=schema)
             rows += len(users)
-            report(len(counts))
+            report(len(np.unique(users)))
 
     with storage.replacing(out) as temporary, network.cached_histories(network.users * len(movies)):
         register_io_source(parts, schema=schema).sink_parquet(temporary, compression="zstd")
@@ -122,25 +120,24 @@ def _candidates(model: Trained, genre: str | None) -> np.ndarray:
 
 def _best(
     network: Network, users: np.ndarray, movies: np.ndarray, top: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Users and their best movies, user by user and best first, for a part of the users at a time.
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Users, ranks from 1, and movies, user by user, for a part of the users at a time.
 
     A user who has rated all but a few of the movies gets these few. Movies are ranked before
     clipping, because the best predictions may all be clipped to the same rating.
     """
     place = np.full(network.unknown, -1)
     place[movies] = np.arange(len(movies))
+    rated = network.rated.numpy()
     ends = network.user_counts.double().cumsum(0).long().numpy()
+    starts = np.append(0, ends)
     for some in Slices(len(users), max(1, SCORES // (network.replicas * max(1, len(movies))))):
         asked = users[some]
         score = network.grid(*map(torch.from_numpy, (asked, movies))).mean(0)  # (N, B)
         require_finite(score.numpy())
         for row, user in enumerate(asked):
-            start = 0 if user == 0 else ends[user - 1]
-            seen = place[network.rated[start : ends[user]].numpy()]
+            seen = place[rated[starts[user] : ends[user]]]
             score[row, seen[seen >= 0]] = -torch.inf
-        highest, order = (
-            part.numpy()[:, :top] for part in score.sort(descending=True, stable=True)
-        )
-        rows, columns = np.nonzero(np.isfinite(highest))
-        yield asked[rows], movies[order[rows, columns]]
+        order = score.sort(descending=True, stable=True).indices[:, :top]
+        rows, columns = np.nonzero(score.gather(1, order).isfinite().numpy())
+        yield asked[rows], columns + 1, movies[order.numpy()[rows, columns]]

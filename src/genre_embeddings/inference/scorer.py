@@ -8,12 +8,10 @@ Letters: B pairs, U users, M movies, D embedding size, R replicas.
 
 from __future__ import annotations
 
-from copy import deepcopy
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from genre_embeddings.inference.predict import AnyUser
 from genre_embeddings.model.network import Network
@@ -34,9 +32,10 @@ class Scorer(nn.Module):
 
     def __init__(self, network: Network) -> None:
         super().__init__()
-        self.settings, self.limits, self.star = network.settings, network.limits, network.star
-        self.dense, self.centre = deepcopy(network.dense), deepcopy(network.centre)
-        self.inputs = network.dense.weights[0].shape[1]
+        bare = network.settings.model_copy(update={"genres": False, "history": 0})
+        self.head = Network(bare, network.replicas, (1, 1, 0), network.limits)
+        self.head.dense, self.head.centre = network.dense, network.centre
+        del self.head.user, self.head.movie
         users, movies = torch.arange(network.users), torch.arange(network.unknown + 1)
         with torch.no_grad():
             # (U, R, D), (U, R), (M+1, R, D), (M+1, R)
@@ -45,7 +44,6 @@ class Scorer(nn.Module):
             self.register_buffer(name, part.clone())  # not the whole tensor that it is a part of
         anybody = AnyUser(network).means(movies.numpy()).mean(0)  # (M+1,)
         self.register_buffer("anybody", torch.from_numpy(anybody).float())
-        self.requires_grad_(False)
 
     def forward(self, users: Tensor, movies: Tensor) -> Tensor:
         """Ratings, (B,) float32.
@@ -55,27 +53,19 @@ class Scorer(nn.Module):
             movies: (B,) int64, dense indices of movies; -1 is an unknown movie without genres.
         """
         known = users.clamp(min=0)
-        u, v = self.user[known], self.movie[movies]  # (B, R, D)
-        bias, x = self.user_bias[known] + self.movie_bias[movies], torch.cat([u, v], -1)
-        if self.settings.cross:
-            product = u * v
-            bias, x = bias + product.sum(-1), torch.cat([x, product], -1)
-        x = functional.pad(x, (0, self.inputs - x.shape[-1])).transpose(0, 1)  # no ratings near
-        rating = self.centre + bias.T + self.dense(x)  # (R, B)
-        low, high = self.limits
-        scaled = (
-            low + (high - low) * rating.sigmoid() if self.settings.squash else rating * self.star
-        )
-        return torch.where(users < 0, self.anybody[movies], scaled.mean(0).clamp(low, high))
+        bias = self.user_bias[known] + self.movie_bias[movies]  # (B, R)
+        rating = self.head.rate(self.user[known], bias, self.movie[movies]).rating  # (R, B)
+        mean = rating.mean(0).clamp(*self.head.limits)
+        return torch.where(users < 0, self.anybody[movies], mean)
 
 
 def write_scorer(network: Network, path: Path) -> None:
     """Write the scorer for `torch.export.load`; the same model gives the same bytes."""
     pair = torch.zeros(2, dtype=torch.int64), torch.zeros(2, dtype=torch.int64)
     rows = torch.export.Dim("rows")
-    program = torch.export.export(
-        Scorer(network).eval(), pair, dynamic_shapes=({0: rows}, {0: rows})
-    )
+    with torch.no_grad():
+        scorer = Scorer(network).eval()
+        program = torch.export.export(scorer, pair, dynamic_shapes=({0: rows}, {0: rows}))
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # it names the folder of this checkout
     torch.export.save(program, path)

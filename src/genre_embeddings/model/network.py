@@ -235,33 +235,51 @@ class Network(nn.Module):
             raise ValueError(f"{last_layer} is missing")
         if not users or rows < 2:
             raise ValueError(f"{users} users and {rows - 1} movies: at least one of each is needed")
+        sizes = users, rows - 1, state["genre_share"].shape[1]
         with torch.device("meta"):
-            network = cls(
-                settings, replicas, (users, rows - 1, state["genre_share"].shape[1]), limits
-            )
+            network = cls(settings, replicas, sizes, limits)
         expected = network.state_dict()
         for name, own in expected.items():
             module, _, leaf = name.rpartition(".")
-            if leaf in ("entries", "rated", "residuals", "times"):  # a row for each rating
-                own = own.new_empty(len(state[name]), *own.shape[1:])
-                setattr(network.get_submodule(module), leaf, own)
+            if leaf in ("entries", "rated", "residuals", "times"):
+                rows = len(state[name if leaf == "entries" else "rated"])
+                setattr(network.get_submodule(module), leaf, own.new_empty(rows, *own.shape[1:]))
         network.load_state_dict(state, assign=True)
         for name, own in expected.items():
             if state[name].dtype != own.dtype or not state[name].isfinite().all():
                 raise ValueError(f"{name} has values that are not {own.dtype}, or not finite")
-        counts, rated = network.user_counts, network.rated
-        if (counts < 0).any() or counts.double().sum() != len(rated):
-            raise ValueError(f"users have {int(counts.sum())} ratings, and {len(rated)} are listed")
+        rated, counts = network.rated, network.user_counts.long()
+        if (counts < 0).any() or sum(counts.tolist()) != len(rated):
+            raise ValueError(f"users have {sum(counts.tolist())} ratings, not {len(rated)}")
         if ((rated < 0) | (rated >= network.unknown)).any():
             raise ValueError("a user rated movies that do not exist")
         if settings.history:
             network.user_history.check_lists()
             network.movie_history.check_lists()
         if network.session is not None:
-            network.session.check_times(counts.long())
-            users_of_ratings = torch.arange(users).repeat_interleave(counts.long())
+            users_of_ratings = torch.arange(users).repeat_interleave(counts)
             network.session.index_ratings(users_of_ratings, network.session.times)
-        return network
+        return network.eval()
+
+    def with_movies(self, sets: Tensor) -> Network:
+        """This network with K more movies, which nobody rated: only their genres (K, G) count.
+
+        They come last; the unknown movie stays behind them.
+        """
+        state, count, last = self.state_dict(), len(sets), self.unknown
+
+        def insert(name: str, rows: Tensor) -> None:
+            state[name] = torch.cat([state[name][:last], rows, state[name][last:]])
+
+        insert("genre_share", self.shares(sets))
+        insert("movie_counts", torch.zeros(count))
+        for name in ("movie.mean", "movie.log_std", "movie_seen.mean", "movie_seen.log_std"):
+            if name in state:  # these rows are never read
+                insert(name, torch.zeros(count, *state[name].shape[1:]))
+        if self.settings.history:
+            starts = "movie_history.starts"
+            insert(starts, state[starts][last].expand(count))
+        return Network.from_state(self.settings, self.replicas, self.limits, state)
 
     def index_ratings(self, train: Ratings) -> None:
         """Index the training ratings; a loaded network needs this before `own` can be used."""
@@ -290,23 +308,27 @@ class Network(nn.Module):
             generator: if given, embeddings are sampled; otherwise, their means are used.
             typical: whether the unknown movie is as all movies of its genres, not as rare ones.
         """
-        u, bias, v, movie_bias = self.vectors(users, movies, genres, own, generator, typical)
-        if self.session is None or times is None:
-            timeless = self.timeless(u, bias + movie_bias, v)
-            return Output(timeless, timeless)
-        near = self.session(users, times, own)  # (B, R, S)
-        timeless = self.timeless(u, bias + movie_bias, v, near)
-        shift = self.star * (near * self.session.amplitude).sum(-1).T  # (R, B)
-        return Output(timeless + shift, timeless)
+        sampled = generator is not None and self.user.variational
+        found = self.posterior(users, movies, genres, own, typical, sampled)
+        parts = found[0]
+        if generator is not None and sampled:
+            # The sums are sampled instead of their terms (local reparametrisation): the variance of
+            # the gradient is lower, and there are fewer numbers to draw.
+            pairs = zip(*found, strict=True)
+            parts = Vectors(*(sample_normal(mean, variance, generator) for mean, variance in pairs))
+        near = None
+        if self.session is not None and times is not None:
+            near = self.session(users, times, own)  # (B, R, S)
+        return self.rate(parts.u, parts.bias + parts.movie_bias, parts.v, near)
 
-    def timeless(self, u: Tensor, bias: Tensor, v: Tensor, near: Tensor | None = None) -> Tensor:
-        """Ratings without the time term, (R, B).
+    def rate(self, u: Tensor, bias: Tensor, v: Tensor, near: Tensor | None = None) -> Output:
+        """Ratings by vectors.
 
         Args:
             u: (B, R, D) vectors of the users.
             bias: (B, R) sums of the biases of user and movie.
             v: (B, R, D) vectors of the movies.
-            near: (B, R, S) ratings near in time, or None if the times are unknown.
+            near: (B, R, S) what `session` says, or None if the times are unknown.
         """
         parts = [u, v]
         if self.settings.cross:
@@ -314,30 +336,19 @@ class Network(nn.Module):
             bias = bias + product.sum(-1)  # (B, R)
             parts.append(product)
         if self.session is not None:
-            if near is None:
-                near = bias.new_zeros(*bias.shape, len(self.session.log_scale))
-            parts.append(near)
+            none = bias.new_zeros(*bias.shape, len(self.session.log_scale))
+            parts.append(none if near is None else near)
         x = torch.cat(parts, -1).transpose(0, 1)  # (R, B, inputs)
-        return self._on_scale(self.centre + bias.T + self.dense(x))
+        timeless = rating = self._on_scale(self.centre + bias.T + self.dense(x))
+        if self.session is not None and near is not None:
+            rating = timeless + self.star * (near * self.session.amplitude).sum(-1).T
+        return Output(rating, timeless)
 
     def vectors(
-        self,
-        users: Tensor,
-        movies: Tensor,
-        genres: Tensor | None = None,
-        own: Tensor | None = None,
-        generator: Generator | None = None,
-        typical: bool = False,
+        self, users: Tensor, movies: Tensor, genres: Tensor | None = None, typical: bool = False
     ) -> Vectors:
-        """Vectors and biases of users and movies: samples with a generator, else means."""
-        sampled = generator is not None and self.user.variational
-        found = self.posterior(users, movies, genres, own, typical, sampled)
-        if generator is None or not sampled:
-            return found[0]
-        # The sums are sampled instead of their terms (local reparametrisation): the variance of
-        # the gradient is lower, and there are fewer numbers to draw.
-        pairs = zip(*found, strict=True)
-        return Vectors(*(sample_normal(mean, variance, generator) for mean, variance in pairs))
+        """Means of the vectors and biases of N users and B movies; see `forward`."""
+        return self.posterior(users, movies, genres, None, typical, variances=False)[0]
 
     def posterior(
         self,
