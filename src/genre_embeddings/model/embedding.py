@@ -89,10 +89,10 @@ class EmbeddingTable(nn.Module):
     def take(self, name: str, rows: Tensor | slice) -> Tensor:
         """Rows of a parameter, (B, R, C); with a sparse gradient if `sparse` is set."""
         whole = getattr(self, name)
-        if isinstance(rows, slice) and self.sparse:
-            rows = torch.arange(len(whole), device=whole.device)[rows]
         if isinstance(rows, slice):
-            return whole[rows]
+            if not self.sparse:
+                return whole[rows]
+            rows = torch.arange(len(whole), device=whole.device)[rows]
         if self.sparse and torch.is_grad_enabled():
             return SparseRows.apply(whole, rows)
         return take_rows(whole, rows)

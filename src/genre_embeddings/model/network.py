@@ -48,31 +48,19 @@ GRID = 1 << 20
 
 
 class Output(NamedTuple):
-    """Predictions of a batch.
+    """Predictions of a batch, with the time term and without it."""
 
-    Attributes:
-        rating: (R, B) predicted rating.
-        timeless: (R, B) prediction without the time term; `remember` takes residuals from it.
-    """
-
-    rating: Tensor
-    timeless: Tensor
+    rating: Tensor  # (R, B)
+    timeless: Tensor  # (R, B) from which `remember` takes residuals
 
 
 class Vectors(NamedTuple):
-    """Vectors and biases of N users and B movies, or variances of these.
+    """Vectors and biases of N users and B movies, or variances of these."""
 
-    Attributes:
-        u: (N, R, D) vectors of the users.
-        bias: (N, R).
-        v: (B, R, D) vectors of the movies.
-        movie_bias: (B, R).
-    """
-
-    u: Tensor
-    bias: Tensor
-    v: Tensor
-    movie_bias: Tensor
+    u: Tensor  # (N, R, D)
+    bias: Tensor  # (N, R)
+    v: Tensor  # (B, R, D)
+    movie_bias: Tensor  # (B, R)
 
 
 class Dense(nn.Module):
@@ -117,22 +105,16 @@ class Network(nn.Module):
 
     Only v enters, so moving a vector from the movies of a genre to the genre changes no prediction
     for a known movie. `training.gauge` uses that freedom once the network is trained.
-
-    Attributes:
-        communality: (G,) share of users' taste for a genre that its embedding explains.
-        similarity_error: (G, G) standard error of Fisher's z of the similarity of two genres.
-        genre_rare: (G, R, D+1) by how much rare movies of a genre differ from its other movies.
-        rated: (N,) movies of the training ratings, by user.
     """
 
-    communality: Tensor
-    similarity_error: Tensor
-    genre_rare: Tensor
-    genre_share: Tensor
-    genres_seen: Tensor
-    user_counts: Tensor
-    movie_counts: Tensor
-    rated: Tensor
+    communality: Tensor  # (G,) share of users' taste for a genre that its embedding explains
+    similarity_error: Tensor  # (G, G) standard error of Fisher's z of the similarity of two genres
+    genre_rare: Tensor  # (G, R, D+1) by how much rare movies of a genre differ from its others
+    genre_share: Tensor  # (M+1, G) weights of a movie's genres in its genre vector
+    genres_seen: Tensor  # (U, G) weights of F in the vectors of users
+    user_counts: Tensor  # (U,) training ratings
+    movie_counts: Tensor  # (M+1,)
+    rated: Tensor  # (N,) movies of the training ratings, by user
 
     def __init__(
         self,
@@ -146,7 +128,7 @@ class Network(nn.Module):
 
         Args:
             settings: section `model`; `time` and `genres` are off if the data have none.
-            replicas: R, number of replicas.
+            replicas: R.
             sizes: U, M and G.
             limits: lowest and highest rating of the scale.
             generator: draws the initial weights.
@@ -336,8 +318,8 @@ class Network(nn.Module):
             bias = bias + product.sum(-1)  # (B, R)
             parts.append(product)
         if self.session is not None:
-            none = bias.new_zeros(*bias.shape, len(self.session.log_scale))
-            parts.append(none if near is None else near)
+            shape = *bias.shape, len(self.session.log_scale)
+            parts.append(bias.new_zeros(shape) if near is None else near)
         x = torch.cat(parts, -1).transpose(0, 1)  # (R, B, inputs)
         timeless = rating = self._on_scale(self.centre + bias.T + self.dense(x))
         if self.session is not None and near is not None:
@@ -366,29 +348,20 @@ class Network(nn.Module):
         share = self.genre_share[movies] if genres is None else self.shares(genres)  # (B, G)
         movies = torch.where(self.movie_counts[movies] > 0, movies, self.unknown)  # (B,)
         # Each of these is a list of means and, if asked for, variances.
-        of_user = self.user(users, variances)  # (N, R, D+1)
-        of_movie = self.movie(movies, variances)  # (B, R, D+1)
-        to_user, to_movie, of_genres = [], [], None
+        u, bias = _split(self.user(users, variances))
+        v, movie_bias = _split(self.movie(movies, variances))
         if self.settings.history:
-            to_user.append(self.user_history(self.movie_seen, users, own, variances))  # (N, R, D)
-            to_movie.append(self.movie_history(self.user_seen, movies, own, variances))  # (B, R, D)
+            u = _add(u, self.user_history(self.movie_seen, users, own, variances))
+            v = _add(v, self.movie_history(self.user_seen, movies, own, variances))
         if self.settings.genres:
-            to_user.append(self.genre_seen.weighted_sum(self.genres_seen[users], variances))
+            u = _add(u, self.genre_seen.weighted_sum(self.genres_seen[users], variances))
             of_genres = self.genre.weighted_sum(share, variances)  # (B, R, D+1)
             if not typical:
                 rare = share * (movies == self.unknown)[:, None]  # (B, G)
                 of_genres[0] = of_genres[0] + torch.einsum("bk,krc->brc", rare, self.genre_rare)
-
-        found = []
-        for part in range(1 + variances):
-            u = sum((term[part] for term in to_user), of_user[part][..., :-1])
-            v = sum((term[part] for term in to_movie), of_movie[part][..., :-1])
-            bias, movie_bias = of_user[part][..., -1], of_movie[part][..., -1]
-            if of_genres:
-                v = v + of_genres[part][..., :-1]
-                movie_bias = movie_bias + of_genres[part][..., -1]
-            found.append(Vectors(u, bias, v, movie_bias))
-        return found
+            vectors, biases = _split(of_genres)
+            v, movie_bias = _add(v, vectors), _add(movie_bias, biases)
+        return [Vectors(*parts) for parts in zip(u, bias, v, movie_bias, strict=True)]
 
     def _on_scale(self, rating: Tensor) -> Tensor:
         """Ratings on the scale of the data."""
@@ -514,3 +487,12 @@ class Network(nn.Module):
         if not self.genre.variational:
             return mean, torch.zeros_like(mean)
         return mean, self.genre.log_std[..., :-1].detach().exp()
+
+
+def _split(tables: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """Vectors, and the biases in the last column."""
+    return [table[..., :-1] for table in tables], [table[..., -1] for table in tables]
+
+
+def _add(parts: list[Tensor], others: list[Tensor]) -> list[Tensor]:
+    return [part + other for part, other in zip(parts, others, strict=True)]
