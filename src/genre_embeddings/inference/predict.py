@@ -176,7 +176,7 @@ def predict_file(model: Trained, source: Path, out: Path, rows: int = ROWS) -> C
         raise InputError(f"--out {out} is the input file: choose another.")
     any_user, strange, counts = AnyUser(model.network), Counter[str](), np.zeros(3, np.int64)
     with storage.replacing(out) as temporary, temporary.open("wb") as written:
-        for chunk in table.collect_batches(chunk_size=rows, maintain_order=True):
+        for chunk in filter(len, table.collect_batches(chunk_size=rows, maintain_order=True)):
             found = predict_rows(model, chunk, columns, source, any_user, strange)
             whole = pl.concat([chunk.drop(ROW), found], how="horizontal")
             whole.write_csv(written, include_header=not counts[0], float_precision=4)
@@ -218,7 +218,9 @@ def read_csv(path: Path, *needed: str) -> tuple[pl.LazyFrame, list[str]]:
             raise InputError(f"{path}, row 1: the header has a column {shown(name)} twice.")
     places = [f"field {at}" for at in range(len(header))]  # a header may have any name
     table = Table(file, ",", places, dict.fromkeys(places, ANY))
-    table.check()
+    _, filled = table.check(pl.any_horizontal(pl.col(places) != "").any())
+    if not filled:
+        raise InputError(f"{path} holds no rows.")
     rows = table.read().rename({"row": ROW, **dict(zip(places, header, strict=True))})
     text = pl.exclude(ROW)
     rows = rows.with_columns(text.replace("", None)).filter(~pl.all_horizontal(text.is_null()))
