@@ -55,7 +55,9 @@ def test_where_the_network_is_linear_the_posterior_is_exact(settings):
             assert torch.allclose(covariance[r], S - gain @ J @ S, atol=1e-5)
 
 
-@pytest.mark.parametrize("changes", [{"squash": True}, {"embedding": "point", "cross": False}])
+@pytest.mark.parametrize(
+    "changes", [{"squash": True}, {"embedding": "point", "cross": False}, {"history": 2}]
+)
 def test_elsewhere_no_other_vector_fits_better(settings, changes):
     network = small_world(settings).network(**changes).eval()
     mode, _ = posterior(network, MOVIES, RATINGS, MOVIES)
@@ -115,7 +117,10 @@ def test_ratings_by_id_or_title(model):
     assert answer["known_user"].item()
     found = explain(person.model, person.user_id, pair[1][0])
     assert found.prediction == pytest.approx(answer["prediction"].item(), abs=1e-5)
-    for ratings, message in (({999: 5}, "no rated movie has the id or title '999'"), ({}, "no rat")):
+    for ratings, message in (
+        ({999: 5}, "no rated movie has the id or title '999'"),
+        ({}, "no rat"),
+    ):
         with pytest.raises(InputError, match=message):
             add_user(model, ratings)
     one, many = (add_user(model, dict.fromkeys(range(1, n), 4.0)) for n in (2, 31))

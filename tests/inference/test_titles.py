@@ -84,7 +84,7 @@ def test_the_beginning_of_a_genre_counts_more_than_a_part_of_a_title(model):
 
 def test_several_movies_are_listed(model):
     many = replace(model, movies=model.movies.with_columns(title=pl.lit("The \x1b same")))
-    with pytest.raises(InputError, match="^'same' fits 60 movies: give more of the ti") as found:
+    with pytest.raises(InputError, match=r"^'same' fits 60 movies: give more of the ti") as found:
         many.find_movie("same")
     lines = str(found.value).splitlines()
     assert len(lines) == 20
