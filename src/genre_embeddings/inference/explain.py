@@ -23,24 +23,18 @@ BATCH = 16_384
 
 @dataclass(frozen=True)
 class Explanation:
-    """One prediction as a sum of parts.
-
-    Attributes:
-        parts: part (mean, user, each genre, movie, scale) and stars; the stars add up to the
-            prediction.
-        prediction: predicted rating, in stars.
-        deviation: standard deviation of the rating, in stars.
-        known_user: whether the model knows the user.
-        known_movie: whether the model knows the movie.
-        title: the movie's title, or what was asked for if the model does not know it.
-    """
+    """One prediction as a sum of parts."""
 
     parts: pl.DataFrame
+    """part (mean, user, each genre, movie, scale) and stars, which add up to the prediction."""
     prediction: float
+    """Predicted rating, in stars."""
     deviation: float
+    """Standard deviation of the rating, in stars."""
     known_user: bool
     known_movie: bool
     title: str
+    """The movie's title, or what was asked for if the model does not know it."""
 
 
 def explain(model: Trained, user_id: int | str, movie_id: int | str) -> Explanation:

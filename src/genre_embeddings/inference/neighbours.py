@@ -22,19 +22,15 @@ BLOCK = 4_096
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The genres or movies most similar to a genre or a movie, most similar first.
-
-    Attributes:
-        name: the genre, or the movie's title.
-        table: genre, or movie_id, title and genres; similarity; and for genres the ends of its
-            95 % interval.
-        repeatable: whether a model trained on other users would list the same genres; None where
-            that is not known, and for movies.
-    """
+    """The genres or movies most similar to a genre or a movie, most similar first."""
 
     name: str
+    """The genre, or the movie's title."""
     table: pl.DataFrame
+    """genre, or movie_id, title and genres; similarity; for genres, the ends of its 95 % interval.
+    """
     repeatable: bool | None = None
+    """Whether a model trained on other users would list the same genres; None if unknown."""
 
 
 def neighbours(model: Trained, what: int | str, top: int = 10) -> Neighbours:

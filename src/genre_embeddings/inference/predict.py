@@ -194,18 +194,12 @@ def predict_file(model: Trained, source: Path, out: Path, rows: int = ROWS) -> C
 
 
 def read_csv(path: Path, *needed: str) -> tuple[pl.LazyFrame, list[str]]:
-    """The rows of a csv file as text, empty fields as null; every row is checked first.
+    """The rows of a csv file as text, numbered by `ROW`, and its names of the `needed` columns.
 
-    Args:
-        path: the file, whose header names its columns.
-        needed: our names of columns that it must have, see `csv_table`.
-
-    Returns:
-        The table, rows of empty fields left out, and its rows numbered by `ROW`; and the names of
-        the needed columns in it.
+    Empty fields are null, and rows of empty fields are left out. Every row is checked first.
 
     Raises:
-        InputError: a column is missing or there twice, or a row cannot be read.
+        InputError: a needed column is missing, a column is there twice, or a row cannot be read.
     """
     if not path.is_file():
         raise InputError(f"{path} is not a file: give a csv file.")
@@ -235,18 +229,15 @@ def predict_rows(
     any_user: AnyUser,
     strange: Counter[str],
 ) -> pl.DataFrame:
-    """Predictions for the rows of a table of text, whose values are checked first.
+    """Predictions as `predict_pairs`, for the rows of a table of text, whose values are checked.
 
     Args:
         model: the trained model.
-        chunk: the table, (n,) rows; column `ROW` numbers them.
+        chunk: the table; column `ROW` numbers its rows.
         columns: the names of the columns of users and of movies.
         source: where the table comes from, for errors.
         any_user: predictions for unknown users so far, to reuse them.
         strange: counts the genres that the model does not know.
-
-    Returns:
-        As `predict_pairs`.
 
     Raises:
         InputError: a row has an invalid value.
@@ -281,10 +272,7 @@ def predict_rows(
 
 
 def _parse_genres(known: Mapping[str, int], text: str, place: str, strange: Counter[str]) -> Genres:
-    """Indices of the genres that a text names, however it separates them.
-
-    `known` are the indices of the model's genres, by what is equal for all spellings of a name.
-    """
+    """Indices of the genres that a text names, however it separates and spells them."""
     ways = [split_names(text, mark, place) for mark in MARKS]
     # An empty list, [], has no names.
     names = min(ways, key=lambda way: sum(same(n) not in known for n in way) / max(len(way), 1))

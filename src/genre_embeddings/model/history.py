@@ -71,28 +71,20 @@ class History(nn.Module):
 
     The prediction of a training rating leaves that rating out of the history: otherwise, the
     history would reveal that the rating exists. `own` is its position among the training ratings.
-
-    Attributes:
-        starts, entries: the columns in the history of each row, as lists laid end to end.
-        columns: (N,) column of each training rating.
-        kept: (N,) whether the training rating is among the latest `most` of its row.
-        named: (columns,) whether the column is in a history.
-        cached: (rows, X) sums of all rows, while no weight changes; None otherwise.
-        matrix: the lists as a sparse matrix (rows, columns); None until needed, and on a GPU.
     """
 
-    starts: Tensor
-    entries: Tensor
-    columns: Tensor
-    kept: Tensor
-    named: Tensor
+    starts: Tensor  # (rows + 1,) the histories of all rows are lists laid end to end
+    entries: Tensor  # (E,) the columns in them
+    columns: Tensor  # (N,) column of each training rating
+    kept: Tensor  # (N,) whether the training rating is among the latest `most` of its row
+    named: Tensor  # (columns,) whether the column is in a history
 
     def __init__(self, sizes: tuple[int, int], most: int) -> None:
         """Empty histories: `sizes` are the numbers of rows and of columns."""
         super().__init__()
         self.sizes, self.most = sizes, most
-        self.cached: Tensor | None = None
-        self.matrix: csr_matrix | None = None
+        self.cached: Tensor | None = None  # (rows, X) sums of all rows, while no weight changes
+        self.matrix: csr_matrix | None = None  # the lists, once needed; not on a GPU
         for name in ("columns", "kept", "named"):
             self.register_buffer(name, None, persistent=False)
         self.register_buffer("starts", torch.zeros(sizes[0] + 1, dtype=torch.int64))

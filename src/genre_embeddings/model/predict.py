@@ -41,8 +41,7 @@ def predict(
 
     Args:
         network: a trained network.
-        user: dense user indices, (n,).
-        movie: dense movie indices, (n,); `network.unknown` is the unknown movie.
+        user, movie: dense indices, (n,); `network.unknown` is the unknown movie.
         time: seconds since 1970, (n,), or None if unknown.
         own: whether these are the training ratings, in order; each is left out of its own inputs.
         membership: (M, G) genres to use instead of the movies' own, 0 or 1.

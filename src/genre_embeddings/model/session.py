@@ -34,16 +34,11 @@ class Session(nn.Module):
     distance d_j = |t - t_j| in seconds, or (`latest`) the last ones before t, where d_j is 1 for
     the last. The prediction of a training rating leaves that rating out: `own` is its position. f
     is zero where all of the user's training ratings are far away, and for a user without any.
-
-    Attributes:
-        times: (N,) seconds, by user, then time.
-        residuals: (N, R) e_j of each training rating.
-        moments: (N,) user and time in one ascending number.
     """
 
-    moments: Tensor
-    times: Tensor
-    residuals: Tensor
+    times: Tensor  # (N,) seconds, by user, then time
+    residuals: Tensor  # (N, R) e_j of each training rating
+    moments: Tensor  # (N,) user and time in one ascending number
 
     def __init__(self, replicas: int, latest: bool) -> None:
         super().__init__()
