@@ -52,9 +52,8 @@ def test_a_file_is_predicted_as_the_network_predicts(model, tmp_path):
     assert rows["known_user"].to_list() == [True, True, False, True]
     assert rows["known_movie"].to_list() == [True, False, True, True]
     rows = rows[[0, 1, 3]]  # of known users
-    movie = model.find("movie", rows["movieId"])
-    movie[movie < 0] = model.network.unknown
-    users = model.find("user", rows["userId"])
+    movie = model.find("movie", rows["movieId"]).replace(-1, model.network.unknown).to_numpy()
+    users = model.find("user", rows["userId"]).to_numpy()
     expected = predict(model.network, users, movie, rows["timestamp"].to_numpy())
     for column, values in zip(ADDED, expected, strict=False):
         assert rows[column].to_list() == pytest.approx(values.tolist(), abs=1e-4)
@@ -147,7 +146,7 @@ def test_genres_of_a_new_movie_count(model, tmp_path, capsys):
     answers = found.select(ADDED[:2]).rows()
     membership = torch.zeros(model.network.unknown + 1, 6)
     membership[-1, [0, 2]] = 1
-    user, unknown = model.find("user", pl.Series([3])), np.array([model.network.unknown])
+    user, unknown = np.array([model.find_one("user", 3)]), np.array([model.network.unknown])
     expected = np.concatenate(predict(model.network, user, unknown, membership=membership))
     assert answers[:4] == [pytest.approx(expected, abs=1e-4)] * 4
     assert answers[4] != answers[3]

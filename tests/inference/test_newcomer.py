@@ -136,7 +136,7 @@ def test_ratings_by_id_or_title(model):
 def test_taste_is_how_much_more_than_others_a_user_likes_a_genre(model):
     found = taste(model, 5)
     assert found["taste"].is_sorted(descending=True)
-    user, every = model.find("user", pl.Series([5])), ask(model.network, np.arange(80))
+    user, every = np.array([model.find_one("user", 5)]), ask(model.network, np.arange(80))
     expected = every[:, user[0]] - every.mean(1)  # (R, G)
     draws, rows = [], model.network.user
     generator = torch.Generator().manual_seed(0)
@@ -158,8 +158,8 @@ def test_taste_is_how_much_more_than_others_a_user_likes_a_genre(model):
         ("movieId,rating\n1,9\n", r"row 2: rating is '9'; allowed: 0\.5 to 5, the scale of the"),
         ("movieId,rating\n1,\n", r"row 2: rating is ''"),
         ("movieId,rating\n\n1,4\n2,3\n1,5\n", r"row 5: '.*' is rated twice \(see .*row 3\)"),
-        ("movieId,rating\nToy Story,4\n", r"row 2: movieId is 'Toy Story'; .* a column title"),
-        ("movieId,rating\n,4\n", r"row 2: movieId is empty"),
+        ("movieId,rating\nToy Story,4\n", r"row 2: movie id 'Toy Story': .* a column title"),
+        ("movieId,rating\n,4\n", r"row 2: movie id ''"),
         ("movieId,rating\n", r"holds no rows"),
         ("", r"row 1: '' must be the header, with the columns title,rating"),
         ("title,rating\nMatrix, The,4\n", r"row 2: 'Matrix, The,4' has 3 fields"),

@@ -50,7 +50,7 @@ class Newcomer:
     """The first of these movies."""
 
 
-Row = tuple[str, int, float | str | None]
+Row = tuple[str, int, float | str]
 """A rating: the place that errors name, the movie's dense index, and the rating."""
 
 
@@ -88,21 +88,16 @@ def read_user(model: Trained, path: Path) -> Newcomer:
     """
     by_id = path.is_file() and re.search(rb"movieId|movie_id", path.read_bytes()[:1000])
     table, columns = read_csv(path, "movie_id" if by_id else "title", "rating")
+    filled = table.select(ROW, pl.col(columns).fill_null("")).collect()
     rows: list[Row] = []
     unknown = []
-    for row, text, rating in table.select(ROW, *columns).collect().rows():
+    for row, text, rating in filled.rows():
         place = f"{path}, row {row}"
-        if text is None:
-            raise InputError(f"{place}: {columns[0]} is empty; fill it in or delete the row.")
-        if by_id and not model.could_be_id("movie", text):
-            raise InputError(
-                f"{place}: movieId is {shown(text)}; {model.allowed('movie')}. Titles go into a "
-                "column title."
-            )
         try:
             movie = model.find_one("movie", text) if by_id else model.find_title(text)
         except InputError as error:
-            raise InputError(f"{place}: {error}") from None
+            hint = " Titles go into a column title." if by_id else ""
+            raise InputError(f"{place}: {error}{hint}") from None
         if movie < 0:
             unknown.append((row, text))
         else:
@@ -124,12 +119,12 @@ def _add(model: Trained, rows: Sequence[Row]) -> Newcomer:
     given: dict[int, tuple[str, float]] = {}
     for place, movie, rating in rows:
         try:
-            value = float(rating if rating is not None else math.nan)
+            value = float(rating)
         except ValueError:
             value = math.nan
         if not low <= value <= high:
             raise InputError(
-                f"{place}: rating is {shown(str(rating or ''))}; allowed: {low:g} to {high:g}, "
+                f"{place}: rating is {shown(str(rating))}; allowed: {low:g} to {high:g}, "
                 "the scale of the model. Convert ratings on another scale first."
             )
         if movie in given:

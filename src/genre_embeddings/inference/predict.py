@@ -111,41 +111,41 @@ def predict_pairs(
     movie_ids: pl.Series,
     times: np.ndarray | None = None,
     any_user: AnyUser | None = None,
-    genres: list[Genres] | None = None,
+    genres: Mapping[int, Genres] | None = None,
 ) -> pl.DataFrame:
     """Predictions for pairs of ids; unknown ids get predictions too, and are flagged.
 
     Args:
         model: the trained model.
-        user_ids: (n,), with the type of the data's ids.
-        movie_ids: (n,), likewise.
+        user_ids: (n,).
+        movie_ids: (n,).
         times: seconds since 1970, (n,), or None if unknown.
         any_user: predictions for unknown users so far, to reuse them.
-        genres: indices of the genres of movies that the model does not know, (n,).
+        genres: indices of the genres of movies that the model does not know, by row.
 
     Returns:
         prediction and deviation (stars, Float32), known_user and known_movie (Boolean), (n,) rows.
     """
     network, added = model.network, dict[Genres, int]()
-    user, movie = model.find("user", user_ids), model.find("movie", movie_ids)
+    user, movie = (
+        model.find(kind, ids).fill_null(-1).to_numpy(writable=True)
+        for kind, ids in zip(KINDS, (user_ids, movie_ids), strict=True)
+    )
     known_user, known_movie = user >= 0, movie >= 0
-    for row in np.flatnonzero(~known_movie).tolist() if genres else ():
-        if genres and genres[row]:
-            movie[row] = network.unknown + added.setdefault(genres[row], len(added))
+    for row, chosen in (genres or {}).items():
+        movie[row] = network.unknown + added.setdefault(chosen, len(added))
     if added:
         sets = torch.zeros(len(added), network.genre_share.shape[1])
         for chosen, number in added.items():
             sets[number, list(chosen)] = 1
-        network = network.with_movies(sets)
+        network, any_user = network.with_movies(sets), None
     movie[movie < 0] = network.unknown
     answers = np.empty((2, len(user)), dtype=np.float32)
     if known_user.any():
         at = None if times is None else times[known_user]
         answers[:, known_user] = predict_indices(network, user[known_user], movie[known_user], at)
     if not known_user.all():
-        if added or any_user is None:
-            any_user = AnyUser(network)
-        answers[:, ~known_user] = any_user.predict(movie[~known_user])
+        answers[:, ~known_user] = (any_user or AnyUser(network)).predict(movie[~known_user])
     return pl.DataFrame(dict(zip(ADDED, (*answers, known_user, known_movie), strict=True)))
 
 
@@ -249,11 +249,11 @@ def predict_rows(
             found = "empty" if value is None else repr(value)
             raise InputError(f"{source}, row {row}: {name} is {found}; {allowed}.")
 
-    ids = {}
+    index = {}
     for kind, name in zip(KINDS, columns, strict=True):
-        ids[kind] = model.parse(kind, chunk[name])
-        refuse(ids[kind].is_null(), name, model.allowed(kind))
-    times = genres = None
+        index[kind] = model.find(kind, chunk[name])
+        refuse(index[kind].is_null(), name, model.allowed(kind))
+    times, genres = None, dict[int, Genres]()
     if "timestamp" in chunk.columns:
         found = chunk.select(seconds(pl.col("timestamp").str.strip_chars())).to_series()
         bad = ~found.is_between(0, LATEST).fill_null(value=False)
@@ -261,14 +261,13 @@ def predict_rows(
         refuse(bad, "timestamp", allowed)
         times = found.to_numpy()
     if "genres" in chunk.columns:
-        known = {same(name): index for index, name in enumerate(model.genre_names)}
-        unknown = (model.find("movie", ids["movie"]) < 0).tolist()
-        rows = zip(unknown, chunk["genres"].to_list(), chunk[ROW].to_list(), strict=True)
-        genres = [
-            _parse_genres(known, text, f"{source}, row {row}", strange) if new and text else ()
-            for new, text, row in rows
-        ]
-    return predict_pairs(model, ids["user"], ids["movie"], times, any_user, genres)
+        known = {same(name): number for number, name in enumerate(model.genre_names)}
+        for row in np.flatnonzero((index["movie"] < 0) & (chunk["genres"].is_not_null())).tolist():
+            text, number = chunk["genres"][row], chunk[ROW][row]
+            if chosen := _parse_genres(known, text, f"{source}, row {number}", strange):
+                genres[row] = chosen
+    users, movies = (chunk[name] for name in columns)
+    return predict_pairs(model, users, movies, times, any_user, genres)
 
 
 def _parse_genres(known: Mapping[str, int], text: str, place: str, strange: Counter[str]) -> Genres:

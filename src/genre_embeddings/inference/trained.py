@@ -42,28 +42,29 @@ class Trained:
         """The data's ids of users or movies, in the order of their dense indices."""
         return (self.users if kind == "user" else self.movies)[f"{kind}_id"]
 
-    def find(self, kind: Kind, ids: pl.Series) -> np.ndarray:
-        """Dense indices of ids, (n,) int64; -1 for ids that the model does not know."""
-        known = self.ids(kind).alias("id").to_frame().with_row_index("index")
-        found = ids.alias("id").to_frame().join(known, on="id", how="left", maintain_order="left")
-        return found["index"].cast(pl.Int64).fill_null(-1).to_numpy(writable=True)
+    def find(self, kind: Kind, ids: pl.Series) -> pl.Series:
+        """Dense indices of ids, which may be text, (n,) Int64.
 
-    def parse(self, kind: Kind, text: pl.Series) -> pl.Series:
-        """Ids from text, with the type of the data's ids; null where the text cannot be an id."""
-        ids = text.cast(pl.String).str.strip_chars()
-        if self.ids(kind).dtype == pl.String:
-            return ids.replace("", None)
-        return ids.cast(self.ids(kind).dtype, strict=False)
+        -1 stands for ids that the model does not know, null for text that cannot be an id.
+        """
+        known = self.ids(kind).alias("id")
+        ids = ids.cast(pl.String).str.strip_chars().alias("id").replace("", None)
+        if known.dtype != pl.String:
+            ids = ids.cast(known.dtype, strict=False)
+        index = known.to_frame().with_row_index("index").cast({"index": pl.Int64})
+        found = ids.to_frame().join(index, on="id", how="left", maintain_order="left")["index"]
+        return found.fill_null(-1).set(ids.is_null(), None)
 
     def could_be_id(self, kind: Kind, text: str) -> bool:
         """Whether text has the form of the data's ids, known or not."""
-        return self.parse(kind, pl.Series([text])).null_count() == 0
+        return self.find(kind, pl.Series([text])).null_count() == 0
 
     def find_one(self, kind: Kind, value: int | str) -> int:
         """The dense index of one id; -1 if the model does not know it."""
-        if not self.could_be_id(kind, str(value)):
+        found = self.find(kind, pl.Series([str(value)])).item()
+        if found is None:
             raise InputError(f"{kind} id {str(value)!r}: {self.allowed(kind)}.")
-        return int(self.find(kind, self.parse(kind, pl.Series([str(value)])))[0])
+        return found
 
     def find_movie(self, value: int | str, steps: int | None = None) -> int:
         """The dense index of a movie by its id or its title; an id counts more than a title.
