@@ -150,9 +150,10 @@ def compare(revisions: tuple[str, ...], out: Path) -> None:
 
 @genres.command()
 def runs() -> None:
-    """List experiments and branches: changed settings, errors, agreement, verdicts.
+    """List experiments and branches: settings and results.
 
-    Test ratings judge a model; choose among models by validation error (see `genres sweep`).
+    A row shows the settings that differ, errors, agreement and verdicts. Test ratings judge
+    a model; choose among models by validation error (see `genres sweep`).
     """
     from genre_embeddings.experiments import runs as listing
 
@@ -187,11 +188,11 @@ def sweep(setting: str, where: tuple[str, ...], out: Path) -> None:
 @replica
 @click.pass_obj
 def export(model: Path, out: Path, replica: int) -> None:
-    """Write the embeddings for other programs, and a scorer that PyTorch runs.
+    """Write embeddings and a scorer for other programs.
 
     The embeddings of genres, movies and users are Parquet files; genres and movies are also
-    written for TensorBoard's Embedding Projector. scorer.pt2 predicts ratings without this
-    program.
+    written for TensorBoard's Embedding Projector. scorer.pt2 predicts ratings in PyTorch,
+    without this program.
     """
     from genre_embeddings.inference import export as exporting
 
@@ -208,7 +209,7 @@ def export(model: Path, out: Path, replica: int) -> None:
 @click.option("--out", type=UserPath(), required=True, help="The csv file to write.")
 @click.pass_obj
 def predict(model: Path, file: Path, out: Path) -> None:
-    """Predict the rating of each pair of user and movie in a csv file.
+    """Predict the rating of each row of a csv file.
 
     FILE has a header with userId, movieId and, if known, timestamp. Unknown ids still get
     predictions, flagged in the columns known_user and known_movie. A column genres, such as
@@ -247,10 +248,11 @@ def recommend(
     genre: str | None,
     top: int,
 ) -> None:
-    """List the movies that a user would like best, without those rated in training.
+    """List the movies that a user would like best.
 
-    With --ratings, the user is somebody who was not in training, and the table below shows
-    their taste by genre. The model stays as it is.
+    Movies that the user rated in training are left out. With --ratings, the user is
+    somebody who was not in training, and the table below shows their taste by genre. The
+    model stays as it is.
     """
     from genre_embeddings.inference import newcomer
     from genre_embeddings.inference import recommend as recommending
@@ -299,7 +301,7 @@ def recommend(
 @_top("Neighbours to list.")
 @click.pass_obj
 def neighbours(model: Path, genre_or_movie: str, top: int) -> None:
-    """List the genres most similar to a genre, or the movies most similar to a movie.
+    """List the genres or movies most similar to one.
 
     GENRE_OR_MOVIE is a genre or its beginning, or the id, the title or a part of the title of a
     movie.
@@ -317,9 +319,10 @@ def neighbours(model: Path, genre_or_movie: str, top: int) -> None:
 @click.argument("movie", shell_complete=complete("title"))
 @click.pass_obj
 def explain(model: Path, user_id: str, movie: str) -> None:
-    """Show a prediction as a sum of parts: mean, user, each genre, movie.
+    """Show a prediction as a sum of parts.
 
-    MOVIE is the id, the title or a part of the title of a movie.
+    The parts are the mean, the user, each genre and the movie. MOVIE is the id, the title
+    or a part of the title of a movie.
     """
     from genre_embeddings.inference import explain as explaining
 

@@ -162,7 +162,10 @@ def test_taste_is_how_much_more_than_others_a_user_likes_a_genre(model):
         ("movieId,rating\n,4\n", r"row 2: movie id ''"),
         ("movieId,rating\n", r"holds no rows"),
         ("", r"row 1: '' must be the header, with the columns title,rating"),
-        ("title,rating\nMatrix, The,4\n", r"row 2: 'Matrix, The,4' has 3 fields"),
+        (
+            "title,rating\nMatrix, The,4\n",
+            r"row 2: 'Matrix, The,4' has 3 fields .* needs quotation",
+        ),
         ("movieId,rating\n777,4\n", r"knows none of the movies: row 2, '777'\."),
         ("title,rating\nDrama,4\n", r"row 2: 'Drama' fits \d+ movies: give more"),
         (None, "is not a file: give a csv file"),
