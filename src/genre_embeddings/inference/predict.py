@@ -81,7 +81,8 @@ class AnyUser:
         missing = missing[np.isnan(self.known[0, missing])]
         for start in range(0, len(missing), BLOCK):
             block = missing[start : start + BLOCK]
-            each = self._rated(block)  # (R, N, B)
+            rated = self.network.grid(*map(torch.from_numpy, (self.users, block)))
+            each = require_finite(rated.double().numpy())  # (R, N, B)
             mean, replicas = each.mean(0).clip(*self.network.limits), each.var(0)  # (N, B)
             # The posterior is a small part of the deviation, so fewer users are enough for it.
             some = slice(None, None, math.ceil(len(self.users) / POSTERIOR_USERS))
@@ -92,17 +93,6 @@ class AnyUser:
             variance = np.maximum(rest, 0) + replicas.mean(0) + mean.var(0)
             self.known[:, block] = mean.mean(0), np.sqrt(variance)
         return self.known[:, movies]
-
-    def means(self, movies: np.ndarray) -> np.ndarray:
-        """Predictions of each averaged user, (N, B)."""
-        blocks = np.split(movies, range(BLOCK, len(movies), BLOCK))
-        rated = [self._rated(block).mean(0).clip(*self.network.limits) for block in blocks]
-        return np.concatenate(rated, 1)
-
-    def _rated(self, movies: np.ndarray) -> np.ndarray:
-        """Ratings by each averaged user, not clipped, (R, N, B)."""
-        rated = self.network.grid(torch.from_numpy(self.users), torch.from_numpy(movies))
-        return require_finite(rated.double().numpy())
 
 
 def predict_pairs(

@@ -42,8 +42,8 @@ class Scorer(nn.Module):
             parts = network.vectors(users, movies)
         for name, part in zip(("user", "user_bias", "movie", "movie_bias"), parts, strict=True):
             self.register_buffer(name, part.clone())  # not the whole tensor that it is a part of
-        anybody = AnyUser(network).means(movies.numpy()).mean(0)  # (M+1,)
-        self.register_buffer("anybody", torch.from_numpy(anybody).float())
+        anybody, _ = AnyUser(network).predict(movies.numpy())  # (M+1,)
+        self.register_buffer("anybody", torch.tensor(anybody))
 
     def forward(self, users: Tensor, movies: Tensor) -> Tensor:
         """Ratings, (B,) float32.
