@@ -298,6 +298,10 @@ def test_neighbours_of_a_genre_and_of_a_movie(model):
     row[1] = -2
     assert found.table["genre"][0] == names[int(row.argmax())]
     assert found.table["similarity"][0] == pytest.approx(row.max(), abs=1e-4)
+    network.similarity_error.fill_(0.01)
+    assert {neighbours(model, name, top=1).repeatable for name in names} == {True, False}
+    network.similarity_error.fill_(9)
+    assert not any(neighbours(model, name, top=1).repeatable for name in names)
     found, index = neighbours(model, "7", top=1000), model.find_one("movie", 7)
     assert found.name == model.movies["title"][index]
     assert found.repeatable is None

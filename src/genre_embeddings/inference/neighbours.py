@@ -89,7 +89,7 @@ def _genre_neighbours(model: Trained, genre: int, top: int) -> Neighbours:
         }
     )
     replicas = [response_similarity(one).scaled(factor) for one in responses]
-    stability = measure_stability(similarity, replicas, error)
+    stability = measure_stability(similarity, replicas, error, top)
     repeatable = None if stability is None else bool(stability.stable[genre])
     return Neighbours(names[genre], table, repeatable)
 
