@@ -210,8 +210,8 @@ def load_whole(folder: Path = storage.MODEL, unrated: bool = False) -> tuple[Net
             movies if unrated else movies.head(rated),
             _table(content, GENRES, genres).with_row_index("genre"),
         )
-    if unrated and len(sets) > rated:
-        network = network.with_movies(sets[rated:])
+        if unrated and len(sets) > rated:
+            network = network.with_movies(sets[rated:])
     return network, tables
 
 
