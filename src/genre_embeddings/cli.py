@@ -371,11 +371,13 @@ def _print(title: str, table: pl.DataFrame) -> None:
 
     table = table.with_columns(pl.col(pl.String).map_elements(plain, return_dtype=pl.String))
     width = shutil.get_terminal_size(fallback=(1000, 24)).columns  # a file has any width
-    layout: Any = dict.fromkeys(("tbl_hide_column_data_types", "tbl_hide_dataframe_shape"), True)
-    layout |= dict.fromkeys(("tbl_rows", "tbl_cols"), -1)
-    layout |= {"tbl_formatting": "NOTHING", "tbl_cell_numeric_alignment": "RIGHT"}
+    layout: Any = {
+        "tbl_formatting": "NOTHING", "tbl_cell_numeric_alignment": "RIGHT", "tbl_rows": -1,
+        "tbl_hide_column_data_types": True, "tbl_hide_dataframe_shape": True, "tbl_cols": -1,
+        "tbl_width_chars": 1000, "float_precision": 3,
+    }  # fmt: skip
     for longest in (60, 40, 30, 20):
-        with pl.Config(**layout, tbl_width_chars=1000, fmt_str_lengths=longest, float_precision=3):
+        with pl.Config(**layout, fmt_str_lengths=longest):
             shown = str(table)
         if max(map(len, shown.splitlines())) <= width:
             break
