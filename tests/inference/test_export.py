@@ -13,9 +13,8 @@ import pytest
 import torch
 
 from genre_embeddings.errors import InputError
-from genre_embeddings.inference.export import TABLES, export
+from genre_embeddings.inference.export import TABLES, export, write_scorer
 from genre_embeddings.inference.predict import predict_pairs
-from genre_embeddings.inference.scorer import write_scorer
 from genre_embeddings.inference.trained import open_model
 from genre_embeddings.model.serialization import save_model
 from tests.conftest import ROOT

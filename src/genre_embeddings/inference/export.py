@@ -9,6 +9,11 @@ scorer.pt2       predictions for pairs of `index`, for PyTorch without this pack
 
 A prediction contains the product <u, v>: `vector` of a user is u, `vector` of a movie is v, its
 genres included, and `genre_vector` is the part of v that comes from its genres.
+
+    scorer = torch.export.load("exports/scorer.pt2").module()
+    ratings = scorer(torch.tensor([0, -1]), torch.tensor([7, 7]))  # of movie 7: user 0 and unknown
+
+Letters: B pairs, U users, M movies, D embedding size, R replicas.
 """
 
 from __future__ import annotations
@@ -19,11 +24,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
+from torch import Tensor, nn
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
-from genre_embeddings.inference.scorer import write_scorer
+from genre_embeddings.inference.predict import AnyUser
 from genre_embeddings.inference.trained import Trained, require_finite
+from genre_embeddings.model.network import Network
 
 TABLES = ("genres.parquet", "movies.parquet", "users.parquet")
 NAMES = (*TABLES, "vectors.tsv", "metadata.tsv", "scorer.pt2")
@@ -114,7 +121,7 @@ def _tables(model: Trained, replica: int) -> list[pl.DataFrame]:
     ]
 
 
-def _vectors(values: torch.Tensor) -> pl.Series:
+def _vectors(values: Tensor) -> pl.Series:
     found = np.ascontiguousarray(require_finite(values.numpy()))
     return pl.Series(found, dtype=pl.Array(pl.Float32, values.shape[1]))
 
@@ -138,3 +145,56 @@ def _metadata(genres: pl.DataFrame, movies: pl.DataFrame) -> pl.DataFrame:
         ),
     ]  # fmt: skip
     return pl.concat(rows).with_columns(text)
+
+
+class Scorer(nn.Module):
+    """Predicted ratings of pairs of user and movie, as `Network` computes them without times.
+
+    Terms of a user alone, or of a movie alone, are summed beforehand, so that neither the histories
+    nor the genres are needed.
+    """
+
+    user: Tensor  # (U, R, D)
+    user_bias: Tensor  # (U, R)
+    movie: Tensor  # (M+1, R, D)
+    movie_bias: Tensor  # (M+1, R)
+    anybody: Tensor  # (M+1,)
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        bare = network.settings.model_copy(update={"genres": False, "history": 0})
+        self.head = Network(bare, network.replicas, (1, 1, 0), network.limits)
+        self.head.dense, self.head.centre = network.dense, network.centre
+        del self.head.user, self.head.movie
+        users, movies = torch.arange(network.users), torch.arange(network.unknown + 1)
+        with torch.no_grad():
+            parts = network.vectors(users, movies)
+        for name, part in zip(("user", "user_bias", "movie", "movie_bias"), parts, strict=True):
+            self.register_buffer(name, part.clone())  # not the whole tensor that it is a part of
+        anybody, _ = AnyUser(network).predict(movies.numpy())
+        self.register_buffer("anybody", torch.tensor(anybody))
+
+    def forward(self, users: Tensor, movies: Tensor) -> Tensor:
+        """Ratings, (B,) float32.
+
+        Args:
+            users: (B,) int64, dense indices of users; -1 is an unknown user.
+            movies: (B,) int64, dense indices of movies; -1 is an unknown movie without genres.
+        """
+        known = users.clamp(min=0)
+        bias = self.user_bias[known] + self.movie_bias[movies]  # (B, R)
+        rating = self.head.rate(self.user[known], bias, self.movie[movies]).rating  # (R, B)
+        mean = rating.mean(0).clamp(*self.head.limits)
+        return torch.where(users < 0, self.anybody[movies], mean)
+
+
+def write_scorer(network: Network, path: Path) -> None:
+    """Write the scorer for `torch.export.load`; the same model gives the same bytes."""
+    pair = torch.zeros(2, dtype=torch.int64), torch.zeros(2, dtype=torch.int64)
+    rows = torch.export.Dim("rows")
+    with torch.no_grad():
+        scorer = Scorer(network).eval()
+        program = torch.export.export(scorer, pair, dynamic_shapes=({0: rows}, {0: rows}))
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # it names the folder of this checkout
+    torch.export.save(program, path)
