@@ -267,9 +267,7 @@ def recommend(
     opened, title, rated = _open(model), f"For user {user_id}", None
     genre = None if genre is None else opened.genre_names[opened.genre(genre)]
     if out is not None:
-        users, quiet = opened.users.height, not sys.stderr.isatty()
-        with click.progressbar(length=users, label="Users", file=sys.stderr, hidden=quiet) as bar:
-            rows = recommending.recommend_all(opened, out, genre, top, bar.update)
+        rows, users = recommending.recommend_all(opened, out, genre, top), opened.users.height
         click.echo(f"recommended {rows:,} movies to {users:,} users -> {out}")
         return
     if ratings is not None:

@@ -42,11 +42,6 @@ def export(model: Trained, out: Path, replica: int = 0) -> None:
     Embeddings of replicas are not averaged, because each has its own basis; the scorer averages
     their predictions.
 
-    Args:
-        model: the trained model.
-        out: the folder; if it exists, it may contain only an earlier export.
-        replica: the number of the replica.
-
     Raises:
         InputError: the replica does not exist, or the folder contains other files.
     """

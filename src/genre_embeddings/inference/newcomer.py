@@ -55,11 +55,9 @@ Row = tuple[str, int, float | str]
 
 
 def add_user(model: Trained, ratings: Mapping[int | str, float]) -> Newcomer:
-    """The model with one more user, who gave these ratings.
+    """The model with one more user, who gave these ratings; `model` stays as it is.
 
-    Args:
-        model: the trained model, which stays as it is.
-        ratings: rating by movie; a movie is given by its id, or by a part of its title.
+    A movie is given by its id, or by a part of its title.
 
     Raises:
         InputError: a movie is not known, fits several or is rated twice; a rating is not on the
@@ -76,12 +74,10 @@ def add_user(model: Trained, ratings: Mapping[int | str, float]) -> Newcomer:
 
 
 def read_user(model: Trained, path: Path) -> Newcomer:
-    """The model with one more user, whose ratings are in a csv file.
+    """The model with one more user, whose ratings are in a csv file; `model` stays as it is.
 
-    Args:
-        model: the trained model, which stays as it is.
-        path: a csv file with a header: movieId (or movie_id) or title, and rating; other columns
-            are ignored. Movies that the model does not know are left out.
+    The file has a header: movieId (or movie_id) or title, and rating; other columns are ignored.
+    Movies that the model does not know are left out.
 
     Raises:
         InputError: the file cannot be used; the row is named.

@@ -97,13 +97,9 @@ def _with_histories(
 def posterior(
     network: Network, movies: Tensor, ratings: Tensor, rated: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Mode (R, C) and covariance (R, C, C) of a new user's t.
+    """Mode (R, C) and covariance (R, C, C) of a new user's t; arguments as `with_user`.
 
-    Args:
-        network: the trained network.
-        movies: (N,) dense indices.
-        ratings: (N,) ratings, on the scale of the data.
-        rated: those of the movies that are in the user's history.
+    `rated` are those of the movies that are in the user's history.
     """
     with torch.no_grad():
         new = torch.tensor([network.users])

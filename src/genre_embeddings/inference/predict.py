@@ -107,8 +107,7 @@ def predict_pairs(
 
     Args:
         model: the trained model.
-        user_ids: (n,).
-        movie_ids: (n,).
+        user_ids, movie_ids: (n,), numbers or text.
         times: seconds since 1970, (n,), or None if unknown.
         any_user: predictions for unknown users so far, to reuse them.
         genres: indices of the genres of movies that the model does not know, by row.
@@ -199,7 +198,7 @@ def read_csv(path: Path, *needed: str) -> tuple[pl.LazyFrame, list[str]]:
         header = [name.strip() for name in next(csv.reader(opened))]
     for name in header:
         if header.count(name) > 1:
-            raise InputError(f"{path}, row 1: the header has a column {shown(name)} twice.")
+            raise InputError(f"{path}, row 1: the header has {shown(name)} twice: rename one.")
     places = [f"field {at}" for at in range(len(header))]  # a header may have any name
     table = Table(file, ",", places, dict.fromkeys(places, ANY))
     _, filled = table.check(pl.any_horizontal(pl.col(places) != "").any())
@@ -252,10 +251,10 @@ def predict_rows(
         times = found.to_numpy()
     if "genres" in chunk.columns:
         known = {same(name): number for number, name in enumerate(model.genre_names)}
-        for row in np.flatnonzero((index["movie"] < 0) & (chunk["genres"].is_not_null())).tolist():
-            text, number = chunk["genres"][row], chunk[ROW][row]
-            if chosen := _parse_genres(known, text, f"{source}, row {number}", strange):
-                genres[row] = chosen
+        new = chunk.select(ROW, "genres").with_row_index().filter(index["movie"] < 0).drop_nulls()
+        for at, row, text in new.iter_rows():
+            if chosen := _parse_genres(known, text, f"{source}, row {row}", strange):
+                genres[at] = chosen
     users, movies = (chunk[name] for name in columns)
     return predict_pairs(model, users, movies, times, any_user, genres)
 

@@ -5,7 +5,7 @@ Letters: N users at once, B movies that may be recommended, R replicas.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import torch
 from polars.io.plugins import register_io_source
+from tqdm import tqdm
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
@@ -64,24 +65,11 @@ def recommend(
     return table, user >= 0
 
 
-def recommend_all(
-    model: Trained,
-    out: Path,
-    genre: str | None = None,
-    top: int = 10,
-    report: Callable[[int], Any] = lambda _: None,
-) -> int:
+def recommend_all(model: Trained, out: Path, genre: str | None = None, top: int = 10) -> int:
     """Write the best movies of every user of the model to a Parquet file, a part at a time.
 
     Columns: user_id, rank (1 is the best), movie_id, prediction and deviation. Movies that a user
-    has rated in training are left out.
-
-    Args:
-        model: the trained model.
-        out: the file to write.
-        genre: recommend only movies of this genre.
-        top: maximum number of movies for each user.
-        report: called with the number of users of each part that is done.
+    has rated in training are left out. The other arguments are those of `recommend`.
 
     Returns:
         The number of rows.
@@ -104,9 +92,13 @@ def recommend_all(
             columns = [ids[0][users], ranks, ids[1][best], mean, deviation]
             yield pl.DataFrame(dict(zip(schema, columns, strict=True)), schema=schema)
             rows += len(users)
-            report(len(np.unique(users)))
+            bar.update(len(np.unique(users)))
 
-    with storage.replacing(out) as temporary, network.cached_histories(network.users * len(movies)):
+    with (
+        storage.replacing(out) as temporary,
+        network.cached_histories(network.users * len(movies)),
+        tqdm(total=network.users, unit=" users", disable=None) as bar,  # shown on a terminal only
+    ):
         register_io_source(parts, schema=schema).sink_parquet(temporary, compression="zstd")
     return rows
 

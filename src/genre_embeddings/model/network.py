@@ -168,11 +168,9 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def set_data(self, train: Ratings, membership: Tensor) -> None:
-        """Store the training ratings, and start at their mean.
+        """Store the training ratings, by user, then time, and start at their mean.
 
-        Args:
-            train: training ratings, ordered by user, then time.
-            membership: (M, G) which genres each movie has, 0 or 1.
+        `membership` (M, G) says which genres each movie has, 0 or 1.
         """
         low, high = self.limits
         centre = float(train.rating.double().mean()) if train.count else low

@@ -43,7 +43,7 @@ def predict(
         network: a trained network.
         user, movie: dense indices, (n,); `network.unknown` is the unknown movie.
         time: seconds since 1970, (n,), or None if unknown.
-        own: whether these are the training ratings, in order; each is left out of its own inputs.
+        own: whether these are the training ratings, in order: each is left out of its own inputs.
         membership: (M, G) genres to use instead of the movies' own, 0 or 1.
         posterior: whether the deviations contain the posterior's variance, which takes time.
     """

@@ -72,11 +72,10 @@ class Tables(NamedTuple):
 
 
 def configure_torch(threads: int) -> None:
-    """Set torch's CPU threads for the whole process, and its determinism where threads need it.
+    """Set torch's CPU threads for the whole process; 0 keeps torch's own choice, one a core.
 
-    Args:
-        threads: number of CPU threads; 0 keeps torch's own choice, one a core. With any number but
-            1, torch uses deterministic algorithms only, so that a seed gives the same bytes again.
+    With any number but 1, torch uses deterministic algorithms only, so that a seed gives the same
+    bytes again.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -92,12 +91,8 @@ def save_model(
 ) -> None:
     """Write a model folder: the weights, and beside them the tables of data/prepared/.
 
-    The folder records on which ratings the network was trained, those of data/split/train/.
-
-    Args:
-        network: the trained network.
-        folder: where to write; a folder that is there already is replaced.
-        movies: the table of movies whose genres the network has; None takes the prepared one.
+    The folder, which is replaced if it exists, records on which ratings the network was trained:
+    those of data/split/train/. `movies` is a table of movies to use in place of the prepared one.
     """
     tables = _prepared_tables(movies)
     about = {
@@ -138,10 +133,6 @@ def _prepared_tables(movies: pl.DataFrame | None = None) -> bytes:
 def require_same_data(train: storage.Side, ablations: Sequence[Path] = ()) -> None:
     """Check that the model was trained on these ratings, and prepared data and ablations fit it.
 
-    Args:
-        train: the training ratings of the split.
-        ablations: folders of models that are compared with the model.
-
     Raises:
         InputError: they come from different runs; the message names both folders.
     """
@@ -171,9 +162,7 @@ def load_model(folder: Path = storage.MODEL) -> Network:
 def load_whole(folder: Path = storage.MODEL, unrated: bool = False) -> tuple[Network, Tables]:
     """The network of a model folder, and its tables; memory use is in proportion to file sizes.
 
-    Args:
-        folder: the model folder.
-        unrated: whether both also have the movies that nobody rated, after the others.
+    If `unrated` is set, both also have the movies that nobody rated, after the others.
 
     Raises:
         InputError: a file is missing, cut short, from another version or inconsistent.
