@@ -14,6 +14,7 @@ from genre_embeddings.inference.posterior import posterior, prior, with_user
 from genre_embeddings.inference.predict import predict_pairs
 from genre_embeddings.inference.recommend import recommend
 from genre_embeddings.inspection.responses import ask, spaced_users
+from genre_embeddings.model.network import Vectors
 from genre_embeddings.model.predict import predict
 from tests.small import small_world
 
@@ -40,7 +41,8 @@ def test_where_the_network_is_linear_the_posterior_is_exact(settings):
 
         def predicted(t):
             u = (history + t[:, :-1]).expand(4, -1, -1)
-            return network.rate(u, bias + t[:, -1], v).rating.T  # (N, R), in stars of width 4.5
+            rated = network.rate(Vectors(u, t[:, -1], v, bias)).rating
+            return rated.T  # (N, R), in stars of width 4.5
 
         start = predicted(torch.zeros_like(mean))
         slopes = torch.stack(

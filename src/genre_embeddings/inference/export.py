@@ -30,7 +30,7 @@ from genre_embeddings import storage
 from genre_embeddings.errors import InputError
 from genre_embeddings.inference.predict import AnyUser
 from genre_embeddings.inference.trained import Trained, require_finite
-from genre_embeddings.model.network import Network
+from genre_embeddings.model.network import Network, Vectors
 
 TABLES = ("genres.parquet", "movies.parquet", "users.parquet")
 NAMES = (*TABLES, "vectors.tsv", "metadata.tsv", "scorer.pt2")
@@ -177,8 +177,9 @@ class Scorer(nn.Module):
             movies: (B,) int64, dense indices of movies; -1 is an unknown movie without genres.
         """
         known = users.clamp(min=0)
-        bias = self.user_bias[known] + self.movie_bias[movies]  # (B, R)
-        rating = self.head.rate(self.user[known], bias, self.movie[movies]).rating  # (R, B)
+        of_user, of_movie = (self.user, self.user_bias), (self.movie, self.movie_bias)
+        parts = [part[known] for part in of_user] + [part[movies] for part in of_movie]
+        rating = self.head.rate(Vectors(*parts)).rating  # (R, B)
         mean = rating.mean(0).clamp(*self.head.limits)
         return torch.where(users < 0, self.anybody[movies], mean)
 

@@ -176,10 +176,10 @@ def _posterior_variance(network: Network, user: int) -> np.ndarray:
         return np.zeros(genres, np.float32)
     sets = torch.cat([torch.zeros(1, genres), torch.eye(genres)])  # (G+1, G)
     movies = torch.full((genres + 1,), network.unknown)
-    u, bias, v, movie_bias = network.vectors(torch.tensor([user]), movies, sets, typical=True)
+    found = network.vectors(torch.tensor([user]), movies, sets, typical=True)
     with torch.enable_grad():
-        rows = u.expand(genres + 1, -1, -1).clone().requires_grad_()
-        rated = network.rate(rows, bias + movie_bias, v).rating  # (R, G+1)
+        rows = found.u.expand(genres + 1, -1, -1).clone().requires_grad_()
+        rated = network.rate(found._replace(u=rows)).rating  # (R, G+1)
         (slopes,) = torch.autograd.grad(rated.sum(), rows)  # (G+1, R, D)
     spread = (2 * network.user.log_std[user, :, :-1]).exp()  # (R, D)
     return ((slopes[1:] - slopes[:1]).square() * spread).sum(-1).mean(1).numpy()

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from genre_embeddings.inference.trained import require_finite
 from genre_embeddings.inspection.responses import spaced_users
-from genre_embeddings.model.network import Network
+from genre_embeddings.model.network import Network, Vectors
 
 PRIOR_USERS = 500
 """Most known users from whom the prior is estimated."""
@@ -111,8 +111,8 @@ def posterior(
 
     def predict(rows: Tensor) -> Tensor:
         """Predictions from a copy of t for each rating (N, R, C), (R, N)."""
-        u, bias = rows[..., :-1] + history, rows[..., -1] + movie_bias
-        return network.rate(u, bias, v).rating / network.star
+        vectors = Vectors(rows[..., :-1] + history, rows[..., -1], v, movie_bias)
+        return network.rate(vectors).rating / network.star
 
     def misfit(t: Tensor) -> Tensor:
         """The function to minimise, (R,)."""

@@ -299,18 +299,15 @@ class Network(nn.Module):
         near = None
         if self.session is not None and times is not None:
             near = self.session(users, times, own)  # (B, R, S)
-        return self.rate(parts.u, parts.bias + parts.movie_bias, parts.v, near)
+        return self.rate(parts, near)
 
-    def rate(self, u: Tensor, bias: Tensor, v: Tensor, near: Tensor | None = None) -> Output:
-        """Ratings by vectors.
+    def rate(self, vectors: Vectors, near: Tensor | None = None) -> Output:
+        """Ratings by the vectors of B users and movies.
 
-        Args:
-            u: (B, R, D) vectors of the users.
-            bias: (B, R) sums of the biases of user and movie.
-            v: (B, R, D) vectors of the movies.
-            near: (B, R, S) what `session` says, or None if the times are unknown.
+        `near` (B, R, S) is what `session` says, None if the times are unknown.
         """
-        parts = [u, v]
+        u, bias, v, movie_bias = vectors
+        bias, parts = bias + movie_bias, [u, v]  # (B, R)
         if self.settings.cross:
             product = u * v  # (B, R, D)
             bias = bias + product.sum(-1)  # (B, R)

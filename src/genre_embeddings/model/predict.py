@@ -65,10 +65,9 @@ def predict(
             near = None
             if session is not None and time is not None:
                 near = session(users, batch(time), positions)
-            u, bias, v = means.u, means.bias + means.movie_bias, means.v
-            inputs = [part.requires_grad_(posterior) for part in (u, bias, v)]
+            inputs = [part.requires_grad_(posterior) for part in means[:3]]
             with torch.set_grad_enabled(posterior):
-                output = network.rate(inputs[0], inputs[1], inputs[2], near)
+                output = network.rate(means, near)
             rating = output.rating.detach()  # (R, B)
             variance = network.star**2 * (2 * network.log_noise).exp().mean()
             variance = variance + rating.var(0, correction=0)  # (B,)
