@@ -132,12 +132,13 @@ def _add(model: Trained, rows: Sequence[Row]) -> Newcomer:
     network = with_user(model.network, torch.from_numpy(movies), torch.from_numpy(values))
     taken, user = set(model.ids("user")), model.users.height
     texts = model.ids("user").dtype == pl.String
-    user_id = next(i for n in count() if (i := f"new {n}" if texts else n) not in taken)
+    free = (f"new {n}" if texts else n for n in count())
+    user_id = next(one for one in free if one not in taken)
     row = pl.DataFrame({"user": user, "user_id": user_id}, schema=model.users.schema)
     users = pl.concat([model.users, row])
-    alike = np.full((2, len(movies)), [[user], [NO_TIME]])
-    side = storage.Side(alike[0], movies, values, alike[1])
-    return Newcomer(replace(model, network=network, users=users), user_id, side)
+    same, times = np.full_like(movies, user), np.full_like(movies, NO_TIME)
+    given_ratings = storage.Side(same, movies, values, times)
+    return Newcomer(replace(model, network=network, users=users), user_id, given_ratings)
 
 
 @torch.no_grad()
