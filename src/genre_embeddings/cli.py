@@ -218,10 +218,10 @@ def predict(model: Path, file: Path, out: Path) -> None:
     from genre_embeddings.inference.predict import predict_file
 
     _require_outside(model, out)
-    counts = predict_file(_open(model), file, out)
+    rows, users, movies = predict_file(_open(model), file, out)
     click.echo(
-        f"predicted {counts.rows:,} rows, {counts.unknown_users:,} of unknown users and "
-        f"{counts.unknown_movies:,} of unknown movies -> {out}",
+        f"predicted {rows:,} rows, {users:,} of unknown users and {movies:,} of unknown movies "
+        f"-> {out}",
         err=str(out).startswith(("/dev/", "/proc/")),  # /dev/stdout gets the rows alone
     )
 

@@ -15,7 +15,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import polars as pl
@@ -48,17 +48,6 @@ KINDS: tuple[Kind, Kind] = ("user", "movie")
 
 Genres: TypeAlias = tuple[int, ...]
 """Sorted indices of a movie's genres."""
-
-
-class Counts(NamedTuple):
-    """How many rows were predicted, and how many of them had an unknown user or movie."""
-
-    rows: int
-    """Rows predicted."""
-    unknown_users: int
-    """Rows of them with an unknown user."""
-    unknown_movies: int
-    """Rows of them with an unknown movie."""
 
 
 class AnyUser:
@@ -138,7 +127,7 @@ def predict_pairs(
     return pl.DataFrame(dict(zip(ADDED, (*answers, known_user, known_movie), strict=True)))
 
 
-def predict_file(model: Trained, source: Path, out: Path, rows: int = ROWS) -> Counts:
+def predict_file(model: Trained, source: Path, out: Path, rows: int = ROWS) -> tuple[int, int, int]:
     """Predict each row of a csv file; write its columns and four more to another csv file.
 
     The file is processed in parts, so it may be larger than memory.
@@ -150,6 +139,9 @@ def predict_file(model: Trained, source: Path, out: Path, rows: int = ROWS) -> C
             model does not know; other columns are copied.
         out: the csv file to write, with the rows in the same order, without blank ones.
         rows: number of rows in a part.
+
+    Returns:
+        How many rows were predicted, how many of them for an unknown user, and for an unknown movie.
 
     Raises:
         InputError: the file or a column is missing, or a row has an invalid value.
@@ -163,14 +155,16 @@ def predict_file(model: Trained, source: Path, out: Path, rows: int = ROWS) -> C
         )
     if out.exists() and out.samefile(source):
         raise InputError(f"--out {out} is the input file: choose another.")
-    any_user, strange, counts = AnyUser(model.network), Counter[str](), np.zeros(3, np.int64)
+    any_user, strange = AnyUser(model.network), Counter[str]()
+    done = unknown_users = unknown_movies = 0
     with storage.replacing(out) as temporary, temporary.open("wb") as written:
         for chunk in filter(len, table.collect_batches(chunk_size=rows, maintain_order=True)):
             found = predict_rows(model, chunk, columns, source, any_user, strange)
             whole = pl.concat([chunk.drop(ROW), found], how="horizontal")
-            whole.write_csv(written, include_header=not counts[0], float_precision=4)
-            unknown = [int((~found[name]).sum()) for name in ADDED[2:]]
-            counts += [found.height, *unknown]
+            whole.write_csv(written, include_header=not done, float_precision=4)
+            done += found.height
+            unknown_users += found.height - int(found["known_user"].sum())
+            unknown_movies += found.height - int(found["known_movie"].sum())
     if strange:
         some = ", ".join(f"{shown(name)} ({rows:,} rows)" for name, rows in strange.most_common(5))
         names = ", ".join(model.genre_names[:20]) + ", ..." * (len(model.genre_names) > 20)
@@ -179,7 +173,7 @@ def predict_file(model: Trained, source: Path, out: Path, rows: int = ROWS) -> C
             f"which do not count: {some}{', ...' * (len(strange) > 5)}; it knows {names}",
             file=sys.stderr,
         )
-    return Counts(*counts.tolist())
+    return done, unknown_users, unknown_movies
 
 
 def read_csv(path: Path, *needed: str) -> tuple[pl.LazyFrame, list[str]]:
