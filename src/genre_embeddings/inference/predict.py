@@ -141,7 +141,7 @@ def predict_file(model: Trained, source: Path, out: Path, rows: int = ROWS) -> t
         rows: number of rows in a part.
 
     Returns:
-        How many rows were predicted, how many of them for an unknown user, and for an unknown movie.
+        How many rows were predicted, how many of them for unknown users, and for unknown movies.
 
     Raises:
         InputError: the file or a column is missing, or a row has an invalid value.
