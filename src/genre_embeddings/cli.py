@@ -150,9 +150,10 @@ def compare(revisions: tuple[str, ...], out: Path) -> None:
 
 @genres.command()
 def runs() -> None:
-    """List experiments and branches: changed settings, errors, agreement, verdicts.
+    """List experiments and branches: settings and results.
 
-    Test ratings judge a model; choose among models by validation error (see `genres sweep`).
+    A row shows the settings that differ, errors, agreement and verdicts. Test ratings judge
+    a model; choose among models by validation error (see `genres sweep`).
     """
     from genre_embeddings.experiments import runs as listing
 
@@ -187,11 +188,11 @@ def sweep(setting: str, where: tuple[str, ...], out: Path) -> None:
 @replica
 @click.pass_obj
 def export(model: Path, out: Path, replica: int) -> None:
-    """Write the embeddings for other programs, and a scorer that PyTorch runs.
+    """Write embeddings and a scorer for other programs.
 
     The embeddings of genres, movies and users are Parquet files; genres and movies are also
-    written for TensorBoard's Embedding Projector. scorer.pt2 predicts ratings without this
-    program.
+    written for TensorBoard's Embedding Projector. scorer.pt2 predicts ratings in PyTorch,
+    without this program.
     """
     from genre_embeddings.inference import export as exporting
 
@@ -208,7 +209,7 @@ def export(model: Path, out: Path, replica: int) -> None:
 @click.option("--out", type=UserPath(), required=True, help="The csv file to write.")
 @click.pass_obj
 def predict(model: Path, file: Path, out: Path) -> None:
-    """Predict the rating of each pair of user and movie in a csv file.
+    """Predict the rating of each row of a csv file.
 
     FILE has a header with userId, movieId and, if known, timestamp. Unknown ids still get
     predictions, flagged in the columns known_user and known_movie. A column genres, such as
@@ -217,10 +218,10 @@ def predict(model: Path, file: Path, out: Path) -> None:
     from genre_embeddings.inference.predict import predict_file
 
     _require_outside(model, out)
-    counts = predict_file(_open(model), file, out)
+    rows, users, movies = predict_file(_open(model), file, out)
     click.echo(
-        f"predicted {counts.rows:,} rows, {counts.unknown_users:,} of unknown users and "
-        f"{counts.unknown_movies:,} of unknown movies -> {out}",
+        f"predicted {rows:,} rows, {users:,} of unknown users and {movies:,} of unknown movies "
+        f"-> {out}",
         err=str(out).startswith(("/dev/", "/proc/")),  # /dev/stdout gets the rows alone
     )
 
@@ -247,10 +248,11 @@ def recommend(
     genre: str | None,
     top: int,
 ) -> None:
-    """List the movies that a user would like best, without those rated in training.
+    """List the movies that a user would like best.
 
-    With --ratings, the user is somebody who was not in training, and the table below shows
-    their taste by genre. The model stays as it is.
+    Movies that the user rated in training are left out. With --ratings, the user is
+    somebody who was not in training, and the table below shows their taste by genre. The
+    model stays as it is.
     """
     from genre_embeddings.inference import newcomer
     from genre_embeddings.inference import recommend as recommending
@@ -262,42 +264,34 @@ def recommend(
         )
     if out is not None:
         _require_outside(model, out)
-    opened = _open(model)
+    opened, title, rated = _open(model), f"For user {user_id}", None
     genre = None if genre is None else opened.genre_names[opened.genre(genre)]
     if out is not None:
-        users, quiet = opened.users.height, not sys.stderr.isatty()
-        with click.progressbar(length=users, label="Users", file=sys.stderr, hidden=quiet) as bar:
-            rows = recommending.recommend_all(opened, out, genre, top, bar.update)
+        rows, users = recommending.recommend_all(opened, out, genre, top), opened.users.height
         click.echo(f"recommended {rows:,} movies to {users:,} users -> {out}")
         return
     if ratings is not None:
         person = newcomer.read_user(opened, ratings)
-        count = len(person.ratings.rating)
+        opened, user_id, rated = person.model, str(person.user_id), person.ratings.movie
+        title = f"From {len(rated)} rating{'s' * (len(rated) > 1)} in {ratings}"
         if person.unknown:
             click.echo(
-                f"Left out {person.unknown} of {count + person.unknown} ratings, of movies that "
-                f"the model does not know: {person.left_out}.\n"
+                f"Left out {person.unknown} of {len(rated) + person.unknown} ratings, of movies "
+                f"that the model does not know: {person.left_out}.\n"
             )
-        if count == 1:
+        if len(rated) == 1:
             click.echo("One rating says little: this is nearly what users like on average.\n")
-        title, rated = f"From {count} rating{'s' * (count > 1)} in {ratings}", person.ratings.movie
-        opened, user_id = person.model, str(person.user_id)
-    else:
-        title, rated = f"For user {user_id}", None
     table, known = recommending.recommend(opened, str(user_id), genre, top, rated)
     if not known:
-        click.echo(
-            f"User {plain(str(user_id))} is not known: this is what users like on average.\n"
-        )
+        name = plain(str(user_id))
+        click.echo(f"User {name} is not known: this is what users like on average.\n")
     if table.is_empty():
         click.echo("There are no movies to recommend.")
     else:
         _print(title + (f", {genre}" if genre else ""), table)
     if ratings is not None and opened.network.settings.genres:
-        _print(
-            "Taste by genre, in stars above or below what users think of it on average",
-            newcomer.taste(opened, str(user_id)),
-        )
+        title = "Taste by genre, in stars above or below what users think of it on average"
+        _print(title, newcomer.taste(opened, str(user_id)))
 
 
 @genres.command()
@@ -305,7 +299,7 @@ def recommend(
 @_top("Neighbours to list.")
 @click.pass_obj
 def neighbours(model: Path, genre_or_movie: str, top: int) -> None:
-    """List the genres most similar to a genre, or the movies most similar to a movie.
+    """List the genres or movies most similar to one.
 
     GENRE_OR_MOVIE is a genre or its beginning, or the id, the title or a part of the title of a
     movie.
@@ -323,9 +317,10 @@ def neighbours(model: Path, genre_or_movie: str, top: int) -> None:
 @click.argument("movie", shell_complete=complete("title"))
 @click.pass_obj
 def explain(model: Path, user_id: str, movie: str) -> None:
-    """Show a prediction as a sum of parts: mean, user, each genre, movie.
+    """Show a prediction as a sum of parts.
 
-    MOVIE is the id, the title or a part of the title of a movie.
+    The parts are the mean, the user, each genre and the movie. MOVIE is the id, the title
+    or a part of the title of a movie.
     """
     from genre_embeddings.inference import explain as explaining
 
@@ -349,11 +344,11 @@ def explain(model: Path, user_id: str, movie: str) -> None:
 @click.pass_obj
 def embed(model: Path, names: str, replica: int) -> None:
     """Print the vector of a new movie with these genres."""
-    from genre_embeddings.inference import embed as embedding
+    from genre_embeddings.inference import export as exporting
 
     opened = _open(model)
     listed = [opened.genre_names[opened.genre(name)] for name in names.split(",") if name.strip()]
-    _print(f"{', '.join(listed)}, replica {replica}", embedding.embed(opened, listed, replica))
+    _print(f"{', '.join(listed)}, replica {replica}", exporting.embed(opened, listed, replica))
 
 
 def _require_outside(model: Path, out: Path) -> None:
@@ -374,28 +369,22 @@ def _print(title: str, table: pl.DataFrame) -> None:
 
     table = table.with_columns(pl.col(pl.String).map_elements(plain, return_dtype=pl.String))
     width = shutil.get_terminal_size(fallback=(1000, 24)).columns  # a file has any width
+    layout: Any = {
+        "tbl_formatting": "NOTHING", "tbl_cell_numeric_alignment": "RIGHT", "tbl_rows": -1,
+        "tbl_hide_column_data_types": True, "tbl_hide_dataframe_shape": True, "tbl_cols": -1,
+        "tbl_width_chars": 1000, "float_precision": 3,
+    }  # fmt: skip
     for longest in (60, 40, 30, 20):
-        with pl.Config(
-            tbl_formatting="NOTHING",
-            tbl_hide_column_data_types=True,
-            tbl_hide_dataframe_shape=True,
-            tbl_cell_numeric_alignment="RIGHT",
-            tbl_rows=-1,
-            tbl_cols=-1,
-            tbl_width_chars=1000,
-            fmt_str_lengths=longest,
-            float_precision=3,
-        ):
+        with pl.Config(**layout, fmt_str_lengths=longest):
             shown = str(table)
         if max(map(len, shown.splitlines())) <= width:
             break
     else:
         rows = [
             ", ".join(
-                f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}"
-                for name, value in row.items()
+                f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()
             )
-            for row in table.rows(named=True)
+            for row in table.iter_rows(named=True)
         ]
         wrap = textwrap.TextWrapper(width, subsequent_indent="  ", break_on_hyphens=False)
         shown = "\n".join(map(wrap.fill, rows))

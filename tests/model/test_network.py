@@ -7,14 +7,12 @@ import pytest
 import torch
 from torch import distributions
 
-from genre_embeddings.model import history as history_module
 from genre_embeddings.model import network as network_module
 from genre_embeddings.model.embedding import EmbeddingTable
 from genre_embeddings.model.history import History
 from genre_embeddings.model.network import Network
 from genre_embeddings.model.predict import predict
 from genre_embeddings.model.ratings import Ratings
-from genre_embeddings.model.session import Session
 from tests.small import small_world
 
 
@@ -23,35 +21,93 @@ def world(settings):
     return small_world(settings)
 
 
-def test_a_linear_point_model_is_the_sum_that_its_docstring_says(settings):
-    plain = settings.model.model_copy(
-        update={
-            "dim": 1, "hidden": (), "cross": True, "genres": True, "embedding": "point",
-            "history": 0, "time": "none", "squash": False,
-        }
-    )  # fmt: skip
-    columns = [0, 0, 1], [0, 1, 1], [3.0, 4.0, 5.0], [0, 0, 0]
-    train = Ratings(*map(torch.tensor, columns))
-    membership = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
-    net = Network(plain, 1, (2, 2, 2), (0.5, 5.0))
-    net.set_data(train, membership)
-    with torch.no_grad():
-        net.user.mean[:, 0] = torch.tensor([[2.0, 0.1], [3.0, 0.2]])  # embedding, bias
-        net.movie.mean[:, 0] = torch.tensor([[0.5, 0.01], [0.25, 0.02], [0.125, 0.03]])
-        net.genre.mean[:, 0] = torch.tensor([[1.0, 0.3], [-0.5, 0.5]])
-        net.genre_seen.mean[:] = 0
-        net.dense.weights[0][0, :, 0] = torch.tensor([1.0, 10.0, 100.0])
-    g, g_bias = (1.0 - 0.5) / 2**0.5, (0.3 + 0.5) / 2**0.5
-    u, v = 2.0, 0.5 + g
-    dense = u + 10 * v + 100 * u * v
-    expected = 4.0 + 0.1 + 0.01 + g_bias + u * v + dense
-    found = net(torch.tensor([0]), torch.tensor([0])).rating
-    assert found.shape == (1, 1)
-    assert found.item() == pytest.approx(expected, rel=1e-5)
-    # A movie without genres has the zero vector.
-    dense = 2.0 + 2.5 + 100 * 2.0 * 0.25
-    expected = 4.0 + 0.1 + 0.02 + 2.0 * 0.25 + dense
-    assert net(torch.tensor([0]), torch.tensor([1])).rating.item() == pytest.approx(expected)
+VARIANTS = [
+    {},
+    {"cross": False, "hidden": (), "embedding": "point", "history": 0, "time": "none"},
+    {"genres": False, "cross": False, "time": "latest"},
+    {"history": 2},
+    {"time": "none", "hidden": (8, 5)},
+    {"embedding": "point", "genres": False},
+    {"squash": True, "cross": False},
+]
+
+
+def reference(net, train, membership, user, movie, time, own):
+    """Ratings by every replica (R,), by the equations of `Network` and `Session`, term by term."""
+    s, every = net.settings, range(train.count)
+    unknown = net.movie_counts[movie] == 0
+    row = net.unknown if unknown else movie
+
+    def latest(index, which):
+        rows = sorted((j for j in every if index[j] == which), key=lambda j: -int(train.time[j]))
+        return [j for j in rows[: s.history] if j != own]
+
+    def mean(vectors):
+        return sum(vectors) / max(len(vectors), 1) ** 0.5
+
+    u, bias = net.user.mean[user, :, :-1], net.user.mean[user, :, -1] + net.movie.mean[row, :, -1]
+    v = net.movie.mean[row, :, :-1]
+    if s.history:
+        u = u + mean([net.movie_seen.mean[train.movie[j]] for j in latest(train.user, user)])
+        if not unknown:
+            v = v + mean([net.user_seen.mean[train.user[j]] for j in latest(train.movie, movie)])
+    mine = [j for j in every if train.user[j] == user]
+    if s.genres:
+        for j in mine:
+            listed = membership[train.movie[j]].nonzero()[:, 0].tolist()
+            u = u + mean([net.genre_seen.mean[k] for k in listed]) / len(mine) ** 0.5
+        rare = net.genre_rare if unknown else torch.zeros_like(net.genre_rare)
+        if listed := membership[movie].nonzero()[:, 0].tolist():
+            g = mean([net.genre.mean[k] + rare[k] for k in listed])
+            v, bias = v + g[:, :-1], bias + g[:, -1]
+    parts, shift = [u, v] + [u * v] * s.cross, 0
+    if s.time != "none":
+        after = [j for j in mine if (train.time[j] >= time if own is None else j > own)]
+        before = [j for j in mine if j not in after and j != own]
+        if s.time == "latest":
+            before += [j for j in after if own is None and train.time[j] == time]
+            distance = dict(zip(before[:-33:-1], range(1, 33), strict=False))
+        else:
+            distance = {j: abs(int(train.time[j]) - time) for j in before[-16:] + after[:16]}
+        kernel = {j: (-d / net.session.log_scale.exp()).exp() for j, d in distance.items()}
+        total = sum(kernel.values()) + net.session.log_lambda.exp()  # (R, S)
+        near = sum(k * net.session.residuals[j][:, None] for j, k in kernel.items()) / total
+        parts, shift = [*parts, near], (net.session.amplitude * near).sum(-1)
+    x = torch.cat(parts, -1)[:, None]
+    for weight, b in zip(net.dense.weights[:-1], net.dense.biases, strict=False):
+        x = torch.nn.functional.silu(x @ weight + b)
+    x = (x @ net.dense.weights[-1] + net.dense.biases[-1])[:, 0, 0]
+    timeless = net.centre[:, 0] + bias + s.cross * (u * v).sum(-1) + x
+    low, high = net.limits
+    timeless = low + (high - low) * timeless.sigmoid() if s.squash else timeless * net.star
+    return timeless + net.star * shift
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("model", VARIANTS)
+def test_the_network_computes_its_equations(world, model):
+    """Of training ratings, which are left out, other pairs, and a movie without ratings."""
+    train, net = world.ratings("train"), world.network(**model)
+    generator = torch.Generator().manual_seed(0)
+    for name, value in net.state_dict().items():
+        if name.endswith(("mean", "genre_rare", "residuals")):
+            value.copy_(torch.randn(value.shape, generator=generator) * 0.5)
+        elif name.endswith("log_scale"):
+            value.fill_(math.log(1e7 if model.get("time") != "latest" else 4))
+    own = torch.tensor([0, 7, 300, 777])
+    pairs = train.part(own)
+    net.movie_counts[5] = 0
+    for users, movies, times, positions in (
+        (pairs.user, pairs.movie, pairs.time, own),
+        (pairs.user, torch.tensor([5, 1, 2, net.unknown]), pairs.time + 1, None),
+        (pairs.user, pairs.movie, pairs.time, None),
+    ):
+        found = net(users, movies, times, own=positions).rating
+        at = [None] * 4 if positions is None else positions.tolist()
+        membership = torch.cat([world.membership, torch.zeros(1, 6)])
+        asked = zip(users.tolist(), movies.tolist(), times.tolist(), at, strict=True)
+        expected = [reference(net, train, membership, *one) for one in asked]
+        torch.testing.assert_close(found, torch.stack(expected, 1), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("embedding", ["variational", "point"])
@@ -89,32 +145,8 @@ def test_divergence_is_that_of_normal_distributions():
     assert torch.allclose(table.kl(slice(None)), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("most", "own", "rows", "expected"),
-    [
-        (9, None, [0, 1, 2], [1110 / 3**0.5, 0.0, 10.0]),
-        (2, None, [0, 1, 2], [1010 / 2**0.5, 0.0, 10.0]),  # only the latest count
-        (9, [1, 3], [0, 2], [1010 / 2**0.5, 0.0]),  # a training rating is left out of its own
-        (2, [1], [0], [1010 / 2**0.5]),  # one that was cut off changes nothing
-    ],
-)
-def test_a_history_is_the_sum_over_its_columns_by_the_root_of_their_count(
-    most, own, rows, expected
-):
-    rated, columns = torch.tensor([0, 0, 0, 2]), torch.tensor([1, 2, 3, 1])
-    history = History((3, 4), most)
-    history.index_ratings(rated, columns, torch.tensor([30, 10, 20, 5]))
-    table = EmbeddingTable(4, 1, 1, False, torch.Generator())
-    with torch.no_grad():
-        table.mean[:, 0, 0] = torch.tensor([1.0, 10.0, 100.0, 1000.0])
-    own = None if own is None else torch.tensor(own)
-    (pooled,) = history(table, torch.tensor(rows), own, False)
-    assert pooled.flatten().tolist() == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(("sparse", "whole_pays"), [(False, 0.4), (False, 9), (True, 0.4)])
-def test_the_gradient_of_pooled_histories_is_that_of_their_sums(sparse, whole_pays, monkeypatch):
-    monkeypatch.setattr(history_module, "WHOLE_PAYS", whole_pays)
+@pytest.mark.parametrize("sparse", [False, True])
+def test_the_gradient_of_pooled_histories_is_that_of_their_sums(sparse):
     pairs = torch.tensor([[0, 1], [0, 2], [0, 3], [2, 1]]).T
     history = History((3, 4), 9)
     history.index_ratings(*pairs, torch.arange(4))
@@ -135,68 +167,6 @@ def test_the_gradient_of_pooled_histories_is_that_of_their_sums(sparse, whole_pa
     assert torch.allclose(*gradients)
 
 
-NEAR = math.exp(-1.0)
-
-
-@pytest.mark.parametrize(
-    ("latest", "time", "own", "expected"),
-    [
-        (False, 100, None, (1 - 2 * NEAR) / (1 + NEAR + 1)),
-        (False, 100, 0, -2 * NEAR / (NEAR + 1)),  # a training rating does not see itself
-        (False, 10_000_000, None, 0.0),
-        (True, 10_000_000, None, (NEAR**2 - 2 * NEAR) / (NEAR + NEAR**2 + 1)),
-        (True, 160, 1, NEAR / (NEAR + 1)),
-        (True, 100, None, NEAR / (NEAR + 1)),  # the one of the same second, not the newer one
-        (True, 99, None, 0.0),
-    ],
-)
-def test_a_session_is_the_mean_residual_of_other_ratings(latest, time, own, expected):
-    """f(u, t) = sum k e / (sum k + lambda)."""
-    session = Session(1, latest)
-    session.index_ratings(torch.tensor([0, 0, 1]), torch.tensor([100, 160, 130]))
-    with torch.no_grad():
-        session.log_scale[:] = math.log(1.0 if latest else 60.0)
-        session.log_lambda[:] = 0.0
-    session.residuals = torch.tensor([[1.0], [-2.0], [50.0]])
-    own = None if own is None else torch.tensor([own])
-    found = session(torch.tensor([0]), torch.tensor([time]), own)
-    assert found[0, 0, 0].item() == pytest.approx(expected)
-
-
-def test_a_training_rating_does_not_see_itself(world):
-    """Change one training rating: its own prediction stays, those of others may move.
-
-    From an empty memory, that is: what its neighbours remember may have heard of it.
-    """
-    train = world.ratings("train")
-    net = world.network()
-    everything = torch.arange(train.count)
-
-    def predictions(values):
-        with torch.no_grad():
-            net.session.residuals.zero_()
-            first = net(train.user, train.movie, train.time, own=everything)
-            net.remember(everything, values, first)
-            return net(train.user, train.movie, train.time, own=everything).rating
-
-    before = predictions(train.rating)
-    changed = train.rating.clone()
-    changed[7] += 3.0
-    after = predictions(changed)
-    assert torch.equal(before[:, 7], after[:, 7])
-    assert not torch.equal(before, after)
-
-
-def test_a_movie_without_training_ratings_is_known_by_its_genres_alone(world):
-    net = world.network()
-    net.movie_counts[3] = 0
-    users = torch.tensor([0, 1])
-    unseen = net(users, torch.tensor([3, 3])).rating
-    genres = world.membership[[3, 3]]
-    unknown = torch.full((2,), net.unknown)
-    assert torch.equal(unseen, net(users, unknown, genres=genres).rating)
-
-
 def test_squash_keeps_predictions_on_the_scale_and_starts_at_the_mean(world):
     train = world.ratings("train")
     net = world.network(squash=True, time="none")
@@ -205,17 +175,6 @@ def test_squash_keeps_predictions_on_the_scale_and_starts_at_the_mean(world):
         assert rating.mean().item() == pytest.approx(train.rating.mean().item(), abs=0.15)
         net.centre += 100
         assert net(train.user, train.movie).rating.max() <= 5.0
-
-
-VARIANTS = [
-    {},
-    {"cross": False, "hidden": (), "embedding": "point", "history": 0, "time": "none"},
-    {"genres": False, "cross": False},
-    {"history": 0},
-    {"time": "none", "hidden": (8, 5)},
-    {"embedding": "point", "genres": False},
-    {"squash": True, "cross": False},
-]
 
 
 @pytest.mark.parametrize("model", VARIANTS)

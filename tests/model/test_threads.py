@@ -14,7 +14,7 @@ from tests.small import small_world
 @pytest.mark.skipif(torch.cuda.is_available(), reason="is said of the CPU")
 def test_threads_change_no_more_than_last_digits(settings, in_tmp, monkeypatch):
     # Steps large enough for torch to divide them among threads
-    world = small_world(settings, epochs=2, batch_size=2000, replicas=8)
+    world = small_world(settings, epochs=2, batch_size=2000, replicas=2)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
     def trained(count: int):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import permutations
 
@@ -10,9 +11,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from genre_embeddings.errors import InputError
 from genre_embeddings.inference.predict import AVERAGED, AnyUser
-from genre_embeddings.inference.titles import find_movie, unknown_movie
 from genre_embeddings.inference.trained import Trained, predict_indices, require_finite
 from genre_embeddings.inspection.responses import spaced_users
 
@@ -24,24 +23,18 @@ BATCH = 16_384
 
 @dataclass(frozen=True)
 class Explanation:
-    """One prediction as a sum of parts.
-
-    Attributes:
-        parts: part (mean, user, each genre, movie, scale) and stars; the stars add up to the
-            prediction.
-        prediction: predicted rating, in stars.
-        deviation: standard deviation of the rating, in stars.
-        known_user: whether the model knows the user.
-        known_movie: whether the model knows the movie.
-        title: the movie's title, or what was asked for if the model does not know it.
-    """
+    """One prediction as a sum of parts."""
 
     parts: pl.DataFrame
+    """part (mean, user, each genre, movie, scale) and stars, which add up to the prediction."""
     prediction: float
+    """Predicted rating, in stars."""
     deviation: float
+    """Standard deviation of the rating, in stars."""
     known_user: bool
     known_movie: bool
     title: str
+    """The movie's title, or what was asked for if the model does not know it."""
 
 
 def explain(model: Trained, user_id: int | str, movie_id: int | str) -> Explanation:
@@ -62,9 +55,9 @@ def explain(model: Trained, user_id: int | str, movie_id: int | str) -> Explanat
         InputError: the user cannot be an id, or the movie neither an id nor a title.
     """
     network = model.network
-    user, movie = model.find_one("user", user_id), find_movie(model, movie_id)
+    user, movie = model.find_one("user", user_id), model.find_movie(movie_id)
     if movie < 0 and not model.could_be_id("movie", str(movie_id)):
-        raise InputError(unknown_movie(model, str(movie_id)))
+        raise model.unknown_movie(str(movie_id))
     anybody = spaced_users(network, AVERAGED)
     users = anybody if user < 0 else np.array([user])
     index = network.unknown if movie < 0 else movie
@@ -72,9 +65,12 @@ def explain(model: Trained, user_id: int | str, movie_id: int | str) -> Explanat
     own = model.movies["genres"][movie].to_list() if has_genres else []
 
     @torch.no_grad()
-    def rated(asked: np.ndarray, which: int, sets: np.ndarray) -> np.ndarray:
+    def rated(asked: np.ndarray, which: int, sets: Collection[frozenset[int]]) -> np.ndarray:
         """Mean prediction over users for each set of genres, not clipped to the scale, (sets,)."""
-        shown = torch.from_numpy(sets.astype(np.float32)).repeat_interleave(len(asked), 0)
+        shown = torch.zeros(len(sets), network.genre_share.shape[1])
+        for row, chosen in zip(shown, sets, strict=True):
+            row[list(chosen)] = 1
+        shown = shown.repeat_interleave(len(asked), 0)
         everyone = torch.from_numpy(np.tile(asked, len(sets)))
         answers = [
             network(who, torch.full_like(who, which), genres=genres).rating.double().mean(0)
@@ -82,23 +78,21 @@ def explain(model: Trained, user_id: int | str, movie_id: int | str) -> Explanat
         ]
         return require_finite(torch.cat(answers).numpy()).reshape(len(sets), -1).mean(1)
 
-    none = np.zeros((1, network.genre_share.shape[1]))
-    mean = rated(anybody, network.unknown, none)[0]
-    parts = {"mean": mean, "user": rated(users, network.unknown, none)[0] - mean}
-    orders = _orders(len(own))  # (orders, genres)
-    ranks = np.argsort(orders, axis=1)
-    steps = np.zeros((len(orders), len(own) + 1, none.size))
-    for size in range(1, len(own) + 1):
-        steps[:, size, own] = ranks < size
-    sets, back = np.unique(steps.reshape(-1, none.size), axis=0, return_inverse=True)
-    gains = np.diff(rated(users, network.unknown, sets)[back].reshape(len(orders), -1), axis=1)
-    shares = np.take_along_axis(gains, ranks, axis=1).mean(0)  # (genres,)
-    names = [f"genre {model.genre_names[k]}" for k in own]
-    parts |= dict(zip(names, shares, strict=True))
-    whole = none.copy()
-    whole[0, own] = 1
-    full = rated(users, index, whole)[0]
-    parts["movie"] = full - rated(users, network.unknown, whole)[0]
+    none, whole = frozenset[int](), frozenset(own)
+    if math.factorial(len(own)) > ORDERS:
+        start = np.tile(own, (ORDERS, 1))
+        orders = [tuple(row) for row in np.random.default_rng(0).permuted(start, axis=1).tolist()]
+    else:
+        orders = list(permutations(own))
+    sets = {frozenset(order[:n]) for order in orders for n in range(len(own) + 1)}
+    value = dict(zip(sets, rated(users, network.unknown, sets), strict=True))
+    mean, full = rated(anybody, network.unknown, [none])[0], rated(users, index, [whole])[0]
+    parts = {"mean": mean, "user": value[none] - mean}
+    for genre in own:
+        before = [frozenset(order[: order.index(genre)]) for order in orders]
+        gains = [value[one | {genre}] - value[one] for one in before]
+        parts[f"genre {model.genre_names[genre]}"] = np.mean(gains)
+    parts["movie"] = full - value[whole]
 
     asked = np.array([index])
     answer = AnyUser(network).predict(asked) if user < 0 else predict_indices(network, users, asked)
@@ -108,11 +102,3 @@ def explain(model: Trained, user_id: int | str, movie_id: int | str) -> Explanat
     table = pl.DataFrame({"part": list(parts), "stars": [float(v) for v in parts.values()]})
     title = str(movie_id) if movie < 0 else model.movies["title"][movie]
     return Explanation(table, prediction, deviation, user >= 0, movie >= 0, title)
-
-
-def _orders(count: int) -> np.ndarray:
-    """All orders of `count` items, or ORDERS random ones if there are more, (orders, count)."""
-    if math.factorial(count) > ORDERS:
-        start = np.tile(np.arange(count), (ORDERS, 1))
-        return np.random.default_rng(0).permuted(start, axis=1)
-    return np.array([*permutations(range(count))], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Export of the embeddings to files for other tools.
+"""The embeddings as tables, and their export to files for other tools.
 
 genres.parquet   genre, movies, ratings, vector (D,), deviation (D,) of the posterior
 movies.parquet   index, movie_id, title, genres, ratings (in training), vector (D,), genre_vector
@@ -9,20 +9,28 @@ scorer.pt2       predictions for pairs of `index`, for PyTorch without this pack
 
 A prediction contains the product <u, v>: `vector` of a user is u, `vector` of a movie is v, its
 genres included, and `genre_vector` is the part of v that comes from its genres.
+
+    scorer = torch.export.load("exports/scorer.pt2").module()
+    ratings = scorer(torch.tensor([0, -1]), torch.tensor([7, 7]))  # of movie 7: user 0 and unknown
+
+Letters: B pairs, U users, M movies, D embedding size, R replicas.
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import torch
+from torch import Tensor, nn
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
-from genre_embeddings.inference.scorer import write_scorer
+from genre_embeddings.inference.predict import AnyUser
 from genre_embeddings.inference.trained import Trained, require_finite
+from genre_embeddings.model.network import Network, Vectors
 
 TABLES = ("genres.parquet", "movies.parquet", "users.parquet")
 NAMES = (*TABLES, "vectors.tsv", "metadata.tsv", "scorer.pt2")
@@ -33,11 +41,6 @@ def export(model: Trained, out: Path, replica: int = 0) -> None:
 
     Embeddings of replicas are not averaged, because each has its own basis; the scorer averages
     their predictions.
-
-    Args:
-        model: the trained model.
-        out: the folder; if it exists, it may contain only an earlier export.
-        replica: the number of the replica.
 
     Raises:
         InputError: the replica does not exist, or the folder contains other files.
@@ -51,12 +54,12 @@ def export(model: Trained, out: Path, replica: int = 0) -> None:
             "which no export wrote and which would be deleted: choose another folder."
         )
     model.require_replica(replica)
-    genres, movies = _genre_table(model, replica), _movie_table(model, replica)
+    tables = _tables(model, replica)
+    genres, movies, _ = tables
     points = [table["vector"].to_numpy() for table in (genres, movies)]
     with storage.replacing_folder(out) as folder:
-        storage.write_table(folder / "genres.parquet", genres)
-        storage.write_table(folder / "movies.parquet", movies)
-        storage.write_table(folder / "users.parquet", _user_table(model, replica))
+        for name, table in zip(TABLES, tables, strict=True):
+            storage.write_table(folder / name, table)
         vectors = pl.DataFrame(np.concatenate(points))
         vectors.write_csv(folder / "vectors.tsv", separator="\t", include_header=False)
         _metadata(genres, movies).write_csv(
@@ -65,53 +68,57 @@ def export(model: Trained, out: Path, replica: int = 0) -> None:
         write_scorer(model.network, folder / "scorer.pt2")
 
 
-def _genre_table(model: Trained, replica: int) -> pl.DataFrame:
-    table, dim = model.genres, model.network.settings.dim
-    if model.network.settings.genres:
-        mean, deviation = (part[:, replica].numpy() for part in model.network.genre_posterior())
-    else:
-        mean = deviation = np.empty((0, dim), dtype=np.float32)
-        table = table.head(0)
-    return table.select(
-        pl.col("name").alias("genre"),
-        "movies",
-        "ratings",
-        vector=_vectors(mean),
-        deviation=_vectors(deviation),
+def embed(model: Trained, names: list[str], replica: int = 0) -> pl.DataFrame:
+    """The vector of a new movie with these genres: the sum of theirs / sqrt(number of genres).
+
+    Returns:
+        dimension, value and deviation (of the posterior), a row for each dimension. Each replica
+        has its own basis: vectors of different replicas cannot be compared.
+    """
+    model.require_replica(replica)
+    genres = sorted({model.genre(name) for name in names})
+    if not genres:
+        raise InputError(
+            f"no genre is given; allowed, separated by commas: {', '.join(model.genre_names)}."
+        )
+    mean, deviation = (part[genres, replica] for part in model.network.genre_posterior())
+    root = math.sqrt(len(genres))
+    return pl.DataFrame(
+        {
+            "dimension": np.arange(mean.shape[1]),
+            "value": require_finite((mean.sum(0) / root).numpy()),
+            "deviation": require_finite((deviation.square().sum(0).sqrt() / root).numpy()),
+        }
     )
 
 
-@torch.no_grad()
-def _movie_table(model: Trained, replica: int) -> pl.DataFrame:
+def _tables(model: Trained, replica: int) -> list[pl.DataFrame]:
+    """The tables of genres, movies and users."""
     network = model.network
-    movies = torch.arange(network.unknown)
-    own = network.vectors(torch.zeros(1, dtype=torch.int64), movies)[2][:, replica]
-    by_genre = torch.zeros_like(own)
+    users, movies = torch.arange(network.users), torch.arange(network.unknown)
+    with torch.no_grad():
+        u, _, v, _ = (part[:, replica] for part in network.vectors(users, movies))
+    genres = model.genres.select(pl.col("name").alias("genre"), "movies", "ratings")
     if network.settings.genres:
-        by_genre = network.genre_share[:-1] @ network.genre_posterior()[0][:, replica]
-    table = model.described(np.arange(network.unknown)).with_row_index()
-    return table.with_columns(
-        ratings=pl.Series(network.movie_counts[:-1].numpy()).cast(pl.UInt32),
-        vector=_vectors(own.numpy()),
-        genre_vector=_vectors(by_genre.numpy()),
-    )
+        mean, deviation = (part[:, replica] for part in network.genre_posterior())
+    else:
+        genres, mean = genres.head(0), u[:0]
+        deviation = mean
+    by_genre = network.genre_share[:-1, : len(mean)] @ mean
+    counts = pl.Series(network.movie_counts[:-1].numpy()).cast(pl.UInt32)
+    rated = pl.Series(network.user_counts.numpy()).cast(pl.UInt32)
+    described = model.described(movies.numpy()).with_row_index().with_columns(ratings=counts)
+    users_table = model.users.select("user_id", ratings=rated).with_row_index()
+    return [
+        genres.with_columns(vector=_vectors(mean), deviation=_vectors(deviation)),
+        described.with_columns(vector=_vectors(v), genre_vector=_vectors(by_genre)),
+        users_table.with_columns(vector=_vectors(u)),
+    ]
 
 
-@torch.no_grad()
-def _user_table(model: Trained, replica: int) -> pl.DataFrame:
-    network = model.network
-    vectors = network.vectors(torch.arange(network.users), torch.zeros(1, dtype=torch.int64))[0]
-    return model.users.select(
-        "user_id",
-        ratings=pl.Series(network.user_counts.numpy()).cast(pl.UInt32),
-        vector=_vectors(vectors[:, replica].numpy()),
-    ).with_row_index()
-
-
-def _vectors(values: np.ndarray) -> pl.Series:
-    return pl.Series(
-        np.ascontiguousarray(require_finite(values)), dtype=pl.Array(pl.Float32, values.shape[1])
-    )
+def _vectors(values: Tensor) -> pl.Series:
+    found = np.ascontiguousarray(require_finite(values.numpy()))
+    return pl.Series(found, dtype=pl.Array(pl.Float32, values.shape[1]))
 
 
 def _metadata(genres: pl.DataFrame, movies: pl.DataFrame) -> pl.DataFrame:
@@ -124,7 +131,7 @@ def _metadata(genres: pl.DataFrame, movies: pl.DataFrame) -> pl.DataFrame:
     text = text.str.replace(r"^([\s]*[=+@-])", "'$1")
     rows = [
         genres.select(
-            kind=pl.lit("genre"), id=pl.col("genre"), name="genre", genres="genre",
+            kind=pl.lit("genre"), id="genre", name="genre", genres="genre",
             ratings=pl.col("ratings").cast(pl.UInt32),
         ),
         movies.select(
@@ -133,3 +140,57 @@ def _metadata(genres: pl.DataFrame, movies: pl.DataFrame) -> pl.DataFrame:
         ),
     ]  # fmt: skip
     return pl.concat(rows).with_columns(text)
+
+
+class Scorer(nn.Module):
+    """Predicted ratings of pairs of user and movie, as `Network` computes them without times.
+
+    Terms of a user alone, or of a movie alone, are summed beforehand, so that neither the histories
+    nor the genres are needed.
+    """
+
+    user: Tensor  # (U, R, D)
+    user_bias: Tensor  # (U, R)
+    movie: Tensor  # (M+1, R, D)
+    movie_bias: Tensor  # (M+1, R)
+    anybody: Tensor  # (M+1,)
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        bare = network.settings.model_copy(update={"genres": False, "history": 0})
+        self.head = Network(bare, network.replicas, (1, 1, 0), network.limits)
+        self.head.dense, self.head.centre = network.dense, network.centre
+        del self.head.user, self.head.movie
+        users, movies = torch.arange(network.users), torch.arange(network.unknown + 1)
+        with torch.no_grad():
+            parts = network.vectors(users, movies)
+        for name, part in zip(("user", "user_bias", "movie", "movie_bias"), parts, strict=True):
+            self.register_buffer(name, part.clone())  # not the whole tensor that it is a part of
+        anybody, _ = AnyUser(network).predict(movies.numpy())
+        self.register_buffer("anybody", torch.tensor(anybody))
+
+    def forward(self, users: Tensor, movies: Tensor) -> Tensor:
+        """Ratings, (B,) float32.
+
+        Args:
+            users: (B,) int64, dense indices of users; -1 is an unknown user.
+            movies: (B,) int64, dense indices of movies; -1 is an unknown movie without genres.
+        """
+        known = users.clamp(min=0)
+        of_user, of_movie = (self.user, self.user_bias), (self.movie, self.movie_bias)
+        parts = [part[known] for part in of_user] + [part[movies] for part in of_movie]
+        rating = self.head.rate(Vectors(*parts)).rating  # (R, B)
+        mean = rating.mean(0).clamp(*self.head.limits)
+        return torch.where(users < 0, self.anybody[movies], mean)
+
+
+def write_scorer(network: Network, path: Path) -> None:
+    """Write the scorer for `torch.export.load`; the same model gives the same bytes."""
+    pair = torch.zeros(2, dtype=torch.int64), torch.zeros(2, dtype=torch.int64)
+    rows = torch.export.Dim("rows")
+    with torch.no_grad():
+        scorer = Scorer(network).eval()
+        program = torch.export.export(scorer, pair, dynamic_shapes=({0: rows}, {0: rows}))
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # it names the folder of this checkout
+    torch.export.save(program, path)

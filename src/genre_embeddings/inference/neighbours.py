@@ -9,9 +9,10 @@ import polars as pl
 import torch
 
 from genre_embeddings.errors import InputError
-from genre_embeddings.inference.titles import begins_word, find_movie, matches, suggestion
+from genre_embeddings.inference.titles import WHOLE, WORD, matches, suggestion
 from genre_embeddings.inference.trained import Trained, require_finite
 from genre_embeddings.inspection.responses import ask, spaced_users
+from genre_embeddings.model.ratings import Slices
 
 USERS_FOR_MOVIES = 100
 """How many users' responses are correlated; fewer than for genres, as there are many movies."""
@@ -21,19 +22,15 @@ BLOCK = 4_096
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The genres or movies most similar to a genre or a movie, most similar first.
-
-    Attributes:
-        name: the genre, or the movie's title.
-        table: genre, or movie_id, title and genres; similarity; and for genres the ends of its
-            95 % interval.
-        repeatable: whether a model trained on other users would list the same genres; None where
-            that is not known, and for movies.
-    """
+    """The genres or movies most similar to a genre or a movie, most similar first."""
 
     name: str
+    """The genre, or the movie's title."""
     table: pl.DataFrame
+    """genre, or movie_id, title and genres; similarity; for genres, the ends of its 95 % interval.
+    """
     repeatable: bool | None = None
+    """Whether a model trained on other users would list the same genres; None if unknown."""
 
 
 def neighbours(model: Trained, what: int | str, top: int = 10) -> Neighbours:
@@ -49,14 +46,13 @@ def neighbours(model: Trained, what: int | str, top: int = 10) -> Neighbours:
     Raises:
         InputError: nothing fits, or several movies do.
     """
-    text = str(what).strip()
-    names = model.genre_names
+    text, names = str(what).strip(), model.genre_names
     if model.network.settings.genres and (
-        matches(names, text, parts=False)
-        or (begins_word(names, text) and find_movie(model, text, parts=False) < 0)
+        matches(names, text, WHOLE)
+        or (matches(names, text, WORD) and model.find_movie(text, WHOLE) < 0)
     ):
         return _genre_neighbours(model, model.genre(text), top)
-    movie = find_movie(model, text)
+    movie = model.find_movie(text)
     if movie < 0:
         close = suggestion([*names, *model.movies["title"]], text)
         raise InputError(
@@ -93,7 +89,7 @@ def _genre_neighbours(model: Trained, genre: int, top: int) -> Neighbours:
         }
     )
     replicas = [response_similarity(one).scaled(factor) for one in responses]
-    stability = measure_stability(similarity, replicas, error)
+    stability = measure_stability(similarity, replicas, error, top)
     repeatable = None if stability is None else bool(stability.stable[genre])
     return Neighbours(names[genre], table, repeatable)
 
@@ -106,21 +102,17 @@ def _movie_neighbours(model: Trained, movie: int, top: int) -> Neighbours:
     others = np.flatnonzero(rated)
 
     def responses(movies: np.ndarray) -> np.ndarray:
+        """Responses to movies around their means over users, (users, movies)."""
         asked = torch.from_numpy(np.append(movies, network.unknown))
-        rating = network.grid(users, asked).double().mean(0)  # (users, movies + 1)
-        found = require_finite(rating.numpy())
-        centred = found[:, :-1] - found[:, -1:]
+        rating = require_finite(network.grid(users, asked).double().mean(0).numpy())
+        centred = rating[:, :-1] - rating[:, -1:]
         return centred - centred.mean(0)
 
-    own = responses(np.array([movie]))[:, 0]
-
-    def correlation(movies: np.ndarray) -> np.ndarray:
-        other = responses(movies)
+    own, similarity = responses(np.array([movie]))[:, 0], np.empty(len(others))
+    for block in Slices(len(others), BLOCK):
+        other = responses(others[block])
         norm = np.linalg.norm(other, axis=0) * np.linalg.norm(own)
-        return own @ other / np.maximum(norm, 1e-12)
-
-    blocks = np.split(others, range(BLOCK, len(others), BLOCK))
-    similarity = np.concatenate([correlation(block) for block in blocks])
+        similarity[block] = own @ other / np.maximum(norm, 1e-12)
     best = np.argsort(-similarity, kind="stable")[:top]
     table = model.described(others[best]).with_columns(similarity=pl.Series(similarity[best]))
     return Neighbours(model.movies["title"][movie], table)

@@ -4,14 +4,14 @@
     recommend(person.model, person.user_id, rated=person.ratings.movie)
     taste(person.model, person.user_id)
 
-Letters: N ratings, C columns of the user table, R replicas, G genres.
+Letters: N ratings, R replicas, G genres, D embedding size.
 """
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -19,19 +19,17 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
-from torch import Tensor
 
 from genre_embeddings import storage
 from genre_embeddings.data.sources.base import NO_TIME, shown
 from genre_embeddings.errors import InputError
 from genre_embeddings.inference.posterior import with_user
-from genre_embeddings.inference.predict import AVERAGED
-from genre_embeddings.inference.titles import find_movie, find_title, suggestion, unknown_movie
+from genre_embeddings.inference.predict import AVERAGED, ROW, read_csv
+from genre_embeddings.inference.titles import suggestion
 from genre_embeddings.inference.trained import Trained, require_finite
 from genre_embeddings.inspection.responses import ask, spaced_users
 from genre_embeddings.model.network import Network
 
-ID_COLUMNS = ("movieId", "movie_id")
 NAMED = 5
 """How many movies that the model does not know are named."""
 
@@ -57,11 +55,9 @@ Row = tuple[str, int, float | str]
 
 
 def add_user(model: Trained, ratings: Mapping[int | str, float]) -> Newcomer:
-    """The model with one more user, who gave these ratings.
+    """The model with one more user, who gave these ratings; `model` stays as it is.
 
-    Args:
-        model: the trained model, which stays as it is.
-        ratings: rating by movie; a movie is given by its id, or by a part of its title.
+    A movie is given by its id, or by a part of its title.
 
     Raises:
         InputError: a movie is not known, fits several or is rated twice; a rating is not on the
@@ -69,8 +65,8 @@ def add_user(model: Trained, ratings: Mapping[int | str, float]) -> Newcomer:
     """
     rows: list[Row] = []
     for key, rating in ratings.items():
-        if (movie := find_movie(model, key)) < 0:
-            raise InputError(unknown_movie(model, str(key)))
+        if (movie := model.find_movie(key)) < 0:
+            raise model.unknown_movie(str(key))
         rows.append((f"rating of {key!r}", movie, rating))
     if not rows:
         raise InputError("there are no ratings: give one at least.")
@@ -78,29 +74,26 @@ def add_user(model: Trained, ratings: Mapping[int | str, float]) -> Newcomer:
 
 
 def read_user(model: Trained, path: Path) -> Newcomer:
-    """The model with one more user, whose ratings are in a csv file.
+    """The model with one more user, whose ratings are in a csv file; `model` stays as it is.
 
-    Args:
-        model: the trained model, which stays as it is.
-        path: a csv file with a header: movieId (or movie_id) or title, and rating; other columns
-            are ignored. Movies that the model does not know are left out.
+    The file has a header: movieId (or movie_id) or title, and rating; other columns are ignored.
+    Movies that the model does not know are left out.
 
     Raises:
         InputError: the file cannot be used; the row is named.
     """
+    by_id = path.is_file() and re.search(rb"movieId|movie_id", path.read_bytes()[:1000])
+    table, columns = read_csv(path, "movie_id" if by_id else "title", "rating")
+    filled = table.select(ROW, pl.col(columns).fill_null("")).collect()
     rows: list[Row] = []
     unknown = []
-    for row, text, is_id, rating in _read(path):
+    for row, text, rating in filled.rows():
         place = f"{path}, row {row}"
-        if is_id and not model.could_be_id("movie", text):
-            raise InputError(
-                f"{place}: movieId is {shown(text)}; {model.allowed('movie')}. Titles go into a "
-                "column title."
-            )
         try:
-            movie = model.find_one("movie", text) if is_id else find_title(model, text)
+            movie = model.find_one("movie", text) if by_id else model.find_title(text)
         except InputError as error:
-            raise InputError(f"{place}: {error}") from None
+            hint = " Titles go into a column title." if by_id else ""
+            raise InputError(f"{place}: {error}{hint}") from None
         if movie < 0:
             unknown.append((row, text))
         else:
@@ -112,61 +105,22 @@ def read_user(model: Trained, path: Path) -> Newcomer:
     if len(unknown) > NAMED:
         left_out.append(f"and {len(unknown) - NAMED} more")
     if not rows:
-        raise InputError(
-            f"{path}: the model knows none of the movies: {'; '.join(left_out)}."
-            if unknown
-            else f"{path} has no ratings below its header."
-        )
+        raise InputError(f"{path}: the model knows none of the movies: {'; '.join(left_out)}.")
     return replace(_add(model, rows), unknown=len(unknown), left_out="; ".join(left_out))
-
-
-def _read(path: Path) -> Iterator[tuple[int, str, bool, str]]:
-    """Row number, text of the movie, whether it is an id, and text of the rating."""
-    columns = "the columns movieId or title, and rating, separated by commas"
-    if not path.is_file():
-        raise InputError(f"{path} is not a file: give a csv file with {columns}.")
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            movie = next((name for name in (*ID_COLUMNS, "title") if name in header), None)
-            if movie is None or "rating" not in header:
-                raise InputError(
-                    f"{path}, row 1: the header is {shown(','.join(header))}; it needs {columns}."
-                )
-            if len(set(header)) < len(header):
-                raise InputError(f"{path}, row 1: the header has a column twice; name it once.")
-            for fields in reader:
-                if not any(field.strip() for field in fields):
-                    continue
-                place = f"{path}, row {reader.line_num}"
-                if len(fields) != len(header):
-                    raise InputError(
-                        f"{place}: {len(fields)} fields, and the header has {len(header)}. Put a "
-                        'title with a comma in quotation marks: "Matrix, The (1999)".'
-                    )
-                row = dict(zip(header, fields, strict=True))
-                if not (text := row[movie].strip()):
-                    raise InputError(f"{place}: {movie} is empty; fill it in or delete the row.")
-                yield reader.line_num, text, movie in ID_COLUMNS, row["rating"]
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not UTF-8 text: save it as csv in UTF-8.") from None
-    except csv.Error as error:
-        raise InputError(f"{path} cannot be read as a csv file ({error}).") from None
 
 
 def _add(model: Trained, rows: Sequence[Row]) -> Newcomer:
     """The model with one more user, who gave these ratings, each movie once."""
     low, high = model.network.limits
     given: dict[int, tuple[str, float]] = {}
-    for place, movie, text in rows:
+    for place, movie, rating in rows:
         try:
-            value = float(text)
+            value = float(rating)
         except ValueError:
             value = math.nan
         if not low <= value <= high:
             raise InputError(
-                f"{place}: rating is {shown(str(text))}; allowed: {low:g} to {high:g}, "
+                f"{place}: rating is {shown(str(rating))}; allowed: {low:g} to {high:g}, "
                 "the scale of the model. Convert ratings on another scale first."
             )
         if movie in given:
@@ -178,12 +132,13 @@ def _add(model: Trained, rows: Sequence[Row]) -> Newcomer:
     network = with_user(model.network, torch.from_numpy(movies), torch.from_numpy(values))
     taken, user = set(model.ids("user")), model.users.height
     texts = model.ids("user").dtype == pl.String
-    user_id = next(i for n in count() if (i := f"new {n}" if texts else n) not in taken)
+    free = (f"new {n}" if texts else n for n in count())
+    user_id = next(one for one in free if one not in taken)
     row = pl.DataFrame({"user": user, "user_id": user_id}, schema=model.users.schema)
     users = pl.concat([model.users, row])
-    alike = np.full((2, len(movies)), [[user], [NO_TIME]])
-    side = storage.Side(alike[0], movies, values, alike[1])
-    return Newcomer(replace(model, network=network, users=users), user_id, side)
+    same, times = np.full_like(movies, user), np.full_like(movies, NO_TIME)
+    given_ratings = storage.Side(same, movies, values, times)
+    return Newcomer(replace(model, network=network, users=users), user_id, given_ratings)
 
 
 @torch.no_grad()
@@ -210,28 +165,22 @@ def taste(model: Trained, user_id: int | str) -> pl.DataFrame:
     own = ask(network, np.array([user]))[:, 0]  # (R, G)
     mean = ask(network, spaced_users(network, AVERAGED)).mean(1)  # (R, G)
     relative = require_finite(own - mean)
-    variance = relative.var(0) + _posterior_variance(network, user).numpy()  # (G,)
-    table = pl.DataFrame(
-        {
-            "genre": model.genre_names,
-            "taste": relative.mean(0),
-            "deviation": np.sqrt(variance),
-        }
-    )
-    return table.sort("taste", descending=True)
+    deviation = np.sqrt(relative.var(0) + _posterior_variance(network, user))  # (G,)
+    columns = {"genre": model.genre_names, "taste": relative.mean(0), "deviation": deviation}
+    return pl.DataFrame(columns).sort("taste", descending=True)
 
 
-def _posterior_variance(network: Network, user: int) -> Tensor:
+def _posterior_variance(network: Network, user: int) -> np.ndarray:
     """Variance of a user's responses to genres by the posterior of the user's vector, (G,)."""
     genres = network.genre_share.shape[1]
     if not network.user.variational:
-        return torch.zeros(genres)
-    cards = torch.cat([torch.zeros(1, genres), torch.eye(genres)])  # (G+1, G)
+        return np.zeros(genres, np.float32)
+    sets = torch.cat([torch.zeros(1, genres), torch.eye(genres)])  # (G+1, G)
     movies = torch.full((genres + 1,), network.unknown)
-    u, bias, v, movie_bias = network.vectors(torch.tensor([user]), movies, cards, typical=True)
+    found = network.vectors(torch.tensor([user]), movies, sets, typical=True)
     with torch.enable_grad():
-        rows = u.expand(genres + 1, -1, -1).clone().requires_grad_()
-        rated = network.timeless(rows, bias + movie_bias, v)  # (R, G+1)
+        rows = found.u.expand(genres + 1, -1, -1).clone().requires_grad_()
+        rated = network.rate(found._replace(u=rows)).rating  # (R, G+1)
         (slopes,) = torch.autograd.grad(rated.sum(), rows)  # (G+1, R, D)
     spread = (2 * network.user.log_std[user, :, :-1]).exp()  # (R, D)
-    return ((slopes[1:] - slopes[:1]).square() * spread).sum(-1).mean(1)
+    return ((slopes[1:] - slopes[:1]).square() * spread).sum(-1).mean(1).numpy()

@@ -18,18 +18,17 @@ The prior is empirical: `mean` and S are those of u - h among known users, with 
 many of their movies as the new user has rated. A handful of movies tells little, so S is wide then;
 the network's own prior holds for h from all movies of a user, and would be too narrow.
 
-Letters: N ratings, K known users, D embedding size, C = D + 1 columns, R replicas, G genres.
+Letters: N ratings, K users, D embedding size, C = D + 1 columns, R replicas.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from genre_embeddings.inference.trained import require_finite
 from genre_embeddings.inspection.responses import spaced_users
-from genre_embeddings.model.network import Network
+from genre_embeddings.model.network import Network, Vectors
 
 PRIOR_USERS = 500
 """Most known users from whom the prior is estimated."""
@@ -57,44 +56,54 @@ def with_user(network: Network, movies: Tensor, ratings: Tensor) -> Network:
     # As in training, a movie that nobody rated in training is in no history.
     rated = movies[network.movie_counts[movies] > 0]
     mode, covariance = posterior(network, movies, ratings, rated)
-    seen = network.genre_share[rated].sum(0) / max(len(rated), 1) ** 0.5  # (G,)
-    require_finite(torch.stack([mode, covariance.diagonal(dim1=-2, dim2=-1)]).numpy())
+    variance = covariance.diagonal(dim1=-2, dim2=-1)
+    require_finite(torch.stack([mode, variance]).numpy())
+    return _with_histories(network, [rated], mode[None], variance[None])
+
+
+def _with_histories(
+    network: Network,
+    rated: list[Tensor],
+    mean: Tensor | None = None,
+    variance: Tensor | None = None,
+) -> Network:
+    """A network with K more users, who rated these movies, and have the vector u = h + mean.
+
+    Mean and variance (K, R, C) of t are 0 and 1 if they are not given.
+    """
     state = network.state_dict()
+    blank = torch.zeros(len(rated), *network.user.mean.shape[1:])
 
-    def append(name: str, row: Tensor) -> None:
-        state[name] = torch.cat([state[name], row[None].to(state[name].dtype)])
+    def append(name: str, rows: Tensor) -> None:
+        if name in state:
+            state[name] = torch.cat([state[name], rows.to(state[name].dtype)])
 
-    append("user.mean", mode)
-    append("genres_seen", seen)
-    append("user_counts", torch.zeros(()))  # training ratings
-    if network.user.variational:
-        append("user.log_std", covariance.diagonal(dim1=-2, dim2=-1).log() / 2)
-    if network.settings.history:
-        latest = rated[-network.settings.history :].flip(0)
-        append("user_history.starts", state["user_history.starts"][-1] + len(latest))
-        entries = state["user_history.entries"]
-        state["user_history.entries"] = torch.cat([entries, latest.to(entries.dtype)])
+    append("user.mean", blank if mean is None else mean)
+    append("user.log_std", blank if variance is None else variance.log() / 2)
+    append("user_counts", blank[:, 0, 0])  # training ratings
+    roots = torch.tensor([max(len(movies), 1) ** 0.5 for movies in rated])
+    seen = torch.stack([network.genre_share[movies].sum(0) for movies in rated])  # (K, G)
+    append("genres_seen", seen / roots[:, None])
+    if most := network.settings.history:
+        latest = [movies[-most:].flip(0) for movies in rated]
+        counts = torch.tensor([len(movies) for movies in latest])
+        append("user_history.starts", state["user_history.starts"][-1] + counts.cumsum(0))
+        append("user_history.entries", torch.cat(latest))
         for name in ("user_seen.mean", "user_seen.log_std"):  # in the history of no movie
-            if name in state:
-                append(name, torch.zeros_like(state[name][0]))
-    return Network.from_state(network.settings, network.replicas, network.limits, state).eval()
+            append(name, blank[..., :-1])
+    return Network.from_state(network.settings, network.replicas, network.limits, state)
 
 
 def posterior(
     network: Network, movies: Tensor, ratings: Tensor, rated: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Mode (R, C) and covariance (R, C, C) of a new user's t.
+    """Mode (R, C) and covariance (R, C, C) of a new user's t; arguments as `with_user`.
 
-    Args:
-        network: the trained network.
-        movies: (N,) dense indices.
-        ratings: (N,) ratings, on the scale of the data.
-        rated: those of the movies that are in the user's history.
+    `rated` are those of the movies that are in the user's history.
     """
     with torch.no_grad():
-        anybody = torch.zeros(1, dtype=torch.int64)  # whose vector is not used
-        _, _, v, movie_bias = network.vectors(anybody, movies)  # (N, R, D), (N, R)
-        history = _histories(network, [rated])  # (1, R, D)
+        new = torch.tensor([network.users])
+        history, _, v, movie_bias = _with_histories(network, [rated]).vectors(new, movies)
         targets = ratings / network.star  # (N,)
         mean, spread = prior(network, len(rated))  # (R, C), (R, C, C)
         precision = torch.linalg.inv_ex(spread).inverse
@@ -102,8 +111,8 @@ def posterior(
 
     def predict(rows: Tensor) -> Tensor:
         """Predictions from a copy of t for each rating (N, R, C), (R, N)."""
-        u, bias = rows[..., :-1] + history, rows[..., -1] + movie_bias
-        return network.timeless(u, bias, v) / network.star
+        vectors = Vectors(rows[..., :-1] + history, rows[..., -1], v, movie_bias)
+        return network.rate(vectors).rating / network.star
 
     def misfit(t: Tensor) -> Tensor:
         """The function to minimise, (R,)."""
@@ -144,38 +153,23 @@ def posterior(
 def prior(network: Network, count: int) -> tuple[Tensor, Tensor]:
     """Mean (R, C) and covariance (R, C, C) of t, for a user who has rated `count` movies."""
     users = torch.from_numpy(spaced_users(network, PRIOR_USERS))  # (K,)
-    u, bias, _, _ = network.vectors(users, torch.zeros(1, dtype=torch.int64))  # (K, R, D), (K, R)
+    t = network.user.mean[users]  # (K, R, C)
     if network.settings.history:
-        lists = network.user_history
-        ends = lists.starts[1:][users].tolist()
-        entries = [
+        lists, nobody = network.user_history, torch.zeros(1, dtype=torch.int64)
+        bounds = zip(lists.starts[users].tolist(), lists.starts[1:][users].tolist(), strict=True)
+        some = [
             lists.entries[torch.linspace(start, end - 1, min(count, end - start)).long()].long()
-            for start, end in zip(lists.starts[users].tolist(), ends, strict=True)
+            for start, end in bounds
         ]
-        u = u - _histories(network, entries)
-    else:
-        u = network.user.mean[users, :, :-1]
-    t = torch.cat([u, bias[..., None]], -1)  # (K, R, C)
+        known = torch.arange(network.users, network.users + len(users))
+        u, h = (
+            network.vectors(users, nobody).u,
+            _with_histories(network, some).vectors(known, nobody).u,
+        )
+        t = torch.cat([u - h, t[..., -1:]], -1)
     centred = t - t.mean(0)
     spread = torch.einsum("krc,krd->rcd", centred, centred) / max(len(users) - 1, 1)
     own = torch.full_like(t, RIDGE)
     if network.user.variational:
         own = own + (2 * network.user.log_std[users]).exp()
     return t.mean(0), spread + own.mean(0).diag_embed()
-
-
-def _histories(network: Network, movies: list[Tensor]) -> Tensor:
-    """What the network computes from the movies that each of K users rated, (K, R, D)."""
-    count = torch.tensor([len(listed) for listed in movies])
-    starts, every = count.cumsum(0) - count, torch.cat(movies)
-
-    def pooled(values: Tensor) -> Tensor:
-        summed = functional.embedding_bag(every, values, starts, mode="sum")
-        return summed / count.clamp(min=1).sqrt()[:, None]
-
-    part = torch.zeros(len(movies), network.replicas, network.settings.dim)
-    if network.settings.history:
-        part = part + pooled(network.movie_seen.mean.flatten(1)).view_as(part)
-    if network.settings.genres:
-        part = part + network.genre_seen.weighted_sum(pooled(network.genre_share), False)[0]
-    return part

@@ -1,28 +1,30 @@
 """Predictions by the data's own ids, for pairs or for a csv file.
 
 Unknown ids still get predictions, flagged as unknown: an unknown movie is the network's unknown
-movie, with the genres that the file gives, and an unknown user is an average over known ones
-(`AnyUser`). Of a movie that nobody rated, only the genres count.
+movie, or one that nobody rated if the file gives its genres, and an unknown user is an average over
+known ones (`AnyUser`).
 
 Letters: B rows, N users asked, R replicas, G genres.
 """
 
 from __future__ import annotations
 
+import csv
 import math
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeAlias, get_args
+from typing import TypeAlias
 
 import numpy as np
 import polars as pl
 import torch
 
 from genre_embeddings import storage
+from genre_embeddings.data.sources.archive import File
 from genre_embeddings.data.sources.base import shown
-from genre_embeddings.data.sources.csv import LATEST, seconds
+from genre_embeddings.data.sources.csv import ANY, LATEST, Table, csv_table, seconds
 from genre_embeddings.data.sources.genres import MARKS, NONE, same, split_names
 from genre_embeddings.errors import InputError
 from genre_embeddings.inference.trained import Kind, Trained, predict_indices, require_finite
@@ -40,26 +42,12 @@ BLOCK = 4_096
 ADDED = ("prediction", "deviation", "known_user", "known_movie")
 """Columns that a prediction adds."""
 
-ROW = "(row)"
-"""Column that numbers the rows of a table, for errors."""
-COLUMNS: dict[Kind, tuple[str, str]] = {
-    "user": ("userId", "user_id"),
-    "movie": ("movieId", "movie_id"),
-}
+ROW = "\x1frow"
+"""Column that numbers the rows of a table, for errors; no file has a name with this character."""
+KINDS: tuple[Kind, Kind] = ("user", "movie")
 
 Genres: TypeAlias = tuple[int, ...]
 """Sorted indices of a movie's genres."""
-
-
-class Counts(NamedTuple):
-    """How many rows were predicted, and how many of them had an unknown user or movie."""
-
-    rows: int
-    """Rows predicted."""
-    unknown_users: int
-    """Rows of them with an unknown user."""
-    unknown_movies: int
-    """Rows of them with an unknown movie."""
 
 
 class AnyUser:
@@ -75,7 +63,6 @@ class AnyUser:
         self.network = network
         self.users = spaced_users(network, AVERAGED)  # (N,)
         self.known = np.full((2, network.unknown + 1), np.nan, dtype=np.float32)
-        self.sets: dict[Genres, tuple[float, float]] = {}
 
     def predict(self, movies: np.ndarray) -> np.ndarray:
         """Predictions and deviations for dense movie indices, (2, B) float32."""
@@ -83,7 +70,8 @@ class AnyUser:
         missing = missing[np.isnan(self.known[0, missing])]
         for start in range(0, len(missing), BLOCK):
             block = missing[start : start + BLOCK]
-            each = self._rated(block)  # (R, N, B)
+            rated = self.network.grid(*map(torch.from_numpy, (self.users, block)))
+            each = require_finite(rated.double().numpy())  # (R, N, B)
             mean, replicas = each.mean(0).clip(*self.network.limits), each.var(0)  # (N, B)
             # The posterior is a small part of the deviation, so fewer users are enough for it.
             some = slice(None, None, math.ceil(len(self.users) / POSTERIOR_USERS))
@@ -95,35 +83,6 @@ class AnyUser:
             self.known[:, block] = mean.mean(0), np.sqrt(variance)
         return self.known[:, movies]
 
-    def means(self, movies: np.ndarray) -> np.ndarray:
-        """Predictions of each averaged user, (N, B)."""
-        blocks = np.split(movies, range(BLOCK, len(movies), BLOCK))
-        rated = [self._rated(block).mean(0).clip(*self.network.limits) for block in blocks]
-        return np.concatenate(rated, 1)
-
-    def _rated(self, movies: np.ndarray) -> np.ndarray:
-        """Ratings by each averaged user, not clipped, (R, N, B)."""
-        rated = self.network.grid(torch.from_numpy(self.users), torch.from_numpy(movies))
-        return require_finite(rated.double().numpy())
-
-    def predict_set(self, genres: Genres) -> np.ndarray:
-        """Prediction and deviation for an unknown movie of these genres, (2,) float32."""
-        if genres not in self.sets:
-            sets = _sets(self.network, [genres]).expand(len(self.users), -1)
-            movies = np.full(len(self.users), self.network.unknown)
-            found = predict_indices(self.network, self.users, movies, sets=sets)
-            mean, deviation = found.astype(np.float64)
-            self.sets[genres] = mean.mean(), np.sqrt(np.square(deviation).mean() + mean.var())
-        return np.array(self.sets[genres], dtype=np.float32)
-
-
-def _sets(network: Network, genres: list[Genres]) -> torch.Tensor:
-    """Genre sets as rows of 0 and 1, (B, G)."""
-    sets = torch.zeros(len(genres), network.genre_share.shape[1])
-    for row, chosen in enumerate(genres):
-        sets[row, list(chosen)] = 1
-    return sets
-
 
 def predict_pairs(
     model: Trained,
@@ -131,47 +90,44 @@ def predict_pairs(
     movie_ids: pl.Series,
     times: np.ndarray | None = None,
     any_user: AnyUser | None = None,
-    genres: list[Genres] | None = None,
+    genres: Mapping[int, Genres] | None = None,
 ) -> pl.DataFrame:
     """Predictions for pairs of ids; unknown ids get predictions too, and are flagged.
 
     Args:
         model: the trained model.
-        user_ids: (n,), with the type of the data's ids.
-        movie_ids: (n,), likewise.
+        user_ids, movie_ids: (n,), numbers or text.
         times: seconds since 1970, (n,), or None if unknown.
         any_user: predictions for unknown users so far, to reuse them.
-        genres: indices of the genres of movies that the model does not know, (n,).
+        genres: indices of the genres of movies that the model does not know, by row.
 
     Returns:
         prediction and deviation (stars, Float32), known_user and known_movie (Boolean), (n,) rows.
     """
-    user, movie = model.find("user", user_ids), model.find("movie", movie_ids)
+    network, added = model.network, dict[Genres, int]()
+    user, movie = (
+        model.find(kind, ids).fill_null(-1).to_numpy(writable=True)
+        for kind, ids in zip(KINDS, (user_ids, movie_ids), strict=True)
+    )
     known_user, known_movie = user >= 0, movie >= 0
-    given = genres or [()] * len(movie)
-    by_set = (movie < 0) & np.array([len(chosen) > 0 for chosen in given], dtype=bool)
-    movie = np.where(movie < 0, model.network.unknown, movie)
+    for row, chosen in (genres or {}).items():
+        movie[row] = network.unknown + added.setdefault(chosen, len(added))
+    if added:
+        sets = torch.zeros(len(added), network.genre_share.shape[1])
+        for chosen, number in added.items():
+            sets[number, list(chosen)] = 1
+        network, any_user = network.with_movies(sets), None
+    movie[movie < 0] = network.unknown
     answers = np.empty((2, len(user)), dtype=np.float32)
-    for rows in (known_user & ~by_set, known_user & by_set):
-        if rows.any():
-            chosen = [given[row] for row in np.flatnonzero(rows & by_set)]
-            answers[:, rows] = predict_indices(
-                model.network,
-                user[rows],
-                movie[rows],
-                None if times is None else times[rows],
-                sets=_sets(model.network, chosen) if chosen else None,
-            )
+    if known_user.any():
+        at = None if times is None else times[known_user]
+        answers[:, known_user] = predict_indices(network, user[known_user], movie[known_user], at)
     if not known_user.all():
-        any_user = any_user or AnyUser(model.network)
-        if (rows := ~known_user & ~by_set).any():
-            answers[:, rows] = any_user.predict(movie[rows])
-        for row in np.flatnonzero(~known_user & by_set).tolist():
-            answers[:, row] = any_user.predict_set(given[row])
+        answers[:, ~known_user] = (any_user or AnyUser(network)).predict(movie[~known_user])
     return pl.DataFrame(dict(zip(ADDED, (*answers, known_user, known_movie), strict=True)))
 
 
-def predict_file(model: Trained, source: Path, out: Path, rows: int = ROWS) -> Counts:
+def predict_file(model: Trained, source: Path, out: Path, rows: int = ROWS) -> tuple[int, int, int]:
     """Predict each row of a csv file; write its columns and four more to another csv file.
 
     The file is processed in parts, so it may be larger than memory.
@@ -184,29 +140,31 @@ def predict_file(model: Trained, source: Path, out: Path, rows: int = ROWS) -> C
         out: the csv file to write, with the rows in the same order, without blank ones.
         rows: number of rows in a part.
 
+    Returns:
+        How many rows were predicted, how many of them for unknown users, and for unknown movies.
+
     Raises:
         InputError: the file or a column is missing, or a row has an invalid value.
     """
-    columns = _columns_of(source)
+    table, columns = read_csv(source, "user_id", "movie_id")
+    header = table.collect_schema().names()
+    if taken := [name for name in ADDED if name in header]:
+        raise InputError(
+            f"{source}, row 1: the header has a column {taken[0]!r}, which the prediction adds: "
+            "rename or remove it."
+        )
     if out.exists() and out.samefile(source):
         raise InputError(f"--out {out} is the input file: choose another.")
-    any_user, counts, strange = AnyUser(model.network), [0, 0, 0], Counter[str]()
-    scan = pl.scan_csv(source, infer_schema=False).with_row_index(ROW, offset=2)
-    filled = scan.filter(~pl.all_horizontal(pl.exclude(ROW).is_null()))
+    any_user, strange = AnyUser(model.network), Counter[str]()
+    done = unknown_users = unknown_movies = 0
     with storage.replacing(out) as temporary, temporary.open("wb") as written:
-        try:
-            for chunk in filled.collect_batches(chunk_size=rows, maintain_order=True):
-                if chunk.is_empty():
-                    continue
-                found = predict_rows(model, chunk, columns, source, any_user, strange)
-                whole = pl.concat([chunk.drop(ROW), found], how="horizontal")
-                whole.write_csv(written, include_header=counts[0] == 0, float_precision=4)
-                unknown = [int((~found[name]).sum()) for name in ("known_user", "known_movie")]
-                counts = [a + b for a, b in zip(counts, (chunk.height, *unknown), strict=True)]
-        except pl.exceptions.PolarsError as error:
-            raise _unreadable(source, error) from None
-        if counts[0] == 0:
-            raise InputError(f"{source} has no rows below its header.")
+        for chunk in filter(len, table.collect_batches(chunk_size=rows, maintain_order=True)):
+            found = predict_rows(model, chunk, columns, source, any_user, strange)
+            whole = pl.concat([chunk.drop(ROW), found], how="horizontal")
+            whole.write_csv(written, include_header=not done, float_precision=4)
+            done += found.height
+            unknown_users += found.height - int(found["known_user"].sum())
+            unknown_movies += found.height - int(found["known_movie"].sum())
     if strange:
         some = ", ".join(f"{shown(name)} ({rows:,} rows)" for name, rows in strange.most_common(5))
         names = ", ".join(model.genre_names[:20]) + ", ..." * (len(model.genre_names) > 20)
@@ -215,67 +173,54 @@ def predict_file(model: Trained, source: Path, out: Path, rows: int = ROWS) -> C
             f"which do not count: {some}{', ...' * (len(strange) > 5)}; it knows {names}",
             file=sys.stderr,
         )
-    return Counts(*counts)
+    return done, unknown_users, unknown_movies
 
 
-def _unreadable(source: Path, error: Exception) -> InputError:
-    reason = str(error).partition("\n")[0]
-    return InputError(
-        f"{source} cannot be read as a csv file ({reason}): it must be UTF-8 text, with "
-        "column names in row 1 and fields separated by commas."
-    )
+def read_csv(path: Path, *needed: str) -> tuple[pl.LazyFrame, list[str]]:
+    """The rows of a csv file as text, numbered by `ROW`, and its names of the `needed` columns.
 
+    Empty fields are null, and rows of empty fields are left out. Every row is checked first.
 
-def _columns_of(source: Path) -> dict[Kind, str]:
-    """The names of the columns of users and movies in a file, whose header is checked."""
-    if not source.is_file():
-        raise InputError(f"{source} is not a file: give a csv file with user and movie ids.")
-    try:
-        # The header is read as a row, because polars renames duplicate columns.
-        first = pl.scan_csv(source, has_header=False, infer_schema=False, n_rows=1).collect()
-    except pl.exceptions.PolarsError as error:
-        raise _unreadable(source, error) from None
-    header = [name or "" for name in first.row(0)]
-    columns = {}
-    for kind, names in COLUMNS.items():
-        chosen = [name for name in names if name in header]
-        if len(chosen) != 1:
-            what = "both " + " and ".join(names) if chosen else f"no {' or '.join(names)}"
-            raise InputError(
-                f"{source}, row 1: the header {','.join(header)[:80]!r} has {what}; it needs the "
-                "columns userId and movieId (or user_id and movie_id), each once, and optionally "
-                "timestamp, separated by commas."
-            )
-        columns[kind] = chosen[0]
-    for at, name in enumerate(header):
-        twice = "twice" if name in header[:at] else ""
-        if wrong := "already, which the prediction adds" if name in (*ADDED, ROW) else twice:
-            raise InputError(
-                f"{source}, row 1: the header has a column {name!r} {wrong}: rename or remove one."
-            )
-    return columns
+    Raises:
+        InputError: a needed column is missing, a column is there twice, or a row cannot be read.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is not a file: give a csv file.")
+    file = File(path, str(path))
+    ours = csv_table(file, dict.fromkeys(needed, ANY)).columns
+    with path.open(encoding="utf-8-sig", errors="replace") as opened:
+        header = [name.strip() for name in next(csv.reader(opened))]
+    for name in header:
+        if header.count(name) > 1:
+            raise InputError(f"{path}, row 1: the header has {shown(name)} twice: rename one.")
+    places = [f"field {at}" for at in range(len(header))]  # a header may have any name
+    table = Table(file, ",", places, dict.fromkeys(places, ANY))
+    _, filled = table.check(pl.any_horizontal(pl.col(places) != "").any())
+    if not filled:
+        raise InputError(f"{path} holds no rows.")
+    rows = table.read().rename({"row": ROW, **dict(zip(places, header, strict=True))})
+    text = pl.exclude(ROW)
+    rows = rows.with_columns(text.replace("", None)).filter(~pl.all_horizontal(text.is_null()))
+    return rows, [header[ours.index(name)] for name in needed]
 
 
 def predict_rows(
     model: Trained,
     chunk: pl.DataFrame,
-    columns: dict[Kind, str],
+    columns: Sequence[str],
     source: Path | str,
     any_user: AnyUser,
     strange: Counter[str],
 ) -> pl.DataFrame:
-    """Predictions for the rows of a table of text, whose values are checked first.
+    """Predictions as `predict_pairs`, for the rows of a table of text, whose values are checked.
 
     Args:
         model: the trained model.
-        chunk: the table, (n,) rows; column `ROW` numbers them.
-        columns: the names of the columns of users and movies.
+        chunk: the table; column `ROW` numbers its rows.
+        columns: the names of the columns of users and of movies.
         source: where the table comes from, for errors.
         any_user: predictions for unknown users so far, to reuse them.
         strange: counts the genres that the model does not know.
-
-    Returns:
-        As `predict_pairs`.
 
     Raises:
         InputError: a row has an invalid value.
@@ -287,11 +232,11 @@ def predict_rows(
             found = "empty" if value is None else repr(value)
             raise InputError(f"{source}, row {row}: {name} is {found}; {allowed}.")
 
-    ids = {}
-    for kind in get_args(Kind):
-        ids[kind] = model.parse(kind, chunk[columns[kind]])
-        refuse(ids[kind].is_null(), columns[kind], model.allowed(kind))
-    times = genres = None
+    index = {}
+    for kind, name in zip(KINDS, columns, strict=True):
+        index[kind] = model.find(kind, chunk[name])
+        refuse(index[kind].is_null(), name, model.allowed(kind))
+    times, genres = None, dict[int, Genres]()
     if "timestamp" in chunk.columns:
         found = chunk.select(seconds(pl.col("timestamp").str.strip_chars())).to_series()
         bad = ~found.is_between(0, LATEST).fill_null(value=False)
@@ -299,21 +244,17 @@ def predict_rows(
         refuse(bad, "timestamp", allowed)
         times = found.to_numpy()
     if "genres" in chunk.columns:
-        known = {same(name): index for index, name in enumerate(model.genre_names)}
-        unknown = (model.find("movie", ids["movie"]) < 0).tolist()
-        rows = zip(unknown, chunk["genres"].to_list(), chunk[ROW].to_list(), strict=True)
-        genres = [
-            _parse_genres(known, text, f"{source}, row {row}", strange) if new and text else ()
-            for new, text, row in rows
-        ]
-    return predict_pairs(model, ids["user"], ids["movie"], times, any_user, genres)
+        known = {same(name): number for number, name in enumerate(model.genre_names)}
+        new = chunk.select(ROW, "genres").with_row_index().filter(index["movie"] < 0).drop_nulls()
+        for at, row, text in new.iter_rows():
+            if chosen := _parse_genres(known, text, f"{source}, row {row}", strange):
+                genres[at] = chosen
+    users, movies = (chunk[name] for name in columns)
+    return predict_pairs(model, users, movies, times, any_user, genres)
 
 
 def _parse_genres(known: Mapping[str, int], text: str, place: str, strange: Counter[str]) -> Genres:
-    """Indices of the genres that a text names, however it separates them.
-
-    `known` are the indices of the model's genres, by what is equal for all spellings of a name.
-    """
+    """Indices of the genres that a text names, however it separates and spells them."""
     ways = [split_names(text, mark, place) for mark in MARKS]
     # An empty list, [], has no names.
     names = min(ways, key=lambda way: sum(same(n) not in known for n in way) / max(len(way), 1))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from genre_embeddings.inference.predict import ROW, AnyUser, predict_rows
-from genre_embeddings.inference.trained import Kind, Trained, open_model
+from genre_embeddings.inference.trained import Trained, open_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +40,7 @@ class Predictor:
             for name, column in rows.items()
         }
         table = pl.DataFrame(text, schema=dict.fromkeys(text, pl.String)).with_row_index(ROW, 1)
-        columns: dict[Kind, str] = {"user": "userId", "movie": "movieId"}
+        columns = ("userId", "movieId")
         found = predict_rows(self.model, table, columns, "the table", self.any_user, Counter())
         return pd.DataFrame(found.to_dict(as_series=False), index=rows.index)
 

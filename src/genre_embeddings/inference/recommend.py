@@ -5,7 +5,7 @@ Letters: N users at once, B movies that may be recommended, R replicas.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import torch
 from polars.io.plugins import register_io_source
+from tqdm import tqdm
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
@@ -54,7 +55,7 @@ def recommend(
     else:
         if rated is not None:
             movies = np.setdiff1d(movies, rated)
-        _, best = next(_best(network, np.array([user]), movies, top))
+        _, _, best = next(_best(network, np.array([user]), movies, top))
         mean, deviation = predict_indices(network, np.full(len(best), user), best)
     table = model.described(best).with_columns(
         ratings=pl.Series(network.movie_counts[best].numpy()).cast(pl.Int64),
@@ -64,24 +65,11 @@ def recommend(
     return table, user >= 0
 
 
-def recommend_all(
-    model: Trained,
-    out: Path,
-    genre: str | None = None,
-    top: int = 10,
-    report: Callable[[int], Any] = lambda _: None,
-) -> int:
+def recommend_all(model: Trained, out: Path, genre: str | None = None, top: int = 10) -> int:
     """Write the best movies of every user of the model to a Parquet file, a part at a time.
 
     Columns: user_id, rank (1 is the best), movie_id, prediction and deviation. Movies that a user
-    has rated in training are left out.
-
-    Args:
-        model: the trained model.
-        out: the file to write.
-        genre: recommend only movies of this genre.
-        top: maximum number of movies for each user.
-        report: called with the number of users of each part that is done.
+    has rated in training are left out. The other arguments are those of `recommend`.
 
     Returns:
         The number of rows.
@@ -99,16 +87,18 @@ def recommend_all(
 
     def parts(*_: Any) -> Iterator[pl.DataFrame]:
         nonlocal rows
-        for users, best in _best(network, np.arange(network.users), movies, top):
-            counts = np.unique(users, return_counts=True)[1]
-            ranks = np.arange(len(users)) - np.repeat(counts.cumsum() - counts, counts)
+        for users, ranks, best in _best(network, np.arange(network.users), movies, top):
             mean, deviation = predict_indices(network, users, best)
-            columns = [ids[0][users], ranks + 1, ids[1][best], mean, deviation]
+            columns = [ids[0][users], ranks, ids[1][best], mean, deviation]
             yield pl.DataFrame(dict(zip(schema, columns, strict=True)), schema=schema)
             rows += len(users)
-            report(len(counts))
+            bar.update(len(np.unique(users)))
 
-    with storage.replacing(out) as temporary, network.cached_histories(network.users * len(movies)):
+    with (
+        storage.replacing(out) as temporary,
+        network.cached_histories(network.users * len(movies)),
+        tqdm(total=network.users, unit=" users", disable=None) as bar,  # shown on a terminal only
+    ):
         register_io_source(parts, schema=schema).sink_parquet(temporary, compression="zstd")
     return rows
 
@@ -122,25 +112,24 @@ def _candidates(model: Trained, genre: str | None) -> np.ndarray:
 
 def _best(
     network: Network, users: np.ndarray, movies: np.ndarray, top: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Users and their best movies, user by user and best first, for a part of the users at a time.
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Users, ranks from 1, and movies, user by user, for a part of the users at a time.
 
     A user who has rated all but a few of the movies gets these few. Movies are ranked before
     clipping, because the best predictions may all be clipped to the same rating.
     """
     place = np.full(network.unknown, -1)
     place[movies] = np.arange(len(movies))
+    rated = network.rated.numpy()
     ends = network.user_counts.double().cumsum(0).long().numpy()
+    starts = np.append(0, ends)
     for some in Slices(len(users), max(1, SCORES // (network.replicas * max(1, len(movies))))):
         asked = users[some]
         score = network.grid(*map(torch.from_numpy, (asked, movies))).mean(0)  # (N, B)
         require_finite(score.numpy())
         for row, user in enumerate(asked):
-            start = 0 if user == 0 else ends[user - 1]
-            seen = place[network.rated[start : ends[user]].numpy()]
+            seen = place[rated[starts[user] : ends[user]]]
             score[row, seen[seen >= 0]] = -torch.inf
-        highest, order = (
-            part.numpy()[:, :top] for part in score.sort(descending=True, stable=True)
-        )
-        rows, columns = np.nonzero(np.isfinite(highest))
-        yield asked[rows], movies[order[rows, columns]]
+        order = score.sort(descending=True, stable=True).indices[:, :top]
+        rows, columns = np.nonzero(score.gather(1, order).isfinite().numpy())
+        yield asked[rows], columns + 1, movies[order.numpy()[rows, columns]]

@@ -1,6 +1,6 @@
 """A trained model with the tables that translate between the data's ids and its indices.
 
-Letters: B rows, G genres.
+Letters: B rows.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
-import torch
 
 from genre_embeddings import storage
-from genre_embeddings.errors import InputError
-from genre_embeddings.inference.titles import matches, suggestion
-from genre_embeddings.model.build import genre_sets
+from genre_embeddings.errors import InputError, plain
+from genre_embeddings.inference.titles import WHOLE, matches, suggestion
 from genre_embeddings.model.network import Network
 from genre_embeddings.model.predict import predict
-from genre_embeddings.model.serialization import load_unrated, load_whole
+from genre_embeddings.model.serialization import load_whole
 
 Kind = Literal["user", "movie"]
+LISTED = 18
+"""Movies that an error lists at most; with its first and last line, it has 20 lines."""
 
 
 @dataclass(frozen=True)
@@ -42,30 +42,72 @@ class Trained:
         """The data's ids of users or movies, in the order of their dense indices."""
         return (self.users if kind == "user" else self.movies)[f"{kind}_id"]
 
-    def find(self, kind: Kind, ids: pl.Series) -> np.ndarray:
-        """Dense indices of ids, (n,) int64; -1 for ids that the model does not know."""
-        known = self.ids(kind).alias("id").to_frame().with_row_index("index")
-        found = ids.alias("id").to_frame().join(
-            known, on="id", how="left", maintain_order="left"
-        )  # fmt: skip
-        return found["index"].cast(pl.Int64).fill_null(-1).to_numpy()
+    def find(self, kind: Kind, ids: pl.Series) -> pl.Series:
+        """Dense indices of ids, which may be text, (n,) Int64.
 
-    def parse(self, kind: Kind, text: pl.Series) -> pl.Series:
-        """Ids from text, with the type of the data's ids; null where the text cannot be an id."""
-        ids = text.cast(pl.String).str.strip_chars().alias("id")
-        if self.ids(kind).dtype == pl.String:
-            return ids.to_frame().select(pl.col("id").replace("", None)).to_series()
-        return ids.cast(self.ids(kind).dtype, strict=False)
+        -1 stands for ids that the model does not know, null for text that cannot be an id.
+        """
+        known = self.ids(kind).alias("id")
+        ids = ids.cast(pl.String).str.strip_chars().alias("id").replace("", None)
+        if known.dtype != pl.String:
+            ids = ids.cast(known.dtype, strict=False)
+        index = known.to_frame().with_row_index("index").cast({"index": pl.Int64})
+        found = ids.to_frame().join(index, on="id", how="left", maintain_order="left")["index"]
+        return found.fill_null(-1).set(ids.is_null(), None)
 
     def could_be_id(self, kind: Kind, text: str) -> bool:
         """Whether text has the form of the data's ids, known or not."""
-        return self.parse(kind, pl.Series([text])).null_count() == 0
+        return self.find(kind, pl.Series([text])).null_count() == 0
 
     def find_one(self, kind: Kind, value: int | str) -> int:
         """The dense index of one id; -1 if the model does not know it."""
-        if not self.could_be_id(kind, str(value)):
+        found = self.find(kind, pl.Series([str(value)])).item()
+        if found is None:
             raise InputError(f"{kind} id {str(value)!r}: {self.allowed(kind)}.")
-        return int(self.find(kind, self.parse(kind, pl.Series([str(value)])))[0])
+        return found
+
+    def find_movie(self, value: int | str, steps: int | None = None) -> int:
+        """The dense index of a movie by its id or its title; an id counts more than a title.
+
+        Text that could be an id in data with whole-number ids is compared with whole titles only;
+        `steps` are those of `titles.matches`.
+
+        Returns:
+            The index, or -1 if the model knows no such movie.
+
+        Raises:
+            InputError: the text fits several movies.
+        """
+        text = str(value)
+        if self.could_be_id("movie", text):
+            if (movie := self.find_one("movie", text)) >= 0:
+                return movie
+            if self.ids("movie").dtype.is_integer():
+                steps = WHOLE
+        return self.find_title(text, steps)
+
+    def find_title(self, text: str, steps: int | None = None) -> int:
+        """The dense index of a movie by its title alone; else as `find_movie`."""
+        found = matches(self.movies["title"].to_list(), text, steps)
+        if len(found) < 2:
+            return found[0] if found else -1
+        counts = self.network.movie_counts
+        found = sorted(found, key=lambda movie: -float(counts[movie]))
+        rows = self.movies[found[:LISTED]].select("movie_id", "title").rows()
+        width = max(len(str(movie)) for movie, _ in rows)
+        what = "give more of the title, such as the year, or the id."
+        lines = [f"{text!r} fits {len(found)} movies: {what}"]
+        lines += [f"  {plain(str(movie)):>{width}}  {plain(title)}" for movie, title in rows]
+        if len(found) > LISTED:
+            lines.append(f"  and {len(found) - LISTED} more with fewer ratings")
+        raise InputError("\n".join(lines))
+
+    def unknown_movie(self, text: str) -> InputError:
+        """The error for text that is neither an id nor a title."""
+        close = suggestion(self.movies["title"].to_list(), text)
+        return InputError(
+            f"no rated movie has the id or title {text!r}{close}; {self.allowed('movie')}."
+        )
 
     def genre(self, name: str) -> int:
         """The index of a genre by its name, or by a part that no other genre has."""
@@ -100,8 +142,7 @@ class Trained:
 
     def described(self, movies: np.ndarray) -> pl.DataFrame:
         """movie_id, title and genres (joined by pipes) of movies, in the order of the indices."""
-        rows = self.movies[movies.tolist()]
-        names = self.genre_names
+        rows, names = self.movies[movies.tolist()], self.genre_names
         joined = ["|".join(names[k] for k in listed) for listed in rows["genres"].to_list()]
         return rows.select("movie_id", "title", genres=pl.Series(joined, dtype=pl.String))
 
@@ -118,33 +159,8 @@ def open_model(folder: Path = storage.MODEL) -> Trained:
     Raises:
         InputError: a file is missing, cut short, from another version or inconsistent.
     """
-    network, tables = load_whole(folder)
-    users, movies, genres = tables
-    unrated = load_unrated(folder, tables)
-    if unrated.height:
-        sets = genre_sets(unrated.with_row_index("movie"), genres.height)
-        network = with_movies(network, sets)
-        movies = pl.concat([movies.drop("movie"), unrated]).with_row_index("movie")
-    return Trained(network, users, movies, genres)
-
-
-def with_movies(network: Network, sets: torch.Tensor) -> Network:
-    """A network with more movies, which nobody rated: only their genres (K, G), 0 or 1, count."""
-    state, last = network.state_dict(), network.unknown
-
-    def insert(name: str, rows: torch.Tensor) -> None:
-        """Insert rows before that of the unknown movie."""
-        state[name] = torch.cat([state[name][:last], rows, state[name][last:]])
-
-    insert("genre_share", network.shares(sets))
-    insert("movie_counts", torch.zeros(len(sets)))
-    for table in ("movie", "movie_seen"):
-        for part in ("mean", "log_std"):
-            if (name := f"{table}.{part}") in state:  # never read, as nobody rated the movies
-                insert(name, torch.zeros(len(sets), *state[name].shape[1:]))
-    if network.settings.history:
-        insert("movie_history.starts", state["movie_history.starts"][last].expand(len(sets)))
-    return Network.from_state(network.settings, network.replicas, network.limits, state).eval()
+    network, tables = load_whole(folder, unrated=True)
+    return Trained(network, *tables)
 
 
 def require_finite(values: np.ndarray) -> np.ndarray:
@@ -158,14 +174,7 @@ def require_finite(values: np.ndarray) -> np.ndarray:
 
 
 def predict_indices(
-    network: Network,
-    users: np.ndarray,
-    movies: np.ndarray,
-    times: np.ndarray | None = None,
-    sets: torch.Tensor | None = None,
+    network: Network, users: np.ndarray, movies: np.ndarray, times: np.ndarray | None = None
 ) -> np.ndarray:
-    """Predictions and their standard deviations for dense indices, (2, B) float32.
-
-    `sets` (B, G) are genres to use instead of the movies' own, 0 or 1.
-    """
-    return require_finite(np.stack(predict(network, users, movies, times, sets=sets)))
+    """Predictions and their standard deviations for dense indices, (2, B) float32."""
+    return require_finite(np.stack(predict(network, users, movies, times)))

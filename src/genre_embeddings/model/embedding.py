@@ -50,12 +50,9 @@ class EmbeddingTable(nn.Module):
 
     KL(row) = sum_c log(prior_c / std_c) + (std_c^2 + mean_c^2) / (2 prior_c^2) - 1/2.
 
-    A table with a bias keeps it in an additional last column: C = D + 1 columns, else C = D.
-    Point embeddings have means only, and no KL.
-
-    Attributes:
-        variational: whether there is a posterior; otherwise, these are point embeddings.
-        sparse: whether gradients are sparse, which is faster for large tables.
+    A table with a bias keeps it in an additional last column: C = D + 1 columns, else C = D. Point
+    embeddings (not `variational`) have means only, and no KL. `sparse` gradients are faster for
+    large tables.
     """
 
     def __init__(
@@ -89,10 +86,10 @@ class EmbeddingTable(nn.Module):
     def take(self, name: str, rows: Tensor | slice) -> Tensor:
         """Rows of a parameter, (B, R, C); with a sparse gradient if `sparse` is set."""
         whole = getattr(self, name)
-        if isinstance(rows, slice) and self.sparse:
-            rows = torch.arange(len(whole), device=whole.device)[rows]
         if isinstance(rows, slice):
-            return whole[rows]
+            if not self.sparse:
+                return whole[rows]
+            rows = torch.arange(len(whole), device=whole.device)[rows]
         if self.sparse and torch.is_grad_enabled():
             return SparseRows.apply(whole, rows)
         return take_rows(whole, rows)

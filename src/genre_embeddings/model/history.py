@@ -10,17 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse import csc_matrix, csr_matrix
+from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 from torch.nn import functional
 
 from genre_embeddings.model.embedding import EmbeddingTable, take_rows
-
-WHOLE_PAYS = 0.4
-"""All histories are summed if those of a batch have more than this share of the entries. With
-700,000 ratings, shares of 0.21, 0.36, 0.41 and 0.55 took 23, 23, 27 and 21 ms this way, forward and
-backward on one busy core, and 15, 20, 25 and 27 ms when only the batch's histories were summed."""
-
 
 Lists = tuple[Tensor, Tensor]
 """Lists of columns, laid end to end: where each one starts (rows,), and the columns (E,), int32."""
@@ -33,31 +27,36 @@ class SumPooling(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, dense: Tensor, lists: Lists, transposed: Lists | None) -> Tensor:
-        """`dense` (columns, X); the transposed lists are computed when needed if not given."""
-        ctx.columns, ctx.lists, ctx.transposed = len(dense), lists, transposed
+    def forward(ctx: Any, dense: Tensor, lists: Lists) -> Tensor:
+        """`dense` is (columns, X)."""
+        ctx.columns, ctx.lists = len(dense), lists
         starts, entries = lists
         return functional.embedding_bag(entries, dense, starts, mode="sum")
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         """Gradient of the dense matrix."""
-        starts, rows = ctx.transposed or _transpose(ctx.lists, ctx.columns)
-        return functional.embedding_bag(rows, grad.contiguous(), starts, mode="sum"), None, None
+        starts, rows = _transpose(ctx.lists, ctx.columns)
+        return functional.embedding_bag(rows, grad.contiguous(), starts, mode="sum"), None
 
 
 def _transpose(lists: Lists, columns: int) -> Lists:
-    """The rows of each column."""
+    """The rows of each column: by SciPy on a CPU, where torch sorts and takes 8 times as long."""
     starts, entries = lists
+    if not entries.is_cuda:
+        found = _matrix(starts.numpy(), entries, columns).tocsc()
+        return torch.from_numpy(found.indptr[:-1]), torch.from_numpy(found.indices)
     count = torch.diff(starts, append=starts.new_tensor([len(entries)]))
     rows = torch.arange(len(count), dtype=torch.int32, device=starts.device)
     rows = rows.repeat_interleave(count)[entries.argsort(stable=True)]  # (E,)
     return _row_starts(entries, columns)[:-1].int(), rows
 
 
-def _as_lists(matrix: csr_matrix | csc_matrix) -> Lists:
-    """The lists of a sparse matrix, without a copy."""
-    return torch.from_numpy(matrix.indptr[:-1]), torch.from_numpy(matrix.indices)
+def _matrix(starts: np.ndarray, entries: Tensor, columns: int) -> csr_matrix:
+    """Lists as a sparse matrix, without a copy of the entries."""
+    ends = np.append(starts, len(entries)).astype(np.int32)
+    ones = np.ones(len(entries), dtype=np.int8)
+    return csr_matrix((ones, entries.numpy(), ends), shape=(len(starts), columns))
 
 
 def _row_starts(index: Tensor, size: int) -> Tensor:
@@ -72,32 +71,21 @@ class History(nn.Module):
 
     The prediction of a training rating leaves that rating out of the history: otherwise, the
     history would reveal that the rating exists. `own` is its position among the training ratings.
-
-    Attributes:
-        starts, entries: the columns in the history of each row, as lists laid end to end.
-        columns: (N,) column of each training rating.
-        kept: (N,) whether the training rating is among the latest `most` of its row.
-        named: (columns,) whether the column is in a history.
-        cached: (rows, X) sums of all rows, while no weight changes; None otherwise.
-        back_starts, back_rows: the transposed lists, the rows of each column; None until needed.
-        matrix: the lists as a sparse matrix (rows, columns); None until needed, and on a GPU.
     """
 
-    starts: Tensor
-    entries: Tensor
-    back_starts: Tensor | None
-    back_rows: Tensor | None
-    columns: Tensor
-    kept: Tensor
-    named: Tensor
+    starts: Tensor  # (rows + 1,) the histories of all rows are lists laid end to end
+    entries: Tensor  # (E,) the columns in them
+    columns: Tensor  # (N,) column of each training rating
+    kept: Tensor  # (N,) whether the training rating is among the latest `most` of its row
+    named: Tensor  # (columns,) whether the column is in a history
 
     def __init__(self, sizes: tuple[int, int], most: int) -> None:
         """Empty histories: `sizes` are the numbers of rows and of columns."""
         super().__init__()
         self.sizes, self.most = sizes, most
-        self.cached: Tensor | None = None
-        self.matrix: csr_matrix | None = None
-        for name in ("back_starts", "back_rows", "columns", "kept", "named"):
+        self.cached: Tensor | None = None  # (rows, X) sums of all rows, while no weight changes
+        self.matrix: csr_matrix | None = None  # the lists, once needed; not on a GPU
+        for name in ("columns", "kept", "named"):
             self.register_buffer(name, None, persistent=False)
         self.register_buffer("starts", torch.zeros(sizes[0] + 1, dtype=torch.int64))
         self.register_buffer("entries", torch.empty(0, dtype=torch.int32))
@@ -118,11 +106,7 @@ class History(nn.Module):
         self.named = torch.bincount(self.entries, minlength=self.sizes[1]) > 0
 
     def check_lists(self) -> None:
-        """Check that all rows and columns named exist; torch would read other memory otherwise.
-
-        Raises:
-            ValueError: one does not exist.
-        """
+        """Raise a ValueError for columns that do not exist: torch would read other memory."""
         ends = self.starts[0] == 0 and self.starts[-1] == len(self.entries)
         inside = (self.entries >= 0) & (self.entries < self.sizes[1])
         if not ends or (self.starts.diff() < 0).any() or not inside.all():
@@ -137,43 +121,25 @@ class History(nn.Module):
         if self.cached is not None:
             return take_rows(self.cached, rows)[:, : (1 + variances) * table.mean[0].numel()]
         which, back = rows.unique(return_inverse=True)  # (K,), (B,)
-        total = int((self.starts[which + 1] - self.starts[which]).sum())  # E
+        starts, entries = self._lists_of(which)
         columns: slice | Tensor = slice(None)
-        transposed: Lists | None = None
-        if total > WHOLE_PAYS * len(self.entries) and not table.sparse:
-            starts, entries, back = self.starts[:-1], self.entries, rows
-            if torch.is_grad_enabled():
-                if self.back_starts is None or self.back_rows is None:
-                    lists = starts.int(), entries
-                    self.back_starts, self.back_rows = _transpose(lists, self.sizes[1])
-                transposed = self.back_starts, self.back_rows
-        else:
-            transpose = torch.is_grad_enabled() and not table.sparse
-            (starts, entries), transposed = self._lists_of(which, transpose)
-            if table.sparse:
-                columns, entries = entries.unique(return_inverse=True)
+        if table.sparse:
+            columns, entries = entries.unique(return_inverse=True)
         dense = torch.cat([part.flatten(1) for part in table(columns, variances)], 1)
-        sums = SumPooling.apply(dense, (starts.int(), entries.int()), transposed)
-        return take_rows(sums, back)
+        return take_rows(SumPooling.apply(dense, (starts, entries.int())), back)
 
-    def _lists_of(self, rows: Tensor, transpose: bool) -> tuple[Lists, Lists | None]:
-        """The lists of K different rows, and, if asked for, the transposed lists; None on a GPU.
-
-        On a CPU, SciPy copies and transposes 3 of 10 million entries in 26 ms; torch, which sorts,
-        takes 198 ms.
-        """
+    def _lists_of(self, rows: Tensor) -> Lists:
+        """The lists of K different rows: by SciPy on a CPU, where torch takes 10 times as long."""
         if not rows.is_cuda:
             if self.matrix is None:
-                ones = np.ones(len(self.entries), dtype=np.int8)
-                parts = ones, self.entries.numpy(), self.starts.int().numpy()
-                self.matrix = csr_matrix(parts, shape=self.sizes)
+                self.matrix = _matrix(self.starts[:-1].numpy(), self.entries, self.sizes[1])
             part = self.matrix[rows.numpy()]
-            return _as_lists(part), _as_lists(part.tocsc()) if transpose else None
+            return torch.from_numpy(part.indptr[:-1]), torch.from_numpy(part.indices)
         count = self.starts[rows + 1] - self.starts[rows]  # (K,)
         starts = count.cumsum(0) - count
         entries = torch.arange(int(count.sum()), device=rows.device)  # (E,)
         entries += (self.starts[rows] - starts).repeat_interleave(count)
-        return (starts.int(), self.entries[entries]), None
+        return starts.int(), self.entries[entries]
 
     @torch.no_grad()
     def cache_sums(self, table: EmbeddingTable) -> None:
@@ -185,9 +151,7 @@ class History(nn.Module):
     def forward(
         self, table: EmbeddingTable, rows: Tensor, own: Tensor | None, variances: bool
     ) -> list[Tensor]:
-        """Means of the pooled embeddings of `rows` and, if asked for, their variances, (B, R, D)
-        each.
-        """
+        """Means of the pooled embeddings of `rows` and, if asked for, variances, (B, R, D) each."""
         sums = self._sums(table, variances, rows).unflatten(1, (-1, *table.mean.shape[1:]))
         found = list(sums.unbind(1))  # (B, R, D) each
         count = self.starts[rows + 1] - self.starts[rows]  # (B,)

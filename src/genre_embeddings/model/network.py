@@ -48,31 +48,19 @@ GRID = 1 << 20
 
 
 class Output(NamedTuple):
-    """Predictions of a batch.
+    """Predictions of a batch, with the time term and without it."""
 
-    Attributes:
-        rating: (R, B) predicted rating.
-        timeless: (R, B) prediction without the time term; `remember` takes residuals from it.
-    """
-
-    rating: Tensor
-    timeless: Tensor
+    rating: Tensor  # (R, B)
+    timeless: Tensor  # (R, B) from which `remember` takes residuals
 
 
 class Vectors(NamedTuple):
-    """Vectors and biases of N users and B movies, or variances of these.
+    """Vectors and biases of N users and B movies, or variances of these."""
 
-    Attributes:
-        u: (N, R, D) vectors of the users.
-        bias: (N, R).
-        v: (B, R, D) vectors of the movies.
-        movie_bias: (B, R).
-    """
-
-    u: Tensor
-    bias: Tensor
-    v: Tensor
-    movie_bias: Tensor
+    u: Tensor  # (N, R, D)
+    bias: Tensor  # (N, R)
+    v: Tensor  # (B, R, D)
+    movie_bias: Tensor  # (B, R)
 
 
 class Dense(nn.Module):
@@ -117,22 +105,16 @@ class Network(nn.Module):
 
     Only v enters, so moving a vector from the movies of a genre to the genre changes no prediction
     for a known movie. `training.gauge` uses that freedom once the network is trained.
-
-    Attributes:
-        communality: (G,) share of users' taste for a genre that its embedding explains.
-        similarity_error: (G, G) standard error of Fisher's z of the similarity of two genres.
-        genre_rare: (G, R, D+1) by how much rare movies of a genre differ from its other movies.
-        rated: (N,) movies of the training ratings, by user.
     """
 
-    communality: Tensor
-    similarity_error: Tensor
-    genre_rare: Tensor
-    genre_share: Tensor
-    genres_seen: Tensor
-    user_counts: Tensor
-    movie_counts: Tensor
-    rated: Tensor
+    communality: Tensor  # (G,) share of users' taste for a genre that its embedding explains
+    similarity_error: Tensor  # (G, G) standard error of Fisher's z of the similarity of two genres
+    genre_rare: Tensor  # (G, R, D+1) by how much rare movies of a genre differ from its others
+    genre_share: Tensor  # (M+1, G) weights of a movie's genres in its genre vector
+    genres_seen: Tensor  # (U, G) weights of F in the vectors of users
+    user_counts: Tensor  # (U,) training ratings
+    movie_counts: Tensor  # (M+1,)
+    rated: Tensor  # (N,) movies of the training ratings, by user
 
     def __init__(
         self,
@@ -146,7 +128,7 @@ class Network(nn.Module):
 
         Args:
             settings: section `model`; `time` and `genres` are off if the data have none.
-            replicas: R, number of replicas.
+            replicas: R.
             sizes: U, M and G.
             limits: lowest and highest rating of the scale.
             generator: draws the initial weights.
@@ -186,11 +168,9 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def set_data(self, train: Ratings, membership: Tensor) -> None:
-        """Store the training ratings, and start at their mean.
+        """Store the training ratings, by user, then time, and start at their mean.
 
-        Args:
-            train: training ratings, ordered by user, then time.
-            membership: (M, G) which genres each movie has, 0 or 1.
+        `membership` (M, G) says which genres each movie has, 0 or 1.
         """
         low, high = self.limits
         centre = float(train.rating.double().mean()) if train.count else low
@@ -235,33 +215,51 @@ class Network(nn.Module):
             raise ValueError(f"{last_layer} is missing")
         if not users or rows < 2:
             raise ValueError(f"{users} users and {rows - 1} movies: at least one of each is needed")
+        sizes = users, rows - 1, state["genre_share"].shape[1]
         with torch.device("meta"):
-            network = cls(
-                settings, replicas, (users, rows - 1, state["genre_share"].shape[1]), limits
-            )
+            network = cls(settings, replicas, sizes, limits)
         expected = network.state_dict()
         for name, own in expected.items():
             module, _, leaf = name.rpartition(".")
-            if leaf in ("entries", "rated", "residuals", "times"):  # a row for each rating
-                own = own.new_empty(len(state[name]), *own.shape[1:])
-                setattr(network.get_submodule(module), leaf, own)
+            if leaf in ("entries", "rated", "residuals", "times"):
+                rows = len(state[name if leaf == "entries" else "rated"])
+                setattr(network.get_submodule(module), leaf, own.new_empty(rows, *own.shape[1:]))
         network.load_state_dict(state, assign=True)
         for name, own in expected.items():
             if state[name].dtype != own.dtype or not state[name].isfinite().all():
                 raise ValueError(f"{name} has values that are not {own.dtype}, or not finite")
-        counts, rated = network.user_counts, network.rated
-        if (counts < 0).any() or counts.double().sum() != len(rated):
-            raise ValueError(f"users have {int(counts.sum())} ratings, and {len(rated)} are listed")
+        rated, counts = network.rated, network.user_counts.long()
+        if (counts < 0).any() or sum(counts.tolist()) != len(rated):
+            raise ValueError(f"users have {sum(counts.tolist())} ratings, not {len(rated)}")
         if ((rated < 0) | (rated >= network.unknown)).any():
             raise ValueError("a user rated movies that do not exist")
         if settings.history:
             network.user_history.check_lists()
             network.movie_history.check_lists()
         if network.session is not None:
-            network.session.check_times(counts.long())
-            users_of_ratings = torch.arange(users).repeat_interleave(counts.long())
+            users_of_ratings = torch.arange(users).repeat_interleave(counts)
             network.session.index_ratings(users_of_ratings, network.session.times)
-        return network
+        return network.eval()
+
+    def with_movies(self, sets: Tensor) -> Network:
+        """This network with K more movies, which nobody rated: only their genres (K, G) count.
+
+        They come last; the unknown movie stays behind them.
+        """
+        state, count, last = self.state_dict(), len(sets), self.unknown
+
+        def insert(name: str, rows: Tensor) -> None:
+            state[name] = torch.cat([state[name][:last], rows, state[name][last:]])
+
+        insert("genre_share", self.shares(sets))
+        insert("movie_counts", torch.zeros(count))
+        for name in ("movie.mean", "movie.log_std", "movie_seen.mean", "movie_seen.log_std"):
+            if name in state:  # these rows are never read
+                insert(name, torch.zeros(count, *state[name].shape[1:]))
+        if self.settings.history:
+            starts = "movie_history.starts"
+            insert(starts, state[starts][last].expand(count))
+        return Network.from_state(self.settings, self.replicas, self.limits, state)
 
     def index_ratings(self, train: Ratings) -> None:
         """Index the training ratings; a loaded network needs this before `own` can be used."""
@@ -290,54 +288,44 @@ class Network(nn.Module):
             generator: if given, embeddings are sampled; otherwise, their means are used.
             typical: whether the unknown movie is as all movies of its genres, not as rare ones.
         """
-        u, bias, v, movie_bias = self.vectors(users, movies, genres, own, generator, typical)
-        if self.session is None or times is None:
-            timeless = self.timeless(u, bias + movie_bias, v)
-            return Output(timeless, timeless)
-        near = self.session(users, times, own)  # (B, R, S)
-        timeless = self.timeless(u, bias + movie_bias, v, near)
-        shift = self.star * (near * self.session.amplitude).sum(-1).T  # (R, B)
-        return Output(timeless + shift, timeless)
+        sampled = generator is not None and self.user.variational
+        found = self.posterior(users, movies, genres, own, typical, sampled)
+        parts = found[0]
+        if generator is not None and sampled:
+            # The sums are sampled instead of their terms (local reparametrisation): the variance of
+            # the gradient is lower, and there are fewer numbers to draw.
+            pairs = zip(*found, strict=True)
+            parts = Vectors(*(sample_normal(mean, variance, generator) for mean, variance in pairs))
+        near = None
+        if self.session is not None and times is not None:
+            near = self.session(users, times, own)  # (B, R, S)
+        return self.rate(parts, near)
 
-    def timeless(self, u: Tensor, bias: Tensor, v: Tensor, near: Tensor | None = None) -> Tensor:
-        """Ratings without the time term, (R, B).
+    def rate(self, vectors: Vectors, near: Tensor | None = None) -> Output:
+        """Ratings by the vectors of B users and movies.
 
-        Args:
-            u: (B, R, D) vectors of the users.
-            bias: (B, R) sums of the biases of user and movie.
-            v: (B, R, D) vectors of the movies.
-            near: (B, R, S) ratings near in time, or None if the times are unknown.
+        `near` (B, R, S) is what `session` says, None if the times are unknown.
         """
-        parts = [u, v]
+        u, bias, v, movie_bias = vectors
+        bias, parts = bias + movie_bias, [u, v]  # (B, R)
         if self.settings.cross:
             product = u * v  # (B, R, D)
             bias = bias + product.sum(-1)  # (B, R)
             parts.append(product)
         if self.session is not None:
-            if near is None:
-                near = bias.new_zeros(*bias.shape, len(self.session.log_scale))
-            parts.append(near)
+            shape = *bias.shape, len(self.session.log_scale)
+            parts.append(bias.new_zeros(shape) if near is None else near)
         x = torch.cat(parts, -1).transpose(0, 1)  # (R, B, inputs)
-        return self._on_scale(self.centre + bias.T + self.dense(x))
+        timeless = rating = self._on_scale(self.centre + bias.T + self.dense(x))
+        if self.session is not None and near is not None:
+            rating = timeless + self.star * (near * self.session.amplitude).sum(-1).T
+        return Output(rating, timeless)
 
     def vectors(
-        self,
-        users: Tensor,
-        movies: Tensor,
-        genres: Tensor | None = None,
-        own: Tensor | None = None,
-        generator: Generator | None = None,
-        typical: bool = False,
+        self, users: Tensor, movies: Tensor, genres: Tensor | None = None, typical: bool = False
     ) -> Vectors:
-        """Vectors and biases of users and movies: samples with a generator, else means."""
-        sampled = generator is not None and self.user.variational
-        found = self.posterior(users, movies, genres, own, typical, sampled)
-        if generator is None or not sampled:
-            return found[0]
-        # The sums are sampled instead of their terms (local reparametrisation): the variance of
-        # the gradient is lower, and there are fewer numbers to draw.
-        pairs = zip(*found, strict=True)
-        return Vectors(*(sample_normal(mean, variance, generator) for mean, variance in pairs))
+        """Means of the vectors and biases of N users and B movies; see `forward`."""
+        return self.posterior(users, movies, genres, None, typical, variances=False)[0]
 
     def posterior(
         self,
@@ -355,29 +343,20 @@ class Network(nn.Module):
         share = self.genre_share[movies] if genres is None else self.shares(genres)  # (B, G)
         movies = torch.where(self.movie_counts[movies] > 0, movies, self.unknown)  # (B,)
         # Each of these is a list of means and, if asked for, variances.
-        of_user = self.user(users, variances)  # (N, R, D+1)
-        of_movie = self.movie(movies, variances)  # (B, R, D+1)
-        to_user, to_movie, of_genres = [], [], None
+        u, bias = _split(self.user(users, variances))
+        v, movie_bias = _split(self.movie(movies, variances))
         if self.settings.history:
-            to_user.append(self.user_history(self.movie_seen, users, own, variances))  # (N, R, D)
-            to_movie.append(self.movie_history(self.user_seen, movies, own, variances))  # (B, R, D)
+            u = _add(u, self.user_history(self.movie_seen, users, own, variances))
+            v = _add(v, self.movie_history(self.user_seen, movies, own, variances))
         if self.settings.genres:
-            to_user.append(self.genre_seen.weighted_sum(self.genres_seen[users], variances))
+            u = _add(u, self.genre_seen.weighted_sum(self.genres_seen[users], variances))
             of_genres = self.genre.weighted_sum(share, variances)  # (B, R, D+1)
             if not typical:
                 rare = share * (movies == self.unknown)[:, None]  # (B, G)
                 of_genres[0] = of_genres[0] + torch.einsum("bk,krc->brc", rare, self.genre_rare)
-
-        found = []
-        for part in range(1 + variances):
-            u = sum((term[part] for term in to_user), of_user[part][..., :-1])
-            v = sum((term[part] for term in to_movie), of_movie[part][..., :-1])
-            bias, movie_bias = of_user[part][..., -1], of_movie[part][..., -1]
-            if of_genres:
-                v = v + of_genres[part][..., :-1]
-                movie_bias = movie_bias + of_genres[part][..., -1]
-            found.append(Vectors(u, bias, v, movie_bias))
-        return found
+            vectors, biases = _split(of_genres)
+            v, movie_bias = _add(v, vectors), _add(movie_bias, biases)
+        return [Vectors(*parts) for parts in zip(u, bias, v, movie_bias, strict=True)]
 
     def _on_scale(self, rating: Tensor) -> Tensor:
         """Ratings on the scale of the data."""
@@ -503,3 +482,12 @@ class Network(nn.Module):
         if not self.genre.variational:
             return mean, torch.zeros_like(mean)
         return mean, self.genre.log_std[..., :-1].detach().exp()
+
+
+def _split(tables: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """Vectors, and the biases in the last column."""
+    return [table[..., :-1] for table in tables], [table[..., -1] for table in tables]
+
+
+def _add(parts: list[Tensor], others: list[Tensor]) -> list[Tensor]:
+    return [part + other for part, other in zip(parts, others, strict=True)]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from genre_embeddings import storage
+from genre_embeddings.model.embedding import take_rows
 from genre_embeddings.seeds import seed_of
 
 
@@ -30,24 +31,22 @@ class Ratings:
     @classmethod
     def of(cls, side: storage.Side) -> Ratings:
         """The ratings of one side of the split, in the same order (by user, then time)."""
-        return cls(
-            torch.from_numpy(side.user.astype(np.int64)),
-            torch.from_numpy(side.movie.astype(np.int64)),
-            torch.from_numpy(side.rating.astype(np.float32)),
-            torch.from_numpy(side.timestamp.astype(np.int64)),
-        )
+        types = np.int64, np.int64, np.float32, np.int64
+        columns = zip(side, types, strict=True)
+        return cls(*(torch.from_numpy(column.astype(dtype)) for column, dtype in columns))
 
     def part(self, rows: slice | Tensor) -> Ratings:
         """The chosen ratings."""
-        columns = (self.user, self.movie, self.rating, self.time)
-        if isinstance(rows, slice):
-            return Ratings(*(column[rows] for column in columns))
-        return Ratings(*(column.index_select(0, rows) for column in columns))
+        return Ratings(
+            *(
+                c[rows] if isinstance(rows, slice) else take_rows(c, rows)
+                for c in vars(self).values()
+            )
+        )
 
     def to(self, device: torch.device) -> Ratings:
         """The ratings on another device."""
-        columns = (self.user, self.movie, self.rating, self.time)
-        return Ratings(*(column.to(device) for column in columns))
+        return Ratings(*(column.to(device) for column in vars(self).values()))
 
     @property
     def count(self) -> int:
@@ -70,11 +69,10 @@ class ShuffledPositions:
         return self.batches
 
     def __iter__(self) -> Iterator[Tensor]:
-        generator = torch.Generator().manual_seed(
-            seed_of(self.seed, "order of batches", self.epoch)
-        )
+        seed = seed_of(self.seed, "order of batches", self.epoch)
+        order = torch.randperm(self.count, generator=torch.Generator().manual_seed(seed))
         # Batches of equal size: a last one of a few ratings would weigh as much as the others.
-        yield from torch.randperm(self.count, generator=generator).tensor_split(self.batches)
+        yield from order.tensor_split(self.batches)
 
 
 class Slices:

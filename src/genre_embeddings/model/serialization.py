@@ -42,7 +42,7 @@ LARGEST_HEADER = 1 << 18
 """Most bytes of the weights' names, shapes and metadata; usual settings need 10,000."""
 LARGEST_ROW = 10_000
 """Most bytes of tables.json per user, movie or genre, on average."""
-MOVIES = {"title": pl.String(), "genres": pl.List(pl.UInt32)}
+MOVIES = {"movie_id": None, "title": pl.String(), "genres": pl.List(pl.UInt32)}
 GENRES = {"name": pl.String(), "movies": pl.UInt32(), "ratings": pl.UInt32()}
 UNREADABLE = (
     AttributeError, LookupError, MemoryError, OSError, OverflowError, RuntimeError, TypeError,
@@ -72,11 +72,10 @@ class Tables(NamedTuple):
 
 
 def configure_torch(threads: int) -> None:
-    """Set torch's CPU threads for the whole process, and its determinism where threads need it.
+    """Set torch's CPU threads for the whole process; 0 keeps torch's own choice, one a core.
 
-    Args:
-        threads: number of CPU threads; 0 keeps torch's own choice, one a core. With any number but
-            1, torch uses deterministic algorithms only, so that a seed gives the same bytes again.
+    With any number but 1, torch uses deterministic algorithms only, so that a seed gives the same
+    bytes again.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -92,12 +91,8 @@ def save_model(
 ) -> None:
     """Write a model folder: the weights, and beside them the tables of data/prepared/.
 
-    The folder records on which ratings the network was trained, those of data/split/train/.
-
-    Args:
-        network: the trained network.
-        folder: where to write; a folder that is there already is replaced.
-        movies: the table of movies whose genres the network has; None takes the prepared one.
+    The folder, which is replaced if it exists, records on which ratings the network was trained:
+    those of data/split/train/. `movies` is a table of movies to use in place of the prepared one.
     """
     tables = _prepared_tables(movies)
     about = {
@@ -138,10 +133,6 @@ def _prepared_tables(movies: pl.DataFrame | None = None) -> bytes:
 def require_same_data(train: storage.Side, ablations: Sequence[Path] = ()) -> None:
     """Check that the model was trained on these ratings, and prepared data and ablations fit it.
 
-    Args:
-        train: the training ratings of the split.
-        ablations: folders of models that are compared with the model.
-
     Raises:
         InputError: they come from different runs; the message names both folders.
     """
@@ -168,8 +159,10 @@ def load_model(folder: Path = storage.MODEL) -> Network:
     return load_whole(folder)[0]
 
 
-def load_whole(folder: Path = storage.MODEL) -> tuple[Network, Tables]:
+def load_whole(folder: Path = storage.MODEL, unrated: bool = False) -> tuple[Network, Tables]:
     """The network of a model folder, and its tables; memory use is in proportion to file sizes.
+
+    If `unrated` is set, both also have the movies that nobody rated, after the others.
 
     Raises:
         InputError: a file is missing, cut short, from another version or inconsistent.
@@ -180,14 +173,14 @@ def load_whole(folder: Path = storage.MODEL) -> tuple[Network, Tables]:
         if weights.stat().st_size > virtual_memory().total:
             raise MemoryError  # Linux would promise the memory, and kill the process later.
         state = load_file(weights)
-        network = Network.from_state(about.settings, about.replicas, about.limits, state).eval()
-        if "communality" in state:
-            communality = state["communality"]
-            if not communality.clamp(0, 1).equal(communality):
-                raise ValueError("a communality is not between 0 and 1")
+        network = Network.from_state(about.settings, about.replicas, about.limits, state)
+        if "communality" in state and not state["communality"].clamp(0, 1).equal(
+            state["communality"]
+        ):
+            raise ValueError("a communality is not between 0 and 1")
     path = _file(folder / TABLES)
-    movies, genres = network.genre_share[:-1].shape
-    rows = network.users + movies + genres
+    rated, genres = network.genre_share[:-1].shape
+    rows = network.users + rated + genres
     if path.stat().st_size > LARGEST_ROW * rows:
         raise InputError(f"{path} is far too long for {rows:,} rows; {REMEDY}.")
     written = path.read_bytes()
@@ -195,36 +188,20 @@ def load_whole(folder: Path = storage.MODEL) -> tuple[Network, Tables]:
         raise InputError(f"{path} and {weights} are of different models; {REMEDY}.")
     with _reading(path):
         content = from_json(written)
+        more = {name: content.get(f"unrated_{name}", []) for name in MOVIES}
+        every = {name: content[name] + more[name] for name in MOVIES}
+        movies = _table(every, MOVIES, rated + len(more["movie_id"])).with_row_index("movie")
+        sets = genre_sets(movies, genres)
+        if not torch.equal(network.shares(sets[:rated]), network.genre_share[:-1]):
+            raise ValueError("movies have other genres than in the weights")
         tables = Tables(
             _table(content, {"user_id": None}, network.users).with_row_index("user"),
-            _table(content, {"movie_id": None, **MOVIES}, movies).with_row_index("movie"),
+            movies if unrated else movies.head(rated),
             _table(content, GENRES, genres).with_row_index("genre"),
         )
-        shares = network.shares(genre_sets(tables.movies, genres))
-        if not torch.equal(shares, network.genre_share[:-1]):
-            raise ValueError("movies have other genres than in the weights")
+        if unrated and len(sets) > rated:
+            network = network.with_movies(sets[rated:])
     return network, tables
-
-
-def load_unrated(folder: Path, tables: Tables) -> pl.DataFrame:
-    """Movies without a rating, which the network does not have: movie_id, title and genres.
-
-    To be called after `load_whole`, which makes sure that the file is that of the model.
-
-    Raises:
-        InputError: the file does not fit the tables.
-    """
-    path = _file(folder / TABLES)
-    schema = {"movie_id": tables.movies.schema["movie_id"], **MOVIES}
-    with _reading(path):
-        content = from_json(path.read_bytes())
-        columns = {name: content.get(f"unrated_{name}", []) for name in schema}
-        table = _table(columns, schema, len(columns["movie_id"]))
-        ids = pl.concat([table["movie_id"], tables.movies["movie_id"]])
-        genres = table["genres"].explode(empty_as_null=False)
-        if ids.n_unique() < ids.len() or not (genres < tables.genres.height).fill_null(False).all():
-            raise ValueError("it has unrated movies whose ids or genres do not fit")
-    return table
 
 
 def _file(path: Path) -> Path:

@@ -34,16 +34,11 @@ class Session(nn.Module):
     distance d_j = |t - t_j| in seconds, or (`latest`) the last ones before t, where d_j is 1 for
     the last. The prediction of a training rating leaves that rating out: `own` is its position. f
     is zero where all of the user's training ratings are far away, and for a user without any.
-
-    Attributes:
-        times: (N,) seconds, by user, then time.
-        residuals: (N, R) e_j of each training rating.
-        moments: (N,) user and time in one ascending number.
     """
 
-    moments: Tensor
-    times: Tensor
-    residuals: Tensor
+    times: Tensor  # (N,) seconds, by user, then time
+    residuals: Tensor  # (N, R) e_j of each training rating
+    moments: Tensor  # (N,) user and time in one ascending number
 
     def __init__(self, replicas: int, latest: bool) -> None:
         super().__init__()
@@ -57,21 +52,13 @@ class Session(nn.Module):
         self.register_buffer("moments", None, persistent=False)
 
     def index_ratings(self, users: Tensor, times: Tensor) -> None:
-        """Index the training ratings by user and time, (N,) each, in this order."""
-        self.times, self.moments = times, self.moment(users, times)
-
-    def check_times(self, counts: Tensor) -> None:
-        """Check that `times` are those of `counts` (U,) ratings, by user, then time.
+        """Index the training ratings, (N,) each, by user, then time.
 
         Raises:
-            ValueError: they are not.
+            ValueError: they are not in this order, or a time is not possible.
         """
-        total = len(self.times)
-        if ((counts < 0) | (counts > total)).any() or not 0 < counts.sum() == total:
-            raise ValueError(f"users have {int(counts.sum())} ratings, and there are {total} times")
-        users = torch.arange(len(counts)).repeat_interleave(counts)
-        late = (self.times < 0) | (self.times >= APART)
-        if late.any() or (self.moment(users, self.times).diff() < 0).any():
+        self.times, self.moments = times, self.moment(users, times)
+        if ((times < 0) | (times >= APART)).any() or (self.moments.diff() < 0).any():
             raise ValueError("the times of ratings are not in order")
 
     @staticmethod

@@ -262,9 +262,10 @@ class Table:
         fields, columns = found["fields"], len(self.columns)
         if fields != columns:
             fields = fields if self._quoted else line.count(self.mark) + 1
+            hint = "A field with a comma needs quotation marks. " if self.mark == "," else ""
             return InputError(
                 f"{place}: {shown(line)} has {fields} fields separated by {self.mark!r}; "
-                f"allowed: {columns}. Correct the row or delete it."
+                f"allowed: {columns}. {hint}Correct the row or delete it."
             )
         values = bad.select(**self._values()).row(0, named=True)
         name = next(name for name, value in values.items() if value is None)
