@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import sys
 import warnings
@@ -16,6 +17,7 @@ from matplotlib import font_manager
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, to_rgba
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from genre_embeddings.storage import replacing
 
@@ -90,6 +92,24 @@ def includes_zero(similarity: np.ndarray, sure: np.ndarray | None) -> np.ndarray
     if sure is None:
         return np.zeros(similarity.shape, dtype=bool)
     return ~sure & np.isfinite(similarity) & ~np.eye(len(similarity), dtype=bool)
+
+
+def draw_curves(rows: list[dict[str, Any]]) -> bytes:
+    """Loss by epoch as a PNG, from rows {epoch, loss, side}."""
+    written = io.BytesIO()
+    with drawing("the report", written, 7, 4) as figure:
+        axes = figure.subplots()
+        for side, style, label in (
+            ("validation", ".-", "validation ratings"),
+            ("train", ".--", "training ratings"),
+        ):
+            points = [(row["epoch"], row["loss"]) for row in rows if row["side"] == side]
+            axes.plot(*zip(*points, strict=True), style, color=PREDICTED, label=label)
+        axes.set(xlabel="epoch", ylabel="loss", title="Loss by epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
+    return written.getvalue()
 
 
 def draw_histogram(rows: list[dict[str, Any]], path: Path) -> None:
