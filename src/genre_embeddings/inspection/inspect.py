@@ -28,7 +28,6 @@ from genre_embeddings.inspection.references import (
 from genre_embeddings.inspection.responses import ask, project, spaced_users
 from genre_embeddings.inspection.similarity import (
     Similarity,
-    Stability,
     Z,
     centred_cosine,
     cluster_order,
@@ -55,9 +54,12 @@ EVIDENCE = ("likelihood", "truth", "genome")
 """References that the comparison page shows: others are noisier, or known to the model."""
 
 
+PLOTS = ("similarity", "evidence", "scatter", "map")
+
+
 @dataclass(frozen=True)
 class Answer:
-    """What the inspection found: nested metrics, rows of each plot, and the verdicts.
+    """What the inspection found.
 
     Attributes:
         verdicts: on structure, stability and value.
@@ -76,9 +78,7 @@ class Answer:
     order: list[int] = field(default_factory=list)
     matrices: dict[str, np.ndarray] = field(default_factory=dict)
     clear: dict[str, np.ndarray] = field(default_factory=dict)
-    plots: dict[str, Rows] = field(
-        default_factory=lambda: {name: [] for name in ("similarity", "evidence", "scatter", "map")}
-    )
+    plots: dict[str, Rows] = field(default_factory=lambda: {name: [] for name in PLOTS})
     neighbours: Rows = field(default_factory=list)
     costs: Rows = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
@@ -100,30 +100,34 @@ def inspect(question: Question) -> Answer:
     rng = np.random.default_rng(seed_of(q.seed, "inspection"))
     users = spaced_users(q.network)
     factor = size_factor(q.network.communality.numpy())
+
+    def learnt_from(responses: np.ndarray) -> Similarity:
+        return response_similarity(responses).scaled(factor).restrict(usable)
+
     responses = ask(q.network, users)  # (R, N, G)
-    learnt = response_similarity(responses).scaled(factor).restrict(usable)
+    learnt = learnt_from(responses)
     error = q.network.similarity_error.double().numpy()
     low, high = similarity_interval(learnt, error)
-    replicas = [response_similarity(one).scaled(factor).restrict(usable) for one in responses]
+    replicas = [learnt_from(one) for one in responses]
     stability = measure_stability(
         learnt, replicas, error, q.settings.neighbours, q.settings.min_overlap
     )
-    embeddings = q.network.genre_posterior()[0].permute(1, 0, 2).numpy()  # (R, G, D)
     measured = _measure(q, table, usable, rng)
     found = {
         "learnt": learnt,
         **{name: one.similarity for name, one in measured.items()},
         "catalogue": catalogue_similarity(table).restrict(usable),
-        **{
-            name: _given(content["similarity"]).restrict(usable)
-            for name, content in {"truth": q.truth, "genome": q.genome}.items()
-            if content is not None
-        },
-        "rival": measured["likelihood"].rival,
-        "model": response_similarity(project(q.network, users)).scaled(factor).restrict(usable),
     }
+    for name, content in {"truth": q.truth, "genome": q.genome}.items():
+        if content is not None:
+            values = np.array(content["similarity"], dtype=np.float64)  # null becomes NaN
+            given = Similarity(np.nan_to_num(values), np.isfinite(values))
+            found[name] = given.restrict(usable)
+    found["rival"] = measured["likelihood"].rival
+    found["model"] = learnt_from(project(q.network, users))
     references = _compare(q, found, measured, users, usable, rng)
-    found["cosine"] = centred_cosine(embeddings.transpose(1, 0, 2).reshape(len(names), -1))
+    embeddings = q.network.genre_posterior()[0]  # (G, R, D)
+    found["cosine"] = centred_cosine(embeddings.flatten(1).numpy())
     _tell("what genres are worth on test ratings")
     gains, shuffled, costs = value(q, table, names, rng)
     verdicts = [
@@ -132,44 +136,40 @@ def inspect(question: Question) -> Answer:
         value_verdict(gains, q.settings.min_gain),
     ]
     order = cluster_order(learnt).tolist()
-    ends = {"low": low, "high": high}
     shown = {name: np.where(one.known, one.values, np.nan) for name, one in found.items()}
     clear = {"learnt": learnt.known & ((low > 0) | (high < 0))}
     clear |= {name: abs(one.similarity.values) > Z * one.error for name, one in measured.items()}
-    pairs = np.triu(usable[:, None] & usable, 1)
+    low, high = (np.where(learnt.known, end, np.nan) for end in (low, high))
+    stable = stability.stable if stability else None
+    nearest = nearest_genres(learnt, q.settings.neighbours, stable)
+    compared = [name for name in EVIDENCE if name in found]
     return Answer(
         verdicts=verdicts,
         metrics={
             "verdict": {verdict.line: verdict.outcome for verdict in verdicts},
             "genres_compared": int(usable.sum()),
-            "share_of_pairs_not_zero": float(clear["learnt"][pairs].mean()),
+            "share_of_pairs_not_zero": float(
+                clear["learnt"][np.triu(usable[:, None] & usable, 1)].mean()
+            ),
             "size_slope": size_slope(learnt, measured["moments"]),
-            "agreement": {reference.name: _numbers(reference) for reference in references},
+            "agreement": {reference.name: reference.metrics for reference in references},
             "stability": stability.metrics if stability else {},
             "value": {
-                **{
-                    f"{name}_{end}": number
-                    for name, gain in gains.items()
-                    if gain is not None
-                    for end, number in asdict(gain).items()
-                },
-                **shuffled,
-            },
+                f"{name}_{end}": number
+                for name, gain in gains.items()
+                if gain is not None
+                for end, number in asdict(gain).items()
+            }
+            | shuffled,
         },
         order=order,
         matrices=shown,
         clear=clear,
         plots={
-            "similarity": _cells(
-                q,
-                order,
-                shown["learnt"],
-                **{end: np.where(learnt.known, value, np.nan) for end, value in ends.items()},
-            ),
+            "similarity": _cells(q, order, shown["learnt"], low=low, high=high),
             "evidence": [
                 {**cell, "reference": name}
-                for name in ("learnt", "rival", *EVIDENCE)
-                if name in shown
+                for name in ("learnt", "rival", *compared)
                 for cell in _cells(q, order, shown[name])
             ],
             "scatter": [
@@ -180,8 +180,7 @@ def inspect(question: Question) -> Answer:
                     "evidence": float(shown[name][a, b]),
                     "reference": name,
                 }
-                for name in EVIDENCE
-                if name in shown
+                for name in compared
                 for a, b in np.argwhere(np.triu(learnt.known & found[name].known, 1)).tolist()
             ],
             "map": [
@@ -189,7 +188,14 @@ def inspect(question: Question) -> Answer:
                 for k, (x, y) in genre_map(learnt).items()
             ],
         },
-        neighbours=_neighbours(learnt, stability, names, q.settings.neighbours),
+        neighbours=[
+            {
+                "genre": names[k],
+                "overlap": float(stability.by_genre[k]) if stability else None,
+                "nearest": ", ".join(f"{names[j]} ({learnt.values[k, j]:.2f})" for j in nearest[k]),
+            }
+            for k in np.flatnonzero(learnt.genres)
+        ],
         costs=costs,
         remarks=[
             *remarks,
@@ -207,12 +213,6 @@ def _unanswered(reason: str) -> Answer:
     """All three lines inconclusive, as for a model without genres or with fewer than three."""
     verdicts = [Verdict(line, "inconclusive", reason) for line in LINES]
     return Answer(verdicts, {"verdict": {v.line: v.outcome for v in verdicts}}, remarks=[reason])
-
-
-def _given(values: Any) -> Similarity:
-    """A similarity from a file, in which null stands for unknown."""
-    table = np.array(values, dtype=np.float64)  # null becomes NaN
-    return Similarity(np.nan_to_num(table), np.isfinite(table))
 
 
 def _measure(
@@ -250,52 +250,35 @@ def _compare(
     for name in ("likelihood", "moments", "catalogue", "truth", "genome"):
         if name not in found:
             continue
-        similarity, one = found[name], measured.get(name)
+        similarity = found[name]
         agreed = agreement(learnt, similarity, q.settings.permutations, rng)
         nulls = {"untrained": correlation(untrained, similarity) or 0.0}
         if shuffled:
             rhos = np.array([correlation(other, similarity) or 0.0 for other in shuffled])
             nulls["models with shuffled genres, 95 %"] = float(np.quantile(rhos, 0.95))
-        rival, gap = found["rival"], None
-        if one is not None:
+        rival, more = found["rival"], dict[str, Any]()
+        if one := measured.get(name):
             rival, draws = one.rival, q.settings.bootstrap
-            gap = difference(learnt, rival, similarity, one.influence, draws, rng)
+            more = {
+                "ceiling": one.ceiling,
+                "replicated": one.replicated,
+                "movie_halves": one.movie_halves,
+                "gap": difference(learnt, rival, similarity, one.influence, draws, rng),
+            }
         references.append(
             Reference(
                 name,
                 agreed,
                 nulls,
-                ceiling=one.ceiling if one else 1.0,
-                replicated=one.replicated if one else None,
-                movie_halves=one.movie_halves if one else None,
                 # Moments are too noisy to judge by; the model sees the catalogue; tags tell
                 # content, and how far taste follows it is not known. These are only shown.
                 independent=name in ("likelihood", "truth"),
                 whole=correlation(found["model"], similarity),
                 rival=None if name == "catalogue" else correlation(rival, similarity),
-                gap=gap,
+                **more,
             )
         )
     return references
-
-
-def _numbers(reference: Reference) -> dict[str, Any]:
-    """The metrics of a reference."""
-    agreed, gap = reference.agreement, reference.gap
-    row = {
-        "spearman": agreed.spearman,
-        "p_value": agreed.p_value,
-        "null_95": agreed.null_95,
-        "whole_model": reference.whole,
-        "rival": reference.rival,
-        **{key.replace(" ", "_"): value for key, value in reference.nulls.items()},
-    }
-    if reference.replicated is not None:
-        row |= {"ceiling": reference.ceiling, "movie_halves": reference.movie_halves}
-    if gap is not None:
-        row |= {"above_rival": gap.estimate, "above_rival_low": gap.low}
-        row["above_rival_high"] = gap.high
-    return row
 
 
 def _cells(q: Question, order: list[int], similarity: np.ndarray, **more: np.ndarray) -> Rows:
@@ -314,19 +297,4 @@ def _cells(q: Question, order: list[int], similarity: np.ndarray, **more: np.nda
             **{key: number(values[a, b]) for key, values in more.items()},
         }
         for b, a in product(order, order)
-    ]
-
-
-def _neighbours(
-    learnt: Similarity, stability: Stability | None, names: list[str], most: int
-) -> Rows:
-    """The nearest genres of each; none for a genre that other users would place elsewhere."""
-    nearest = nearest_genres(learnt, most, stability.stable if stability else None)
-    return [
-        {
-            "genre": names[k],
-            "overlap": float(stability.by_genre[k]) if stability else None,
-            "nearest": ", ".join(f"{names[j]} ({learnt.values[k, j]:.2f})" for j in nearest[k]),
-        }
-        for k in np.flatnonzero(learnt.genres)
     ]
