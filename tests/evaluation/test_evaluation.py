@@ -1,7 +1,5 @@
 """Errors, tables and curves, each computed again from its definition or by hand."""
 
-from dataclasses import replace
-
 import numpy as np
 import polars as pl
 import pytest
@@ -53,7 +51,7 @@ def drawn():
             rating,
             np.clip(rating + rng.normal(0, 1, count), *SCALE),
         )
-        return replace(one, deviation=rng.lognormal(size=count).astype(np.float32))
+        return one._replace(deviation=rng.lognormal(size=count).astype(np.float32))
 
     train, test = side(300, 30), side(150, 40)
     baseline = BiasModel(3.2, rng.normal(size=40), rng.normal(size=40))
