@@ -11,7 +11,7 @@ Letters: n ratings, U users, M movies, G genres.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -50,7 +50,7 @@ class Residuals(NamedTuple):
 
 @dataclass(frozen=True)
 class Evidence:
-    """Similarity by users' genre slopes in held-out ratings, and what can be known about it.
+    """Similarity by users' genre slopes in held-out ratings, its noise, and the rival.
 
     Attributes:
         similarity: correlations of slopes; by moments they may leave -1 to 1.
@@ -199,7 +199,7 @@ def measure_evidence(
         if random_split or name == "likelihood"
     ]
     if random_split and parts:
-        replicated = _mean_agreement([(found, part) for part in parts])
+        replicated = _mean_agreement((found, part) for part in parts)
     else:
         halves = np.array_split(generator.permutation(size), 2)
         one, other = (similarity(held_out.part(np.sort(half))) for half in halves)
@@ -246,18 +246,14 @@ def _movie_halves(
     shuffled across movies the rho is about 0, however many the ratings. No model is asked here, so
     the training ratings count, too.
     """
-    pairs = []
-    for _ in range(MOVIE_SPLITS):
-        half = generator.permutation(movies) < movies // 2
-        rated = half[ratings.movie]
-        pairs.append(
-            tuple(similarity(ratings.part(np.flatnonzero(rows))) for rows in (rated, ~rated))
-        )
-    return _mean_agreement(pairs)
+    halves = (generator.permutation(movies) < movies // 2 for _ in range(MOVIE_SPLITS))
+    return _mean_agreement(
+        (similarity(ratings.part(rated)), similarity(ratings.part(~rated)))
+        for rated in (half[ratings.movie] for half in halves)
+    )
 
 
-def _mean_agreement(pairs: Sequence[tuple[Similarity, ...]]) -> float | None:
+def _mean_agreement(pairs: Iterable[tuple[Similarity, Similarity]]) -> float | None:
     """Mean over pairs of similarities of their Spearman's rho; None where none can be compared."""
-    found = [correlation(one, other) for one, other in pairs]
-    rhos = [rho for rho in found if rho is not None]
+    rhos = [rho for pair in pairs if (rho := correlation(*pair)) is not None]
     return float(np.mean(rhos)) if rhos else None

@@ -105,13 +105,9 @@ def response_similarity(responses: np.ndarray) -> Similarity:
         The similarity; genres without a response, or all if N < 3, are unknown.
     """
     mean = responses if responses.ndim == 2 else responses.mean(axis=0, dtype=np.float64)
+    smallest = MIN_SPREAD * np.sqrt(len(mean)) if len(mean) >= 3 else np.inf
     centred = np.asarray(mean, dtype=np.float64)
-    users = len(centred)
-    centred = centred - centred.sum(axis=0) / max(users, 1)
-    norm = np.sqrt((centred**2).sum(axis=0))  # (G,)
-    known = (norm > MIN_SPREAD * np.sqrt(users)) & (users >= 3)
-    unit = centred / np.where(known, norm, 1)
-    return _masked(np.clip(unit.T @ unit, -1, 1), known[:, None] & known)
+    return _cosines(centred - centred.sum(axis=0) / max(len(mean), 1), smallest)
 
 
 def similarity_interval(learnt: Similarity, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -143,10 +139,8 @@ def centred_cosine(embeddings: np.ndarray) -> Similarity:
     """
     centred = np.asarray(embeddings, dtype=np.float64)
     centred = centred - centred.sum(axis=0) / max(len(centred), 1)
-    norm = np.linalg.norm(centred, axis=1)  # (G,)
-    known = norm > 1e-6 * max(float(norm.max(initial=0)), 1e-12)
-    unit = centred / np.where(known, norm, 1)[:, None]
-    return _masked(np.clip(unit @ unit.T, -1, 1), known[:, None] & known)
+    longest = float(np.linalg.norm(centred, axis=1).max(initial=0))
+    return _cosines(centred.T, 1e-6 * max(longest, 1e-12))
 
 
 def cluster_order(similarity: Similarity) -> np.ndarray:
@@ -246,10 +240,8 @@ def measure_stability(
     centre = fisher_z(learnt.values[upper])  # (P,) pairs of genres
     others = np.array([fisher_z(one.values[upper]) for one in replicas])  # (R, P)
     noise = error[upper] ** 2  # (P,)
-    rho = None
     if len(others) > 1:
         noise = noise + others.var(axis=0, ddof=1) / len(others)
-        rho = _mean_rho(others)
     rng = np.random.default_rng(0)  # the same draws for every model
     draws = centre + np.sqrt(noise) * rng.standard_normal((DRAWS, len(centre)))
 
@@ -270,7 +262,7 @@ def measure_stability(
         spearman=_mean_rho(draws),
         overlap=float(by_genre[known].mean()),
         chance=float(chance),
-        replicas=rho,
+        replicas=_mean_rho(others) if len(others) > 1 else None,
     )
 
 
@@ -289,6 +281,14 @@ def spearman(first: np.ndarray, second: np.ndarray) -> float | None:
     if len(first) < 3 or not np.ptp(first) or not np.ptp(second):
         return None
     return float(spearmanr(first, second).statistic)
+
+
+def _cosines(columns: np.ndarray, smallest: float) -> Similarity:
+    """Cosines of the columns, (N, G); those with a norm up to `smallest` are unknown."""
+    norm = np.sqrt((columns**2).sum(axis=0))  # (G,)
+    known = norm > smallest
+    unit = columns / np.where(known, norm, 1)
+    return _masked(np.clip(unit.T @ unit, -1, 1), known[:, None] & known)
 
 
 def _masked(values: np.ndarray, known: np.ndarray) -> Similarity:

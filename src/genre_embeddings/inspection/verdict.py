@@ -220,13 +220,15 @@ def _structure_advice(able: Sequence[Reference], min_ceiling_share: float) -> st
     """The reason why the genre embeddings fall short, where the numbers show one."""
     for one in able:
         rho, enough = one.rho, min_ceiling_share * (one.ceiling or 0.0)
+        if rho >= enough:
+            continue
         better = max(enough, rho + 0.05)
-        if rho < enough and (one.whole or 0.0) >= better:
+        if one.whole is not None and one.whole >= better:
             return (
                 f"The model knows more about genres ({one.whole:.2f}) than its genre embeddings "
                 f"hold ({rho:.2f}): the vectors of the movies hold the rest."
             )
-        if rho < enough and (one.rival or 0.0) >= better:
+        if one.rival is not None and one.rival >= better:
             return (
                 f"The training ratings hold more about genres ({one.rival:.2f}, the rival) than "
                 f"the model learnt ({rho:.2f}): users' tastes for genres differ in more ways than "

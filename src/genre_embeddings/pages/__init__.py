@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import base64
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,6 @@ def render(template: Path, **values: Any) -> str:
         "stars": "{:.3f}".format,
         "two": "{:.2f}".format,
         "percent": _percent,
-        "quote": lambda value: shlex.quote(str(value)),
-        "repr": repr,
         "data_uri": lambda png: f"data:image/png;base64,{base64.b64encode(png).decode()}",
     }
     return environment.get_template(template.name).render(values)

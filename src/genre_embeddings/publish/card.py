@@ -28,12 +28,8 @@ def write_card(settings: Settings, details: Details) -> None:
     Raises:
         InputError: a file of an earlier stage is missing or damaged.
     """
-    users, movies, genres = (
-        storage.read_table(storage.PREPARED / f"{name}.parquet")
-        for name in ("users", "movies", "genres")
-    )
     meta = storage.read_meta()
-    model = settings.in_effect(meta.has_time, meta.sessions, genres.height)
+    model = settings.in_effect(meta.has_time, meta.sessions, details.prepared["genres"])
     kept = storage.flatten(settings.model_dump(mode="json", exclude={"inspect", "tracking"}))
     # Where a person keeps files is nobody's business.
     unused = ("data.path",) if meta.source == "planted" else ("data.path", "planted.")
@@ -41,9 +37,7 @@ def write_card(settings: Settings, details: Details) -> None:
     train = settings.train.for_ratings(parts["train"]["ratings"])
     weights = storage.require(storage.MODEL / "model.safetensors")
     ratings = pl.scan_parquet(storage.require(storage.PREPARED / "ratings.parquet"))
-    counts = ratings.group_by("movie").len("ratings").collect()
-    counts = counts.sort("ratings", "movie", descending=[True, False])
-    most_rated = genres.sort("ratings", descending=True, maintain_order=True)["name"]
+    counts = ratings.group_by("movie").len("ratings").collect()["ratings"].sort(descending=True)
     text = render(
         TEMPLATE,
         settings=settings.model_copy(update={"train": train}),
@@ -59,13 +53,10 @@ def write_card(settings: Settings, details: Details) -> None:
         verdict=details.inspected["verdict"],
         # Where the inspection could ask nothing, it leaves them out.
         **{name: details.inspected.get(name, {}) for name in ("agreement", "stability", "value")},
-        popular=_movies_of_half(counts["ratings"]),
-        median=counts["ratings"][counts.height // 2],
+        movies_of_half=int((counts.cum_sum() * 2 < counts.sum()).sum()) + 1,
+        median=counts[len(counts) // 2],
         years=_years(ratings) if meta.has_time else [],
-        # For examples: somebody, the movie and the genre that most people rated
-        user=users["user_id"][0],
-        movie=movies["movie_id"][counts["movie"][0]],
-        genre=most_rated[0] if model.genres else None,
+        with_genres=model.genres,
     )
     with storage.replacing(CARD) as temporary:
         temporary.write_text(text.lstrip("\n"), encoding="utf-8")
@@ -76,8 +67,3 @@ def _years(ratings: pl.LazyFrame) -> list[int]:
     time = pl.col("timestamp")
     ends = ratings.select(first=time.min(), last=time.max()).collect().row(0)
     return sorted({datetime.fromtimestamp(end, UTC).year for end in ends})
-
-
-def _movies_of_half(ratings: pl.Series) -> int:
-    """How many movies, the most rated first, it takes for half of all ratings."""
-    return int((ratings.cum_sum() * 2 < ratings.sum()).sum()) + 1
