@@ -95,18 +95,8 @@ def test_influence_is_what_leaving_a_user_out_changes(fit, monkeypatch):
     assert np.std(changes) / np.std(found) == pytest.approx(1, abs=0.2)
 
 
-def test_groups_of_users_have_the_influence_of_their_users(monkeypatch):
-    given, _ = world(4, 90)
-    sums = sum_up(*given)
-    one_by_one = moments(sums).influence
-    monkeypatch.setattr(module, "GROUPS", 30)
-    grouped = moments(sums).influence
-    assert grouped.shape[0] == 30
-    assert grouped == pytest.approx(one_by_one.reshape(30, 3, -1).sum(axis=1))
-
-
 @pytest.mark.parametrize("fit", [moments, likelihood])
-def test_users_in_small_parts_give_the_same_and_many_are_sampled(fit, monkeypatch):
+def test_users_in_parts_and_groups_give_the_same_and_many_are_sampled(fit, monkeypatch):
     given, _ = world(5, 90)
     sums = sum_up(*given)
     whole = fit(sums)
@@ -114,6 +104,9 @@ def test_users_in_small_parts_give_the_same_and_many_are_sampled(fit, monkeypatc
     parts = fit(sums)
     assert parts.covariance == pytest.approx(whole.covariance)
     assert parts.influence == pytest.approx(whole.influence)
+    monkeypatch.setattr(module, "GROUPS", 30)
+    assert fit(sums).influence == pytest.approx(whole.influence.reshape(30, 3, -1).sum(axis=1))
+    monkeypatch.setattr(module, "GROUPS", 2000)
     monkeypatch.setattr(module, "MOST_USERS", 50)
     monkeypatch.setattr(module, "MOST_CELLS", 50 * 21)
     assert len(fit(sums).influence) == 50
