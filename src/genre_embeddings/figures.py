@@ -14,6 +14,7 @@ from typing import IO, Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib import font_manager
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, to_rgba
 from matplotlib.figure import Figure
@@ -99,16 +100,11 @@ def draw_curves(rows: list[dict[str, Any]]) -> bytes:
     written = io.BytesIO()
     with drawing("the report", written, 7, 4) as figure:
         axes = figure.subplots()
-        for side, style, label in (
-            ("validation", ".-", "validation ratings"),
-            ("train", ".--", "training ratings"),
-        ):
+        for side, style in (("validation", ".-"), ("train", ".--")):
             points = [(row["epoch"], row["loss"]) for row in rows if row["side"] == side]
-            axes.plot(*zip(*points, strict=True), style, color=PREDICTED, label=label)
-        axes.set(xlabel="epoch", ylabel="loss", title="Loss by epoch")
+            axes.plot(*zip(*points, strict=True), style, color=PREDICTED, label=side)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(frameon=False)
-        axes.spines[["top", "right"]].set_visible(False)
+        _finish(axes, xlabel="epoch", ylabel="loss", title="Loss by epoch")
     return written.getvalue()
 
 
@@ -122,9 +118,14 @@ def draw_histogram(rows: list[dict[str, Any]], path: Path) -> None:
             counts = [row["count"] for row in chosen]
             width = 0.42 * float(np.diff(centres).min())
             axes.bar(centres + shift * width, counts, width, color=colour, label=kind)
-        axes.set(xlabel="rating (stars)", ylabel="test ratings", title="Ratings and predictions")
-        axes.legend(frameon=False)
-        axes.spines[["top", "right"]].set_visible(False)
+        title = "Ratings and predictions"
+        _finish(axes, xlabel="rating (stars)", ylabel="test ratings", title=title)
+
+
+def _finish(axes: Axes, **texts: str) -> None:
+    axes.set(**texts)
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def draw_heatmaps(
