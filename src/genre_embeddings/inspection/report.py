@@ -60,7 +60,7 @@ def write_report(answer: Answer, settings: Settings, path: Path) -> None:
             (name, _cells(similarity, answer.clear.get(name), names, answer.order))
             for name, similarity in matrices
         ],
-        flatten=storage.flatten,
+        numbers=storage.flatten(answer.metrics),
     )
     with storage.replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
