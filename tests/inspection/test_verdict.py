@@ -7,8 +7,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from benchmarks.statistics.simulation import complete
 from genre_embeddings.evaluation.metrics import Interval
 from genre_embeddings.inspection.agreement import Agreement
+from genre_embeddings.inspection.references import Evidence
 from genre_embeddings.inspection.similarity import Stability
 from genre_embeddings.inspection.verdict import (
     TRY_STABILITY,
@@ -24,13 +26,15 @@ HELD_OUT, TRUTH = "the evidence in held-out ratings", "the planted truth"
 CANNOT = "The evidence in held-out ratings cannot judge: "
 
 
-def reference(name, rho, p=0.0001, ceiling=1.0, untrained=0.0, smallest=0.0001, **more):
-    agreement = Agreement(18, smallest, rho, p, null_95=0.15)
-    return Reference(name, agreement, {"untrained": untrained}, ceiling, **more)
+def reference(name, rho, p=0.0001, untrained=0.0, smallest=0.0001, chance=0.15, **more):
+    agreement = Agreement(18, smallest, rho, p, chance)
+    return Reference(name, agreement, {"untrained": untrained}, **more)
 
 
-def seen(rho, p=0.0001, ceiling=0.9, **more):
-    return reference("likelihood", rho, p, ceiling, **more)
+def seen(rho, p=0.0001, replicated=0.81, movie_halves=None, **more):
+    nothing = complete(np.eye(3)), complete(np.eye(3)), np.zeros((1, 3, 3))
+    evidence = Evidence(*nothing, replicated, movie_halves)
+    return reference("likelihood", rho, p, evidence=evidence, **more)
 
 
 def truth(rho, p=0.0001, **more):
@@ -44,8 +48,6 @@ def compared(what, rho, p, share, ceiling="0.90", untrained="above the 0.00"):
     )
 
 
-NOISY = seen(0.8, ceiling=0.0)
-NOISY = replace(NOISY, agreement=replace(NOISY.agreement, null_95=-0.1))
 CASES = [
     ([seen(0.8)], "pass", compared(HELD_OUT, 0.8, "0.0001", 89)),
     (
@@ -74,7 +76,7 @@ CASES = [
     ),
     # A reference that cannot judge is named, and leaves the others to judge.
     (
-        [seen(0.1, 0.4, ceiling=None), truth(0.9)],
+        [seen(0.1, 0.4, replicated=None), truth(0.9)],
         "pass",
         f"{compared(TRUTH, 0.9, '0.0001', 90, '1.00')} {CANNOT}its noise ceiling could not be "
         "measured.",
@@ -104,10 +106,13 @@ CASES = [
                 "more about these movies than about genres",
             ),
             (
-                seen(0.8, ceiling=0.15),
-                "with its noise, a good model would reach rho = 0.12, and chance reaches 0.15",
+                seen(0.8, chance=0.75),
+                "with its noise, a good model would reach rho = 0.72, and chance reaches 0.75",
             ),
-            (NOISY, "its noise ceiling is 0: two measurements of it have nothing in common"),
+            (
+                seen(0.8, replicated=-0.2, chance=-0.1),
+                "its noise ceiling is 0: two measurements of it have nothing in common",
+            ),
             (seen(0.8, smallest=0.06), "with 18 genres p cannot fall below 0.060"),
             (
                 Reference("likelihood", Agreement(3, 0.2, reason="nothing differs"), {}),
@@ -136,21 +141,21 @@ def test_the_best_of_the_models_that_know_nothing_has_to_be_beaten():
     [(0.05, 0.8, "pass"), (0.04, 0.8, "inconclusive"), (0.05, 0.81, "inconclusive")],
 )
 def test_structure_passes_on_the_very_thresholds(alpha, share, outcome):
-    edge = seen(0.4, 0.05, ceiling=0.5, smallest=0.05)
+    edge = seen(0.4, 0.05, replicated=0.25, smallest=0.05)
     assert structure_verdict([edge], alpha, share).outcome == outcome
 
 
 @given(
     rho=st.floats(-1, 1),
     p=st.floats(0.0001, 1),
-    ceiling=st.floats(0, 1) | st.none(),
+    replicated=st.floats(-1, 1) | st.none(),
     shares=st.tuples(st.floats(0, 1), st.floats(0, 1)),
 )
-@example(rho=-1.0, p=1.0, ceiling=1.0, shares=(0.0, 0.0))
-def test_a_more_lenient_threshold_never_loses_a_pass(rho, p, ceiling, shares):
+@example(rho=-1.0, p=1.0, replicated=1.0, shares=(0.0, 0.0))
+def test_a_more_lenient_threshold_never_loses_a_pass(rho, p, replicated, shares):
     lenient, strict = sorted(shares)
-    if structure_verdict([seen(rho, p, ceiling)], 0.05, strict).outcome == "pass":
-        assert structure_verdict([seen(rho, p, ceiling)], 0.05, lenient).outcome == "pass"
+    if structure_verdict([seen(rho, p, replicated)], 0.05, strict).outcome == "pass":
+        assert structure_verdict([seen(rho, p, replicated)], 0.05, lenient).outcome == "pass"
 
 
 @pytest.mark.parametrize(
@@ -159,7 +164,7 @@ def test_a_more_lenient_threshold_never_loses_a_pass(rho, p, ceiling, shares):
         (seen(0.4, replicated=0.5), "with twice as many ratings it would be about 0.82"),
         (seen(0.4, whole=0.8), "The model knows more about genres (0.80) than its genre embedd"),
         (seen(0.4, whole=0.42, rival=0.8), "The training ratings hold more about genres (0.80, "),
-        (seen(0.4), "Only more users who rated movies of several genres"),
+        (seen(0.4, replicated=None), "Only more users who rated movies of several genres"),
         (truth(0.4), "This evidence has no noise"),
     ],
 )
@@ -227,7 +232,7 @@ LIMIT = "A change below 0.003 stars proves nothing: another seed could cause it.
         ),
         (
             {"cold_movies": Interval(-0.010, -0.014, -0.004)},
-            "They make predictions worse. With genres, the RMSE on movies without training ratings "
+            "With genres, the RMSE on movies without training ratings "
             f"rises by 0.0100 stars (95 % interval 0.0040 to 0.0140). {LIMIT}",
         ),
         ({"warm_movies": None}, FEW.format("with")),

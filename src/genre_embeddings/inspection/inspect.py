@@ -256,26 +256,22 @@ def _compare(
         if shuffled:
             rhos = np.array([correlation(other, similarity) or 0.0 for other in shuffled])
             nulls["models with shuffled genres, 95 %"] = float(np.quantile(rhos, 0.95))
-        rival, more = found["rival"], dict[str, Any]()
+        rival, gap = found["rival"], None
         if one := measured.get(name):
             rival, draws = one.rival, q.settings.bootstrap
-            more = {
-                "ceiling": one.ceiling,
-                "replicated": one.replicated,
-                "movie_halves": one.movie_halves,
-                "gap": difference(learnt, rival, similarity, one.influence, draws, rng),
-            }
+            gap = difference(learnt, rival, similarity, one.influence, draws, rng)
         references.append(
             Reference(
                 name,
                 agreed,
                 nulls,
+                one,
                 # Moments are too noisy to judge by; the model sees the catalogue; tags tell
                 # content, and how far taste follows it is not known. These are only shown.
                 independent=name in ("likelihood", "truth"),
                 whole=correlation(found["model"], similarity),
                 rival=None if name == "catalogue" else correlation(rival, similarity),
-                **more,
+                gap=gap,
             )
         )
     return references

@@ -23,7 +23,7 @@ from genre_embeddings.inspection.similarity import Similarity
 from genre_embeddings.inspection.slopes import (
     MOST_GENRES,
     Slopes,
-    UserSums,
+    SlopeSums,
     evidence,
     likelihood,
     moments,
@@ -182,7 +182,7 @@ def measure_evidence(
         generator: draws parts of the ratings and halves of the movies.
     """
 
-    def fit(ratings: Residuals) -> tuple[Slopes, UserSums]:
+    def fit(ratings: Residuals) -> tuple[Slopes, SlopeSums]:
         sums = sum_up(*ratings, design)
         return (moments(sums) if name == "moments" else likelihood(sums)), sums
 

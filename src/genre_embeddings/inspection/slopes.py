@@ -48,7 +48,7 @@ AT_ONCE = 2_000
 
 
 @dataclass(frozen=True)
-class UserSums:
+class SlopeSums:
     """Sums of each user's ratings, from which both estimates are made.
 
     Attributes:
@@ -83,7 +83,7 @@ class UserSums:
         seen = (self.counts @ (self.design[:, :-1] != 0)) > 0
         return seen.T.astype(np.float64) @ seen
 
-    def part(self, users: np.ndarray) -> UserSums:
+    def part(self, users: np.ndarray) -> SlopeSums:
         """The sums of some of the users."""
         names = ("counts", "residuals", "first", "second")
         return replace(self, **{name: getattr(self, name)[users] for name in names})
@@ -154,7 +154,7 @@ def movie_design(membership: np.ndarray) -> np.ndarray:
 
 def sum_up(
     user: np.ndarray, movie: np.ndarray, residual: np.ndarray, design: np.ndarray
-) -> UserSums:
+) -> SlopeSums:
     """Sum the ratings of each user.
 
     Args:
@@ -168,10 +168,10 @@ def sum_up(
     residuals = csr_array((residual, (row, movie)), shape=shape)
     rows, columns, _ = _packing(design.shape[1])
     products = design[:, rows] * design[:, columns]
-    return UserSums(counts, residuals, design, products, residuals @ design, counts @ products)
+    return SlopeSums(counts, residuals, design, products, residuals @ design, counts @ products)
 
 
-def moments(sums: UserSums) -> Slopes:
+def moments(sums: SlopeSums) -> Slopes:
     """Σ by moments.
 
     With C = Σ_i x_i x_i' and S = Σ_i x_i y_i of a user, the normal equations are
@@ -209,7 +209,7 @@ def moments(sums: UserSums) -> Slopes:
     return slopes
 
 
-def likelihood(sums: UserSums) -> Slopes:
+def likelihood(sums: SlopeSums) -> Slopes:
     """Σ by maximum likelihood; of more than 10,000 users by as many, evenly spaced.
 
     A step of EM computes each user's posterior N(m, V) of the slopes and takes their moments for
@@ -249,7 +249,7 @@ def mean_of(one: Slopes, other: Slopes) -> Slopes:
 
 
 def _step(
-    sums: UserSums, mean: np.ndarray, covariance: np.ndarray, noise: float
+    sums: SlopeSums, mean: np.ndarray, covariance: np.ndarray, noise: float
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """One step of parameter-expanded EM: new μ, Σ and noise²."""
     size = len(mean)
@@ -278,7 +278,7 @@ def _step(
 
 
 def _posteriors(
-    sums: UserSums, precision: np.ndarray, noise: float
+    sums: SlopeSums, precision: np.ndarray, noise: float
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """Of some users at a time: their slice, C / noise² and posterior covariance V, (u, K, K)."""
     place = _packing(len(precision))[2]
@@ -290,7 +290,7 @@ def _posteriors(
 
 
 def _likelihood_influence(
-    sums: UserSums, mean: np.ndarray, covariance: np.ndarray, noise: float
+    sums: SlopeSums, mean: np.ndarray, covariance: np.ndarray, noise: float
 ) -> np.ndarray:
     """Influence of each user on Σ, (U, P), by one step of Fisher scoring from the optimum.
 
@@ -311,7 +311,7 @@ def _likelihood_influence(
     return scores @ np.linalg.pinv(matrix, rcond=1e-10).T
 
 
-def evidence(slopes: Slopes, sums: UserSums, min_pair_users: int) -> Similarity:
+def evidence(slopes: Slopes, sums: SlopeSums, min_pair_users: int) -> Similarity:
     """The similarity of genres: correlations of slopes that rest on enough users.
 
     Args:

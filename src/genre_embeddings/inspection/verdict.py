@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from genre_embeddings.evaluation.metrics import Interval
 from genre_embeddings.inspection.agreement import Agreement, holm
+from genre_embeddings.inspection.references import Evidence
 from genre_embeddings.inspection.similarity import Stability
 
 Line = Literal["structure", "stability", "value"]
@@ -66,11 +67,7 @@ class Reference:
         agreement: of the genre embeddings alone with it.
         nulls: rho that models which learnt nothing reach against the same reference, such as the
             untrained one or the 95 % point of the retrained ones; rho has to exceed them all.
-        ceiling: the rho that the best of models could reach, 0 to 1; 1 for a reference without
-            noise, None where it could not be measured.
-        replicated: rho between two measurements of it from different ratings, on which the
-            ceiling rests; None for a reference without noise.
-        movie_halves: the same between two halves of the movies.
+        evidence: the reference itself, where it was measured in ratings; None if it has no noise.
         independent: whether it can judge; others are only shown.
         whole: rho of the model as a whole, by its predictions for known movies.
         rival: rho of a mixed model fitted to the training ratings.
@@ -80,9 +77,7 @@ class Reference:
     name: str
     agreement: Agreement
     nulls: Mapping[str, float]
-    ceiling: float | None = 1.0
-    replicated: float | None = None
-    movie_halves: float | None = None
+    evidence: Evidence | None = None
     independent: bool = True
     whole: float | None = None
     rival: float | None = None
@@ -92,6 +87,11 @@ class Reference:
     def rho(self) -> float:
         """Of the genre embeddings; 0 where it could not be measured."""
         return self.agreement.spearman or 0.0
+
+    @property
+    def ceiling(self) -> float | None:
+        """The rho that the best of models could reach, 0 to 1; None where it was not measured."""
+        return self.evidence.ceiling if self.evidence else 1.0
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -104,8 +104,8 @@ class Reference:
             "rival": self.rival,
             **{name.replace(" ", "_"): rho for name, rho in self.nulls.items()},
         }
-        if self.replicated is not None:
-            row |= {"ceiling": self.ceiling, "movie_halves": self.movie_halves}
+        if self.evidence and self.evidence.replicated is not None:
+            row |= {"ceiling": self.ceiling, "movie_halves": self.evidence.movie_halves}
         if self.gap is not None:
             row |= {"above_rival": self.gap.estimate, "above_rival_low": self.gap.low}
             row["above_rival_high"] = self.gap.high
@@ -185,20 +185,14 @@ def _obstacle(reference: Reference, alpha: float) -> str:
     if found.smallest_p > alpha:
         return f"with {found.genres} genres p cannot fall below {found.smallest_p:.3f}"
     chance, good = f"and chance reaches {found.null_95:.2f}", GOOD_MODEL * ceiling
-    for rho, what, why in (
-        (
-            reference.replicated,
-            "two measurements of it",
-            "too few ratings, or ratings that do not depend on genres",
-        ),
-        (
-            reference.movie_halves,
-            "two halves of its movies",
-            "it may say more about these movies than about genres",
-        ),
-    ):
+    if reference.evidence:
+        rho, halves = reference.evidence.replicated, reference.evidence.movie_halves
         if rho is not None and rho <= found.null_95:
-            return f"{what} agree at rho = {rho:.2f}, {chance}: {why}"
+            why = "too few ratings, or ratings that do not depend on genres"
+            return f"two measurements of it agree at rho = {rho:.2f}, {chance}: {why}"
+        if halves is not None and halves <= found.null_95:
+            why = "it may say more about these movies than about genres"
+            return f"two halves of its movies agree at rho = {halves:.2f}, {chance}: {why}"
     if good <= found.null_95:
         return f"with its noise, a good model would reach rho = {good:.2f}, {chance}"
     return ""
@@ -206,13 +200,13 @@ def _obstacle(reference: Reference, alpha: float) -> str:
 
 def _more_ratings(references: Sequence[Reference]) -> str:
     """What twice as many ratings would do to the ceiling, by Spearman-Brown."""
-    for rho in (one.replicated for one in references if one.replicated is not None):
-        rho = max(rho, 0.0)
-        after = 2 * rho / (1 + rho)
-        return (
-            f"The noise ceiling is {rho**0.5:.2f}; with twice as many ratings it would be about "
-            f"{after**0.5:.2f}."
-        )
+    for now in (one.ceiling for one in references if one.evidence):
+        if now is not None:
+            after = (2 * now**2 / (1 + now**2)) ** 0.5
+            return (
+                f"The noise ceiling is {now:.2f}; with twice as many ratings it would be about "
+                f"{after:.2f}."
+            )
     return "Only more users who rated movies of several genres can give such evidence."
 
 
@@ -235,7 +229,7 @@ def _structure_advice(able: Sequence[Reference], min_ceiling_share: float) -> st
                 "its embeddings can express. Where the order of similarities matters, use the "
                 "rival's (plots/inspect/evidence.json)."
             )
-    if all(one.ceiling == 1 and one.replicated is None for one in able):
+    if all(one.evidence is None for one in able):
         return "This evidence has no noise: only more training ratings can help the model."
     return _more_ratings(able)
 
@@ -300,15 +294,12 @@ def value_verdict(gains: Mapping[str, Interval | None], min_gain: float) -> Verd
         outcome = "pass" if helped else "fail"
     elif useless:
         outcome = "fail"
-    opening = ["They make predictions worse."] if harmed else []
-    if helped and harmed:
-        opening = ["They help for some movies and harm for others."]
     sentences = [
         f"With genres, the RMSE on {NAMES[name]} {_change(gain)}."
         for name, gain in measured.items()
     ]
     limit = f"A change below {min_gain:g} stars proves nothing: another seed could cause it."
-    reason = " ".join([*opening, *sentences, *missing, limit])
+    reason = " ".join([*sentences, *missing, limit])
     return Verdict("value", outcome, reason, "" if outcome == "pass" else TRY_VALUE)
 
 
