@@ -17,7 +17,7 @@ from tests.browser import open_page
 from tests.conftest import changed
 from tests.small import small_world, write_world
 
-BIAS = {"mse": 0.64, "rmse": 0.8, "mse_gain_low": 0.1, "mse_gain_high": 0.2}
+BIAS = {"rmse": 0.8, "skill": 0.25, "skill_low": 0.2, "skill_high": 0.3}
 TEST: dict[str, Any] = {
     "ratings": 200, "mse": 0.49, "rmse": 0.7, "rmse_low": 0.65, "rmse_high": 0.75,
     "baselines": {"user_movie_bias": BIAS, "global_mean": {"mse": 1.0, "rmse": 1.0}},
@@ -132,37 +132,27 @@ def test_a_model_without_genres_still_has_its_predictions(world):
 
 
 @pytest.mark.parametrize(
-    ("bias", "says", "numbers"),
+    ("skill", "ends", "says"),
     [
-        (BIAS, "The model predicts better", "lower than that of the baseline by 0.150"),
-        (
-            BIAS | {"mse": 0.5, "mse_gain_low": -0.1},
-            "It is not known whether",
-            "lower than that of the baseline by 0.010 (95 % interval -0.100 to 0.200)",
-        ),
-        (
-            BIAS | {"mse": 0.4, "mse_gain_low": -0.2, "mse_gain_high": -0.05},
-            "The model predicts worse",
-            "higher than that of the baseline by 0.090 (95 % interval 0.050 to 0.200)",
-        ),
-        (
-            {"mse": 1.0, "rmse": 0.8},
-            "Too few users are in the test ratings",
-            "is 0.700 stars, that",
-        ),
+        (25, (20, 30), "The model predicts better"),
+        (25, (-10, 30), "It is not known whether"),
+        (-10, (-20, -5), "The model predicts worse"),
+        (25, None, "Too few users are in the test ratings"),
     ],
 )
-def test_predictions_are_compared_with_the_baseline(world, bias, says, numbers):
+def test_predictions_are_compared_with_the_baseline(world, skill, ends, says):
     settings, names = world
-    baselines = TEST["baselines"] | {"user_movie_bias": bias}
-    test = TEST | {"baselines": baselines}
-    if "mse_gain_low" not in bias:
+    bias, test, interval = {"rmse": 0.8, "skill": skill / 100}, dict(TEST), ""
+    if ends:
+        bias |= {"skill_low": ends[0] / 100, "skill_high": ends[1] / 100}
+        interval = f" (95 % interval {ends[0]} % to {ends[1]} %)"
+    else:
         del test["rmse_low"]
-    write_test(test)
+    write_test(test | {"baselines": TEST["baselines"] | {"user_movie_bias": bias}})
     page = written(answer_of(names), settings)
     assert says in page
-    assert numbers in page
-    assert "that of the baseline 0.800" in page
+    assert f"saves {skill} % of the squared error of the baseline{interval}." in page
+    assert ("is 0.700 stars (95 % interval 0.650 to 0.750), that" in page) == bool(ends)
 
 
 def test_names_are_text_and_the_page_needs_nothing_and_fits_a_phone(world, tmp_path: Path):
