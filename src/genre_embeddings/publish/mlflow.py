@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-CURVES = ("loss", "rmse")
 FILES = {
     CARD: "",
     storage.REPORT: "",
@@ -82,12 +81,12 @@ def _log(client: MlflowClient, experiment: str, settings: Settings, details: Det
     # One time for all, so that what is logged a second time takes the place of the first.
     when = run.info.start_time
     metrics = [Metric(k, float(v), when, 0) for k, v in found.items() if isinstance(v, int | float)]
-    for quantity in CURVES:
-        for row in storage.read_json(storage.PLOTS / f"train/{quantity}.json"):
-            curve = f"{row['side']}/{quantity}"
-            metrics.append(Metric(curve, row[quantity], when, row["epoch"]))
-    there = {curve: steps(client, number, curve) for curve in {m.key for m in metrics if m.step}}
-    metrics = [one for one in metrics if one.step not in there.get(one.key, ())]
+    if not steps(client, number, "train/loss"):  # which a run has whole that was logged live
+        metrics += [
+            Metric(f"{row['side']}/{quantity}", row[quantity], when, row["epoch"])
+            for quantity in ("loss", "rmse")
+            for row in storage.read_json(storage.PLOTS / f"train/{quantity}.json")
+        ]
     tags = [RunTag(k, v) for k, v in found.items() if isinstance(v, str)]
     client.log_batch(number, metrics, params(settings, {"tracking"}), tags)
     for path, folder in FILES.items():
