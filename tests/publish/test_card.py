@@ -86,7 +86,6 @@ def no_genres(content: Any) -> None:
 def poor(content: Any) -> None:
     content["verdict"] = {"structure": "inconclusive", "stability": "fail", "value": "pass"}
     content["agreement"]["likelihood"] |= {"spearman": 0.4, "null_95": 0.15, "ceiling": None}
-    content["stability"] |= {"spearman": 0.5, "neighbour_overlap": 0.25}
 
 
 CASES: list[tuple[dict[str, Any], str, Callable[[Any], object], list[str]]] = [
@@ -129,8 +128,7 @@ CASES: list[tuple[dict[str, Any], str, Callable[[Any], object], list[str]]] = [
     (
         {}, INSPECTED, poor,
         [r"evidence in held-out ratings is 0\.40; chance stays below 0\.15\.",
-         "A model trained on other users would have learnt something else.",
-         r"at rho = 0\.50, and 25 % of a genre's nearest to be the same"],
+         "A model trained on other users would have learnt something else."],
     ),
 ]  # fmt: skip
 

@@ -51,8 +51,7 @@ def write_card(settings: Settings, details: Details) -> None:
         fit=storage.read_json(storage.METRICS / "train/metrics.json")["fit"],
         test=details.evaluated["test"],
         verdict=details.inspected["verdict"],
-        # Where the inspection could ask nothing, it leaves them out.
-        **{name: details.inspected.get(name, {}) for name in ("agreement", "stability", "value")},
+        agreement=details.inspected.get("agreement", {}),  # absent where nothing could be asked
         movies_of_half=int((counts.cum_sum() * 2 < counts.sum()).sum()) + 1,
         median=counts[len(counts) // 2],
         years=_years(ratings) if meta.has_time else [],
