@@ -54,6 +54,7 @@ def answer_of(names: list[str], *outcomes: str) -> Answer:
 @pytest.fixture
 def world(settings, in_tmp):
     """Settings and genre names of a run whose stages before inspect have written their files."""
+    settings = changed(settings, model={"time": DEFAULTS["model"]["time"]})
     made = small_world(settings)
     write_world(made)
     storage.MODEL.mkdir()
