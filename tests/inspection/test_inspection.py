@@ -90,7 +90,7 @@ def test_a_handful_of_users_is_no_evidence_of_value(settings, in_tmp):
     assert "Too few users rated movies without" in answer.verdicts[2].reason
 
 
-def test_the_tag_genome_is_shown_and_does_not_judge(settings, in_tmp):
+def test_the_tag_genome_is_shown_and_does_not_judge_and_rare_genres_are_left_out(settings, in_tmp):
     quick = {"permutations": 99, "bootstrap": 100, "evidence": "test", "min_pair_users": 3}
     world = small_world(changed(settings, inspect=quick))
     write_world(world)
@@ -111,7 +111,14 @@ def test_the_tag_genome_is_shown_and_does_not_judge(settings, in_tmp):
     assert not any("genome" in verdict.reason for verdict in answer.verdicts)
     # Nothing was held out for value, and no draws were asked for: said, not guessed.
     assert answer.verdicts[2].outcome == "inconclusive"
-    assert "genome" not in inspect(replace(asked, genome=None)).matrices
+    # A genre with too few movies is left out everywhere.
+    movies = world.tables.genres["movies"]
+    stricter = asked.settings.model_copy(update={"min_movies": movies.min() + 1})
+    answer = inspect(replace(asked, genome=None, settings=stricter))
+    kept = [name for name, count in zip(names, movies, strict=True) if count > movies.min()]
+    assert list(answer.genres) == kept != names
+    assert {cell["a"] for rows in answer.plots.values() for cell in rows if "a" in cell} == {*kept}
+    assert "genome" not in answer.matrices
 
 
 def test_responses_are_differences_of_predictions(settings):

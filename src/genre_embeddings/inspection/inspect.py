@@ -64,6 +64,7 @@ class Answer:
     Attributes:
         verdicts: on structure, stability and value.
         metrics: nested numbers.
+        genres: those compared, G of them, and their numbers of ratings.
         order: genre indices, similar genres side by side.
         matrices: what is drawn as heatmaps, by name, (G, G) with NaN where unknown.
         clear: by name, where there are intervals, (G, G) whether that of a cell excludes zero.
@@ -75,6 +76,7 @@ class Answer:
 
     verdicts: list[Verdict]
     metrics: dict[str, Any]
+    genres: dict[str, int] = field(default_factory=dict)
     order: list[int] = field(default_factory=list)
     matrices: dict[str, np.ndarray] = field(default_factory=dict)
     clear: dict[str, np.ndarray] = field(default_factory=dict)
@@ -91,45 +93,44 @@ def inspect(question: Question) -> Answer:
     if not q.network.settings.genres:
         why = "model.genres: false" if names else "the data have none"
         return _unanswered(f"The model was trained without genres ({why}).")
-    table = q.network.genre_share[:-1].numpy() > 0  # (M, G)
-    usable, remarks = usable_genres(table, names, q.settings.min_movies)
-    if usable.sum() < 3:
-        reason = f"Only {usable.sum()} genres can be compared; structure needs three."
+    every = q.network.genre_share[:-1].numpy() > 0  # (M, all genres)
+    chosen, remarks = usable_genres(every, names, q.settings.min_movies)
+    if len(chosen) < 3:
+        reason = f"Only {len(chosen)} genres can be compared; structure needs three."
         return _unanswered(" ".join([reason, *remarks]))
 
+    # From here on, G are the chosen genres.
+    genres = dict(q.genres[chosen].select("name", "ratings").iter_rows())
+    table, cells = every[:, chosen], np.ix_(chosen, chosen)
     rng = np.random.default_rng(seed_of(q.seed, "inspection"))
     users = spaced_users(q.network)
-    factor = size_factor(q.network.communality.numpy())
-
-    def learnt_from(responses: np.ndarray) -> Similarity:
-        return response_similarity(responses).scaled(factor).restrict(usable)
-
-    responses = ask(q.network, users)  # (R, N, G)
-    learnt = learnt_from(responses)
-    error = q.network.similarity_error.double().numpy()
+    factor = size_factor(q.network.communality.numpy()[chosen])
+    responses = ask(q.network, users, chosen)  # (R, N, G)
+    learnt = response_similarity(responses).scaled(factor)
+    error = q.network.similarity_error.double().numpy()[cells]
     low, high = similarity_interval(learnt, error)
-    replicas = [learnt_from(one) for one in responses]
+    replicas = [response_similarity(one).scaled(factor) for one in responses]
     stability = measure_stability(
         learnt, replicas, error, q.settings.neighbours, q.settings.min_overlap
     )
-    measured = _measure(q, table, usable, rng)
+    measured = _measure(q, table, rng)
     found = {
         "learnt": learnt,
         **{name: one.similarity for name, one in measured.items()},
-        "catalogue": catalogue_similarity(table).restrict(usable),
+        "catalogue": catalogue_similarity(table),
     }
     for name, content in {"truth": q.truth, "genome": q.genome}.items():
         if content is not None:
-            values = np.array(content["similarity"], dtype=np.float64)  # null becomes NaN
-            given = Similarity(np.nan_to_num(values), np.isfinite(values))
-            found[name] = given.restrict(usable)
+            values = np.array(content["similarity"], dtype=np.float64)[cells]  # null becomes NaN
+            found[name] = Similarity(np.nan_to_num(values), np.isfinite(values))
     found["rival"] = measured["likelihood"].rival
-    found["model"] = learnt_from(project(q.network, users))
-    references = _compare(q, found, measured, users, usable, rng)
-    embeddings = q.network.genre_posterior()[0]  # (G, R, D)
+    whole = np.take(project(q.network, users), chosen, axis=-1)
+    found["model"] = response_similarity(whole).scaled(factor)
+    references = _compare(q, found, measured, users, chosen, rng)
+    embeddings = q.network.genre_posterior()[0][chosen]  # (G, R, D)
     found["cosine"] = centred_cosine(embeddings.flatten(1).numpy())
     _tell("what genres are worth on test ratings")
-    gains, shuffled, costs = value(q, table, names, rng)
+    gains, shuffled, costs = value(q, every, names, rng)
     verdicts = [
         structure_verdict(references, q.settings.alpha, q.settings.min_ceiling_share),
         stability_verdict(stability, q.settings.min_stability),
@@ -142,14 +143,14 @@ def inspect(question: Question) -> Answer:
     low, high = (np.where(learnt.known, end, np.nan) for end in (low, high))
     stable = stability.stable if stability else None
     nearest = nearest_genres(learnt, q.settings.neighbours, stable)
-    compared = [name for name in EVIDENCE if name in found]
+    names, compared = list(genres), [name for name in EVIDENCE if name in found]
     return Answer(
         verdicts=verdicts,
         metrics={
             "verdict": {verdict.line: verdict.outcome for verdict in verdicts},
-            "genres_compared": int(usable.sum()),
+            "genres_compared": len(genres),
             "share_of_pairs_not_zero": float(
-                clear["learnt"][np.triu(usable[:, None] & usable, 1)].mean()
+                clear["learnt"][np.triu_indices(len(genres), 1)].mean()
             ),
             "size_slope": size_slope(learnt, measured["moments"]),
             "agreement": {reference.name: reference.metrics for reference in references},
@@ -162,15 +163,16 @@ def inspect(question: Question) -> Answer:
             }
             | shuffled,
         },
+        genres=genres,
         order=order,
         matrices=shown,
         clear=clear,
         plots={
-            "similarity": _cells(q, order, shown["learnt"], low=low, high=high),
+            "similarity": _cells(genres, order, shown["learnt"], low=low, high=high),
             "evidence": [
                 {**cell, "reference": name}
                 for name in ("learnt", "rival", *compared)
-                for cell in _cells(q, order, shown[name])
+                for cell in _cells(genres, order, shown[name])
             ],
             "scatter": [
                 {
@@ -184,7 +186,7 @@ def inspect(question: Question) -> Answer:
                 for a, b in np.argwhere(np.triu(learnt.known & found[name].known, 1)).tolist()
             ],
             "map": [
-                {"genre": names[k], "x": x, "y": y, "ratings": q.genres["ratings"][k]}
+                {"genre": names[k], "x": x, "y": y, "ratings": genres[names[k]]}
                 for k, (x, y) in genre_map(learnt).items()
             ],
         },
@@ -215,11 +217,9 @@ def _unanswered(reason: str) -> Answer:
     return Answer(verdicts, {"verdict": {v.line: v.outcome for v in verdicts}}, remarks=[reason])
 
 
-def _measure(
-    q: Question, table: np.ndarray, usable: np.ndarray, rng: np.random.Generator
-) -> dict[str, Evidence]:
-    """Evidence and rival by both estimators; genres that are not usable are unknown."""
-    design = movie_design(table[:, usable].astype(np.float64))
+def _measure(q: Question, table: np.ndarray, rng: np.random.Generator) -> dict[str, Evidence]:
+    """Evidence and rival by both estimators, from which movies have which genres, (M, G)."""
+    design = movie_design(table.astype(np.float64))
     held_out, train = (
         Residuals(side.user, side.movie, side.rating - q.baseline.predict(side.user, side.movie))
         for side in (q.held_out, q.train)
@@ -229,7 +229,7 @@ def _measure(
         _tell(f"genre similarity in held-out ratings by {name}")
         found[name] = measure_evidence(
             name, held_out, train, design, q.random_split, q.settings.min_pair_users, rng
-        ).widened(usable)
+        )
     return found
 
 
@@ -238,12 +238,12 @@ def _compare(
     found: Mapping[str, Similarity],
     measured: Mapping[str, Evidence],
     users: np.ndarray,
-    usable: np.ndarray,
+    chosen: np.ndarray,
     rng: np.random.Generator,
 ) -> list[Reference]:
     """The similarity by genre embeddings and by the whole model, compared with each reference."""
     untrained, *shuffled = (
-        response_similarity(ask(network, users)).restrict(usable)
+        response_similarity(ask(network, users, chosen))
         for network in (q.untrained, *q.shuffled_genres)
     )
     learnt, references = found["learnt"], []
@@ -277,9 +277,11 @@ def _compare(
     return references
 
 
-def _cells(q: Question, order: list[int], similarity: np.ndarray, **more: np.ndarray) -> Rows:
+def _cells(
+    genres: dict[str, int], order: list[int], similarity: np.ndarray, **more: np.ndarray
+) -> Rows:
     """All cells of a heatmap, row by row in cluster order; what is not known is null."""
-    names, counts = q.genres["name"].to_list(), q.genres["ratings"].to_list()
+    names = list(genres)
 
     def number(value: float) -> float | None:
         return float(value) if np.isfinite(value) else None
@@ -289,7 +291,7 @@ def _cells(q: Question, order: list[int], similarity: np.ndarray, **more: np.nda
             "a": names[a],
             "b": names[b],
             "similarity": number(similarity[a, b]),
-            "ratings": counts[a],
+            "ratings": genres[names[a]],
             **{key: number(values[a, b]) for key, values in more.items()},
         }
         for b, a in product(order, order)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -78,20 +78,6 @@ class Evidence:
         """Standard error of each correlation, (G, G)."""
         return np.sqrt((self.influence**2).sum(axis=0))
 
-    def widened(self, genres: np.ndarray) -> Evidence:
-        """The same among all genres, of which it has those in the (G,) bool mask."""
-        cells = np.ix_(genres, genres)
-
-        def wide(narrow: np.ndarray) -> np.ndarray:
-            full = np.zeros((*narrow.shape[:-2], len(genres), len(genres)), narrow.dtype)
-            full[..., cells[0], cells[1]] = narrow
-            return full
-
-        similarity, rival = (
-            Similarity(wide(one.values), wide(one.known)) for one in (self.similarity, self.rival)
-        )
-        return replace(self, similarity=similarity, rival=rival, influence=wide(self.influence))
-
 
 def usable_genres(
     table: np.ndarray, names: Sequence[str], min_movies: int
@@ -108,7 +94,7 @@ def usable_genres(
         min_movies: minimum number of movies of a genre.
 
     Returns:
-        The genres that stay, (G,) bool, and a remark for each of the others.
+        Indices of the genres that stay, and a remark for each of the others.
     """
     movies = table.sum(axis=0)  # (G,)
     mask = movies >= min_movies
@@ -126,7 +112,7 @@ def usable_genres(
         order = np.argsort(np.where(mask, -movies, 1), kind="stable")
         mask &= np.isin(np.arange(len(mask)), order[:MOST_GENRES])
         remarks.append(f"Only the {MOST_GENRES} genres with the most movies are compared.")
-    return mask, remarks
+    return np.flatnonzero(mask), remarks
 
 
 def dominant_user(user: np.ndarray) -> str:

@@ -36,7 +36,7 @@ def write_report(answer: Answer, settings: Settings, path: Path) -> None:
         storage.read_table(storage.PREPARED / f"{name}.parquet")
         for name in ("users", "movies", "genres")
     )
-    names = genres["name"].to_list()
+    names = list(answer.genres)
     changes = _changes(settings, meta.source)
     title = [data_name(meta.source), *(f"{key} {here}" for key, (here, _) in changes.items())]
     evaluated = storage.read_measured("evaluate")

@@ -56,10 +56,6 @@ class Similarity:
         """The same, with each cell times a factor, (G, G), 1 on the diagonal."""
         return Similarity(self.values * factor, self.known)
 
-    def restrict(self, genres: np.ndarray) -> Similarity:
-        """The same, with the genres outside the (G,) bool mask unknown."""
-        return _masked(self.values, self.known & genres[:, None] & genres)
-
 
 @dataclass(frozen=True)
 class Stability:
