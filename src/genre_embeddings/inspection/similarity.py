@@ -284,14 +284,10 @@ def _cosines(columns: np.ndarray, smallest: float) -> Similarity:
     norm = np.sqrt((columns**2).sum(axis=0))  # (G,)
     known = norm > smallest
     unit = columns / np.where(known, norm, 1)
-    return _masked(np.clip(unit.T @ unit, -1, 1), known[:, None] & known)
-
-
-def _masked(values: np.ndarray, known: np.ndarray) -> Similarity:
-    """A Similarity whose unknown cells are 0 and whose known diagonal is exactly 1."""
-    values = np.where(known, (values + values.T) / 2, 0.0)
-    np.fill_diagonal(values, np.diagonal(known).astype(np.float64))
-    return Similarity(values, known)
+    values = np.clip(unit.T @ unit, -1, 1)
+    values = np.where(known[:, None] & known, (values + values.T) / 2, 0.0)
+    np.fill_diagonal(values, known.astype(np.float64))  # exactly 1
+    return Similarity(values, known[:, None] & known)
 
 
 def _filled(similarity: Similarity) -> tuple[np.ndarray, np.ndarray]:
