@@ -55,6 +55,7 @@ def test_what_is_planted_is_found(settings, in_tmp):
     assert truth["spearman"] > truth["untrained"]
     assert truth["spearman"] > truth["models_with_shuffled_genres,_95_%"]
     assert answer.metrics["stability"]["spearman"] > 0.5
+    assert any(row["nearest"] for row in answer.neighbours)
     assert len(answer.plots["similarity"]) == 36
     assert {row["genre"] for row in answer.costs} == {row["genre"] for row in answer.plots["map"]}
     assert answer.clear.keys() == {"learnt", "likelihood", "moments"}
@@ -111,6 +112,7 @@ def test_the_tag_genome_is_shown_and_does_not_judge_and_rare_genres_are_left_out
     assert not any("genome" in verdict.reason for verdict in answer.verdicts)
     # Nothing was held out for value, and no draws were asked for: said, not guessed.
     assert answer.verdicts[2].outcome == "inconclusive"
+    assert not any(row["nearest"] for row in answer.neighbours)  # none is repeatable
     # A genre with too few movies is left out everywhere.
     movies = world.tables.genres["movies"]
     stricter = asked.settings.model_copy(update={"min_movies": movies.min() + 1})

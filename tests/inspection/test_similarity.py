@@ -130,8 +130,7 @@ def test_unknown_pairs_count_as_average_ones():
 def test_nearest_genres_by_hand():
     values = [[1, 0.5, 0.5, np.nan], [0.5, 1, -0.2, np.nan], [0.5, -0.2, 1, np.nan], [np.nan] * 4]
     assert nearest_genres(similarity(values), 2) == [[1, 2], [0, 2], [0, 1], []]
-    stable = np.array([True, False, True, True])
-    assert nearest_genres(similarity(values), 1, stable) == [[1], [], [0], []]
+    assert nearest_genres(similarity(values), 1) == [[1], [0], [0], []]
 
 
 def drawn(error: float, seed: int, size: int = 18) -> Similarity:

@@ -141,8 +141,8 @@ def inspect(question: Question) -> Answer:
     clear = {"learnt": learnt.known & ((low > 0) | (high < 0))}
     clear |= {name: abs(one.similarity.values) > Z * one.error for name, one in measured.items()}
     low, high = (np.where(learnt.known, end, np.nan) for end in (low, high))
-    stable = stability.stable if stability else None
-    nearest = nearest_genres(learnt, q.settings.neighbours, stable)
+    stable = stability.stable if stability else learnt.genres
+    nearest = nearest_genres(learnt, q.settings.neighbours)
     names, compared = list(genres), [name for name in EVIDENCE if name in found]
     return Answer(
         verdicts=verdicts,
@@ -194,7 +194,9 @@ def inspect(question: Question) -> Answer:
             {
                 "genre": names[k],
                 "overlap": float(stability.by_genre[k]) if stability else None,
-                "nearest": ", ".join(f"{names[j]} ({learnt.values[k, j]:.2f})" for j in nearest[k]),
+                "nearest": ", ".join(
+                    f"{names[j]} ({learnt.values[k, j]:.2f})" for j in nearest[k] if stable[k]
+                ),
             }
             for k in np.flatnonzero(learnt.genres)
         ],

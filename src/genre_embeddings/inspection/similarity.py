@@ -181,25 +181,13 @@ def genre_map(similarity: Similarity) -> dict[int, list[float]]:
     return dict(zip(genres.tolist(), plane.tolist(), strict=True))
 
 
-def nearest_genres(
-    similarity: Similarity, neighbours: int, stable: np.ndarray | None = None
-) -> list[list[int]]:
-    """For every genre its most similar ones, nearest first.
-
-    Args:
-        similarity: over G genres.
-        neighbours: most genres listed.
-        stable: (G,) bool; genres outside get an empty list. None: all are listed.
-
-    Returns:
-        G lists of genre indices, empty for unknown and unstable genres.
-    """
+def nearest_genres(similarity: Similarity, neighbours: int) -> list[list[int]]:
+    """For each of G genres at most so many most similar ones, nearest first; none if unknown."""
     values = np.where(similarity.known, similarity.values, -np.inf)
     np.fill_diagonal(values, -np.inf)
     order = np.argsort(-values, axis=1, kind="stable")
-    listed = similarity.genres if stable is None else similarity.genres & stable
     return [
-        row[np.isfinite(values[genre, row])][:neighbours].tolist() if listed[genre] else []
+        row[np.isfinite(values[genre, row])][:neighbours].tolist()
         for genre, row in enumerate(order)
     ]
 
