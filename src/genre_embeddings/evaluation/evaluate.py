@@ -164,8 +164,8 @@ def _bin_width(rating: np.ndarray, scale: tuple[float, float]) -> float:
         points = np.append(points, 1.0)
     hundredths = np.unique(np.round(points * 100)).astype(np.int64)
     step = int(np.gcd.reduce(hundredths)) / 100
-    steps = round((high - low) / step) if step > 0 else 0
-    if step <= 0 or abs(steps * step - (high - low)) > 1e-6:
+    steps = round((high - low) / step) if step else 0
+    if abs(steps * step - (high - low)) > 1e-6:
         return (high - low) / 9
     if steps < 9:
         return step / round(9 / steps)
