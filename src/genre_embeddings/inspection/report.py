@@ -16,8 +16,6 @@ from genre_embeddings.pages import data_name, render
 from genre_embeddings.settings import DEFAULTS, Settings
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
-FIRST = ("learnt", "truth", "likelihood", "rival", "model")
-"""The heatmaps that say most, in this order; the others follow."""
 
 
 def write_report(answer: Answer, settings: Settings, path: Path) -> None:
@@ -40,7 +38,6 @@ def write_report(answer: Answer, settings: Settings, path: Path) -> None:
     changes = _changes(settings, meta.source)
     title = [data_name(meta.source), *(f"{key} {here}" for key, (here, _) in changes.items())]
     evaluated = storage.read_measured("evaluate")
-    matrices = sorted(answer.matrices.items(), key=lambda item: (*FIRST, item[0]).index(item[0]))
     page = render(
         TEMPLATE,
         answer=answer,
@@ -56,10 +53,10 @@ def write_report(answer: Answer, settings: Settings, path: Path) -> None:
         curves=draw_curves(storage.read_json(storage.PLOTS / "train/loss.json")),
         histogram=storage.require(storage.PLOTS / "evaluate/histogram.png").read_bytes(),
         labels=[cut(names[k]) for k in answer.order],
-        maps=[
-            (name, _cells(similarity, answer.clear.get(name), names, answer.order))
-            for name, similarity in matrices
-        ],
+        maps={
+            name: _cells(similarity, answer.clear.get(name), names, answer.order)
+            for name, similarity in answer.matrices.items()
+        },
         numbers=storage.flatten(answer.metrics),
     )
     with storage.replacing(path) as temporary:
