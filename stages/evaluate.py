@@ -26,24 +26,17 @@ def main() -> None:
     network.index_ratings(Ratings.of(split["train"]))
     sides = {}
     for name, side in split.items():
-        mean, deviation = predict(
-            network,
-            side.user,
-            side.movie,
-            side.timestamp,
-            own=name == "train",
-            posterior=name == "test",
-        )
-        sides[name] = Predicted(side.user, side.movie, side.rating, mean, deviation)
+        asked, drawn = (side.user, side.movie, side.timestamp), name == "test"
+        found = predict(network, *asked, own=name == "train", posterior=drawn)
+        sides[name] = Predicted(side.user, side.movie, side.rating, *found)
     train, test = sides["train"], sides["test"]
     baseline = fit_bias(train.user, train.movie, train.rating, network.users, network.unknown)
     scale = (meta.min_rating, meta.max_rating)
     measured, shown = evaluate(sides, baseline, movies, genres, scale, settings.seed)
 
     with storage.replacing_folder(storage.PREDICTIONS) as folder:
-        table = {"user": test.user, "movie": test.movie, "rating": test.rating}
-        table |= {"prediction": test.mean, "deviation": test.deviation}
-        storage.write_table(folder / "test.parquet", pl.DataFrame(table))
+        table = pl.DataFrame(test._asdict()).rename({"mean": "prediction"})
+        storage.write_table(folder / "test.parquet", table)
     plots = storage.PLOTS / "evaluate"
     for name, rows in shown.items():
         storage.write_rows(plots / f"{name}.json", rows)

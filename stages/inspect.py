@@ -14,13 +14,11 @@ def main() -> None:
     from genre_embeddings.inspection.question import gather
     from genre_embeddings.inspection.report import write_report
 
-    question = gather(settings)
-    answer = inspect(question)
+    answer = inspect(gather(settings))
     plots = storage.PLOTS / "inspect"
     for name, rows in answer.plots.items():
         storage.write_rows(plots / f"{name}.json", rows)
-    genres = question.genres["name"].to_list(), question.genres["ratings"].to_list()
-    labels = [f"{name} ({count:,})" for name, count in zip(*genres, strict=True)]
+    labels = [f"{name} ({count:,})" for name, count in answer.genres.items()]
     picture = plots / "heatmaps.png"
     draw_heatmaps(answer.matrices, labels, answer.order, answer.clear, picture)
     write_report(answer, settings, storage.REPORT)

@@ -18,7 +18,7 @@ def main() -> None:
     if settings.tracking.mlflow_uri:
         from genre_embeddings.publish.mlflow import log_run
 
-        if said := log_run(settings):
+        if said := log_run(settings, details):
             print(said)
 
 

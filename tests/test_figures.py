@@ -10,7 +10,6 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib import image
-from matplotlib.figure import Figure
 
 from genre_embeddings import figures
 from genre_embeddings.experiments import sweep
@@ -31,26 +30,11 @@ def heatmap(*labels: str, path: str = "heat.png") -> bytes:
 
 def test_a_long_name_is_cut_in_its_middle():
     assert cut("Drama (4,361)") == "Drama (4,361)"
-    short = cut(f"Tales of {'old ' * 30}kings (1,204)")
-    assert len(short) == 28
-    assert short.startswith("Tales of old")
-    assert short.endswith("kings (1,204)")
-    assert "…" in short
+    assert cut(f"Tales of {'old ' * 30}kings (1,204)") == "Tales of old o…kings (1,204)"
 
 
-def test_a_name_is_no_formula(in_tmp, monkeypatch):
-    texts = []
-    save = Figure.savefig
-
-    def keep(figure, *args, **kwargs):
-        texts.extend(figure.axes[0].get_yticklabels())
-        save(figure, *args, **kwargs)
-
-    monkeypatch.setattr(Figure, "savefig", keep)
-    names = ["$", "$$", "$x_{", "$x^2$", "a\\frac"]
-    heatmap(*names)
-    assert [text.get_text() for text in texts] == names
-    assert not any(text.get_parse_math() for text in texts)
+def test_a_name_is_no_formula(in_tmp):
+    heatmap("$", "$$", "$x_{$", "$x^2$", "a\\frac")  # as a formula, the third would be an error
 
 
 def test_letters_of_other_scripts_are_drawn_by_a_font_that_has_them(in_tmp, monkeypatch, capsys):

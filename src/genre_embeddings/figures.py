@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import sys
 import warnings
@@ -13,9 +14,11 @@ from typing import IO, Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib import font_manager
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, to_rgba
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from genre_embeddings.storage import replacing
 
@@ -92,6 +95,19 @@ def includes_zero(similarity: np.ndarray, sure: np.ndarray | None) -> np.ndarray
     return ~sure & np.isfinite(similarity) & ~np.eye(len(similarity), dtype=bool)
 
 
+def draw_curves(rows: list[dict[str, Any]]) -> bytes:
+    """Loss by epoch as a PNG, from rows {epoch, loss, side}."""
+    written = io.BytesIO()
+    with drawing("the report", written, 7, 4) as figure:
+        axes = figure.subplots()
+        for side, style in (("validation", ".-"), ("train", ".--")):
+            points = [(row["epoch"], row["loss"]) for row in rows if row["side"] == side]
+            axes.plot(*zip(*points, strict=True), style, color=PREDICTED, label=side)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _finish(axes, xlabel="epoch", ylabel="loss", title="Loss by epoch")
+    return written.getvalue()
+
+
 def draw_histogram(rows: list[dict[str, Any]], path: Path) -> None:
     """Test ratings beside predictions, as rows {rating, count, kind}."""
     with picture(path, 7, 4) as figure:
@@ -102,9 +118,14 @@ def draw_histogram(rows: list[dict[str, Any]], path: Path) -> None:
             counts = [row["count"] for row in chosen]
             width = 0.42 * float(np.diff(centres).min())
             axes.bar(centres + shift * width, counts, width, color=colour, label=kind)
-        axes.set(xlabel="rating (stars)", ylabel="test ratings", title="Ratings and predictions")
-        axes.legend(frameon=False)
-        axes.spines[["top", "right"]].set_visible(False)
+        title = "Ratings and predictions"
+        _finish(axes, xlabel="rating (stars)", ylabel="test ratings", title=title)
+
+
+def _finish(axes: Axes, **texts: str) -> None:
+    axes.set(**texts)
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def draw_heatmaps(

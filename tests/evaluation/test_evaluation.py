@@ -1,29 +1,21 @@
 """Errors, tables and curves, each computed again from its definition or by hand."""
 
-from dataclasses import replace
-
 import numpy as np
 import polars as pl
 import pytest
 from scipy.stats import norm
 
-from genre_embeddings.evaluation import metrics
 from genre_embeddings.evaluation.bias import BiasModel
 from genre_embeddings.evaluation.evaluate import Predicted, evaluate
-from genre_embeddings.seeds import seed_of
+from genre_embeddings.evaluation.metrics import FEWEST_USERS
 
 SCALE = (0.5, 5.0)
 FLAT = BiasModel(3.5, np.zeros(2), np.zeros(3))
 
 
 def predicted(user, movie, rating, mean):
-    return Predicted(
-        np.array(user),
-        np.array(movie),
-        np.array(rating, np.float32),
-        np.array(mean, np.float32),
-        np.full(len(user), 1.0, np.float32),
-    )
+    ratings = np.array(rating, np.float32), np.array(mean, np.float32)
+    return Predicted(np.array(user), np.array(movie), *ratings, np.ones(len(user), np.float32))
 
 
 def judged(train, test, baseline=FLAT, sets=((0,), (0, 1), ()), scale=SCALE):
@@ -41,9 +33,8 @@ def judged(train, test, baseline=FLAT, sets=((0,), (0, 1), ()), scale=SCALE):
 
 @pytest.fixture(scope="module")
 def drawn():
-    """Ratings of 40 users, the biases they are compared with, genre sets, metrics and plots."""
+    """Ratings of 40 users, errors of the biases they are compared with, metrics and plots."""
     rng = np.random.default_rng(0)
-    sets = [(0,), (1,), (0, 1), ()] * 10
 
     def side(count, movies):
         rating = rng.integers(1, 11, count) / 2
@@ -53,111 +44,78 @@ def drawn():
             rating,
             np.clip(rating + rng.normal(0, 1, count), *SCALE),
         )
-        return replace(one, deviation=rng.lognormal(size=count).astype(np.float32))
+        return one._replace(deviation=rng.lognormal(size=count).astype(np.float32))
 
     train, test = side(300, 30), side(150, 40)
     baseline = BiasModel(3.2, rng.normal(size=40), rng.normal(size=40))
     rival = np.clip(3.2 + baseline.user[test.user] + baseline.movie[test.movie], *SCALE)
-    return train, test, rival - test.rating, sets, *judged(train, test, baseline, sets)
+    found = judged(train, test, baseline, [(0,), (1,), (0, 1), ()] * 10)
+    return train, test, rival - test.rating, *found
 
 
 def errors(error):
     squared = np.mean(error.astype(np.float64) ** 2)
     numbers = {"mse": squared, "rmse": np.sqrt(squared), "mae": np.mean(np.abs(error))}
-    return {"ratings": len(error), **numbers}
+    return pytest.approx({"ratings": len(error), **numbers})
 
 
-def test_numbers_of_each_side_one_by_one(drawn):
-    train, test, rival, _, found, _ = drawn
+def test_errors_of_each_side(drawn):
+    train, test, rival, found, plots = drawn
     error = test.mean.astype(np.float64) - test.rating
     warm = np.isin(test.movie, train.movie)
     assert 0 < warm.sum() < 150
-    told = dict(found["test"])
-    assert told.pop("warm_movies") == pytest.approx(errors(error[warm]))
-    assert told.pop("cold_movies") == pytest.approx(errors(error[~warm]))
-    assert told.pop("coverage") == {
-        f"{level:.0%}": np.mean(np.abs(error) <= norm.ppf((1 + level) / 2) * test.deviation)
-        for level in (0.5, 0.8, 0.95)
-    }
-    baselines = told.pop("baselines")
-    assert list(baselines) == ["global_mean", "user_movie_bias"]
-    for one, theirs in zip(baselines.values(), (3.2 - test.rating, rival), strict=True):
+    numbers = found["test"]
+    assert {key: numbers[key] for key in ("ratings", "mse", "rmse", "mae")} == errors(error)
+    assert numbers["warm_movies"] == errors(error[warm])
+    assert numbers["cold_movies"] == errors(error[~warm])
+    assert numbers["rmse_low"] < numbers["rmse"] < numbers["rmse_high"]
+    own = errors(train.mean.astype(np.float64) - train.rating)
+    assert found["training"] == found["validation"] == own
+    assert list(numbers["baselines"]) == ["global_mean", "user_movie_bias"]
+    for one, theirs in zip(numbers["baselines"].values(), (3.2 - test.rating, rival), strict=True):
         gain = np.mean(theirs**2) - np.mean(error**2)
         assert one["mse_gain_low"] < gain < one["mse_gain_high"] < 4 * gain
         assert one["skill_low"] < one["skill"] < one["skill_high"]
         assert one["skill"] == pytest.approx(1 - np.mean(error**2) / np.mean(theirs**2))
         assert one["mae"] == pytest.approx(np.mean(np.abs(theirs)))
-    ours = metrics.user_sums(test.user, test.mean - test.rating, 40)
-    rng = np.random.default_rng(seed_of(0, "intervals of errors"))
-    whole = metrics.error_interval(np.sqrt, [ours], 1000, rng)
-    assert (told.pop("rmse_low"), told.pop("rmse_high")) == (whole.low, whole.high)
-    assert told == pytest.approx(errors(error))
-    own = errors(train.mean.astype(np.float64) - train.rating)
-    assert found["training"] == found["validation"] == pytest.approx(own)
-    assert set(found) == {"test", "training", "validation"}
+    shares = {
+        level: np.mean(np.abs(error) <= norm.ppf((1 + level) / 2) * test.deviation)
+        for level in (*np.arange(1, 20) / 20, 0.99)
+    }
+    assert numbers["coverage"] == {f"{level:.0%}": shares[level] for level in (0.5, 0.8, 0.95)}
+    curve = {row["level"]: row["coverage"] for row in plots["calibration"]}
+    assert curve == pytest.approx(shares)
 
 
-def test_calibration_and_reliability_one_by_one(drawn):
-    _, test, _, _, _, plots = drawn
-    distance = np.abs(test.mean.astype(np.float64) - test.rating)
-    assert plots["calibration"] == [
-        {
-            "level": pytest.approx(level),
-            "coverage": np.mean(distance <= norm.ppf((1 + level) / 2) * test.deviation),
-        }
-        for level in [*np.arange(1, 20) / 20, 0.99]
-    ]
-    order = np.argsort(test.mean, kind="stable")
-    assert plots["reliability"] == [
-        {
-            "predicted": test.mean[part].mean(dtype=np.float64),
-            "actual": test.rating[part].mean(dtype=np.float64),
-            "count": len(part),
-        }
-        for part in np.array_split(order, 20)
-    ]
-
-
-def test_genres_one_by_one(drawn):
+def test_errors_of_groups(drawn):
     """A movie counts in all of its genres."""
-    _, test, rival, sets, _, plots = drawn
-    expected = []
-    for name, has in (
-        ("Comedy", lambda listed: 0 in listed),
-        ("War", lambda listed: 1 in listed),
-        ("(no genre)", lambda listed: not listed),
-    ):
-        chosen = np.array([has(sets[movie]) for movie in test.movie])
-        error = (test.mean.astype(np.float64) - test.rating)[chosen]
-        row = {"genre": name, "bias": np.mean(error), **errors(error)}
-        row["skill"] = 1 - row.pop("mse") / np.mean(rival[chosen] ** 2)
-        expected.append(pytest.approx(row))
-    assert plots["genres"] == expected
-
-
-def test_support_one_by_one(drawn):
-    train, test, *_, plots = drawn
-    bounds = [0, 1, 3, 6, 11, 21, 51, 101, 201, 501, 1001, 10_001, np.inf]
-    labels = ["0", "1-2", "3-5", "6-10", "11-20", "21-50", "51-100", "101-200", "201-500"]
-    rng, expected = np.random.default_rng(seed_of(0, "intervals of groups")), []
-    for kind, of, learnt in (
-        ("ratings of the user", test.user, train.user),
-        ("ratings of the movie", test.movie, train.movie),
-    ):
-        support = np.bincount(learnt, minlength=40)[of]
-        for low, high, label in zip(bounds, bounds[1:], labels, strict=False):
-            chosen = (support >= low) & (support < high)
-            error = (test.mean - test.rating)[chosen]
-            sums = metrics.user_sums(test.user[chosen], error, 40)
-            told = metrics.error_interval(np.sqrt, [sums], 200, rng)
-            if chosen.any():
-                row = {"ratings": label, "count": chosen.sum(), "kind": kind}
-                row |= {"rmse": np.sqrt(np.mean(error**2))}
-                ends = (told.low, told.high) if told else (None, None)
-                expected.append(row | dict(zip(("low", "high"), ends, strict=True)))
-    assert plots["support"] == [row | {"rmse": pytest.approx(row["rmse"])} for row in expected]
-    assert len({row["ratings"] for row in expected}) > 4
-    assert 0 < sum(row["low"] is None for row in expected) < len(expected)
+    train, test, rival, _, plots = drawn
+    error, kind = test.mean.astype(np.float64) - test.rating, test.movie % 4
+    sets = {"Comedy": (0, 2), "War": (1, 2), "(no genre)": (3,)}
+    assert [row["genre"] for row in plots["genres"]] == list(sets)
+    for row in plots["genres"]:
+        chosen = np.isin(kind, sets[row["genre"]])
+        squared = np.mean(error[chosen] ** 2)
+        assert (row["ratings"], row["rmse"]) == pytest.approx((chosen.sum(), squared**0.5))
+        assert row["bias"] == pytest.approx(np.mean(error[chosen]))
+        assert row["skill"] == pytest.approx(1 - squared / np.mean(rival[chosen] ** 2))
+    support = np.bincount(train.movie, minlength=40)[test.movie]
+    rows = {row["ratings"]: row for row in plots["support"] if row["kind"].endswith("movie")}
+    assert list(rows) == ["0", "1-2", "3-5", "6-10", "11-20", "21-50"]
+    for label, row in rows.items():
+        low, _, high = label.partition("-")
+        chosen = (support >= int(low)) & (support <= int(high or low))
+        assert row["count"] == chosen.sum()
+        assert row["rmse"] == pytest.approx(np.sqrt(np.mean(error[chosen] ** 2)))
+        few = len(np.unique(test.user[chosen])) < FEWEST_USERS
+        assert row["low"] is None if few else row["low"] < row["rmse"] < row["high"]
+    assert {row["low"] is None for row in rows.values()} == {True, False}
+    first = np.argsort(test.mean, kind="stable")[:8]  # 150 ratings in 20 bins
+    assert plots["reliability"][0] == {
+        "predicted": test.mean[first].mean(dtype=np.float64),
+        "actual": test.rating[first].mean(dtype=np.float64),
+        "count": 8,
+    }
 
 
 def test_support_of_more_than_ten_thousand_ratings():

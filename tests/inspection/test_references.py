@@ -29,16 +29,16 @@ def test_catalogue_is_scipys_jaccard():
 def test_usable_genres_names_what_it_leaves_out(monkeypatch):
     table = np.array([[1, 1, 1, 0, 0], [1, 1, 0, 0, 0], [0, 0, 0, 1, 0], [1, 1, 0, 1, 0]]) > 0
     names = ["Drama", "Talkie", "Western", "War", "Opera"]
-    mask, remarks = usable_genres(table, names, 2)
-    assert mask.tolist() == [True, False, False, True, False]
+    chosen, remarks = usable_genres(table, names, 2)
+    assert chosen.tolist() == [0, 3]
     assert remarks == [
         "Western is left out: it has 1 of at least 2 movies.",
         "Opera is left out: it has 0 of at least 2 movies.",
         "Talkie is left out: it has the same movies as Drama.",
     ]
     monkeypatch.setattr(module, "MOST_GENRES", 1)
-    mask, remarks = usable_genres(table, names, 2)
-    assert mask.tolist() == [True, False, False, False, False]
+    chosen, remarks = usable_genres(table, names, 2)
+    assert chosen.tolist() == [0]
     assert remarks[-1] == "Only the 1 genres with the most movies are compared."
 
 
@@ -95,19 +95,6 @@ def test_noise_has_no_ceiling():
         *given, _ = rated(seed, effect=0.0, users=300)
         ceilings.append(measure_evidence("likelihood", *given, True, 20, rng(4)).replicated)
     assert np.mean(ceilings) < 0.3
-
-
-def test_genres_that_are_not_usable_are_unknown():
-    *given, _ = rated(5)
-    narrow = measure_evidence("moments", *given, True, 20, rng(6))
-    mask = np.ones(14, dtype=bool)
-    mask[[0, 4]] = False
-    wide = narrow.widened(mask)
-    assert wide.error[np.ix_(mask, mask)] == pytest.approx(narrow.error)
-    assert wide.similarity.genres.tolist() == mask.tolist()
-    assert np.array_equal(wide.similarity.values[np.ix_(mask, mask)], narrow.similarity.values)
-    assert wide.influence.shape[1:] == (14, 14)
-    assert not wide.influence[:, ~mask].any()
 
 
 def test_the_slope_of_evidence_on_similarities_twice_too_large_is_a_half():

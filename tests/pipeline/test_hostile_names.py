@@ -163,7 +163,7 @@ def test_files_of_the_stages(project: Project, tmp_path: Path) -> None:
     assert yaml.safe_load(head)["library_name"] == "pytorch"
     settings = re.search(r"```yaml\n(.*?)```", body, re.DOTALL)
     assert settings
-    assert yaml.safe_load(settings[1])["data"]["genre_separator"] == "|"
+    assert yaml.safe_load(settings[1])["data.genre_separator"] == "|"
     html = MarkdownIt("commonmark", {"html": True}).enable("table").render(body)
     (tmp_path / "card.html").write_text(f"<title>card</title>{html}", encoding="utf-8")
     page = seen(tmp_path / "card.html", tmp_path / "profile", "card")

@@ -1,6 +1,5 @@
 """Runs on a real MLflow server, with its SQLite store, on this machine."""
 
-import json
 import os
 import re
 import socket
@@ -9,9 +8,10 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from http.server import HTTPServer, SimpleHTTPRequestHandler
 from importlib.metadata import packages_distributions
+from io import StringIO
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -21,12 +21,14 @@ import requests
 
 from genre_embeddings import storage
 from genre_embeddings.publish.mlflow import LIBRARIES, log_run
+from genre_embeddings.publish.summary import read_details
 from genre_embeddings.settings import Settings, load_settings
 from genre_embeddings.tracking import Tracker
 from genre_embeddings.training.checkpoint import Scratch
 from genre_embeddings.training.lightning import Fitting, fit
+from stages import publish
 from tests.conftest import ROOT, changed
-from tests.project import Project, make_project
+from tests.project import Project, stages_run
 from tests.small import small_world
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.filterwarnings("ignore::UserWarning:mlflow")]
@@ -50,7 +52,6 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command += ["--backend-store-uri", "sqlite:///runs.db", "--artifacts-destination", "artifacts"]
     # The jobs are of no use here, and need a package more.
     jobs = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-
     with (folder / "log").open("w") as log:
         running = subprocess.Popen(
             [*command, "--workers", "1"],
@@ -76,21 +77,28 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def wide(live: str, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project after the command of the page, which makes an experiment `wide`."""
-    project = make_project(tmp_path_factory.mktemp("tracked") / "project")
-    (command,) = re.findall(r"^dvc (exp run .*)$", PAGE.replace(DOCUMENTED, live), flags=re.M)
-    settings = ["-n", "wide", "-S", "model.dim=3", "-S", "train.without_genres=false"]
-    said = project.dvc(*command.split(), *settings)
-    assert f"logged to {live} as wide" in said
-    assert "warning" not in said
+def logged(live: str, base: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The reproduced project after a training that is logged, with the same bytes, and publish."""
+    project = base.copy(tmp_path_factory.mktemp("logged") / "project")
+    project.change({"tracking": {"mlflow_uri": live}})
+    project.run(sys.executable, "-m", "stages.train")
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as said:
+        patch.chdir(project.folder)
+        publish.main()
+    assert f"logged to {live} as {name_of(project)}" in said.getvalue()
+    assert project.results() == base.results()
+    project.git("checkout", "--quiet", "params.yaml")
     return project
 
 
+def name_of(project: Project) -> str:
+    return f"planted-{project.git('rev-parse', 'HEAD')[:7]}"
+
+
 @pytest.fixture
-def here(wide: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
-    monkeypatch.chdir(wide.folder)
-    return wide
+def here(logged: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.chdir(logged.folder)
+    return logged
 
 
 def tracked(uri: str, **more: Any) -> Settings:
@@ -104,12 +112,41 @@ def runs_of(uri: str, experiment: str) -> tuple[Any, list[Any]]:
     return client, client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
 
 
-def test_an_experiment_is_on_the_server_as_it_is_here(here: Project, live: str) -> None:
+def check(client: Any, run: Any, project: Project) -> None:
+    """The run holds what the project's own files hold."""
+    number, tags, params = run.info.run_id, run.data.tags, run.data.params
+    assert (run.info.run_name, run.info.status) == (name_of(project), "FINISHED")
+    wanted = {"model.dim": "2", "model.hidden": "[8]", "data.source": "planted"}
+    assert params | wanted == params
+    assert not [key for key in params if key.startswith("tracking")]
+    own = storage.flatten(storage.read_json(project.folder / "metrics/summary.json"))
+    words = {key: value for key, value in own.items() if isinstance(value, str)}
+    assert words.items() <= tags.items()
+    assert {key: own[key] for key in own.keys() - words}.items() <= run.data.metrics.items()
+    assert run.data.metrics["fit.epochs"] == 2
+    assert 0 <= run.data.metrics["test.coverage.95"] <= 1
+    assert tags["mlflow.source.git.commit"] == project.git("rev-parse", "HEAD").strip()
+    for quantity in ("rmse", "loss"):
+        rows = storage.read_json(project.folder / f"plots/train/{quantity}.json")
+        for side in ("train", "validation"):
+            points = client.get_metric_history(number, f"{side}/{quantity}")
+            found = sorted((point.step, point.value) for point in points)
+            assert found == [(row["epoch"], row[quantity]) for row in rows if row["side"] == side]
+    fetched = Path(client.download_artifacts(number, "", str(project.folder.parent)))
+    for logged, path in {
+        "card.md": "metrics/card.md",
+        "report.html": "plots/report.html",
+        "pictures/heatmaps.png": "plots/inspect/heatmaps.png",
+        "pictures/histogram.png": "plots/evaluate/histogram.png",
+    }.items():
+        assert (fetched / logged).read_bytes() == (project.folder / path).read_bytes()
+
+
+def test_a_run_is_on_the_server_as_it_is_here(here: Project, live: str) -> None:
     from mlflow import pyfunc
 
     client, (run,) = runs_of(live, "genre-embeddings")
-    check(client, run, here, "wide")
-    assert run.data.tags["dvc.exp"] == "wide"
+    check(client, run, here)
     # Each epoch was sent while it trained.
     first, second = client.get_metric_history(run.info.run_id, "validation/rmse")
     assert run.info.start_time < first.timestamp < second.timestamp < run.info.end_time
@@ -132,57 +169,53 @@ def test_an_experiment_is_on_the_server_as_it_is_here(here: Project, live: str) 
         assert (Path("fetched/model/data/models") / path.name).read_bytes() == path.read_bytes()
 
 
-def test_a_run_is_logged_once_and_one_that_was_cut_short_is_completed(
+def test_the_command_of_the_page_does_not_train_again_and_logs_nothing_twice(
     here: Project, live: str
 ) -> None:
-    name = f"planted-{here.git('rev-parse', 'HEAD')[:7]}"
+    (command,) = re.findall(r"^dvc (exp run .*)$", PAGE.replace(DOCUMENTED, live), flags=re.M)
+    said = here.dvc(*command.split())
+    assert stages_run(said) == ["check", "publish"]
+    assert f"this run is on {live} already, as {name_of(here)}" in said
+
+
+def test_a_run_that_was_cut_short_is_completed(here: Project, live: str) -> None:
     settings = tracked(live, mlflow_experiment="again")
-    for missing in ((), ("genre_embeddings.whole", "verdict.structure")):
-        if missing:
-            client, (run,) = runs_of(live, "again")
-            for tag in missing:
-                client.delete_tag(run.info.run_id, tag)
-        assert log_run(settings) == f"logged to {live} as {name}"
-        client, (run,) = runs_of(live, "again")
-        check(client, run, here, name)
-    assert log_run(settings) == f"this run is on {live} already, as {name}"
-
-
-def test_another_address_does_not_train_again(here: Project) -> None:
-    before = Path("params.yaml").read_text()
-    here.change({"tracking": {"mlflow_uri": "http://127.0.0.1:1"}})
-    assert set(here.dvc_json("status")) == {"check", "publish"}
-    Path("params.yaml").write_text(before)
+    said = f"logged to {live} as {name_of(here)}"
+    assert log_run(settings, read_details()) == said
+    client, (run,) = runs_of(live, "again")
+    for tag in ("genre_embeddings.whole", "verdict.structure"):
+        client.delete_tag(run.info.run_id, tag)
+    assert log_run(settings, read_details()) == said
+    client, (run,) = runs_of(live, "again")
+    check(client, run, here)
 
 
 def test_a_training_that_is_interrupted_goes_on_in_its_run(
     settings: Settings, in_tmp: Path, live: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = small_world(settings, epochs=6, patience=6)
-    settings = changed(
-        world.settings, tracking={"mlflow_uri": live, "mlflow_experiment": "interrupted"}
-    )
+    tracking = {"mlflow_uri": live, "mlflow_experiment": "interrupted"}
+    settings = changed(world.settings, tracking=tracking)
+    storage.MODEL.mkdir()
+    (storage.MODEL / "model.safetensors").touch()
 
-    def trained(settings: Settings) -> dict[str, bytes]:
-        network, data = world.network(), [world.ratings(s) for s in ("train", "validation")]
+    def train() -> None:
+        data = [world.ratings(side) for side in ("train", "validation")]
         with Scratch(Path("scratch")) as scratch, Tracker(settings) as tracker:
-            fit(network, *data, settings.train, 0, scratch=scratch, tracker=tracker)
-            storage.MODEL.mkdir(exist_ok=True)
-            (storage.MODEL / "model.safetensors").touch()
-        return {name: value.numpy().tobytes() for name, value in network.state_dict().items()}
+            fit(world.network(), *data, settings.train, 0, scratch=scratch, tracker=tracker)
 
     def stop(self: Fitting) -> dict[str, float]:
         if len(self.history) == 3:
             raise KeyboardInterrupt
         return finish(self)
 
-    whole, finish = trained(world.settings), Fitting.finish_epoch
+    finish = Fitting.finish_epoch
     with monkeypatch.context() as patch:
         patch.setattr(Fitting, "finish_epoch", stop)
         patch.setattr("signal.signal", lambda *_: None)  # Lightning ignores Ctrl-C afterwards
         with pytest.raises(SystemExit):
-            trained(settings)
-    assert trained(settings) == whole  # with a tracker and without
+            train()
+    train()
     client, (run,) = runs_of(live, "interrupted")
     assert run.info.status == "FINISHED"
     points = client.get_metric_history(run.info.run_id, "train/loss")
@@ -219,51 +252,6 @@ def test_a_server_that_goes_down_costs_a_line(
     ]
 
 
-def test_a_run_whose_end_the_server_missed_is_completed(here: Project, live: str) -> None:
-    """Another training with the same settings, whose errors differ, has a run of its own."""
-    settings = tracked(live, mlflow_experiment="misses the end")
-    rows = storage.read_json(Path("plots/train/loss.json"))
-    loss = next(row["loss"] for row in rows if row["side"] == "train" and row["epoch"] == 1)
-    for wrong in (1, 0):
-        tracker = Tracker(settings)  # which is not told that the training ended
-        tracker.start(None)
-        tracker.log({"epoch": 1, "train/loss": loss + wrong})
-    assert log_run(settings)
-    client, (ours, other) = runs_of(live, "misses the end")
-    assert (ours.info.status, other.info.status) == ("FINISHED", "RUNNING")
-    points = client.get_metric_history(ours.info.run_id, "train/loss")
-    assert {point.step for point in points} == {1, 2}
-
-
-def check(client: Any, run: Any, project: Project, name: str) -> None:
-    """The run holds what the project's own files hold."""
-    number, tags, params = run.info.run_id, run.data.tags, run.data.params
-    assert (run.info.run_name, run.info.status) == (name, "FINISHED")
-    wanted = {"model.dim": "3", "model.hidden": "[8]", "data.source": "planted"}
-    assert params | wanted == params
-    assert not [key for key in params if key.startswith("tracking")]
-    own = storage.flatten(json.loads((project.folder / "metrics/summary.json").read_text()))
-    numbers = {key: value for key, value in own.items() if not isinstance(value, str)}
-    assert numbers.items() <= run.data.metrics.items()
-    assert run.data.metrics["fit.epochs"] == 2
-    assert 0 <= run.data.metrics["test.coverage.95"] <= 1
-    assert {k: v for k, v in own.items() if k.startswith("verdict.")}.items() <= tags.items()
-    assert tags["mlflow.source.git.commit"] == project.git("rev-parse", "HEAD").strip()
-    for quantity in ("rmse", "loss"):
-        for side in ("train", "validation"):
-            rows = storage.read_json(project.folder / f"plots/train/{quantity}.json")
-            wanted = {row["epoch"]: row[quantity] for row in rows if row["side"] == side}
-            points = client.get_metric_history(number, f"{side}/{quantity}")
-            assert len(points) == len(wanted) == 2
-            assert {point.step: point.value for point in points} == wanted
-    fetched = Path(client.download_artifacts(number, "", str(project.folder.parent)))
-    shown = {"card.md": "metrics", "report.html": "plots"}
-    shown |= {"pictures/heatmaps.png": "plots/inspect", "pictures/histogram.png": "plots/evaluate"}
-    for path, folder in shown.items():
-        file = project.folder / folder / Path(path).name
-        assert (fetched / path).read_bytes() == file.read_bytes()
-
-
 def test_what_fails_is_said_in_a_line(
     here: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,7 +260,7 @@ def test_what_fails_is_said_in_a_line(
             pass
 
     def said(uri: str) -> str:
-        assert log_run(tracked(uri)) == ""
+        assert log_run(tracked(uri), read_details()) == ""
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith(f"warning: MLflow on {uri}: ")
         assert "`dvc repro --force --single-item publish` logs the run later" in line

@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from genre_embeddings.errors import InputError
-from genre_embeddings.publish.summary import headlines, require_one_run, table
+from genre_embeddings.publish.summary import Details, headlines, table
 from tests.conftest import changed
 
 BIAS = {"rmse": 0.9, "skill": 0.185}
@@ -22,6 +21,7 @@ INSPECTED = {
     "stability": {"spearman": 0.9},
     "value": {"warm_movies_estimate": 0.01},
 }
+COUNTS = {"ratings": 2000}, {"parts": {"test": {"ratings": 200}}}
 
 
 def test_headlines_repeat_details_under_short_names():
@@ -33,28 +33,6 @@ def test_headlines_repeat_details_under_short_names():
     assert headlines({"test": {"rmse": None}}) == {}
 
 
-@pytest.mark.parametrize(
-    ("stage", "change"),
-    [
-        ("prepare", {"ratings": 9}),
-        ("evaluate", {"test": {"ratings": 3}}),
-        ("inspect", {"model": "b"}),
-    ],
-)
-def test_metrics_of_different_runs_are_named(stage, change):
-    parts = {"train": 5, "validation": 3, "test": 2}
-    metrics = {
-        "prepare": {"ratings": 10},
-        "split": {"parts": {side: {"ratings": count} for side, count in parts.items()}},
-        "evaluate": {"model": "a", "test": {"ratings": 2}},
-        "inspect": {"model": "a"},
-    }
-    require_one_run(*metrics.values())
-    metrics[stage] |= change
-    with pytest.raises(InputError, match=rf"metrics/.*{stage}\.json.* are from different runs"):
-        require_one_run(*metrics.values())
-
-
 @pytest.mark.parametrize("measured", [True, False])
 def test_the_table_is_text(settings, measured):
     evaluated, inspected = EVALUATED, INSPECTED
@@ -62,7 +40,8 @@ def test_the_table_is_text(settings, measured):
         settings = changed(settings, data={"source": "folder", "path": "/home/me/books"})
         evaluated = EVALUATED | {"test": TEST}
         inspected = {"verdict": dict.fromkeys(INSPECTED["verdict"], "inconclusive")}
-    rows = table(settings, 2000, 200, evaluated, inspected, {"data": "0a", "split": "1b"})
+    details = Details(*COUNTS, evaluated, inspected)
+    rows = table(settings, details, {"data": "0a", "split": "1b"})
     found = {(row["section"], row["name"]): row["value"] for row in rows}
     expected = {
         ("verdicts", "stability"): "✗ fail" if measured else "? inconclusive",

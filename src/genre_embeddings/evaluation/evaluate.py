@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -22,8 +20,7 @@ SUPPORT_EDGES = (0, 1, 3, 6, 11, 21, 51, 101, 201, 501, 1001, 10_001)
 Rows = list[dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class Predicted:
+class Predicted(NamedTuple):
     """Ratings and what the model predicts for them, all (n,).
 
     Attributes:
@@ -41,11 +38,20 @@ class Predicted:
 
     def part(self, chosen: np.ndarray) -> Predicted:
         """The chosen ratings, by mask or index."""
-        return Predicted(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
+        return Predicted(*(column[chosen] for column in self))
 
     def sums(self, users: int) -> metrics.UserSums:
         """Errors summed within each of so many users."""
         return metrics.user_sums(self.user, self.mean - self.rating, users)
+
+    def errors(self) -> dict[str, Any]:
+        """Number of ratings, MSE, RMSE and MAE; without ratings only their number."""
+        if self.rating.size == 0:
+            return {"ratings": 0}
+        error = self.mean.astype(np.float64) - self.rating
+        mse = float(np.mean(error**2))
+        mae = float(np.mean(np.abs(error)))
+        return {"ratings": self.rating.size, "mse": mse, "rmse": mse**0.5, "mae": mae}
 
 
 def evaluate(
@@ -69,74 +75,60 @@ def evaluate(
         Nested metrics, and the rows of each plot by its name.
     """
     test, train = sides["test"], sides["train"]
-    rival = replace(test, mean=baseline.predict(test.user, test.movie).clip(*scale))
-    rivals = {
-        "global_mean": replace(test, mean=np.full(test.rating.size, baseline.mean)),
-        "user_movie_bias": rival,
-    }
     seen = np.bincount(train.movie, minlength=movies.height)
     active = np.bincount(train.user, minlength=baseline.user.size)
     warm = seen[test.movie] > 0
-
-    def coverage(levels: Sequence[float]) -> dict[float, float]:
-        return metrics.coverage(test.rating, test.mean, test.deviation, levels)
-
+    biases = test._replace(mean=baseline.predict(test.user, test.movie).clip(*scale))
+    rivals = {
+        "global_mean": test._replace(mean=np.full(test.rating.size, baseline.mean)),
+        "user_movie_bias": biases,
+    }
+    rng = np.random.default_rng(seed_of(seed, "intervals of errors"))
+    ours = test.sums(baseline.user.size)
+    interval = metrics.error_interval(np.sqrt, [ours], DRAWS, rng)
+    curve = [*LEVELS, *(step / 20 for step in range(1, 20)), 0.99]
+    coverage = metrics.coverage(test.rating, test.mean, test.deviation, curve)
     # Not `train`, which tables of experiments would take for the settings of that section, and not
     # `error`, by which DVC recognises metrics that it failed to read.
     content = {
         "test": {
-            **_errors(test),
-            "warm_movies": _errors(test.part(warm)),
-            "cold_movies": _errors(test.part(~warm)),
-            **_against_baselines(test, rivals, baseline.user.size, seed),
-            "coverage": {f"{level:.0%}": share for level, share in coverage(LEVELS).items()},
+            **test.errors(),
+            "warm_movies": test.part(warm).errors(),
+            "cold_movies": test.part(~warm).errors(),
+            **_ends("rmse", interval),
+            "baselines": {name: _compare(ours, rival, rng) for name, rival in rivals.items()},
+            "coverage": {f"{level:.0%}": coverage[level] for level in LEVELS},
         },
-        "validation": _errors(sides["validation"]),
-        "training": _errors(train),
+        "validation": sides["validation"].errors(),
+        "training": train.errors(),
     }
-    curve = coverage([*(step / 20 for step in range(1, 20)), 0.99])
     rng = np.random.default_rng(seed_of(seed, "intervals of groups"))
     return content, {
         "histogram": _histogram(test, scale),
         "reliability": _reliability(test),
-        "genres": _per_genre(test, rival, movies, genres),
+        "genres": _per_genre(test, biases, movies, genres),
         "support": [
             *_by_support(test, active[test.user], "ratings of the user", rng),
             *_by_support(test, seen[test.movie], "ratings of the movie", rng),
         ],
-        "calibration": [{"level": level, "coverage": share} for level, share in curve.items()],
+        "calibration": [
+            {"level": level, "coverage": coverage[level]} for level in curve[len(LEVELS) :]
+        ],
     }
 
 
-def _errors(part: Predicted) -> dict[str, Any]:
-    """Number of ratings, MSE, RMSE and MAE; without ratings only their number."""
-    if part.rating.size == 0:
-        return {"ratings": 0}
-    error = part.mean.astype(np.float64) - part.rating
-    mse = float(np.mean(error**2))
-    mae = float(np.mean(np.abs(error)))
-    return {"ratings": part.rating.size, "mse": mse, "rmse": mse**0.5, "mae": mae}
-
-
-def _against_baselines(
-    test: Predicted, rivals: dict[str, Predicted], users: int, seed: int
-) -> dict[str, Any]:
-    """Interval of our RMSE; each baseline's errors, our skill over it, and the paired gain."""
-    rng = np.random.default_rng(seed_of(seed, "intervals of errors"))
-    ours = test.sums(users)
-    content: dict[str, Any] = _ends("rmse", metrics.error_interval(np.sqrt, [ours], DRAWS, rng))
-    content["baselines"] = {}
-    for name, rival in rivals.items():
-        theirs, errors = rival.sums(users), _errors(rival)
-        gain = metrics.error_interval(np.subtract, [theirs, ours], DRAWS, rng)
-        skill = metrics.error_interval(metrics.skill, [ours, theirs], DRAWS, rng)
-        content["baselines"][name] = {
-            **{key: errors[key] for key in ("mse", "rmse", "mae")},
-            "skill": float(metrics.skill(metrics.mse(ours), errors["mse"])),
-            **_ends("skill", skill),
-            **_ends("mse_gain", gain),
-        }
-    return content
+def _compare(ours: metrics.UserSums, rival: Predicted, rng: np.random.Generator) -> dict[str, Any]:
+    """A baseline's errors, our skill over it, and the paired gain."""
+    theirs, errors = rival.sums(ours.ratings.size), rival.errors()
+    gain = metrics.error_interval(np.subtract, [theirs, ours], DRAWS, rng)
+    skill = metrics.error_interval(metrics.skill, [ours, theirs], DRAWS, rng)
+    del errors["ratings"]
+    return {
+        **errors,
+        "skill": float(metrics.skill(metrics.mse(ours), errors["mse"])),
+        **_ends("skill", skill),
+        **_ends("mse_gain", gain),
+    }
 
 
 def _ends(name: str, interval: metrics.Interval | None) -> dict[str, Any]:
@@ -172,8 +164,8 @@ def _bin_width(rating: np.ndarray, scale: tuple[float, float]) -> float:
         points = np.append(points, 1.0)
     hundredths = np.unique(np.round(points * 100)).astype(np.int64)
     step = int(np.gcd.reduce(hundredths)) / 100
-    steps = round((high - low) / step) if step > 0 else 0
-    if step <= 0 or abs(steps * step - (high - low)) > 1e-6:
+    steps = round((high - low) / step) if step else 0
+    if abs(steps * step - (high - low)) > 1e-6:
         return (high - low) / 9
     if steps < 9:
         return step / round(9 / steps)
@@ -203,19 +195,14 @@ def _per_genre(
     rows = []
     for genre, has_genre in masks:
         chosen = has_genre.to_numpy()[test.movie]
-        part = test.part(chosen)
-        if part.rating.size == 0:
+        if not chosen.any():
             continue
-        errors = _errors(part)
-        theirs = float(np.mean((rival.mean[chosen] - part.rating) ** 2))
-        rows.append(
-            {
-                "genre": genre,
-                **{key: errors[key] for key in ("ratings", "rmse", "mae")},
-                "bias": float(np.mean(part.mean - part.rating, dtype=np.float64)),
-                "skill": float(metrics.skill(errors["mse"], theirs)),
-            }
-        )
+        part, theirs = test.part(chosen), rival.part(chosen)
+        row = {"genre": genre, **part.errors()}
+        row["bias"] = float(np.mean(part.mean - part.rating, dtype=np.float64))
+        baseline = float(np.mean((theirs.mean - part.rating) ** 2))
+        row["skill"] = float(metrics.skill(row.pop("mse"), baseline))
+        rows.append(row)
     return rows
 
 

@@ -28,7 +28,6 @@ from genre_embeddings.inspection.references import (
 from genre_embeddings.inspection.responses import ask, project, spaced_users
 from genre_embeddings.inspection.similarity import (
     Similarity,
-    Stability,
     Z,
     centred_cosine,
     cluster_order,
@@ -55,13 +54,17 @@ EVIDENCE = ("likelihood", "truth", "genome")
 """References that the comparison page shows: others are noisier, or known to the model."""
 
 
+PLOTS = ("similarity", "evidence", "scatter", "map")
+
+
 @dataclass(frozen=True)
 class Answer:
-    """What the inspection found: nested metrics, rows of each plot, and the verdicts.
+    """What the inspection found.
 
     Attributes:
         verdicts: on structure, stability and value.
         metrics: nested numbers.
+        genres: those compared, G of them, and their numbers of ratings.
         order: genre indices, similar genres side by side.
         matrices: what is drawn as heatmaps, by name, (G, G) with NaN where unknown.
         clear: by name, where there are intervals, (G, G) whether that of a cell excludes zero.
@@ -73,12 +76,11 @@ class Answer:
 
     verdicts: list[Verdict]
     metrics: dict[str, Any]
+    genres: dict[str, int] = field(default_factory=dict)
     order: list[int] = field(default_factory=list)
     matrices: dict[str, np.ndarray] = field(default_factory=dict)
     clear: dict[str, np.ndarray] = field(default_factory=dict)
-    plots: dict[str, Rows] = field(
-        default_factory=lambda: {name: [] for name in ("similarity", "evidence", "scatter", "map")}
-    )
+    plots: dict[str, Rows] = field(default_factory=lambda: {name: [] for name in PLOTS})
     neighbours: Rows = field(default_factory=list)
     costs: Rows = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
@@ -91,86 +93,86 @@ def inspect(question: Question) -> Answer:
     if not q.network.settings.genres:
         why = "model.genres: false" if names else "the data have none"
         return _unanswered(f"The model was trained without genres ({why}).")
-    table = q.network.genre_share[:-1].numpy() > 0  # (M, G)
-    usable, remarks = usable_genres(table, names, q.settings.min_movies)
-    if usable.sum() < 3:
-        reason = f"Only {usable.sum()} genres can be compared; structure needs three."
+    every = q.network.genre_share[:-1].numpy() > 0  # (M, all genres)
+    chosen, remarks = usable_genres(every, names, q.settings.min_movies)
+    if len(chosen) < 3:
+        reason = f"Only {len(chosen)} genres can be compared; structure needs three."
         return _unanswered(" ".join([reason, *remarks]))
 
+    # From here on, G are the chosen genres.
+    genres = dict(q.genres[chosen].select("name", "ratings").iter_rows())
+    table, cells = every[:, chosen], np.ix_(chosen, chosen)
     rng = np.random.default_rng(seed_of(q.seed, "inspection"))
     users = spaced_users(q.network)
-    factor = size_factor(q.network.communality.numpy())
-    responses = ask(q.network, users)  # (R, N, G)
-    learnt = response_similarity(responses).scaled(factor).restrict(usable)
-    error = q.network.similarity_error.double().numpy()
+    factor = size_factor(q.network.communality.numpy()[chosen])
+    responses = ask(q.network, users, chosen)  # (R, N, G)
+    learnt = response_similarity(responses).scaled(factor)
+    error = q.network.similarity_error.double().numpy()[cells]
     low, high = similarity_interval(learnt, error)
-    replicas = [response_similarity(one).scaled(factor).restrict(usable) for one in responses]
+    replicas = [response_similarity(one).scaled(factor) for one in responses]
     stability = measure_stability(
         learnt, replicas, error, q.settings.neighbours, q.settings.min_overlap
     )
-    embeddings = q.network.genre_posterior()[0].permute(1, 0, 2).numpy()  # (R, G, D)
-    measured = _measure(q, table, usable, rng)
+    measured = _measure(q, table, rng)
     found = {
         "learnt": learnt,
         **{name: one.similarity for name, one in measured.items()},
-        "catalogue": catalogue_similarity(table).restrict(usable),
-        **{
-            name: _given(content["similarity"]).restrict(usable)
-            for name, content in {"truth": q.truth, "genome": q.genome}.items()
-            if content is not None
-        },
-        "rival": measured["likelihood"].rival,
-        "model": response_similarity(project(q.network, users)).scaled(factor).restrict(usable),
+        "catalogue": catalogue_similarity(table),
     }
-    references = _compare(q, found, measured, users, usable, rng)
-    found["cosine"] = centred_cosine(embeddings.transpose(1, 0, 2).reshape(len(names), -1))
+    for name, content in {"truth": q.truth, "genome": q.genome}.items():
+        if content is not None:
+            values = np.array(content["similarity"], dtype=np.float64)[cells]  # null becomes NaN
+            found[name] = Similarity(np.nan_to_num(values), np.isfinite(values))
+    found["rival"] = measured["likelihood"].rival
+    whole = np.take(project(q.network, users), chosen, axis=-1)
+    found["model"] = response_similarity(whole).scaled(factor)
+    references = _compare(q, found, measured, users, chosen, rng)
+    embeddings = q.network.genre_posterior()[0][chosen]  # (G, R, D)
+    found["cosine"] = centred_cosine(embeddings.flatten(1).numpy())
     _tell("what genres are worth on test ratings")
-    gains, shuffled, costs = value(q, table, names, rng)
+    gains, shuffled, costs = value(q, every, names, rng)
     verdicts = [
         structure_verdict(references, q.settings.alpha, q.settings.min_ceiling_share),
         stability_verdict(stability, q.settings.min_stability),
         value_verdict(gains, q.settings.min_gain),
     ]
     order = cluster_order(learnt).tolist()
-    ends = {"low": low, "high": high}
     shown = {name: np.where(one.known, one.values, np.nan) for name, one in found.items()}
     clear = {"learnt": learnt.known & ((low > 0) | (high < 0))}
     clear |= {name: abs(one.similarity.values) > Z * one.error for name, one in measured.items()}
-    pairs = np.triu(usable[:, None] & usable, 1)
+    low, high = (np.where(learnt.known, end, np.nan) for end in (low, high))
+    stable = stability.stable if stability else learnt.genres
+    nearest = nearest_genres(learnt, q.settings.neighbours)
+    names, compared = list(genres), [name for name in EVIDENCE if name in found]
     return Answer(
         verdicts=verdicts,
         metrics={
             "verdict": {verdict.line: verdict.outcome for verdict in verdicts},
-            "genres_compared": int(usable.sum()),
-            "share_of_pairs_not_zero": float(clear["learnt"][pairs].mean()),
+            "genres_compared": len(genres),
+            "share_of_pairs_not_zero": float(
+                clear["learnt"][np.triu_indices(len(genres), 1)].mean()
+            ),
             "size_slope": size_slope(learnt, measured["moments"]),
-            "agreement": {reference.name: _numbers(reference) for reference in references},
+            "agreement": {reference.name: reference.metrics for reference in references},
             "stability": stability.metrics if stability else {},
             "value": {
-                **{
-                    f"{name}_{end}": number
-                    for name, gain in gains.items()
-                    if gain is not None
-                    for end, number in asdict(gain).items()
-                },
-                **shuffled,
-            },
+                f"{name}_{end}": number
+                for name, gain in gains.items()
+                if gain is not None
+                for end, number in asdict(gain).items()
+            }
+            | shuffled,
         },
+        genres=genres,
         order=order,
         matrices=shown,
         clear=clear,
         plots={
-            "similarity": _cells(
-                q,
-                order,
-                shown["learnt"],
-                **{end: np.where(learnt.known, value, np.nan) for end, value in ends.items()},
-            ),
+            "similarity": _cells(genres, order, shown["learnt"], low=low, high=high),
             "evidence": [
                 {**cell, "reference": name}
-                for name in ("learnt", "rival", *EVIDENCE)
-                if name in shown
-                for cell in _cells(q, order, shown[name])
+                for name in ("learnt", "rival", *compared)
+                for cell in _cells(genres, order, shown[name])
             ],
             "scatter": [
                 {
@@ -180,16 +182,24 @@ def inspect(question: Question) -> Answer:
                     "evidence": float(shown[name][a, b]),
                     "reference": name,
                 }
-                for name in EVIDENCE
-                if name in shown
+                for name in compared
                 for a, b in np.argwhere(np.triu(learnt.known & found[name].known, 1)).tolist()
             ],
             "map": [
-                {"genre": names[k], "x": x, "y": y, "ratings": q.genres["ratings"][k]}
+                {"genre": names[k], "x": x, "y": y, "ratings": genres[names[k]]}
                 for k, (x, y) in genre_map(learnt).items()
             ],
         },
-        neighbours=_neighbours(learnt, stability, names, q.settings.neighbours),
+        neighbours=[
+            {
+                "genre": names[k],
+                "overlap": float(stability.by_genre[k]) if stability else None,
+                "nearest": ", ".join(
+                    f"{names[j]} ({learnt.values[k, j]:.2f})" for j in nearest[k] if stable[k]
+                ),
+            }
+            for k in np.flatnonzero(learnt.genres)
+        ],
         costs=costs,
         remarks=[
             *remarks,
@@ -209,17 +219,9 @@ def _unanswered(reason: str) -> Answer:
     return Answer(verdicts, {"verdict": {v.line: v.outcome for v in verdicts}}, remarks=[reason])
 
 
-def _given(values: Any) -> Similarity:
-    """A similarity from a file, in which null stands for unknown."""
-    table = np.array(values, dtype=np.float64)  # null becomes NaN
-    return Similarity(np.nan_to_num(table), np.isfinite(table))
-
-
-def _measure(
-    q: Question, table: np.ndarray, usable: np.ndarray, rng: np.random.Generator
-) -> dict[str, Evidence]:
-    """Evidence and rival by both estimators; genres that are not usable are unknown."""
-    design = movie_design(table[:, usable].astype(np.float64))
+def _measure(q: Question, table: np.ndarray, rng: np.random.Generator) -> dict[str, Evidence]:
+    """Evidence and rival by both estimators, from which movies have which genres, (M, G)."""
+    design = movie_design(table.astype(np.float64))
     held_out, train = (
         Residuals(side.user, side.movie, side.rating - q.baseline.predict(side.user, side.movie))
         for side in (q.held_out, q.train)
@@ -229,7 +231,7 @@ def _measure(
         _tell(f"genre similarity in held-out ratings by {name}")
         found[name] = measure_evidence(
             name, held_out, train, design, q.random_split, q.settings.min_pair_users, rng
-        ).widened(usable)
+        )
     return found
 
 
@@ -238,26 +240,26 @@ def _compare(
     found: Mapping[str, Similarity],
     measured: Mapping[str, Evidence],
     users: np.ndarray,
-    usable: np.ndarray,
+    chosen: np.ndarray,
     rng: np.random.Generator,
 ) -> list[Reference]:
     """The similarity by genre embeddings and by the whole model, compared with each reference."""
     untrained, *shuffled = (
-        response_similarity(ask(network, users)).restrict(usable)
+        response_similarity(ask(network, users, chosen))
         for network in (q.untrained, *q.shuffled_genres)
     )
     learnt, references = found["learnt"], []
     for name in ("likelihood", "moments", "catalogue", "truth", "genome"):
         if name not in found:
             continue
-        similarity, one = found[name], measured.get(name)
+        similarity = found[name]
         agreed = agreement(learnt, similarity, q.settings.permutations, rng)
         nulls = {"untrained": correlation(untrained, similarity) or 0.0}
         if shuffled:
             rhos = np.array([correlation(other, similarity) or 0.0 for other in shuffled])
             nulls["models with shuffled genres, 95 %"] = float(np.quantile(rhos, 0.95))
         rival, gap = found["rival"], None
-        if one is not None:
+        if one := measured.get(name):
             rival, draws = one.rival, q.settings.bootstrap
             gap = difference(learnt, rival, similarity, one.influence, draws, rng)
         references.append(
@@ -265,9 +267,7 @@ def _compare(
                 name,
                 agreed,
                 nulls,
-                ceiling=one.ceiling if one else 1.0,
-                replicated=one.replicated if one else None,
-                movie_halves=one.movie_halves if one else None,
+                one,
                 # Moments are too noisy to judge by; the model sees the catalogue; tags tell
                 # content, and how far taste follows it is not known. These are only shown.
                 independent=name in ("likelihood", "truth"),
@@ -279,28 +279,11 @@ def _compare(
     return references
 
 
-def _numbers(reference: Reference) -> dict[str, Any]:
-    """The metrics of a reference."""
-    agreed, gap = reference.agreement, reference.gap
-    row = {
-        "spearman": agreed.spearman,
-        "p_value": agreed.p_value,
-        "null_95": agreed.null_95,
-        "whole_model": reference.whole,
-        "rival": reference.rival,
-        **{key.replace(" ", "_"): value for key, value in reference.nulls.items()},
-    }
-    if reference.replicated is not None:
-        row |= {"ceiling": reference.ceiling, "movie_halves": reference.movie_halves}
-    if gap is not None:
-        row |= {"above_rival": gap.estimate, "above_rival_low": gap.low}
-        row["above_rival_high"] = gap.high
-    return row
-
-
-def _cells(q: Question, order: list[int], similarity: np.ndarray, **more: np.ndarray) -> Rows:
+def _cells(
+    genres: dict[str, int], order: list[int], similarity: np.ndarray, **more: np.ndarray
+) -> Rows:
     """All cells of a heatmap, row by row in cluster order; what is not known is null."""
-    names, counts = q.genres["name"].to_list(), q.genres["ratings"].to_list()
+    names = list(genres)
 
     def number(value: float) -> float | None:
         return float(value) if np.isfinite(value) else None
@@ -310,23 +293,8 @@ def _cells(q: Question, order: list[int], similarity: np.ndarray, **more: np.nda
             "a": names[a],
             "b": names[b],
             "similarity": number(similarity[a, b]),
-            "ratings": counts[a],
+            "ratings": genres[names[a]],
             **{key: number(values[a, b]) for key, values in more.items()},
         }
         for b, a in product(order, order)
-    ]
-
-
-def _neighbours(
-    learnt: Similarity, stability: Stability | None, names: list[str], most: int
-) -> Rows:
-    """The nearest genres of each; none for a genre that other users would place elsewhere."""
-    nearest = nearest_genres(learnt, most, stability.stable if stability else None)
-    return [
-        {
-            "genre": names[k],
-            "overlap": float(stability.by_genre[k]) if stability else None,
-            "nearest": ", ".join(f"{names[j]} ({learnt.values[k, j]:.2f})" for j in nearest[k]),
-        }
-        for k in np.flatnonzero(learnt.genres)
     ]

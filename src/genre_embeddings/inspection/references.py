@@ -11,8 +11,8 @@ Letters: n ratings, U users, M movies, G genres.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ from genre_embeddings.inspection.similarity import Similarity
 from genre_embeddings.inspection.slopes import (
     MOST_GENRES,
     Slopes,
-    UserSums,
+    SlopeSums,
     evidence,
     likelihood,
     moments,
@@ -50,7 +50,7 @@ class Residuals(NamedTuple):
 
 @dataclass(frozen=True)
 class Evidence:
-    """Similarity by users' genre slopes in held-out ratings, and what can be known about it.
+    """Similarity by users' genre slopes in held-out ratings, its noise, and the rival.
 
     Attributes:
         similarity: correlations of slopes; by moments they may leave -1 to 1.
@@ -78,20 +78,6 @@ class Evidence:
         """Standard error of each correlation, (G, G)."""
         return np.sqrt((self.influence**2).sum(axis=0))
 
-    def widened(self, genres: np.ndarray) -> Evidence:
-        """The same among all genres, of which it has those in the (G,) bool mask."""
-        cells = np.ix_(genres, genres)
-
-        def wide(narrow: np.ndarray) -> np.ndarray:
-            full = np.zeros((*narrow.shape[:-2], len(genres), len(genres)), narrow.dtype)
-            full[..., cells[0], cells[1]] = narrow
-            return full
-
-        similarity, rival = (
-            Similarity(wide(one.values), wide(one.known)) for one in (self.similarity, self.rival)
-        )
-        return replace(self, similarity=similarity, rival=rival, influence=wide(self.influence))
-
 
 def usable_genres(
     table: np.ndarray, names: Sequence[str], min_movies: int
@@ -108,7 +94,7 @@ def usable_genres(
         min_movies: minimum number of movies of a genre.
 
     Returns:
-        The genres that stay, (G,) bool, and a remark for each of the others.
+        Indices of the genres that stay, and a remark for each of the others.
     """
     movies = table.sum(axis=0)  # (G,)
     mask = movies >= min_movies
@@ -126,7 +112,7 @@ def usable_genres(
         order = np.argsort(np.where(mask, -movies, 1), kind="stable")
         mask &= np.isin(np.arange(len(mask)), order[:MOST_GENRES])
         remarks.append(f"Only the {MOST_GENRES} genres with the most movies are compared.")
-    return mask, remarks
+    return np.flatnonzero(mask), remarks
 
 
 def dominant_user(user: np.ndarray) -> str:
@@ -182,7 +168,7 @@ def measure_evidence(
         generator: draws parts of the ratings and halves of the movies.
     """
 
-    def fit(ratings: Residuals) -> tuple[Slopes, UserSums]:
+    def fit(ratings: Residuals) -> tuple[Slopes, SlopeSums]:
         sums = sum_up(*ratings, design)
         return (moments(sums) if name == "moments" else likelihood(sums)), sums
 
@@ -199,7 +185,7 @@ def measure_evidence(
         if random_split or name == "likelihood"
     ]
     if random_split and parts:
-        replicated = _mean_agreement([(found, part) for part in parts])
+        replicated = _mean_agreement((found, part) for part in parts)
     else:
         halves = np.array_split(generator.permutation(size), 2)
         one, other = (similarity(held_out.part(np.sort(half))) for half in halves)
@@ -246,18 +232,14 @@ def _movie_halves(
     shuffled across movies the rho is about 0, however many the ratings. No model is asked here, so
     the training ratings count, too.
     """
-    pairs = []
-    for _ in range(MOVIE_SPLITS):
-        half = generator.permutation(movies) < movies // 2
-        rated = half[ratings.movie]
-        pairs.append(
-            tuple(similarity(ratings.part(np.flatnonzero(rows))) for rows in (rated, ~rated))
-        )
-    return _mean_agreement(pairs)
+    halves = (generator.permutation(movies) < movies // 2 for _ in range(MOVIE_SPLITS))
+    return _mean_agreement(
+        (similarity(ratings.part(rated)), similarity(ratings.part(~rated)))
+        for rated in (half[ratings.movie] for half in halves)
+    )
 
 
-def _mean_agreement(pairs: Sequence[tuple[Similarity, ...]]) -> float | None:
+def _mean_agreement(pairs: Iterable[tuple[Similarity, Similarity]]) -> float | None:
     """Mean over pairs of similarities of their Spearman's rho; None where none can be compared."""
-    found = [correlation(one, other) for one, other in pairs]
-    rhos = [rho for rho in found if rho is not None]
+    rhos = [rho for pair in pairs if (rho := correlation(*pair)) is not None]
     return float(np.mean(rhos)) if rhos else None

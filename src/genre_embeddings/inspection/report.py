@@ -1,27 +1,21 @@
-"""The report: verdicts, the usual checks and the heatmaps on one page.
-
-Its text is `report.html.jinja`; here the values are collected that the text names.
-"""
+"""The report: verdicts, the usual checks and the heatmaps on one page, `report.html.jinja`."""
 
 from __future__ import annotations
 
+import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from genre_embeddings import storage
-from genre_embeddings.inspection.charts import draw_curves, draw_heatmap, draw_histogram
+from genre_embeddings.figures import FADED, cut, draw_curves, includes_zero
 from genre_embeddings.inspection.inspect import Answer
-from genre_embeddings.inspection.verdict import LINES
 from genre_embeddings.pages import data_name, render
 from genre_embeddings.settings import DEFAULTS, Settings
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
-FIRST = ("learnt", "truth", "likelihood", "rival", "model")
-"""The heatmaps that say most, in this order; the others follow."""
-SHOWN = 4
-"""Heatmaps that everyone sees; the others are behind a click."""
-MANY = 26
-"""Above this many genres, a heatmap has a row to itself."""
 
 
 def write_report(answer: Answer, settings: Settings, path: Path) -> None:
@@ -36,49 +30,70 @@ def write_report(answer: Answer, settings: Settings, path: Path) -> None:
         InputError: a file of an earlier stage is missing or damaged.
     """
     meta = storage.read_meta()
-    names = storage.read_table(storage.PREPARED / "genres.parquet")["name"].to_list()
-    maps = [
-        (title, draw_heatmap(title, similarity, names, answer.order, answer.clear.get(title)))
-        for title, similarity in answer.matrices.items()
-    ]
-    maps.sort(key=lambda one: (*FIRST, one[0]).index(one[0]))
+    users, movies, genres = (
+        storage.read_table(storage.PREPARED / f"{name}.parquet")
+        for name in ("users", "movies", "genres")
+    )
+    names = list(answer.genres)
+    changes = _changes(settings, meta.source)
+    title = [data_name(meta.source), *(f"{key} {here}" for key, (here, _) in changes.items())]
     evaluated = storage.read_measured("evaluate")
     page = render(
         TEMPLATE,
         answer=answer,
         settings=settings,
         meta=meta,
-        name=data_name(meta.source),
-        genres=len(names),
-        users=storage.read_table(storage.PREPARED / "users.parquet").height,
-        movies=storage.read_table(storage.PREPARED / "movies.parquet").height,
-        sides={name: storage.read_side(name).rating.size for name in storage.SIDES},
-        changes=_changes(settings, meta.source),
+        name=title[0],
+        title=", ".join(title[:4] + [f"{len(title) - 4} more"] * (len(title) > 4)),
+        counts={"users": users.height, "movies": movies.height, "genres": genres.height},
+        parts={name: storage.read_side(name).rating.size for name in storage.SIDES},
+        changes=changes,
         test=evaluated["test"],
         model=evaluated["model"],
         curves=draw_curves(storage.read_json(storage.PLOTS / "train/loss.json")),
-        histogram=draw_histogram(storage.read_json(storage.PLOTS / "evaluate/histogram.json")),
-        shown=maps[:SHOWN],
-        more=maps[SHOWN:],
-        numbers={
-            line: storage.flatten(answer.metrics.get(section, {}))
-            for line, section in zip(LINES, ("agreement", "stability", "value"), strict=True)
+        histogram=storage.require(storage.PLOTS / "evaluate/histogram.png").read_bytes(),
+        labels=[cut(names[k]) for k in answer.order],
+        maps={
+            name: _cells(similarity, answer.clear.get(name), names, answer.order)
+            for name, similarity in answer.matrices.items()
         },
-        many=len(names) > MANY,
+        numbers=storage.flatten(answer.metrics),
     )
     with storage.replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 
-def _changes(settings: Settings, source: str) -> dict[str, tuple[Any, Any]]:
+def _cells(
+    similarity: np.ndarray, clear: np.ndarray | None, names: list[str], order: list[int]
+) -> list[tuple[str, float, str]]:
+    """Of each cell of a heatmap, row by row: classes of the stylesheet, % of colour, and text."""
+    faded = includes_zero(similarity, clear)
+    cells = []
+    for b, a in product(order, order):
+        value, pair = float(similarity[a, b]), f"{names[a]}, {names[b]}"
+        if not np.isfinite(value):
+            cells.append(("unknown", 0.0, f"{pair}: not known"))
+            continue
+        kind, share, said = "up" if value > 0 else "down", 100 * min(abs(value), 1), ""
+        if faded[a, b]:
+            kind, share, said = f"{kind} dot", FADED * share, " (the interval includes zero)"
+        cells.append((kind, share, f"{pair}: {value:.2f}{said}"))
+    return cells
+
+
+def _changes(settings: Settings, source: str) -> dict[str, tuple[str, str]]:
     """The settings that differ from the defaults: here, and by default.
 
     Without those that change no result, such as the folder of the data.
     """
-    here = storage.flatten(settings.model_dump(mode="json"))
+    here, default = (storage.flatten(one) for one in (settings.model_dump(mode="json"), DEFAULTS))
     unused = ["data.source", "data.path", "tracking."] + ["planted."] * (source != "planted")
     return {
-        key: (here[key], default)
-        for key, default in storage.flatten(DEFAULTS).items()
-        if here[key] != default and not key.startswith(tuple(unused))
+        key: (_text(here[key]), _text(value))
+        for key, value in default.items()
+        if here[key] != value and not key.startswith(tuple(unused))
     }
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -32,9 +32,10 @@ def spaced_users(network: Network, most: int = USERS) -> np.ndarray:
 
 
 @torch.no_grad()
-def ask(network: Network, users: np.ndarray) -> np.ndarray:
-    """Responses to each genre, (R, N, G) float64, see `answers`."""
-    return answers(network, torch.from_numpy(users)).double().numpy()
+def ask(network: Network, users: np.ndarray, genres: np.ndarray | None = None) -> np.ndarray:
+    """Responses to some genres or all, (R, N, G) float64, see `answers`."""
+    asked = None if genres is None else torch.from_numpy(genres)
+    return answers(network, torch.from_numpy(users), asked).double().numpy()
 
 
 def answers(

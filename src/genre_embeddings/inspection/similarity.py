@@ -56,10 +56,6 @@ class Similarity:
         """The same, with each cell times a factor, (G, G), 1 on the diagonal."""
         return Similarity(self.values * factor, self.known)
 
-    def restrict(self, genres: np.ndarray) -> Similarity:
-        """The same, with the genres outside the (G,) bool mask unknown."""
-        return _masked(self.values, self.known & genres[:, None] & genres)
-
 
 @dataclass(frozen=True)
 class Stability:
@@ -105,13 +101,9 @@ def response_similarity(responses: np.ndarray) -> Similarity:
         The similarity; genres without a response, or all if N < 3, are unknown.
     """
     mean = responses if responses.ndim == 2 else responses.mean(axis=0, dtype=np.float64)
+    smallest = MIN_SPREAD * np.sqrt(len(mean)) if len(mean) >= 3 else np.inf
     centred = np.asarray(mean, dtype=np.float64)
-    users = len(centred)
-    centred = centred - centred.sum(axis=0) / max(users, 1)
-    norm = np.sqrt((centred**2).sum(axis=0))  # (G,)
-    known = (norm > MIN_SPREAD * np.sqrt(users)) & (users >= 3)
-    unit = centred / np.where(known, norm, 1)
-    return _masked(np.clip(unit.T @ unit, -1, 1), known[:, None] & known)
+    return _cosines(centred - centred.sum(axis=0) / max(len(mean), 1), smallest)
 
 
 def similarity_interval(learnt: Similarity, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -143,10 +135,8 @@ def centred_cosine(embeddings: np.ndarray) -> Similarity:
     """
     centred = np.asarray(embeddings, dtype=np.float64)
     centred = centred - centred.sum(axis=0) / max(len(centred), 1)
-    norm = np.linalg.norm(centred, axis=1)  # (G,)
-    known = norm > 1e-6 * max(float(norm.max(initial=0)), 1e-12)
-    unit = centred / np.where(known, norm, 1)[:, None]
-    return _masked(np.clip(unit @ unit.T, -1, 1), known[:, None] & known)
+    longest = float(np.linalg.norm(centred, axis=1).max(initial=0))
+    return _cosines(centred.T, 1e-6 * max(longest, 1e-12))
 
 
 def cluster_order(similarity: Similarity) -> np.ndarray:
@@ -191,25 +181,13 @@ def genre_map(similarity: Similarity) -> dict[int, list[float]]:
     return dict(zip(genres.tolist(), plane.tolist(), strict=True))
 
 
-def nearest_genres(
-    similarity: Similarity, neighbours: int, stable: np.ndarray | None = None
-) -> list[list[int]]:
-    """For every genre its most similar ones, nearest first.
-
-    Args:
-        similarity: over G genres.
-        neighbours: most genres listed.
-        stable: (G,) bool; genres outside get an empty list. None: all are listed.
-
-    Returns:
-        G lists of genre indices, empty for unknown and unstable genres.
-    """
+def nearest_genres(similarity: Similarity, neighbours: int) -> list[list[int]]:
+    """For each of G genres at most so many most similar ones, nearest first; none if unknown."""
     values = np.where(similarity.known, similarity.values, -np.inf)
     np.fill_diagonal(values, -np.inf)
     order = np.argsort(-values, axis=1, kind="stable")
-    listed = similarity.genres if stable is None else similarity.genres & stable
     return [
-        row[np.isfinite(values[genre, row])][:neighbours].tolist() if listed[genre] else []
+        row[np.isfinite(values[genre, row])][:neighbours].tolist()
         for genre, row in enumerate(order)
     ]
 
@@ -246,10 +224,8 @@ def measure_stability(
     centre = fisher_z(learnt.values[upper])  # (P,) pairs of genres
     others = np.array([fisher_z(one.values[upper]) for one in replicas])  # (R, P)
     noise = error[upper] ** 2  # (P,)
-    rho = None
     if len(others) > 1:
         noise = noise + others.var(axis=0, ddof=1) / len(others)
-        rho = _mean_rho(others)
     rng = np.random.default_rng(0)  # the same draws for every model
     draws = centre + np.sqrt(noise) * rng.standard_normal((DRAWS, len(centre)))
 
@@ -270,7 +246,7 @@ def measure_stability(
         spearman=_mean_rho(draws),
         overlap=float(by_genre[known].mean()),
         chance=float(chance),
-        replicas=rho,
+        replicas=_mean_rho(others) if len(others) > 1 else None,
     )
 
 
@@ -291,11 +267,15 @@ def spearman(first: np.ndarray, second: np.ndarray) -> float | None:
     return float(spearmanr(first, second).statistic)
 
 
-def _masked(values: np.ndarray, known: np.ndarray) -> Similarity:
-    """A Similarity whose unknown cells are 0 and whose known diagonal is exactly 1."""
-    values = np.where(known, (values + values.T) / 2, 0.0)
-    np.fill_diagonal(values, np.diagonal(known).astype(np.float64))
-    return Similarity(values, known)
+def _cosines(columns: np.ndarray, smallest: float) -> Similarity:
+    """Cosines of the columns, (N, G); those with a norm up to `smallest` are unknown."""
+    norm = np.sqrt((columns**2).sum(axis=0))  # (G,)
+    known = norm > smallest
+    unit = columns / np.where(known, norm, 1)
+    values = np.clip(unit.T @ unit, -1, 1)
+    values = np.where(known[:, None] & known, (values + values.T) / 2, 0.0)
+    np.fill_diagonal(values, known.astype(np.float64))  # exactly 1
+    return Similarity(values, known[:, None] & known)
 
 
 def _filled(similarity: Similarity) -> tuple[np.ndarray, np.ndarray]:

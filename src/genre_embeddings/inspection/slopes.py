@@ -22,8 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from typing import NamedTuple
+from functools import cache, cached_property, partial
 
 import numpy as np
 import torch
@@ -48,36 +47,8 @@ AT_ONCE = 2_000
 """Users whose K x K matrices are held at once."""
 
 
-class Packing(NamedTuple):
-    """How the symmetric K x K matrices are packed.
-
-    Attributes:
-        rows, columns: of each packed entry, (P,) both.
-        place: where each cell is packed, (K, K).
-    """
-
-    rows: np.ndarray
-    columns: np.ndarray
-    place: np.ndarray
-
-    @classmethod
-    def of(cls, size: int) -> Packing:
-        """For matrices of K = size rows."""
-        rows, columns = np.triu_indices(size)
-        place = np.zeros((size, size), dtype=np.int64)
-        place[rows, columns] = place[columns, rows] = np.arange(len(rows))
-        return cls(rows, columns, place)
-
-    def curvature(self, gram: np.ndarray) -> np.ndarray:
-        """The map Σ -> Σ_u C_u Σ C_u on packed matrices, (P, P), from Σ_u of packed C_u C_u'."""
-        rows, columns, place = self
-        straight = gram[place[rows[:, None], rows], place[columns[:, None], columns]]
-        crossed = gram[place[rows[:, None], columns], place[columns[:, None], rows]]
-        return np.where(rows == columns, straight, straight + crossed)
-
-
 @dataclass(frozen=True)
-class UserSums:
+class SlopeSums:
     """Sums of each user's ratings, from which both estimates are made.
 
     Attributes:
@@ -87,7 +58,6 @@ class UserSums:
         products: x x' of each movie, packed, (M, P).
         first: Σ x y, (U, K).
         second: Σ x x', packed, (U, P).
-        packing: how matrices are packed.
     """
 
     counts: csr_array
@@ -96,7 +66,6 @@ class UserSums:
     products: np.ndarray
     first: np.ndarray
     second: np.ndarray
-    packing: Packing
 
     @property
     def users(self) -> int:
@@ -114,7 +83,7 @@ class UserSums:
         seen = (self.counts @ (self.design[:, :-1] != 0)) > 0
         return seen.T.astype(np.float64) @ seen
 
-    def part(self, users: np.ndarray) -> UserSums:
+    def part(self, users: np.ndarray) -> SlopeSums:
         """The sums of some of the users."""
         names = ("counts", "residuals", "first", "second")
         return replace(self, **{name: getattr(self, name)[users] for name in names})
@@ -159,7 +128,7 @@ class Slopes:
 
         dr_kl = dΣ_kl / √(Σ_kk Σ_ll) - r_kl / 2 (dΣ_kk / Σ_kk + dΣ_ll / Σ_ll).
         """
-        place = Packing.of(len(self.covariance)).place[:-1, :-1]
+        place = _packing(len(self.covariance))[2][:-1, :-1]
         values = self.correlations()
         known = np.isfinite(values)
         variance = np.where(self.variances > 0, self.variances, 1.0)
@@ -185,7 +154,7 @@ def movie_design(membership: np.ndarray) -> np.ndarray:
 
 def sum_up(
     user: np.ndarray, movie: np.ndarray, residual: np.ndarray, design: np.ndarray
-) -> UserSums:
+) -> SlopeSums:
     """Sum the ratings of each user.
 
     Args:
@@ -197,23 +166,22 @@ def sum_up(
     shape = (len(users), len(design))
     counts = csr_array((np.ones(len(row)), (row, movie)), shape=shape)
     residuals = csr_array((residual, (row, movie)), shape=shape)
-    packing = Packing.of(design.shape[1])
-    products = design[:, packing.rows] * design[:, packing.columns]
-    first, second = residuals @ design, counts @ products
-    return UserSums(counts, residuals, design, products, first, second, packing)
+    rows, columns, _ = _packing(design.shape[1])
+    products = design[:, rows] * design[:, columns]
+    return SlopeSums(counts, residuals, design, products, residuals @ design, counts @ products)
 
 
-def moments(sums: UserSums) -> Slopes:
+def moments(sums: SlopeSums) -> Slopes:
     """Σ by moments.
 
     With C = Σ_i x_i x_i' and S = Σ_i x_i y_i of a user, the normal equations are
     Σ_u (C Σ C - Σ_i x_i x_i' (x_i' Σ x_i)) = Σ_u (S S' - Σ_i y_i² x_i x_i').
     """
-    rows, columns, place = sums.packing
+    rows, columns, place = _packing(sums.design.shape[1])
     if sums.users * len(rows) > MOST_CELLS:
         sums = sums.part(spaced(sums.users, MOST_CELLS // len(rows)))
     double = np.where(rows == columns, 1.0, 2.0)
-    matrix = sums.packing.curvature(sums.second.T @ sums.second)
+    matrix = _curvature(sums.second.T @ sums.second, len(place))
     weights = np.asarray(sums.counts.sum(axis=0))
     matrix -= (sums.products * weights[:, None]).T @ sums.products * double
     squared = sums.residuals.power(2)
@@ -230,18 +198,18 @@ def moments(sums: UserSums) -> Slopes:
         fitted -= sums.counts @ (sums.products * within[:, None])
         return (target - fitted) @ inverse.T
 
-    negative = int((np.diagonal(covariance)[:-1] <= 0).sum())
-    remark = (
-        f"By moments, users' slopes have no positive variance for {negative} of "
-        f"{len(covariance) - 1} genres: there are too few ratings to measure it, or users do not "
-        "differ in them."
-        if negative
-        else ""
-    )
-    return Slopes(covariance, influence, remark)
+    slopes = Slopes(covariance, influence)
+    if negative := int((slopes.variances <= 0).sum()):
+        remark = (
+            f"By moments, users' slopes have no positive variance for {negative} of "
+            f"{len(slopes.variances)} genres: there are too few ratings to measure it, or users do "
+            "not differ in them."
+        )
+        return replace(slopes, remark=remark)
+    return slopes
 
 
-def likelihood(sums: UserSums) -> Slopes:
+def likelihood(sums: SlopeSums) -> Slopes:
     """Σ by maximum likelihood; of more than 10,000 users by as many, evenly spaced.
 
     A step of EM computes each user's posterior N(m, V) of the slopes and takes their moments for
@@ -281,11 +249,11 @@ def mean_of(one: Slopes, other: Slopes) -> Slopes:
 
 
 def _step(
-    sums: UserSums, mean: np.ndarray, covariance: np.ndarray, noise: float
+    sums: SlopeSums, mean: np.ndarray, covariance: np.ndarray, noise: float
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """One step of parameter-expanded EM: new μ, Σ and noise²."""
     size = len(mean)
-    rows, columns, place = sums.packing
+    rows, columns, place = _packing(size)
     total, outer = np.zeros(size), np.zeros((size, size))
     cross = np.zeros((len(rows), len(rows)))  # Σ_u E[a a'] ⊗ C
     target = np.zeros((size, size))  # Σ_u S m'
@@ -310,27 +278,26 @@ def _step(
 
 
 def _posteriors(
-    sums: UserSums, precision: np.ndarray, noise: float
+    sums: SlopeSums, precision: np.ndarray, noise: float
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """For some users at a time: their slice, C / noise² and the posterior covariance V, (u, K, K)
-    each.
-    """
+    """Of some users at a time: their slice, C / noise² and posterior covariance V, (u, K, K)."""
+    place = _packing(len(precision))[2]
     for start in range(0, sums.users, AT_ONCE):
         part = slice(start, start + AT_ONCE)
-        full = sums.second[part][:, sums.packing.place] / noise
+        full = sums.second[part][:, place] / noise
         inner = torch.from_numpy(full + precision)
         yield part, full, torch.cholesky_inverse(torch.linalg.cholesky(inner)).numpy()
 
 
 def _likelihood_influence(
-    sums: UserSums, mean: np.ndarray, covariance: np.ndarray, noise: float
+    sums: SlopeSums, mean: np.ndarray, covariance: np.ndarray, noise: float
 ) -> np.ndarray:
     """Influence of each user on Σ, (U, P), by one step of Fisher scoring from the optimum.
 
     With P = (x Σ x' + noise²)⁻¹ over a user's ratings, A = x' P x and q = x' P (y - x μ), the
     score is (q q' - A) / 2 and the expected information Σ_u A ⊗ A / 2.
     """
-    rows, columns, _ = sums.packing
+    rows, columns, _ = _packing(len(mean))
     scores, weights = np.empty_like(sums.second), np.empty_like(sums.second)
     for part, full, posterior in _posteriors(sums, np.linalg.inv(covariance), noise):
         shrunk = np.eye(len(mean)) - full @ posterior
@@ -340,11 +307,11 @@ def _likelihood_influence(
         weights[part] = information[:, rows, columns]
         scores[part] = gradient[:, rows] * gradient[:, columns] - weights[part]
     scores -= scores.mean(axis=0)
-    matrix = sums.packing.curvature(weights.T @ weights)
+    matrix = _curvature(weights.T @ weights, len(mean))
     return scores @ np.linalg.pinv(matrix, rcond=1e-10).T
 
 
-def evidence(slopes: Slopes, sums: UserSums, min_pair_users: int) -> Similarity:
+def evidence(slopes: Slopes, sums: SlopeSums, min_pair_users: int) -> Similarity:
     """The similarity of genres: correlations of slopes that rest on enough users.
 
     Args:
@@ -370,6 +337,23 @@ def size_factor(shares: np.ndarray) -> np.ndarray:
     factor = np.sqrt(np.outer(shares, shares)).astype(np.float64)
     np.fill_diagonal(factor, 1.0)
     return factor
+
+
+@cache
+def _packing(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How symmetric K x K matrices are packed: row and column of each entry, place of each cell."""
+    rows, columns = np.triu_indices(size)
+    place = np.zeros((size, size), dtype=np.int64)
+    place[rows, columns] = place[columns, rows] = np.arange(len(rows))
+    return rows, columns, place
+
+
+def _curvature(gram: np.ndarray, size: int) -> np.ndarray:
+    """The map Σ -> Σ_u C_u Σ C_u on packed matrices, (P, P), from Σ_u of packed C_u C_u'."""
+    rows, columns, place = _packing(size)
+    straight = gram[place[rows[:, None], rows], place[columns[:, None], columns]]
+    crossed = gram[place[rows[:, None], columns], place[columns[:, None], rows]]
+    return np.where(rows == columns, straight, straight + crossed)
 
 
 def _correlations(covariance: np.ndarray) -> np.ndarray:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from genre_embeddings.evaluation.metrics import Interval
 from genre_embeddings.inspection.agreement import Agreement, holm
+from genre_embeddings.inspection.references import Evidence
 from genre_embeddings.inspection.similarity import Stability
 
 Line = Literal["structure", "stability", "value"]
@@ -38,12 +39,6 @@ TRY_VALUE = (
     "Genres help most where movies have few training ratings (split.strategy: cold_movies measures "
     "it). If they help nowhere, leave them out (model.genres: false)."
 )
-NOISE = {
-    "two measurements of it": "too few ratings, or ratings that do not depend on genres",
-    "two halves of its movies": "it may say more about these movies than about genres",
-}
-MORE_USERS = "Only more users who rated movies of several genres can give such evidence."
-NO_NOISE = "This evidence has no noise: only more training ratings can help the model."
 
 
 @dataclass(frozen=True)
@@ -72,11 +67,7 @@ class Reference:
         agreement: of the genre embeddings alone with it.
         nulls: rho that models which learnt nothing reach against the same reference, such as the
             untrained one or the 95 % point of the retrained ones; rho has to exceed them all.
-        ceiling: the rho that the best of models could reach, 0 to 1; 1 for a reference without
-            noise, None where it could not be measured.
-        replicated: rho between two measurements of it from different ratings, on which the
-            ceiling rests; None for a reference without noise.
-        movie_halves: the same between two halves of the movies.
+        evidence: the reference itself, where it was measured in ratings; None if it has no noise.
         independent: whether it can judge; others are only shown.
         whole: rho of the model as a whole, by its predictions for known movies.
         rival: rho of a mixed model fitted to the training ratings.
@@ -86,9 +77,7 @@ class Reference:
     name: str
     agreement: Agreement
     nulls: Mapping[str, float]
-    ceiling: float | None = 1.0
-    replicated: float | None = None
-    movie_halves: float | None = None
+    evidence: Evidence | None = None
     independent: bool = True
     whole: float | None = None
     rival: float | None = None
@@ -98,6 +87,29 @@ class Reference:
     def rho(self) -> float:
         """Of the genre embeddings; 0 where it could not be measured."""
         return self.agreement.spearman or 0.0
+
+    @property
+    def ceiling(self) -> float | None:
+        """The rho that the best of models could reach, 0 to 1; None where it was not measured."""
+        return self.evidence.ceiling if self.evidence else 1.0
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The numbers, for stage inspect's metrics."""
+        row = {
+            "spearman": self.agreement.spearman,
+            "p_value": self.agreement.p_value,
+            "null_95": self.agreement.null_95,
+            "whole_model": self.whole,
+            "rival": self.rival,
+            **{name.replace(" ", "_"): rho for name, rho in self.nulls.items()},
+        }
+        if self.evidence and self.evidence.replicated is not None:
+            row |= {"ceiling": self.ceiling, "movie_halves": self.evidence.movie_halves}
+        if self.gap is not None:
+            row |= {"above_rival": self.gap.estimate, "above_rival_low": self.gap.low}
+            row["above_rival_high"] = self.gap.high
+        return row
 
 
 def structure_verdict(
@@ -126,41 +138,39 @@ def structure_verdict(
         min_ceiling_share: share of the ceiling that counts as learnt.
     """
     independent = [reference for reference in references if reference.independent]
-    able, unable = [], []
+    able, cannot = [], []
     for reference in independent:
-        if why := _obstacle(reference, alpha / len(independent)):
-            unable.append(f"{_upper(NAMES[reference.name])} cannot judge: {why}.")
+        if obstacle := _obstacle(reference, alpha / len(independent)):
+            cannot.append(f"{NAMES[reference.name].capitalize()} cannot judge: {obstacle}.")
         else:
             able.append(reference)
     if not able:
-        reason = " ".join(unable) or "There is no independent evidence to compare with."
+        reason = " ".join(cannot) or "There is no independent evidence to compare with."
         return Verdict("structure", "inconclusive", reason, _more_ratings(independent))
 
+    least = _percent(min_ceiling_share)
     sentences, real, good = [], [], []
     adjusted = holm([reference.agreement.p_value or 1.0 for reference in able])
     for reference, p_value in zip(able, adjusted, strict=True):
         rho, ceiling = reference.rho, reference.ceiling or 0.0
-        null = max(reference.nulls, key=lambda name: reference.nulls[name])
-        above = rho > reference.nulls[null]
-        real.append(p_value <= alpha and above)
+        null, reached = max(reference.nulls.items(), key=lambda item: item[1])
+        real.append(p_value <= alpha and rho > reached)
         good.append(real[-1] and rho >= min_ceiling_share * ceiling)
         sentences.append(
             f"Compared with {NAMES[reference.name]}, rho is {rho:.2f} (p = {p_value:.4f}), "
             f"{_percent(rho / ceiling)} of the noise ceiling {ceiling:.2f} and "
-            f"{'above' if above else 'not above'} the {reference.nulls[null]:.2f} of {NAMES[null]}."
-            f"{_others(reference)}"
+            f"{'above' if rho > reached else 'not above'} the {reached:.2f} of {NAMES[null]}."
         )
-    outcome: Outcome = "pass" if all(good) else "inconclusive" if any(real) else "fail"
-    if outcome == "inconclusive":
-        least = _percent(min_ceiling_share)
-        sentences.insert(
-            0,
-            f"It matches in part: better than chance, below {least} of the noise ceiling."
-            if all(real)
-            else "The pieces of evidence disagree.",
-        )
-    advice = "" if outcome == "pass" else _structure_advice(able, min_ceiling_share)
-    return Verdict("structure", outcome, " ".join([*sentences, *unable]), advice)
+    if all(good):
+        return Verdict("structure", "pass", " ".join([*sentences, *cannot]))
+    outcome: Outcome = "fail"
+    if any(real):
+        outcome, opening = "inconclusive", "The pieces of evidence disagree."
+        if all(real):
+            opening = f"It matches in part: better than chance, below {least} of the noise ceiling."
+        sentences.insert(0, opening)
+    advice = _structure_advice(able, min_ceiling_share)
+    return Verdict("structure", outcome, " ".join([*sentences, *cannot]), advice)
 
 
 def _obstacle(reference: Reference, alpha: float) -> str:
@@ -174,67 +184,53 @@ def _obstacle(reference: Reference, alpha: float) -> str:
         return "its noise ceiling is 0: two measurements of it have nothing in common"
     if found.smallest_p > alpha:
         return f"with {found.genres} genres p cannot fall below {found.smallest_p:.3f}"
-    chance = f"and chance reaches {found.null_95:.2f}"
-    measurements = {
-        "two measurements of it": reference.replicated,
-        "two halves of its movies": reference.movie_halves,
-    }
-    for what, rho in measurements.items():
+    chance, good = f"and chance reaches {found.null_95:.2f}", GOOD_MODEL * ceiling
+    if reference.evidence:
+        rho, halves = reference.evidence.replicated, reference.evidence.movie_halves
         if rho is not None and rho <= found.null_95:
-            return f"{what} agree at rho = {rho:.2f}, {chance}: {NOISE[what]}"
-    if GOOD_MODEL * ceiling <= found.null_95:
-        return (
-            f"with its noise, a good model would reach rho = {GOOD_MODEL * ceiling:.2f}, {chance}"
-        )
+            why = "too few ratings, or ratings that do not depend on genres"
+            return f"two measurements of it agree at rho = {rho:.2f}, {chance}: {why}"
+        if halves is not None and halves <= found.null_95:
+            why = "it may say more about these movies than about genres"
+            return f"two halves of its movies agree at rho = {halves:.2f}, {chance}: {why}"
+    if good <= found.null_95:
+        return f"with its noise, a good model would reach rho = {good:.2f}, {chance}"
     return ""
-
-
-def _others(reference: Reference) -> str:
-    """A sentence on what the model as a whole and the rival know."""
-    parts = []
-    if reference.whole is not None:
-        parts.append(f"the model as a whole reaches {reference.whole:.2f}")
-    if reference.rival is not None:
-        parts.append(f"the rival reaches {reference.rival:.2f}")
-    if reference.gap is not None:
-        gap = reference.gap
-        interval = f"95 % interval {gap.low:+.2f} to {gap.high:+.2f}"
-        parts[-1] += f" (difference {gap.estimate:+.2f}, {interval})"
-    return f" {_upper(', '.join(parts))}." if parts else ""
 
 
 def _more_ratings(references: Sequence[Reference]) -> str:
     """What twice as many ratings would do to the ceiling, by Spearman-Brown."""
-    for reference in references:
-        rho = reference.replicated
-        if rho is not None:
-            after = 2 * rho / (1 + rho) if rho > 0 else 0.0
+    for now in (one.ceiling for one in references if one.evidence):
+        if now is not None:
+            after = (2 * now**2 / (1 + now**2)) ** 0.5
             return (
-                f"The noise ceiling is {max(rho, 0.0) ** 0.5:.2f}; with twice as many ratings it "
-                f"would be about {after**0.5:.2f}."
+                f"The noise ceiling is {now:.2f}; with twice as many ratings it would be about "
+                f"{after:.2f}."
             )
-    return MORE_USERS
+    return "Only more users who rated movies of several genres can give such evidence."
 
 
 def _structure_advice(able: Sequence[Reference], min_ceiling_share: float) -> str:
     """The reason why the genre embeddings fall short, where the numbers show one."""
-    for reference in able:
-        rho, enough = reference.rho, min_ceiling_share * (reference.ceiling or 0.0)
+    for one in able:
+        rho, enough = one.rho, min_ceiling_share * (one.ceiling or 0.0)
+        if rho >= enough:
+            continue
         better = max(enough, rho + 0.05)
-        if rho < enough and (reference.whole or 0.0) >= better:
+        if one.whole is not None and one.whole >= better:
             return (
-                f"The model knows more about genres ({reference.whole:.2f}) than its genre "
-                f"embeddings hold ({rho:.2f}): the vectors of the movies hold the rest."
+                f"The model knows more about genres ({one.whole:.2f}) than its genre embeddings "
+                f"hold ({rho:.2f}): the vectors of the movies hold the rest."
             )
-        if rho < enough and (reference.rival or 0.0) >= better:
+        if one.rival is not None and one.rival >= better:
             return (
-                f"The training ratings hold more about genres ({reference.rival:.2f}, the rival) "
-                f"than the model learnt ({rho:.2f}): users' tastes for genres differ in more ways "
-                "than its embeddings can express. Where the order of similarities matters, use the "
+                f"The training ratings hold more about genres ({one.rival:.2f}, the rival) than "
+                f"the model learnt ({rho:.2f}): users' tastes for genres differ in more ways than "
+                "its embeddings can express. Where the order of similarities matters, use the "
                 "rival's (plots/inspect/evidence.json)."
             )
-    if all(reference.ceiling == 1 and reference.replicated is None for reference in able):
-        return NO_NOISE
+    if all(one.evidence is None for one in able):
+        return "This evidence has no noise: only more training ratings can help the model."
     return _more_ratings(able)
 
 
@@ -294,34 +290,27 @@ def value_verdict(gains: Mapping[str, Interval | None], min_gain: float) -> Verd
     harmed = any(gain.high < 0 and gain.estimate <= -min_gain for gain in measured.values())
     useless = all(gain.high < min_gain for gain in measured.values())
     outcome: Outcome = "inconclusive"
-    opening = []
-    if helped and harmed:
-        opening = ["They help for some movies and harm for others."]
-    elif helped:
-        outcome = "pass"
-    elif harmed or useless:
-        outcome, opening = "fail", ["They make predictions worse."] if harmed else []
+    if helped != harmed:
+        outcome = "pass" if helped else "fail"
+    elif useless:
+        outcome = "fail"
     sentences = [
-        f"With genres, the RMSE on {NAMES[name]} {_fall(gain)}." for name, gain in measured.items()
+        f"With genres, the RMSE on {NAMES[name]} {_change(gain)}."
+        for name, gain in measured.items()
     ]
     limit = f"A change below {min_gain:g} stars proves nothing: another seed could cause it."
-    reason = " ".join([*opening, *sentences, *missing, limit])
+    reason = " ".join([*sentences, *missing, limit])
     return Verdict("value", outcome, reason, "" if outcome == "pass" else TRY_VALUE)
 
 
-def _fall(gain: Interval) -> str:
+def _change(gain: Interval) -> str:
     """By how much an error falls or rises, with the interval in that direction."""
-    verb, low, high = "falls", gain.low, gain.high
+    verb, ends = "falls", (gain.low, gain.high)
     if gain.estimate < 0:
-        verb, low, high = "rises", -gain.high, -gain.low
-    interval = f"95 % interval {low:.4f} to {high:.4f}"
-    return f"{verb} by {abs(gain.estimate):.4f} stars ({interval})"
+        verb, ends = "rises", (-gain.high, -gain.low)
+    size = abs(gain.estimate)
+    return f"{verb} by {size:.4f} stars (95 % interval {ends[0]:.4f} to {ends[1]:.4f})"
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
-
-
-def _upper(text: str) -> str:
-    """The text as the beginning of a sentence."""
-    return text[0].upper() + text[1:]

@@ -1,15 +1,11 @@
 """HTML pages and the model card: one Jinja environment, one stylesheet (base.html.jinja).
 
-`parts.html.jinja` holds what pages draw, `words.jinja` what they and the card say.
+`parts.html.jinja` holds a table, `words.jinja` what report and card say.
 """
 
 from __future__ import annotations
 
 import base64
-import html
-import re
-import shlex
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +27,13 @@ def render(template: Path, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    filters: dict[str, Callable[..., Any]] = {
+    environment.filters |= {
         "count": "{:,}".format,
         "stars": "{:.3f}".format,
         "two": "{:.2f}".format,
         "percent": _percent,
-        "quote": lambda value: shlex.quote(str(value)),
-        "repr": repr,
-        "markdown": markdown,
-        "data_uri": _data_uri,
+        "data_uri": lambda png: f"data:image/png;base64,{base64.b64encode(png).decode()}",
     }
-    environment.filters |= filters
     return environment.get_template(template.name).render(values)
 
 
@@ -53,18 +45,5 @@ def data_name(source: str) -> str:
     return "a planted world" if source == "planted" else "ratings of one's own"
 
 
-def markdown(text: str) -> str:
-    """A name as Markdown that shows it as it is: no tag of HTML, no link, no emphasis."""
-    text = html.escape(" ".join(text.split()), quote=False)
-    text = re.sub(r"([\\`*_\[\]()!|~$:.])", r"\\\1", text)
-    return re.sub(r"^([#+=-])", r"\\\1", text)
-
-
 def _percent(share: float, digits: int = 0) -> str:
-    """A share as 15 %."""
     return f"{100 * share:.{digits}f} %"
-
-
-def _data_uri(png: bytes) -> str:
-    """A PNG as an address that holds the picture itself."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

@@ -22,17 +22,14 @@ import polars as pl
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
 from genre_embeddings.publish.card import CARD
-from genre_embeddings.publish.summary import headlines
+from genre_embeddings.publish.summary import Details, headlines
 from genre_embeddings.settings import Settings
 from genre_embeddings.tracking import MODEL, connect, create_run, now, params, reason, steps, warn
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
-    from mlflow.models import ModelSignature
 
-METRICS = ("prepare", "split", "train/metrics", "evaluate", "inspect")
-CURVES = ("loss", "rmse")
 FILES = {
     CARD: "",
     storage.REPORT: "",
@@ -51,7 +48,7 @@ LIBRARIES = (
 """What the code of a logged model imports."""
 
 
-def log_run(settings: Settings) -> str:
+def log_run(settings: Settings, details: Details) -> str:
     """Log metrics, card, report, pictures and model; a line that says what was done.
 
     The line is empty if that failed, of which a warning tells.
@@ -60,7 +57,7 @@ def log_run(settings: Settings) -> str:
         InputError: a file is missing.
     """
     try:
-        return _log(*connect(settings, TIMEOUT), settings)
+        return _log(*connect(settings, TIMEOUT), settings, details)
     except InputError:
         raise
     except Exception as error:  # whichever library it comes from, the results are there
@@ -69,34 +66,28 @@ def log_run(settings: Settings) -> str:
         return ""
 
 
-def _log(client: MlflowClient, experiment: str, settings: Settings) -> str:
+def _log(client: MlflowClient, experiment: str, settings: Settings, details: Details) -> str:
     from mlflow.entities import Metric, RunTag
 
-    details = [storage.read_json(storage.METRICS / f"{stage}.json") for stage in METRICS]
-    found: dict[str, Any] = {}
-    for detail in (*details, headlines(*details[-2:])):
+    found = storage.flatten(storage.read_json(storage.METRICS / "train/metrics.json"))
+    for detail in (*details, headlines(details.evaluated, details.inspected)):
         found |= storage.flatten(detail)
-    key, uri = _key(settings, found), settings.tracking.mlflow_uri
-    run = _find(client, experiment, settings, key)
+    # MLflow allows no such sign as in coverage.95%.
+    found = {re.sub(r"[^\w./: -]", "", name): value for name, value in found.items()}
+    run, uri = _find(client, experiment, settings, found), settings.tracking.mlflow_uri
     name, number = run.info.run_name, run.info.run_id
     if WHOLE in run.data.tags:
         return f"this run is on {uri} already, as {name}"
     # One time for all, so that what is logged a second time takes the place of the first.
     when = run.info.start_time
-    metrics = [
-        Metric(_name(k), float(v), when, 0) for k, v in found.items() if isinstance(v, int | float)
-    ]
-    for quantity in CURVES:
-        rows = storage.read_json(storage.PLOTS / f"train/{quantity}.json")
-        for part in sorted({row["side"] for row in rows}):
-            there = steps(client, number, f"{part}/{quantity}")
-            metrics += [
-                Metric(f"{part}/{quantity}", row[quantity], when, row["epoch"])
-                for row in rows
-                if row["side"] == part and row["epoch"] not in there
-            ]
-    words = {_name(k): v for k, v in found.items() if isinstance(v, str)}
-    tags = [RunTag(k, v) for k, v in words.items()]
+    metrics = [Metric(k, float(v), when, 0) for k, v in found.items() if isinstance(v, int | float)]
+    if not steps(client, number, "train/loss"):  # which a run has whole that was logged live
+        metrics += [
+            Metric(f"{row['side']}/{quantity}", row[quantity], when, row["epoch"])
+            for quantity in ("loss", "rmse")
+            for row in storage.read_json(storage.PLOTS / f"train/{quantity}.json")
+        ]
+    tags = [RunTag(k, v) for k, v in found.items() if isinstance(v, str)]
     client.log_batch(number, metrics, params(settings, {"tracking"}), tags)
     for path, folder in FILES.items():
         client.log_artifact(number, str(storage.require(path)), folder)
@@ -107,24 +98,27 @@ def _log(client: MlflowClient, experiment: str, settings: Settings) -> str:
     return f"logged to {uri} as {name}"
 
 
-def _find(client: MlflowClient, experiment: str, settings: Settings, key: str) -> Run:
-    """A run with this key that lacks results, or that of the model's training, or a new one.
+def _find(
+    client: MlflowClient, experiment: str, settings: Settings, metrics: dict[str, Any]
+) -> Run:
+    """A run with our key that lacks results, or that of the model's training, or a new one.
 
-    The fingerprint and the key are hexadecimal: they need no quoting.
+    The key is the same wherever and whenever the run is run again. Key and fingerprint are
+    hexadecimal: they need no quoting.
     """
+    flat = storage.flatten(settings.model_dump(mode="json", exclude={"tracking"}))
+    whole = json.dumps([flat, metrics, storage.fingerprint_of(storage.MODEL)])
+    key = hashlib.sha256(whole.encode()).hexdigest()
     fingerprint = storage.model_fingerprint()
     mine = {param.key: param.value for param in params(settings, {"tracking"})}.items()
     same = client.search_runs([experiment], f"tags.`{KEY}` = '{key}'")
     trained = [
         run
-        for wanted in (f"tags.`{MODEL}` = '{fingerprint}'", "attributes.status = 'RUNNING'")
-        for run in client.search_runs([experiment], wanted)
+        for run in client.search_runs([experiment], f"tags.`{MODEL}` = '{fingerprint}'")
         if KEY not in run.data.tags and run.data.params and run.data.params.items() <= mine
-        if MODEL in run.data.tags or _has_our_epochs(client, run.info.run_id)
     ]
     unfinished = [run for run in same if WHOLE not in run.data.tags]
-    runs = [*unfinished, *trained, *same]
-    if runs:
+    if runs := [*unfinished, *trained, *same]:
         number = runs[0].info.run_id
     else:
         number = create_run(client, experiment, settings, {MODEL: fingerprint}, now())
@@ -132,42 +126,15 @@ def _find(client: MlflowClient, experiment: str, settings: Settings, key: str) -
     return client.get_run(number)
 
 
-def _has_our_epochs(client: MlflowClient, number: str) -> bool:
-    """Whether a run is that of this training, which the server did not see end."""
-    rows = storage.read_json(storage.PLOTS / "train/loss.json")
-    losses = {row["epoch"]: row["loss"] for row in rows if row["side"] == "train"}
-    points = client.get_metric_history(number, "train/loss")
-    return all(losses.get(point.step) == point.value for point in points)
-
-
 def _log_model(client: MlflowClient, run: Run) -> None:
     """Log the model with the code that opens it, so that `mlflow.pyfunc.load_model` serves it."""
     from mlflow import pyfunc
-    from mlflow.models import Model
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, Schema
 
     logged = run.outputs.model_outputs if run.outputs else []
     if any(client.get_logged_model(one.model_id).status == "READY" for one in logged):
         return
-    with warnings.catch_warnings():
-        # An example of the input would make MLflow open the model here, to try it.
-        warnings.filterwarnings("ignore", message=".*input example was not provided")
-        Model.log(
-            artifact_path=None,
-            name="model",
-            flavor=pyfunc,
-            run_id=run.info.run_id,
-            loader_module="genre_embeddings.inference.pyfunc",
-            data_path=str(storage.MODEL),
-            code_paths=[str(Path(__file__).parents[1])],
-            pip_requirements=[f"{name}=={version(name)}" for name in LIBRARIES],
-            signature=_signature(),
-        )
-
-
-def _signature() -> ModelSignature:
-    """Columns that the logged model reads and writes; ids have the type of the data's ids."""
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, Schema
 
     def kind(table: str, column: str) -> str:
         ids = storage.read_table(storage.PREPARED / f"{table}.parquet")[column]
@@ -181,16 +148,17 @@ def _signature() -> ModelSignature:
     ]
     written = [ColSpec("float", "prediction"), ColSpec("float", "deviation")]
     written += [ColSpec("boolean", "known_user"), ColSpec("boolean", "known_movie")]
-    return ModelSignature(Schema([*read]), Schema([*written]))
-
-
-def _key(settings: Settings, metrics: dict[str, Any]) -> str:
-    """What makes this run the run it is, the same wherever and whenever it is run again."""
-    flat = storage.flatten(settings.model_dump(mode="json", exclude={"tracking"}))
-    whole = json.dumps([flat, metrics, storage.fingerprint_of(storage.MODEL)])
-    return hashlib.sha256(whole.encode()).hexdigest()
-
-
-def _name(name: str) -> str:
-    """A name without what MLflow does not allow, such as the sign in coverage.95%."""
-    return re.sub(r"[^\w./: -]", "", name)
+    with warnings.catch_warnings():
+        # An example of the input would make MLflow open the model here, to try it.
+        warnings.filterwarnings("ignore", message=".*input example was not provided")
+        Model.log(
+            artifact_path=None,
+            name="model",
+            flavor=pyfunc,
+            run_id=run.info.run_id,
+            loader_module="genre_embeddings.inference.pyfunc",
+            data_path=str(storage.MODEL),
+            code_paths=[str(Path(__file__).parents[1])],
+            pip_requirements=[f"{name}=={version(name)}" for name in LIBRARIES],
+            signature=ModelSignature(Schema([*read]), Schema([*written])),
+        )

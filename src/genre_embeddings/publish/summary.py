@@ -70,43 +70,28 @@ def read_details() -> Details:
     prepared, split = (
         storage.read_json(storage.METRICS / f"{stage}.json") for stage in ("prepare", "split")
     )
-    evaluated, inspected = (storage.read_measured(stage) for stage in ("evaluate", "inspect"))
-    require_one_run(prepared, split, evaluated, inspected)
-    return Details(prepared, split, evaluated, inspected)
-
-
-def write_summary(settings: Settings, details: Details) -> None:
-    """Write metrics/summary.json and plots/summary.json."""
-    prepared, split, evaluated, inspected = details
-    storage.write_metrics(SUMMARY, headlines(evaluated, inspected))
-    fingerprints = {
-        "data": storage.fingerprint_of(storage.PREPARED),
-        "split": storage.fingerprint_of(*(storage.SPLIT / side for side in storage.SIDES)),
-    }
-    counts = prepared["ratings"], split["parts"]["test"]["ratings"]
-    storage.write_rows(TABLE, table(settings, *counts, evaluated, inspected, fingerprints))
-
-
-def require_one_run(
-    prepared: Mapping[str, Any],
-    split: Mapping[str, Any],
-    evaluated: Mapping[str, Any],
-    inspected: Mapping[str, Any],
-) -> None:
-    """Check that the metrics of four stages can be of one run.
-
-    Raises:
-        InputError: they are of different models, or count different ratings.
-    """
-    parts = {side: counts["ratings"] for side, counts in split["parts"].items()}
+    details = Details(prepared, split, *map(storage.read_measured, ("evaluate", "inspect")))
+    parts = {part: counts["ratings"] for part, counts in split["parts"].items()}
+    measured, inspected = details.evaluated, details.inspected
     for one, other, same, what in (
         ("prepare", "split", prepared["ratings"] == sum(parts.values()), "ratings"),
-        ("split", "evaluate", parts["test"] == evaluated["test"]["ratings"], "test ratings"),
-        ("evaluate", "inspect", evaluated["model"] == inspected["model"], "a model"),
+        ("split", "evaluate", parts["test"] == measured["test"]["ratings"], "test ratings"),
+        ("evaluate", "inspect", measured["model"] == inspected["model"], "a model"),
     ):
         if not same:
             first, second = (storage.METRICS / f"{stage}.json" for stage in (one, other))
             raise storage.different_runs(first, second, f"each is about {what} of its own")
+    return details
+
+
+def write_summary(settings: Settings, details: Details) -> None:
+    """Write metrics/summary.json and plots/summary.json."""
+    storage.write_metrics(SUMMARY, headlines(details.evaluated, details.inspected))
+    fingerprints = {
+        "data": storage.fingerprint_of(storage.PREPARED),
+        "split": storage.fingerprint_of(*(storage.SPLIT / side for side in storage.SIDES)),
+    }
+    storage.write_rows(TABLE, table(settings, details, fingerprints))
 
 
 def headlines(*details: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -121,22 +106,37 @@ def headlines(*details: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def table(
-    settings: Settings,
-    ratings: int,
-    test_ratings: int,
-    evaluated: Mapping[str, Any],
-    inspected: Mapping[str, Any],
-    fingerprints: Mapping[str, str],
+    settings: Settings, details: Details, fingerprints: Mapping[str, str]
 ) -> list[dict[str, str]]:
     """Rows of section, name and value as text, for the table on top of the comparison page.
 
     Section `changes` holds all settings; the page shows those in which revisions differ. Instead of
     section `fingerprints`, of `data` and `split`, it shows in words which of them differ.
     """
+    prepared, split, evaluated, inspected = details
     flat = effective(storage.flatten(settings.model_dump(mode="json")))
-    source: str = settings.data.source
-    if source == "folder":
-        source = f"{Path(settings.data.path).name} (folder)"
+    folder = f"{Path(settings.data.path).name} (folder)"
+    test, agreement = evaluated["test"], inspected.get("agreement", {})
+    bias, gains = test["baselines"]["user_movie_bias"], inspected.get("value", {})
+    interval, skill = "-", f"{bias['skill']:.0%}"
+    if "rmse_low" in test:
+        interval = f"{test['rmse_low']:.3f} to {test['rmse_high']:.3f}"
+        skill += f" ({100 * bias['skill_low']:.0f} to {100 * bias['skill_high']:.0f})"
+    errors = {
+        "new movies: RMSE": test["cold_movies"].get("rmse"),
+        "RMSE saved by genres": gains.get("warm_movies_estimate"),
+        "new movies: by genres": gains.get("cold_movies_estimate"),
+    }
+    likelihood = agreement.get("likelihood", {})
+    rhos = {
+        "with held-out ratings": likelihood.get("spearman"),
+        "noise ceiling": likelihood.get("ceiling"),
+        "chance stays below": likelihood.get("null_95"),
+        "mixed model": likelihood.get("rival"),
+    }
+    if "truth" in agreement:
+        rhos["with the planted truth"] = agreement["truth"]["spearman"]
+    rhos["with other users"] = inspected.get("stability", {}).get("spearman")
     sections = {
         "changes": {
             key: value if isinstance(value, str) else json.dumps(value)
@@ -144,9 +144,9 @@ def table(
             if key not in NOT_CHANGES
         },
         "data": {
-            "source": source,
-            "ratings": f"{ratings:,}",
-            "test ratings": f"{test_ratings:,}",
+            "source": folder if settings.data.source == "folder" else settings.data.source,
+            "ratings": f"{prepared['ratings']:,}",
+            "test ratings": f"{split['parts']['test']['ratings']:,}",
             "split": settings.split.strategy,
             "seed": str(settings.seed),
             "model": evaluated["model"],
@@ -154,8 +154,14 @@ def table(
         "verdicts": {
             line: f"{MARKS[outcome]} {outcome}" for line, outcome in inspected["verdict"].items()
         },
-        "prediction": _prediction(evaluated["test"], inspected.get("value", {})),
-        "agreement": _agreement(inspected),
+        "prediction": {
+            "test RMSE (stars)": f"{test['rmse']:.4f}",
+            "95 % interval": interval,
+            "user + movie bias": f"{bias['rmse']:.4f}",
+            "squared error saved": skill,
+            **{label: f"{error:.4f}" for label, error in errors.items() if error is not None},
+        },
+        "agreement": {label: "-" if rho is None else f"{rho:.2f}" for label, rho in rhos.items()},
         "fingerprints": fingerprints,
     }
     return [
@@ -163,38 +169,3 @@ def table(
         for section, rows in sections.items()
         for name, value in rows.items()
     ]
-
-
-def _prediction(test: Mapping[str, Any], gains: Mapping[str, Any]) -> dict[str, str]:
-    bias = test["baselines"]["user_movie_bias"]
-    interval, skill = "-", f"{bias['skill']:.0%}"
-    if "rmse_low" in test:
-        interval = f"{test['rmse_low']:.3f} to {test['rmse_high']:.3f}"
-        skill += f" ({100 * bias['skill_low']:.0f} to {100 * bias['skill_high']:.0f})"
-    numbers = {
-        "new movies: RMSE": test["cold_movies"].get("rmse"),
-        "RMSE saved by genres": gains.get("warm_movies_estimate"),
-        "new movies: by genres": gains.get("cold_movies_estimate"),
-    }
-    return {
-        "test RMSE (stars)": f"{test['rmse']:.4f}",
-        "95 % interval": interval,
-        "user + movie bias": f"{bias['rmse']:.4f}",
-        "squared error saved": skill,
-        **{label: f"{number:.4f}" for label, number in numbers.items() if number is not None},
-    }
-
-
-def _agreement(inspected: Mapping[str, Any]) -> dict[str, str]:
-    numbers = {
-        "with held-out ratings": "agreement.likelihood.spearman",
-        "noise ceiling": "agreement.likelihood.ceiling",
-        "chance stays below": "agreement.likelihood.null_95",
-        "mixed model": "agreement.likelihood.rival",
-        "with the planted truth": "agreement.truth.spearman",
-        "with other users": "stability.spearman",
-    }
-    if "truth" not in inspected.get("agreement", {}):
-        del numbers["with the planted truth"]
-    found = {label: storage.value_at(inspected, name) for label, name in numbers.items()}
-    return {label: "-" if rho is None else f"{rho:.2f}" for label, rho in found.items()}
