@@ -16,6 +16,10 @@ from torch.nn import functional
 
 from genre_embeddings.model.embedding import EmbeddingTable, take_rows
 
+WHOLE_PAYS = 0.4
+"""All histories are summed if those of a batch have more than this share of the entries: their
+transposed lists are computed once, not for each batch. In the default world, a step without this
+takes a tenth longer."""
 Lists = tuple[Tensor, Tensor]
 """Lists of columns, laid end to end: where each one starts (rows,), and the columns (E,), int32."""
 
@@ -27,17 +31,17 @@ class SumPooling(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, dense: Tensor, lists: Lists) -> Tensor:
-        """`dense` is (columns, X)."""
-        ctx.columns, ctx.lists = len(dense), lists
+    def forward(ctx: Any, dense: Tensor, lists: Lists, transposed: Lists | None) -> Tensor:
+        """`dense` is (columns, X); the transposed lists are computed when needed if not given."""
+        ctx.columns, ctx.lists, ctx.transposed = len(dense), lists, transposed
         starts, entries = lists
         return functional.embedding_bag(entries, dense, starts, mode="sum")
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         """Gradient of the dense matrix."""
-        starts, rows = _transpose(ctx.lists, ctx.columns)
-        return functional.embedding_bag(rows, grad.contiguous(), starts, mode="sum"), None
+        starts, rows = ctx.transposed or _transpose(ctx.lists, ctx.columns)
+        return functional.embedding_bag(rows, grad.contiguous(), starts, mode="sum"), None, None
 
 
 def _transpose(lists: Lists, columns: int) -> Lists:
@@ -78,6 +82,8 @@ class History(nn.Module):
     columns: Tensor  # (N,) column of each training rating
     kept: Tensor  # (N,) whether the training rating is among the latest `most` of its row
     named: Tensor  # (columns,) whether the column is in a history
+    back_starts: Tensor | None  # the transposed lists, once needed: the rows of each column
+    back_rows: Tensor | None
 
     def __init__(self, sizes: tuple[int, int], most: int) -> None:
         """Empty histories: `sizes` are the numbers of rows and of columns."""
@@ -85,7 +91,7 @@ class History(nn.Module):
         self.sizes, self.most = sizes, most
         self.cached: Tensor | None = None  # (rows, X) sums of all rows, while no weight changes
         self.matrix: csr_matrix | None = None  # the lists, once needed; not on a GPU
-        for name in ("columns", "kept", "named"):
+        for name in ("columns", "kept", "named", "back_starts", "back_rows"):
             self.register_buffer(name, None, persistent=False)
         self.register_buffer("starts", torch.zeros(sizes[0] + 1, dtype=torch.int64))
         self.register_buffer("entries", torch.empty(0, dtype=torch.int32))
@@ -121,12 +127,22 @@ class History(nn.Module):
         if self.cached is not None:
             return take_rows(self.cached, rows)[:, : (1 + variances) * table.mean[0].numel()]
         which, back = rows.unique(return_inverse=True)  # (K,), (B,)
-        starts, entries = self._lists_of(which)
+        total = int((self.starts[which + 1] - self.starts[which]).sum())
         columns: slice | Tensor = slice(None)
-        if table.sparse:
-            columns, entries = entries.unique(return_inverse=True)
+        transposed: Lists | None = None
+        if total > WHOLE_PAYS * len(self.entries) and not table.sparse:
+            starts, entries, back = self.starts[:-1].int(), self.entries, rows
+            if torch.is_grad_enabled():
+                if self.back_starts is None or self.back_rows is None:
+                    lists = starts, entries
+                    self.back_starts, self.back_rows = _transpose(lists, self.sizes[1])
+                transposed = self.back_starts, self.back_rows
+        else:
+            starts, entries = self._lists_of(which)
+            if table.sparse:
+                columns, entries = entries.unique(return_inverse=True)
         dense = torch.cat([part.flatten(1) for part in table(columns, variances)], 1)
-        return take_rows(SumPooling.apply(dense, (starts, entries.int())), back)
+        return take_rows(SumPooling.apply(dense, (starts, entries.int()), transposed), back)
 
     def _lists_of(self, rows: Tensor) -> Lists:
         """The lists of K different rows: by SciPy on a CPU, where torch takes 10 times as long."""
