@@ -61,7 +61,7 @@ def main() -> None:
         )
         if not is_first_process():
             return
-        fit_genres(network, train)
+        fit_genres(network, train, validation)
         save_model(network)
         if wait:
             wait()

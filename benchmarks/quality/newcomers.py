@@ -50,7 +50,7 @@ def train_without(users: np.ndarray) -> Network:
     meta = storage.read_meta()
     network = build_network(settings, train, sets, tables.users.height, meta)
     fit(network, train, validation, settings.train, settings.seed, record=False, name="without")
-    fit_genres(network, train)
+    fit_genres(network, train, validation)
     return network.eval()
 
 

@@ -124,7 +124,7 @@ def question(kind: Kind, settings: Settings) -> Question:
     def trained(genres: bool) -> Network:
         network = build(genres)
         fit(network, train, validation, settings.train, settings.seed, record=False)
-        fit_genres(network, train)
+        fit_genres(network, train, validation)
         return network.eval()
 
     learnt, network = sides["train"], trained(genres=True)

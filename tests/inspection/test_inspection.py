@@ -36,7 +36,7 @@ def answered(settings, planted=None, model=None, truth=True, **train):
     settings, network = changed(world.settings, model=model or {}), world.network(**model or {})
     sides = world.ratings("train"), world.ratings("validation")
     fit(network, *sides, settings.train, settings.seed, record=False)
-    fit_genres(network, sides[0])
+    fit_genres(network, *sides)
     save_model(network)
     tables = Tables(*(getattr(world.tables, name) for name in Tables._fields))
     train_ablations(settings, *sides, tables, world.tables.meta)

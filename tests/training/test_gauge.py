@@ -9,6 +9,7 @@ import torch
 
 from genre_embeddings.inspection.responses import ask, project, spaced_users
 from genre_embeddings.inspection.slopes import Slopes
+from genre_embeddings.model.ratings import Ratings
 from genre_embeddings.training import gauge
 from genre_embeddings.training.gauge import fit_genres
 from tests.conftest import small_settings
@@ -32,7 +33,7 @@ def network(world):
 def refit(world):
     def refit(network):
         other = deepcopy(network)
-        fit_genres(other, world.ratings("train"))
+        fit_genres(other, world.ratings("train"), world.ratings("validation"))
         return other
 
     return refit
@@ -98,10 +99,27 @@ def test_an_unknown_movie_is_like_the_rare_ones_of_its_genres(network, refit):
     assert torch.equal(refitted(*asked, genres=genres).rating, typical)
 
 
+@torch.no_grad()
+def test_validation_chooses_how_movies_without_ratings_are_predicted(network, world):
+    """Their ratings are as one of the two ways predicts them, which is then taken."""
+    user, movie = torch.arange(30), torch.full((30,), network.unknown)
+    train, ways = world.ratings("train"), []
+    for wanted in (None, "trained"):
+        validation, other = world.ratings("validation"), deepcopy(network)
+        if wanted:
+            rating = network(user, movie).rating.mean(0)
+            validation = Ratings(user, movie, rating, torch.zeros_like(user))
+        fit_genres(other, train, validation)
+        ways.append(other(user, movie).rating.mean(0))
+    assert torch.allclose(ways[1], rating, atol=1e-4)
+    assert not torch.allclose(ways[0], rating, atol=1e-2)
+
+
 def test_ratings_that_do_not_vary_leave_finite_embeddings(world):
     """The mixed model has nothing to measure in them."""
     train, network = world.ratings("train"), world.network().eval()
-    fit_genres(network, replace(train, rating=torch.full_like(train.rating, 3.0)))
+    constant = replace(train, rating=torch.full_like(train.rating, 3.0))
+    fit_genres(network, constant, world.ratings("validation"))
     assert all(value.isfinite().all() for value in network.state_dict().values())
 
 

@@ -126,7 +126,7 @@ def train_ablations(
             sets = genre_sets(movies, genres)
             network = build_network(chosen, train, sets, tables.users.height, meta)
             fit(network, train, validation, settings.train, settings.seed, False, scratch, said)
-            fit_genres(network, train)
+            fit_genres(network, train, validation)
             save_model(network, folder / name, movies)
         storage.write_json(folder / "ablations.json", names)
     return names

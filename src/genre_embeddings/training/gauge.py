@@ -14,9 +14,12 @@ open how much of v is in E. Two conventions settle it (`fit_genres`):
    in a way of its own: the network in what is specific to a genre, moments by noise, the
    likelihood by its assumption of independent noise.
 
-A movie without ratings is like the rare movies of its genres. A second regression, in which a movie
-with n ratings weighs 1 / n, gives the genre vectors for these: `genre_rare` is what they have
-beyond E. Predictions for known and for unknown movies do not depend on the second convention.
+A movie without ratings has genre vectors of its own; `genre_rare` is what they have beyond E. They
+are the vectors that training left, which has replaced movies by the unknown one, or those of a
+second regression, in which a movie with n ratings weighs 1 / n, whichever has the lower error on
+the validation ratings of such movies: where whole movies were held out, these are as popular as
+others; where single ratings were, they are rare. Predictions for known and for unknown movies do
+not depend on the second convention.
 
 Letters: M movies, B known movies, G genres, K = G + 1, R replicas, D embedding size, N users.
 """
@@ -40,6 +43,7 @@ from genre_embeddings.inspection.slopes import (
     sum_up,
 )
 from genre_embeddings.model.network import UNKNOWN_ERROR, Network
+from genre_embeddings.model.predict import predict
 from genre_embeddings.model.ratings import Ratings
 
 RIDGE = 1e-3
@@ -48,7 +52,7 @@ STEPS = 50
 """Most steps of the optimiser; fewer are enough on every data set measured."""
 
 
-def fit_genres(network: Network, train: Ratings) -> None:
+def fit_genres(network: Network, train: Ratings, validation: Ratings) -> None:
     """Set the genre embeddings, `genre_rare` and `communality` of a trained network.
 
     Predictions for known movies stay the same up to rounding. A network without genres is left as
@@ -57,6 +61,8 @@ def fit_genres(network: Network, train: Ratings) -> None:
     Args:
         network: after training.
         train: its training ratings.
+        validation: on the CPU; those of movies without training ratings choose how such movies are
+            predicted.
     """
     counts = network.movie_counts[:-1]
     known = torch.nonzero(counts)[:, 0]  # (B,)
@@ -69,13 +75,36 @@ def fit_genres(network: Network, train: Ratings) -> None:
         alike = _regress(vectors, shares[known], torch.ones_like(counts[known]))
         rare = _regress(vectors, shares[known], 1 / counts[known])
         before = network.genre.mean.clone()
+        unrated = _better_for_unrated(
+            network,
+            validation,
+            torch.cat([before, network.movie.mean[-1:]]),
+            torch.cat([rare[:-1], alike[-1:]]),
+        )
         network.genre.mean.copy_(alike[:-1])
-        network.movie.mean[-1] = alike[-1]
+        network.movie.mean[-1] = unrated[-1]
     _fit_covariance(network, train)
     with torch.no_grad():
         shift = before - network.genre.mean
         network.movie.mean[:-1] += torch.einsum("mk,krc->mrc", shares, shift)
-        network.genre_rare.copy_(rare[:-1] - network.genre.mean)
+        network.genre_rare.copy_(unrated[:-1] - network.genre.mean)
+
+
+def _better_for_unrated(
+    network: Network, validation: Ratings, trained: Tensor, rare: Tensor
+) -> Tensor:
+    """Which genre vectors and constant, (K, R, D+1), predict movies without training ratings."""
+    part = validation.part(torch.nonzero(network.movie_counts.cpu()[validation.movie] == 0)[:, 0])
+    if not part.count:
+        return rare
+    user, movie, rating, time = (column.numpy() for column in vars(part).values())
+    errors = []
+    for vectors in (trained, rare):
+        network.genre.mean.copy_(vectors[:-1])
+        network.movie.mean[-1] = vectors[-1]
+        mean, _ = predict(network, user, movie, time, posterior=False)
+        errors.append(float(np.mean((mean - rating) ** 2, dtype=np.float64)))
+    return trained if errors[0] < errors[1] else rare
 
 
 def _regress(vectors: Tensor, shares: Tensor, weights: Tensor) -> Tensor:
