@@ -30,6 +30,7 @@ from stages import publish
 from tests.conftest import ROOT, changed
 from tests.project import Project, stages_run
 from tests.small import small_world
+from tests.tutorial import run_command
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.filterwarnings("ignore::UserWarning:mlflow")]
 
@@ -159,7 +160,7 @@ def test_a_run_is_on_the_server_as_it_is_here(here: Project, live: str) -> None:
     assert [*rows] == ["prediction", "deviation", "known_user", "known_movie"]
     assert rows["known_movie"].tolist() == [True, False]
     (here.folder / "pairs.csv").write_text("userId,movieId,genres\n1,2,\n1,9999,Comedy\n")
-    here.run("./genres", "predict", "pairs.csv", "--out", "rated.csv")
+    run_command(here, "./genres predict pairs.csv --out rated.csv")
     lines = (here.folder / "rated.csv").read_text().splitlines()[1:]
     own = [float(line.split(",")[3]) for line in lines]
     assert rows["prediction"].tolist() == pytest.approx(own, abs=1e-4)
