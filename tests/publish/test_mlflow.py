@@ -26,7 +26,7 @@ from genre_embeddings.settings import Settings, load_settings
 from genre_embeddings.tracking import Tracker
 from genre_embeddings.training.checkpoint import Scratch
 from genre_embeddings.training.lightning import Fitting, fit
-from stages import publish
+from stages import publish, train
 from tests.conftest import ROOT, changed
 from tests.project import Project, stages_run
 from tests.small import small_world
@@ -82,9 +82,9 @@ def logged(live: str, base: Project, tmp_path_factory: pytest.TempPathFactory) -
     """The reproduced project after a training that is logged, with the same bytes, and publish."""
     project = base.copy(tmp_path_factory.mktemp("logged") / "project")
     project.change({"tracking": {"mlflow_uri": live}})
-    project.run(sys.executable, "-m", "stages.train")
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as said:
         patch.chdir(project.folder)
+        train.main()
         publish.main()
     assert f"logged to {live} as {name_of(project)}" in said.getvalue()
     assert project.results() == base.results()
