@@ -10,6 +10,7 @@ import yaml
 
 from genre_embeddings.model.serialization import save_model
 from genre_embeddings.settings import Settings
+from stages import train
 from tests.conftest import ROOT, small_settings
 from tests.small import small_world, write_world
 
@@ -24,9 +25,14 @@ def train_project(folder: Path, **model) -> Path:
     return folder
 
 
+def write_settings(settings: Settings) -> None:
+    """Write params.yaml in the working directory."""
+    Path("params.yaml").write_text(yaml.safe_dump(settings.model_dump(mode="json")))
+
+
 def start_training(settings: Settings) -> subprocess.Popen[str]:
     """Start stage train in the working directory, in a process group of its own."""
-    Path("params.yaml").write_text(yaml.safe_dump(settings.model_dump(mode="json")))
+    write_settings(settings)
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "COV"))}
     return subprocess.Popen(
         [sys.executable, "-m", "stages.train"],
@@ -47,3 +53,9 @@ def train_stage(settings: Settings, status: int = 0) -> str:
             process.kill()
     assert process.returncode == status, said
     return said
+
+
+def train_here(settings: Settings) -> None:
+    """Run stage train in the working directory in this process, which has imported torch."""
+    write_settings(settings)
+    train.main()

@@ -81,8 +81,9 @@ def test_what_is_dropped_into_data_raw(project, source):
     put(1)  # without another `dvc add`
     assert mean(project, "changed") == 2.9
     assert mean(project) == 2.9
-    put(2)
-    assert mean(project, "queued") == 2.95
+    if source == "folder":  # the queue works on such a copy, too
+        put(2)
+        assert mean(project, "queued") == 2.95
 
 
 def test_a_linked_folder_of_ones_own(project, tmp_path):

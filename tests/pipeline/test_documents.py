@@ -1,21 +1,20 @@
 """README.md, the pages of docs/ and the notebook: what they name exists, their commands run.
 
-Blocks marked `sh` are run here, in a clone without outputs and DVC cache. Blocks marked `console`
+Blocks marked `sh` are run here. Blocks marked `console`
 show the answers too, and are run by tests/data/test_own_data.py and test_remotes.py.
 """
 
 import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from genre_embeddings.cli import genres
 from tests.project import ROOT, STAGES, Project, finish_queue, listed, read_yaml, stages_run
+from tests.tutorial import run_command
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [page for page in DOCUMENTS if page.parent in (ROOT, ROOT / "docs/guide")]
@@ -23,7 +22,7 @@ TARGETS = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-
 ELSEWHERE = "scaling.md"
 """Needs several machines; test_distributed.py runs its processes on one, the next guide a queue."""
 MANY = "sweeps.md"
-"""The guide that waits for its queue; the others are followed where there are no results yet."""
+"""The guide that waits for its queue."""
 NOT_RUN = (
     "git clone", "make repro", "make test", "source .venv",  # the set-up of an environment
     "pip install", "audit/bin", "data.source=ml-latest-small",  # need the network
@@ -41,7 +40,9 @@ SMALLER = (
     # start the queue, and wait for it.
     ("&& dvc queue start --jobs 1", ""),
     # Where nothing reads the inspection, there is none.
-    (r"(exp run -S model.dim=8|exp run .*-n (?:grid|dim|random)[^\n']*)", r"\1 evaluate"),
+    (r"(exp run -S model.dim=8|exp run .*-n (?:grid|dim)[^\n']*)", r"\1 evaluate"),
+    (r"(exp run .*-n random[^\n']*)", r"\1 split"),  # after the check of the settings
+    ("-n small -S model.dim=4", "-n small -S model.dim=8"),  # cached
     ("Horror", "Comedy"),  # a genre of the small world
     ("Drama", "Action"),
 )  # fmt: skip
@@ -73,43 +74,34 @@ def commands(page: Path) -> Iterator[str]:
         assert not command.strip(), command
 
 
-def run(project: Project, command: str) -> None:
-    """Run a command in the project, which is the working directory.
-
-    `./genres` runs in this process: a new one takes seconds to import torch.
-    """
-    if command.startswith("./genres "):
-        result = CliRunner().invoke(genres, shlex.split(command)[1:], catch_exceptions=False)
-        assert result.exit_code == 0, result.output
-    else:
-        project.run("bash", "-c", command)
-
-
 @pytest.mark.pipeline
-def test_every_command_in_a_clone_that_has_nothing(
-    base: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_experiment_in_a_copy_of_a_clone_that_has_nothing(base: Project, tmp_path: Path) -> None:
     project = base.clone(tmp_path / "clone")
-    monkeypatch.chdir(project.folder)
     # Now dvc.lock names outputs that nobody has.
     project.change({"planted": {"ratings": 1400}})
     project.commit()
-    said = project.dvc("exp", "run", "--temp", "-S", "inspect.permutations=199")
-    assert stages_run(said) == list(STAGES)
     said = project.dvc("exp", "run", "--temp", "-S", "inspect.alpha=0.1")
-    assert stages_run(said) == ["check", "inspect", "publish"]
-    Path("pairs.csv").write_text("userId,movieId,genres\n1,1,\n1,999,Comedy\n")
-    Path("mine.csv").write_text("movieId,rating\n1,5\n2,1\n")
+    assert stages_run(said) == list(STAGES)
+
+
+@pytest.mark.pipeline
+def test_every_command(compared: Project, tmp_path: Path) -> None:
+    """In a project whose run cache has the experiments of the pages, which thus take seconds."""
+    project = compared.copy(tmp_path / "project")
+    (project.folder / "pairs.csv").write_text("userId,movieId,genres\n1,1,\n1,999,Comedy\n")
+    (project.folder / "mine.csv").write_text("movieId,rating\n1,5\n2,1\n")
     for page in PAGES:
         for command in commands(page) if page.name not in (MANY, ELSEWHERE) else ():
-            run(project, command)
+            run_command(project, command)
 
 
 @pytest.mark.pipeline
 def test_the_guide_of_many_experiments(project: Project) -> None:
     """The queue runs the code that it recorded: in the workspace it is broken meanwhile."""
+    project.change({"train": {"without_genres": False}})  # which no experiment of it inspects
+    project.commit()
     before, code = project.results(), project.folder / "src/genre_embeddings/__init__.py"
-    whole = code.read_text(encoding="utf-8")
+    whole, heard = code.read_text(encoding="utf-8"), {}
     for command in commands(ROOT / "docs/guide" / MANY):
         if "dvc queue start" in command:  # and wait until it is done
             code.write_text(f"{whole}\nraise SystemExit('the code of the workspace ran')\n")
@@ -117,9 +109,11 @@ def test_the_guide_of_many_experiments(project: Project) -> None:
             assert project.results() == before
             code.write_text(whole)
             continue
-        run(project, command)
+        heard[command.split()[0]] = run_command(project, command)
         if "search.sh" in command.splitlines()[-1]:
             project.git("restore", "params.yaml")
+    # The queue's copy trained the same before.
+    assert "Stage 'train' is cached - skipping run" in heard["for"]
     said = project.run("sh", "search.sh", status=255)
     assert "conflicts with existing experiment 'random-0'" in said
     said = project.dvc("exp", "list")

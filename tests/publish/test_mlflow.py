@@ -26,10 +26,11 @@ from genre_embeddings.settings import Settings, load_settings
 from genre_embeddings.tracking import Tracker
 from genre_embeddings.training.checkpoint import Scratch
 from genre_embeddings.training.lightning import Fitting, fit
-from stages import publish
+from stages import publish, train
 from tests.conftest import ROOT, changed
 from tests.project import Project, stages_run
 from tests.small import small_world
+from tests.tutorial import run_command
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.filterwarnings("ignore::UserWarning:mlflow")]
 
@@ -81,9 +82,9 @@ def logged(live: str, base: Project, tmp_path_factory: pytest.TempPathFactory) -
     """The reproduced project after a training that is logged, with the same bytes, and publish."""
     project = base.copy(tmp_path_factory.mktemp("logged") / "project")
     project.change({"tracking": {"mlflow_uri": live}})
-    project.run(sys.executable, "-m", "stages.train")
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as said:
         patch.chdir(project.folder)
+        train.main()
         publish.main()
     assert f"logged to {live} as {name_of(project)}" in said.getvalue()
     assert project.results() == base.results()
@@ -159,7 +160,7 @@ def test_a_run_is_on_the_server_as_it_is_here(here: Project, live: str) -> None:
     assert [*rows] == ["prediction", "deviation", "known_user", "known_movie"]
     assert rows["known_movie"].tolist() == [True, False]
     (here.folder / "pairs.csv").write_text("userId,movieId,genres\n1,2,\n1,9999,Comedy\n")
-    here.run("./genres", "predict", "pairs.csv", "--out", "rated.csv")
+    run_command(here, "./genres predict pairs.csv --out rated.csv")
     lines = (here.folder / "rated.csv").read_text().splitlines()[1:]
     own = [float(line.split(",")[3]) for line in lines]
     assert rows["prediction"].tolist() == pytest.approx(own, abs=1e-4)

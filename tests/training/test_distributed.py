@@ -9,7 +9,7 @@ from genre_embeddings.errors import InputError
 from genre_embeddings.settings import Settings
 from tests.conftest import changed
 from tests.small import small_world, write_world
-from tests.trained import train_stage
+from tests.trained import train_here, train_stage
 
 
 def curve() -> list[float]:
@@ -30,7 +30,7 @@ def test_two_processes_give_the_curve_and_the_model_of_one(prepared):
     """Nothing is drawn at random in a step, so that they must find the same numbers."""
     train = {"movie_dropout": 0.0, "rare_dropout": 0.0}
     settings = changed(prepared, model={"embedding": "point"}, train=train)
-    train_stage(settings)
+    train_here(settings)
     one, alone = curve(), load_file("models/model.safetensors")
     said = train_stage(changed(settings, train={"devices": 2}))
     assert said.count("trained 2 replicas in batches of 256 ratings for 3 epochs") == 1
