@@ -54,8 +54,9 @@ def run_command(project: Project, command: str) -> str:
     """
     if not command.startswith("./genres "):
         return project.run("bash", "-c", command)
+    runner = CliRunner(env={"COLUMNS": None})  # pytest's workers have a width, a file has none
     with chdir(project.folder):
-        result = CliRunner().invoke(genres, shlex.split(command)[1:], catch_exceptions=False)
+        result = runner.invoke(genres, shlex.split(command)[1:], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.output
 
