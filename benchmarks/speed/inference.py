@@ -61,7 +61,9 @@ def main() -> None:
         f"users; CPU seconds where threads is 1. {machine()}."
     )
     train = made_up(USERS, MOVIES, RATINGS)
-    default = load_settings(ROOT / "params.yaml").in_effect(True, True, GENRES)
+    default = load_settings(ROOT / "params.yaml").in_effect(
+        has_time=True, sessions=True, genres=GENRES
+    )
     ways = {
         "default, 4 replicas": (default, 4),
         "default, 1 replica": (default, 1),

@@ -38,7 +38,7 @@ from genre_embeddings.settings import TrainSettings, load_settings
 from genre_embeddings.training.lightning import fit
 
 SETTINGS = load_settings(ROOT / "params.yaml")
-MODEL = SETTINGS.in_effect(True, True, GENRES)
+MODEL = SETTINGS.in_effect(has_time=True, sessions=True, genres=GENRES)
 NOTEBOOK = {"users": 157_481, "movies": 50, "ratings": 2_544_549, "train": 1_781_184}
 SHAPES = {
     "notebook": NOTEBOOK,

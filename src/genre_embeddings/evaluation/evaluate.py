@@ -86,7 +86,7 @@ def evaluate(
     rng = np.random.default_rng(seed_of(seed, "intervals of errors"))
     ours = test.sums(baseline.user.size)
     interval = metrics.error_interval(np.sqrt, [ours], DRAWS, rng)
-    curve = [*LEVELS, *(step / 20 for step in range(1, 20)), 0.99]
+    curve = [*(step / 20 for step in range(1, 20)), 0.99]  # with LEVELS among them
     coverage = metrics.coverage(test.rating, test.mean, test.deviation, curve)
     # Not `train`, which tables of experiments would take for the settings of that section, and not
     # `error`, by which DVC recognises metrics that it failed to read.
@@ -111,9 +111,7 @@ def evaluate(
             *_by_support(test, active[test.user], "ratings of the user", rng),
             *_by_support(test, seen[test.movie], "ratings of the movie", rng),
         ],
-        "calibration": [
-            {"level": level, "coverage": coverage[level]} for level in curve[len(LEVELS) :]
-        ],
+        "calibration": [{"level": level, "coverage": share} for level, share in coverage.items()],
     }
 
 
