@@ -11,11 +11,13 @@ def main() -> None:
     import os
     from pathlib import Path
 
+    from genre_embeddings.data.sources import require_whole
     from genre_embeddings.errors import InputError
     from genre_embeddings.settings import load_settings
 
     data = load_settings().data
     path = data.path
+    require_whole(data)
     if not Path(path).exists():
         if path.startswith("~") or "$" in path:
             meant = os.path.expandvars(os.path.expanduser(path))  # noqa: PTH111 (no such user)
@@ -23,21 +25,10 @@ def main() -> None:
             raise InputError(
                 f"data.path is {path!r}, and DVC does not replace '~' or '$': write {advice}."
             )
-        root = os.environ.get("DVC_ROOT", ".")
-        if (Path(root) / path).exists():
-            raise InputError(
-                f"data.path is {path!r}, which is missing in this experiment's copy of the "
-                f"project, because neither git nor DVC tracks it: run `dvc add {path}` and start "
-                "the experiment again, or give an absolute path."
-            )
         raise InputError(
             f"data.path is {path!r}, which does not exist; allowed: a folder or an archive "
             "on this machine. Name one, or put `data/raw` back in its place."
         )
-    if data.source != "planted":
-        from genre_embeddings.data.sources import require_whole
-
-        require_whole(data)
     Path("data/checked").write_text("params.yaml was read and every setting can be used\n")
 
 

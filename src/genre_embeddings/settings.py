@@ -78,8 +78,8 @@ class DataSettings(Section):
     """Timestamps of ratings: read (seconds since 1970, or dates such as 2015-03-01 12:00:00) or
     ignore; only source folder uses it"""
     genre_separator: Text
-    """Text between the genres of a movie, or auto: lists, the most frequent of | ; , and tab, or
-    blanks if that is certain; only source folder uses it"""
+    """Text between the genres of a movie, or auto: lists, or the most frequent of | ; , and tab;
+    only source folder uses it"""
     top_genres: Annotated[int, Field(ge=0, le=200)]
     """Number of genres with the most movies to keep, 0 to 200; 0 keeps all, but refuses more than
     60"""

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import re
 import socketserver
 import sys
 import threading
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 
 from genre_embeddings.data.sources import download
 from genre_embeddings.data.sources.download import cache_folder, fetch
@@ -99,9 +99,9 @@ WRONG = f"what arrived does not have the checksum {MD5}"
         (answer(b"", "404 Not Found"), 0, "404 Client Error: Not Found"),
         (answer(b"<html></html>"), 0, WRONG),
         (b"HTTP/1.1 200 OK\r\n\r\n" + HALF, 0, WRONG),
-        (answer(HALF, size=len(BODY)), 0, "the connection broke off"),
-        (b"\0" * 500, 0, "no connection to the server"),
-        (answer(HALF, size=len(BODY)), 2, "the server did not answer in time"),
+        (answer(HALF, size=len(BODY)), 0, r"the connection failed \(ChunkedEncodingError\)"),
+        (b"\0" * 500, 0, r"the connection failed \(ConnectionError\)"),
+        (answer(HALF, size=len(BODY)), 2, r"the connection failed \(\w+\)"),
     ],
 )
 def test_an_answer_that_is_not_the_archive(server, cache, monkeypatch, sent, stall, message):
@@ -111,7 +111,7 @@ def test_an_answer_that_is_not_the_archive(server, cache, monkeypatch, sent, sta
         fetch(server.url, MD5)
     text = str(error.value)
     assert text.startswith(f"{server.url} cannot be downloaded to {cache / 'ml-1m.zip'}: ")
-    assert message in text
+    assert re.search(message, text)
     assert "drop ml-1m.zip into data/raw/" in text
     assert "\n" not in text
     assert files(cache) == []
@@ -127,7 +127,7 @@ def test_no_server(server, cache, monkeypatch):
     assert "genre-embeddings" in cache_folder().parts
     monkeypatch.setenv("GENRE_EMBEDDINGS_CACHE", str(cache))
     server.server_close()
-    with pytest.raises(InputError, match="no connection to the server"):
+    with pytest.raises(InputError, match=r"the connection failed \(ConnectionError\)"):
         fetch(url, MD5)
 
 
@@ -137,16 +137,3 @@ def test_a_terminal_shows_progress(server, monkeypatch):
     monkeypatch.setattr(sys, "stderr", terminal)
     fetch(server.url, MD5)
     assert "100%" in terminal.getvalue()
-
-
-def test_a_checksum_makes_up_for_a_bad_certificate(server, monkeypatch, capsys):
-    get = requests.get
-
-    def verifying(url: str, *, verify: bool, **more: Any) -> requests.Response:
-        if verify:
-            raise requests.exceptions.SSLError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed")
-        return get(url, **more)
-
-    monkeypatch.setattr(requests, "get", verifying)
-    assert fetch(server.url, MD5).read_bytes() == BODY
-    assert "certificate is not valid; the checksum decides" in capsys.readouterr().err

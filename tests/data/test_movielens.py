@@ -27,7 +27,7 @@ DAT = {
     "users.dat": "1::F::1::10::48067\n",
 }
 ITEM = {
-    "u.data": "0\t50\t5\t881250949\n0\t172\t5\t881250949\n196\t242\t3\t881250949\n",
+    "u.data": "196\t242\t3\t881250949\n",
     "u.item": "242|Kolya (1996)|24-Jan-1997||http://us.imdb.com/M/title-exact?Kolya|0|1|0\n"
     "267|unknown||||1|0|0\n",
     "u.genre": "unknown|0\nComedy|1\nDrama|2\n\n",
@@ -66,7 +66,6 @@ def test_every_release(name, tmp_path):
     assert source.scale == ((1, 5) if name in ("ml-100k", "ml-1m") else (0.5, 5))
     types = [pl.Int64, pl.Int64, pl.Float32, pl.Int64]
     assert source.ratings.collect_schema().dtypes() == types
-    assert source.dropped == ({"user_0": 2} if name == "ml-100k" else {})
     assert len(ratings) == (1 if name == "ml-100k" else 2)
     assert len(movies) == 2
 

@@ -40,7 +40,7 @@ def open_source(data: DataSettings, planted: PlantedSettings) -> Iterator[Source
 
 
 def require_whole(data: DataSettings) -> None:
-    """Make sure that an experiment's copy of the project has all files of a source that has files.
+    """Make sure that an experiment's copy of the project has all files of the source.
 
     Without them, DVC would take the result of an earlier run that lacked them, too. (It still does
     where all settings are those of an earlier run: then no stage runs, not even `check`.)
@@ -48,12 +48,11 @@ def require_whole(data: DataSettings) -> None:
     Raises:
         InputError: neither git nor DVC tracks a file, so that the copy lacks it.
     """
-    if data.source == "folder":
-        from genre_embeddings.data.sources.archive import require_tracked, untracked
-        from genre_embeddings.data.sources.layouts import LAYOUTS
+    from genre_embeddings.data.sources.archive import require_tracked
+    from genre_embeddings.data.sources.layouts import LAYOUTS
+    from genre_embeddings.data.sources.movielens import RELEASES, require_whole_release
 
-        require_tracked(Path(data.path), untracked(data.path), LAYOUTS)
-    else:
-        from genre_embeddings.data.sources.movielens import require_whole_release
-
+    if data.source in RELEASES:
         require_whole_release(data.source, data.path)
+    else:
+        require_tracked(Path(data.path), LAYOUTS if data.source == "folder" else ())

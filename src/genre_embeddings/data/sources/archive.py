@@ -10,7 +10,6 @@ neither git nor DVC tracks; such an experiment is refused.
 
 from __future__ import annotations
 
-import itertools
 import lzma
 import os
 import shlex
@@ -45,31 +44,28 @@ class File:
     label: str
 
 
-def untracked(path: str) -> Path | None:
-    """`path` in DVC's main checkout, if this is an experiment's copy of the project."""
+def in_main_checkout(place: Path) -> Path | None:
+    """A place in DVC's main checkout, if this is an experiment's copy of the project."""
     root = os.environ.get("DVC_ROOT")
-    if not root or Path(path).is_absolute() or Path(root).resolve() == Path.cwd().resolve():
+    if not root or place.is_absolute() or Path(root).resolve() == Path.cwd().resolve():
         return None
-    return Path(root) / path
+    return Path(root) / place
 
 
-def require_tracked(place: Path, elsewhere: Path | None, layouts: Sequence[Layout]) -> None:
-    """Refuse a copy of the project that lacks files of a layout, or the archive.
-
-    Args:
-        place: a folder or an archive.
-        elsewhere: the same in DVC's main checkout, see `untracked`.
-        layouts: the file names of each layout that will do.
+def require_tracked(place: Path, layouts: Sequence[Layout]) -> None:
+    """Refuse an experiment's copy of the project that lacks a place, or files of a layout in it.
 
     Raises:
-        InputError: a file lies in the main checkout only.
+        InputError: they lie in the main checkout only.
     """
+    elsewhere = in_main_checkout(place)
     if elsewhere is None or not elsewhere.exists():
         return
     found = _in_folder(elsewhere, layouts) if elsewhere.is_dir() else {}
-    complete = _complete(found, layouts)[:1]
-    wanted = [found[top][name] for top, layout in complete for name in layout] or [elsewhere]
-    missing = sorted(p for p in wanted if not (place / p.relative_to(elsewhere)).exists())
+    wanted = [elsewhere]
+    for top, layout in _complete(found, layouts)[:1]:
+        wanted = sorted(found[top][name] for name in layout)
+    missing = [p for p in wanted if not (place / p.relative_to(elsewhere)).exists()]
     if missing:
         names = [os.path.relpath(path, os.environ["DVC_ROOT"]) for path in missing]
         raise InputError(
@@ -79,7 +75,7 @@ def require_tracked(place: Path, elsewhere: Path | None, layouts: Sequence[Layou
         )
 
 
-def require_seen(folder: Path) -> None:
+def require_seen(place: Path) -> Path:
     """Refuse a folder inside another one if DVC does not see what changes in it.
 
     DVC follows no link to a folder inside the one that it hashes, and leaves out other projects.
@@ -87,12 +83,13 @@ def require_seen(folder: Path) -> None:
     Raises:
         InputError: it is such a folder.
     """
-    if folder.is_symlink() or (folder / ".dvc").is_dir():
-        reason = "a link to a folder" if folder.is_symlink() else "another DVC project"
+    if place.is_dir() and (place.is_symlink() or (place / ".dvc").is_dir()):
+        reason = "a link to a folder" if place.is_symlink() else "another DVC project"
         raise InputError(
-            f"{printable(folder)} is {reason}, so that DVC does not notice changes in it: name "
+            f"{printable(place)} is {reason}, so that DVC does not notice changes in it: name "
             "it in data.path, or put the files themselves there."
         )
+    return place
 
 
 @contextmanager
@@ -114,24 +111,23 @@ def open_files(
     Raises:
         InputError: no layout is complete, several are, or the archive cannot be read.
     """
+    allowed = f"a folder or a zip archive with {_needed(layouts)}"
     if not place.exists():
         raise InputError(
-            f"data.path is {str(place)!r}, and nothing is there; allowed: a folder or a zip "
-            f"archive with {_needed(layouts)}. Correct data.path, or set data.source to planted."
+            f"data.path is {str(place)!r}, and nothing is there; allowed: {allowed}. "
+            "Correct data.path, or set data.source to planted."
         )
     if place.is_dir():
-        layout, paths = _choose(_in_folder(place, layouts), layouts, place)
-        for name in extras:
-            if (extra := paths[layout[0]].parent / name).is_file():
-                print(
-                    f"{printable(extra)} is not read: pack the files in a zip archive",
-                    file=sys.stderr,
-                )
+        top, layout, paths = _choose(_in_folder(place, layouts), layouts, place)
+        folder = require_seen(place / top) if top else place
+        for extra in (folder / name for name in extras if (folder / name).is_file()):
+            ignored = f"{printable(extra)} is not read: pack the files in a zip archive"
+            print(ignored, file=sys.stderr)
         yield layout, {name: File(path, printable(path)) for name, path in paths.items()}
         return
-    with tempfile.TemporaryDirectory(prefix="genre-embeddings-") as folder:
+    with tempfile.TemporaryDirectory(prefix="genre-embeddings-") as scratch:
         try:
-            opened = _unpack(place, layouts, extras, Path(folder))
+            opened = _unpack(place, layouts, extras, Path(scratch))
         except (
             OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError,
             MemoryError, RuntimeError,  # encrypted, or a compression that Python lacks
@@ -144,8 +140,8 @@ def open_files(
                 ) from None
             raise InputError(
                 f"{place} is not a zip archive that can be read ({printable(str(error))}); allowed "
-                f"in data.path: a folder or a zip archive with {_needed(layouts)}. Put the files "
-                "into a folder and name it, or pack them again."
+                f"in data.path: {allowed}. Put the files into a folder and name it, or pack them "
+                "again."
             ) from None
         yield opened
 
@@ -156,7 +152,8 @@ def _unpack(
     files = {}
     with zipfile.ZipFile(place) as archive:
         found = _in_archive(archive, [*layouts, extras], place)
-        layout, members = _choose(found, layouts, place, extras)
+        top, layout, members = _choose(found, layouts, place)
+        members |= {name: found[top][name] for name in extras if name in found[top]}
         for name, member in members.items():
             packed = min(member.compress_size, place.stat().st_size)  # the first is a claim
             if member.file_size > max(_LARGE, _ABSURD_RATIO * packed):
@@ -174,13 +171,13 @@ def _unpack(
 
 
 def _in_folder(place: Path, layouts: Sequence[Layout]) -> Found:
+    # DVC ignores hidden folders and __pycache__, so that it would not see a change.
     inside = sorted(entry.name for entry in place.iterdir() if entry.is_dir())
+    tops = ["", *(name for name in inside if name[0] != "." and name != "__pycache__")]
     names = {name for layout in layouts for name in layout}
     return {
-        top: {name: place / top / name for name in names if (place / top / name).is_file()}
-        for top in ["", *inside]
-        # DVC ignores such folders, so that it would not see a change.
-        if top[:1] != "." and top != "__pycache__"
+        top: {name: path for name in names if (path := place / top / name).is_file()}
+        for top in tops
     }
 
 
@@ -202,15 +199,13 @@ def _in_archive(archive: zipfile.ZipFile, layouts: Sequence[Layout], place: Path
 
 
 def _choose(
-    found: Found, layouts: Sequence[Layout], place: Path, extras: Layout = ()
-) -> tuple[Layout, dict[str, Any]]:
-    """The one complete layout, in the place itself or in a folder inside."""
+    found: Found, layouts: Sequence[Layout], place: Path
+) -> tuple[str, Layout, dict[str, Any]]:
+    """The one complete layout: the folder that has it, its names, and its files."""
     choices = _complete(found, layouts)
     if len(choices) == 1:
         ((top, layout),) = choices
-        if top and place.is_dir():
-            require_seen(place / top)
-        return layout, {n: found[top][n] for n in (*layout, *extras) if n in found[top]}
+        return top, layout, {name: found[top][name] for name in layout}
     if choices:
         listed = "; ".join(
             f"{' + '.join(layout)} in {printable(top) or 'the place itself'}"
@@ -220,22 +215,19 @@ def _choose(
             f"{place} holds more than one set of ratings ({listed}): "
             "name the one you mean in data.path, or take the others away."
         )
-    present = {name for names in found.values() for name in names} - set(extras)
-    advice = ""
-    if place.is_dir() and (inside := sorted(path.name for path in place.iterdir())):
-        archives = [name for name in inside if name.endswith(".zip")]
-        listed = ", ".join(map(printable, (archives or inside)[:5]))
-        advice = f" It holds {listed}{': data.path may name an archive itself' * bool(archives)}."
+    needed = {name for layout in layouts for name in layout}
+    present = sorted({name for names in found.values() for name in names if name in needed})
+    archives = sorted(path.name for path in place.glob("*.zip"))[:5]
+    advice = f" data.path may name an archive itself: {', '.join(map(printable, archives))}."
     raise InputError(
         f"{place} does not hold the files needed: {_needed(layouts)}, together in it or in one "
         "folder inside it; an archive inside an archive is not opened. Found of these: "
-        f"{', '.join(sorted(present)) or 'none'}.{advice}"
+        f"{', '.join(present) or 'none'}.{advice if archives else ''}"
     )
 
 
 def _complete(found: Found, layouts: Sequence[Layout]) -> list[tuple[str, Layout]]:
-    whole = itertools.product(found, layouts)
-    return [(top, layout) for top, layout in whole if found[top].keys() >= set(layout)]
+    return [(top, names) for top in found for names in layouts if found[top].keys() >= set(names)]
 
 
 def _needed(layouts: Sequence[Layout]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from pathlib import Path
 
 import pooch
@@ -46,55 +45,28 @@ def fetch(url: str, checksum: str) -> Path:
     """
     target = cache_folder() / url.rpartition("/")[2]
     fault = f"does not have the checksum {checksum}"
+    pooch.get_logger().setLevel("WARNING")  # its messages advise programmers, not users
+    downloader = pooch.HTTPDownloader(
+        progressbar=sys.stderr.isatty(), chunk_size=2**16, timeout=TIMEOUTS
+    )
     try:
         if not target.is_file():
-            _say(f"Downloading {url} to {target.parent}")
-            _download(url, target, checksum)
+            print(f"Downloading {url} to {target.parent}", file=sys.stderr, flush=True)
+            pooch.retrieve(url, checksum, target.name, target.parent, downloader=downloader)
             target.chmod(0o644)  # temporary files are private, but users may share a cache
         elif not has_checksum(target, checksum):
             raise InputError(f"{target} {fault}. Delete it, and the next run downloads it again.")
-    except OSError as error:  # requests derives its errors from OSError
-        reason = _reason(error)
+    except requests.HTTPError as error:
+        reason = str(error).rstrip(".")  # such as 404 Client Error: Not Found
+    except requests.RequestException as error:
+        reason = f"the connection failed ({type(error).__name__})"
     except ValueError:  # pooch raises it for wrong content
         reason = f"what arrived {fault}"
+    except OSError as error:  # writing failed
+        reason = f"{error}: make room, correct the permissions, or set {CACHE_VARIABLE}"
     else:
         return target
     raise InputError(
         f"{url} cannot be downloaded to {target}: {reason}. Try again later, drop "
         f"{target.name} into data/raw/ or where data.path points, or set data.source to planted."
     )
-
-
-def _download(url: str, target: Path, checksum: str) -> None:
-    pooch.get_logger().setLevel("WARNING")  # its messages advise programmers, not users
-    for verify in (True, False):
-        downloader = pooch.HTTPDownloader(
-            progressbar=sys.stderr.isatty(), chunk_size=2**16, timeout=TIMEOUTS, verify=verify
-        )
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # urllib3 warns of the missing verification
-                pooch.retrieve(url, checksum, target.name, target.parent, downloader=downloader)
-        except requests.exceptions.SSLError as error:
-            if not verify or "CERTIFICATE_VERIFY_FAILED" not in str(error):
-                raise
-            _say("The server's TLS certificate is not valid; the checksum decides instead")
-        else:
-            return
-
-
-def _reason(error: OSError) -> str:
-    """What went wrong, for somebody who does not know the libraries."""
-    if isinstance(error, requests.Timeout) or "timed out" in str(error):
-        return "the server did not answer in time"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the connection broke off"
-    if isinstance(error, requests.ConnectionError):
-        return "no connection to the server"
-    if not isinstance(error, requests.RequestException):  # writing failed
-        return f"{error}: make room, correct the permissions, or set {CACHE_VARIABLE}"
-    return str(error).rstrip(".")  # such as 404 Client Error: Not Found
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)

@@ -1,9 +1,8 @@
 """How a file writes the genres of a movie: separators, lists, words for none, spellings.
 
-A field is understood as `Action|Comedy`, `Action, Comedy`, `Action; Comedy`, `Action Comedy` (if
-that is certain), `['Action', 'Comedy']` (of Python, NumPy or JSON; also as a tuple or a set),
-`{Action,Comedy}` (of PostgreSQL) or `[{"id": 28, "name": "Action"}]`. What was decided is printed
-on stderr.
+A field is understood as `Action|Comedy`, `Action, Comedy`, `Action; Comedy`, `['Action', 'Comedy']`
+(of Python, NumPy or JSON; also as a tuple or a set), `{Action,Comedy}` (of PostgreSQL) or
+`[{"id": 28, "name": "Action"}]`. What was decided is printed on stderr.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import sys
 import unicodedata
 from ast import literal_eval
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from genre_embeddings.data.sources.base import shown
 from genre_embeddings.errors import InputError
@@ -22,8 +21,6 @@ from genre_embeddings.errors import InputError
 AUTO = "auto"
 MARKS = ("|", ";", ",", "\t", "｜", "；", "，", "、")  # noqa: RUF001
 """What may separate two names, the first of two that are equally frequent first."""
-ALSO_MARKS = ("/", "::", " & ", " + ", " - ", " · ", "\\n")
-"""What separates names in some files and is part of a name in others."""
 NONE = (
     "", "(no genres listed)", "\\n", "nan", "none", "null", "n/a", "#n/a", "<na>", "-", "?",
     "unknown",
@@ -66,10 +63,13 @@ def read_genres(
     Raises:
         InputError: a text is no list of names, a name cannot be used, or there are too many.
     """
-    auto = separator == AUTO
-    mark = (
-        _decide({text: count for text, (_, count) in fields.items()}, label) if auto else separator
-    )
+    auto, mark = separator == AUTO, separator
+    if auto:
+        plain = {text: fields[text][1] for text in fields if not re.match(_LIST, text)}
+        joined = {m: sum(plain[text] for text in plain if m in text) for m in MARKS}
+        mark = max(MARKS, key=joined.__getitem__)
+        if joined[mark]:
+            _say(f"{label}: genres are separated by {mark!r} (data.genre_separator: auto)")
     split: dict[str, list[str]] = {}
     count: Counter[str] = Counter()
     for text, (row, movies) in fields.items():
@@ -88,18 +88,30 @@ def read_genres(
                 "it holds something else. Put the genres there, or leave the column empty."
             )
     none = sorted(name for name in count if name.casefold() in NONE)
-    unusual = [name for name in none if name.casefold() not in NONE[:2]]
-    for name in unusual[:3]:
+    for name in [name for name in none if name.casefold() not in NONE[:2]][:3]:
         _say(f"{label}: {count[name]:,} movies have the genre {shown(name)}, read as no genre")
-    spelt = _spellings({name: count[name] for name in count if name not in none}, label)
-    if auto:
-        marked = any(mark in text or re.match(_LIST, text) for text in fields)
-        _warn_of_marks(spelt.values(), label, ALSO_MARKS if marked else (*ALSO_MARKS, " "))
-    for name, spelling in spelt.items():
-        # DVC's page holds the names in a script, and does not escape them.
-        spelt[name] = re.sub(r"<(?=[/!?a-zA-Z])", ANGLE, spelling)
-        if spelt[name] != spelling == name:
-            _say(f"{label}: the genre {shown(name)} looks like HTML: read as {spelt[name]!r}")
+    alike: dict[str, list[str]] = {}  # the spelling of most movies first
+    for name in sorted(count.keys() - none, key=lambda name: (-count[name], name)):
+        alike.setdefault(same(name), []).append(name)
+    for first, *others in [names for names in alike.values() if len(names) > 1][:5]:
+        listed = ", ".join(f"{shown(name)} ({count[name]:,})" for name in others[:5])
+        _say(
+            f"{label}: {listed} differ from {shown(first)} ({count[first]:,} movies) in case, "
+            "blanks, dashes or apostrophes only: read as one genre"
+        )
+    for other in (*MARKS, "/") if auto else ():
+        if odd := [names[0] for names in alike.values() if other in names[0]]:
+            _say(
+                f"{label}: {len(odd):,} genres have {other!r} in their name, such as "
+                f"{shown(min(odd))}; if it separates genres, set data.genre_separator to it"
+            )
+            break
+    # DVC's page holds the names in a script, and does not escape them.
+    spelt = {
+        name: re.sub(r"<(?=[/!?a-zA-Z])", ANGLE, names[0])
+        for names in alike.values()
+        for name in names
+    }
     return {
         text: tuple(dict.fromkeys(spelt[name] for name in names if name in spelt))
         for text, names in split.items()
@@ -127,32 +139,10 @@ def same(name: str) -> str:
     return "".join(plain.casefold().split()) or name
 
 
-def _decide(fields: Mapping[str, int], label: str) -> str:
-    """The mark that most movies have between their genres, lists aside.
-
-    A blank counts only where no other mark stands, and where it joins words, each of which is the
-    only genre of some movie, in more ways than there are words.
-    """
-    plain = {text: count for text, count in fields.items() if not re.match(_LIST, text)}
-    movies = {mark: sum(plain[text] for text in plain if mark in text) for mark in MARKS}
-    mark = max(MARKS, key=movies.__getitem__)
-    if not movies[mark]:
-        cells = {tuple(text.split()) for text in plain if text.strip().casefold() not in NONE}
-        several = [names for names in cells if len(names) > 1]
-        words = {word for names in several for word in names}
-        # "Science Fiction" beside "Science" and "Fiction" is one genre, not two.
-        if len(several) <= len(words) or not all((word,) in cells for word in words):
-            return mark
-        mark = " "
-    _say(f"{label}: genres are separated by {mark!r} (data.genre_separator: auto)")
-    return mark
-
-
 def _list(text: str, place: str) -> list[str]:
     """The names of a list as Python, NumPy or JSON write it."""
     inner = text.strip()[1:-1]
-    quoted = re.findall(_QUOTED, inner)
-    named = re.findall(_NAMED, inner)
+    quoted, named = re.findall(_QUOTED, inner), re.findall(_NAMED, inner)
     if named and len(named) == inner.count("{"):
         quoted = named
     elif re.search(r"[^\s,]", re.sub(_QUOTED, "", inner)):
@@ -185,43 +175,6 @@ def _clean(name: str, place: str) -> str:
             "Correct the row."
         )
     return name
-
-
-def _spellings(count: Mapping[str, int], label: str) -> dict[str, str]:
-    """The spelling to use for each name: that of most movies among those that mean the same."""
-    alike: dict[str, list[str]] = {}
-    for name in sorted(count, key=lambda name: (-count[name], name)):
-        alike.setdefault(same(name), []).append(name)
-    variants = [names for names in alike.values() if len(names) > 1]
-    for first, *others in variants[:5]:
-        listed = ", ".join(f"{shown(name)} ({count[name]:,})" for name in others[:5])
-        _say(
-            f"{label}: {listed} differ from {shown(first)} ({count[first]:,} movies) in case, "
-            "blanks, dashes or apostrophes only: read as one genre"
-        )
-    if len(variants) > 5:
-        _say(f"{label}: so do spellings of {len(variants) - 5} more genres")
-    return {name: names[0] for names in alike.values() for name in names}
-
-
-def _warn_of_marks(names: Iterable[str], label: str, also: tuple[str, ...]) -> None:
-    """Say which names hold what may be a separator, or look like a part of a list."""
-    names = sorted(set(names))
-    if odd := [name for name in names if name[0] in "[{(\"'" and name[-1] not in "]})\"'"]:
-        _say(
-            f"{label}: {len(odd):,} genres look like a part of a list, such as {shown(odd[0])}; "
-            "write lists as ['Drama', 'War']"
-        )
-    for mark in (*MARKS, *also):
-        odd = [name for name in names if mark in name]
-        # "R&B" and "Hip-Hop/Rap" are names: parts of names that are joined stand alone elsewhere.
-        parts = Counter(p for name in odd for p in {*name.split(mark)} if re.search(r"\w", p))
-        if odd and (mark in (*MARKS, "/") or parts.total() > len(parts) or parts.keys() & {*names}):
-            _say(
-                f"{label}: {len(odd):,} genres have {mark!r} in their name, such as "
-                f"{shown(odd[0])}; if it separates genres, set data.genre_separator to it"
-            )
-            return
 
 
 def _say(message: str) -> None:

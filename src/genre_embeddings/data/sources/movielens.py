@@ -9,17 +9,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import polars as pl
-
 from genre_embeddings.data.sources.archive import (
+    in_main_checkout,
     open_files,
     require_seen,
     require_tracked,
-    untracked,
 )
 from genre_embeddings.data.sources.base import Source
 from genre_embeddings.data.sources.download import fetch, has_checksum
@@ -80,16 +77,10 @@ def open_release(data: DataSettings) -> Iterator[Source]:
     place = _find(name, data.path)
     with open_files(place, [release.layout], (GENOME,)) as (layout, files):
         source = read_source(name, layout, files, release.scale, None)
-        if name == "ml-100k":
-            # Some copies in circulation carry rows of a user 0, whom the release does not have.
-            is_user_0 = pl.col("user_id") == 0
-            if rows := source.ratings.filter(is_user_0).select(pl.len()).collect().item():
-                ratings = source.ratings.filter(~is_user_0)
-                source = replace(source, ratings=ratings, dropped={"user_0": rows})
-        if release.ratings != (rest := source.rows - sum(source.dropped.values())):
+        if source.rows != release.ratings:
             print(
-                f"{place} holds {rest:,} ratings, and {name} as published {release.ratings:,}: "
-                "it was cut or changed",
+                f"{place} holds {source.rows:,} ratings, and {name} as published "
+                f"{release.ratings:,}: it was cut or changed",
                 file=sys.stderr,
             )
         yield source
@@ -97,27 +88,18 @@ def open_release(data: DataSettings) -> Iterator[Source]:
 
 def _find(name: str, path: str) -> Path:
     """The release's archive or folder: at `data.path` or in it, in the cache, or downloaded."""
-    release, stem = RELEASES[name], Path(path).name.removesuffix(".zip")
+    stem = Path(path).name.removesuffix(".zip")
     if other := next((r for r in RELEASES if r != name and stem in _folders(r)), ""):
         raise InputError(
             f"data.path is {path!r}, but data.source is {name}: "
             f"change one of them, such as data.source to {other}."
         )
     published = require_whole_release(name, path)
-    if found := _drop_in(name, Path(path)):
-        tracked = Path(f"{found}.dvc").exists() or (found.is_dir() and any(found.glob("*.dvc")))
-        if not tracked and found != Path(path) and not _as_published(found, release):
-            print(
-                f"{found} is not the archive as published: an experiment in the queue or with "
-                f"--temp reads it only after `dvc add {found}`",
-                file=sys.stderr,
-            )
+    if found := _drop_in(name, Path(path)) or published:
         return found
-    if published:
-        return published
     if Path(path).suffix == ".zip":
-        raise InputError(f"data.path is {path!r}, and no file is there: correct data.path.")
-    return fetch(f"{BASE_URL}{name}.zip", release.checksum)
+        return Path(path)  # which is not there, as the next step says
+    return fetch(f"{BASE_URL}{name}.zip", RELEASES[name].checksum)
 
 
 def require_whole_release(name: str, path: str) -> Path | None:
@@ -126,12 +108,11 @@ def require_whole_release(name: str, path: str) -> Path | None:
     Returns:
         An archive in the main checkout with the published checksum, which says all of its content.
     """
-    release, elsewhere = RELEASES[name], untracked(path)
+    elsewhere = in_main_checkout(Path(path))
     if elsewhere and (found := _drop_in(name, elsewhere)):
-        if _as_published(found, release):
+        if found.is_file() and has_checksum(found, RELEASES[name].checksum):
             return found
-        here = Path(path) / found.relative_to(elsewhere)
-        require_tracked(here, found, [release.layout])
+        require_tracked(Path(path) / found.relative_to(elsewhere), [RELEASES[name].layout])
     return None
 
 
@@ -140,24 +121,9 @@ def _folders(name: str) -> list[str]:
     return sorted({name, RELEASES[name].folder or name})
 
 
-def _as_published(place: Path, release: Release) -> bool:
-    return place.is_file() and has_checksum(place, release.checksum)
-
-
 def _drop_in(name: str, place: Path) -> Path | None:
     """The release's archive or folder at a place or in it, if it is there."""
     if place.is_file() or (place.is_dir() and place.resolve().name in _folders(name)):
         return place
-    for inside in (f"{name}.zip", *_folders(name)):
-        if (found := place / inside).exists():
-            if found.is_dir():
-                require_seen(found)
-            return found
-    layout = RELEASES[name].layout
-    if all((place / file).is_file() for file in layout):
-        print(
-            f"{place} holds {' and '.join(layout)}, which are left alone: "
-            f"the folder would have to be named {name}",
-            file=sys.stderr,
-        )
-    return None
+    inside = (place / entry for entry in (f"{name}.zip", *_folders(name)))
+    return next((require_seen(found) for found in inside if found.exists()), None)
