@@ -34,7 +34,7 @@ def main() -> None:
     scale = (meta.min_rating, meta.max_rating)
     measured, shown = evaluate(sides, baseline, movies, genres, scale, settings.seed)
 
-    with storage.replacing_folder(storage.PREDICTIONS) as folder:
+    with storage.replacing(storage.PREDICTIONS, folder=True) as folder:
         table = pl.DataFrame(test._asdict()).rename({"mean": "prediction"})
         storage.write_table(folder / "test.parquet", table)
     plots = storage.PLOTS / "evaluate"

@@ -34,7 +34,7 @@ from genre_embeddings.model.build import build_network, genre_sets
 from genre_embeddings.model.network import Network
 from genre_embeddings.model.ratings import Ratings
 from genre_embeddings.settings import Settings, load_settings
-from genre_embeddings.storage import value_at
+from genre_embeddings.storage import flatten
 from genre_embeddings.training.gauge import fit_genres
 from genre_embeddings.training.lightning import fit
 
@@ -157,10 +157,10 @@ def inspect_world(kind: Kind, seed: int) -> Row:
     return {
         **answer["verdict"],
         KNOWN: informed["verdict"]["structure"],
-        "rho with truth": value_at(informed, "agreement.truth.spearman"),
-        "rho with evidence": value_at(answer, "agreement.likelihood.spearman"),
-        "its ceiling": value_at(answer, "agreement.likelihood.ceiling"),
-        "expected with other users": value_at(answer, "stability.spearman"),
+        "rho with truth": flatten(informed).get("agreement.truth.spearman"),
+        "rho with evidence": flatten(answer).get("agreement.likelihood.spearman"),
+        "its ceiling": flatten(answer).get("agreement.likelihood.ceiling"),
+        "expected with other users": flatten(answer).get("stability.spearman"),
     }
 
 

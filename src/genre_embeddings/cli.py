@@ -126,18 +126,17 @@ def genres(context: click.Context, model: Path) -> None:
 
 @genres.command()
 @click.argument("revisions", nargs=-1, metavar="REV REV [REV]...")
-@_out("dvc_plots/compare.html", "The page to write.")
-def compare(revisions: tuple[str, ...], out: Path) -> None:
+def compare(revisions: tuple[str, ...]) -> None:
     """Compare the genre similarities that revisions learnt.
 
     REV is an experiment's name, a branch, a tag, a commit, or `workspace`. The others are
-    compared with the first.
+    compared with the first. `dvc plots diff` shows the similarities as heatmaps.
     """
     from genre_embeddings.experiments import compare as comparison
+    from genre_embeddings.experiments.revisions import warnings
 
     found = comparison.compare(revisions)
-    comparison.write_page(found, out)
-    for warning in found.warnings:
+    for warning in warnings(found.runs[0], found.runs[1:]):
         click.echo(f"{warning}\n")
     _print("Settings that differ, verdicts and scores", found.scores())
     _print("Agreement of the genre similarities (Spearman's rho)", found.agreements())
@@ -145,7 +144,6 @@ def compare(revisions: tuple[str, ...], out: Path) -> None:
     _print(title, found.moved().head(10))
     if found.left_out:
         click.echo(f"Left out, because some revision lacks them: {', '.join(found.left_out)}\n")
-    click.echo(f"-> {out}")
 
 
 @genres.command()
@@ -176,7 +174,7 @@ def sweep(setting: str, where: tuple[str, ...], out: Path) -> None:
 
     found = sweeps.collect(setting, where)
     sweeps.draw(found, out)
-    for title, table in found.tables():
+    for title, table in found.tables().items():
         _print(title, table)
     for line in filter(None, (*found.notes, found.answer())):
         click.echo(line)

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from hashlib import file_digest, sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,11 +37,7 @@ METRICS = Path("metrics")
 PLOTS = Path("plots")
 REPORT = Path("plots/report.html")
 
-STREAMS = {
-    Path(name): number
-    for number, stream in ((1, "stdout"), (2, "stderr"))
-    for name in (f"/dev/{stream}", f"/dev/fd/{number}", f"/proc/self/fd/{number}")
-}
+STREAMS = {Path("/dev/stdout"): 1, Path("/dev/stderr"): 2}
 SIDES = ("train", "validation", "test")
 RATINGS_SCHEMA = pl.Schema(
     {"user": pl.UInt32, "movie": pl.UInt32, "rating": pl.Float32, "timestamp": pl.Int64}
@@ -125,9 +121,9 @@ def _whole(path: Path) -> Iterator[Path]:
 def replacing(path: Path, folder: bool = False) -> Iterator[Path]:
     """A temporary path beside `path`; what is written there takes its place on success.
 
-    What a killed process left beside `path` is taken away then. The content is copied into a
-    device, a pipe or the file behind /dev/stdout (`>> file`), from the place where the shell has
-    opened it.
+    With `folder`, it is an empty folder. What a killed process left beside `path` is taken away.
+    The content is copied into a device, a pipe or the file behind /dev/stdout (`>> file`), from
+    the place where the shell has opened it.
 
     Raises:
         InputError: the folder that is to hold it is a file, or a file is to take the place of a
@@ -138,8 +134,7 @@ def replacing(path: Path, folder: bool = False) -> Iterator[Path]:
         raise InputError(
             f"{path} is a {there}, and a {wanted} is to be written: name another place."
         )
-    special = path.exists() and not path.is_file() and not path.is_dir()
-    if special or path in STREAMS or path.parent == Path("/dev"):
+    if path in STREAMS or (path.exists() and not path.is_file() and not path.is_dir()):
         with TemporaryDirectory() as scratch, _with_number(path, Path(scratch)):
             yield (temporary := Path(scratch) / "stream")
             opened = os.dup(STREAMS[path]) if path in STREAMS else path
@@ -199,11 +194,6 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def replacing_folder(path: Path) -> AbstractContextManager[Path]:
-    """An empty temporary folder that takes the place of the folder `path` on success."""
-    return replacing(path, folder=True)
-
-
 def write_json(path: Path, content: Any) -> None:
     """Write JSON that a person can read in a diff; NaN and infinity raise a ValueError."""
     _write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
@@ -250,13 +240,6 @@ def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def value_at(content: Any, name: str) -> Any:
-    """The value of nested metrics that has such a name, or None where there is none."""
-    for key in name.split("."):
-        content = content.get(key) if isinstance(content, Mapping) else None
-    return content
-
-
 def write_table(path: Path, table: pl.DataFrame) -> None:
     """Write a Parquet table."""
     with replacing(path) as temporary:
@@ -282,7 +265,7 @@ def replacing_sides() -> Iterator[dict[str, Path]]:
     stage train would depend otherwise, where the cache lacks the earlier split that dvc.lock names.
     """
     with ExitStack() as stack:
-        yield {side: stack.enter_context(replacing_folder(SPLIT / side)) for side in SIDES}
+        yield {side: stack.enter_context(replacing(SPLIT / side, folder=True)) for side in SIDES}
 
 
 def write_column(path: Path, values: np.ndarray) -> None:

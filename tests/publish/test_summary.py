@@ -25,12 +25,11 @@ COUNTS = {"ratings": 2000}, {"parts": {"test": {"ratings": 200}}}
 
 
 def test_headlines_repeat_details_under_short_names():
-    found = headlines(EVALUATED, INSPECTED)
+    found = headlines(Details(*COUNTS, EVALUATED, INSPECTED))
     assert found["test"] | {"baseline_rmse": 0.9, "skill_low": 0.15} == found["test"]
     assert found["agreement"] == {"likelihood": 0.5, "ceiling": 0.7, "mixed_model": 0.6}
     assert found["verdict"] == INSPECTED["verdict"]
-    assert headlines(EVALUATED, None).keys() == {"test", "validation"}
-    assert headlines({"test": {"rmse": None}}) == {}
+    assert headlines(Details(*COUNTS, {"test": {"rmse": None}}, {})) == {}
 
 
 @pytest.mark.parametrize("measured", [True, False])

@@ -255,7 +255,7 @@ def truth_content(genres: pl.DataFrame, truth: Truth | None) -> dict[str, Any] |
 
 def write_tables(tables: Tables) -> None:
     """Write the folder data/prepared/."""
-    with storage.replacing_folder(storage.PREPARED) as folder:
+    with storage.replacing(storage.PREPARED, folder=True) as folder:
         for name in ("ratings", "users", "movies", "unrated", "genres"):
             storage.write_table(folder / f"{name}.parquet", getattr(tables, name))
         storage.write_json(folder / "meta.json", tables.meta._asdict())

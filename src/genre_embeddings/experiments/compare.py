@@ -5,10 +5,8 @@ Letters: N revisions, G genres that all of them have.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,43 +17,20 @@ from genre_embeddings.errors import InputError
 from genre_embeddings.experiments.revisions import (
     AGREEMENTS,
     PREDICTION,
+    SCORES,
     VERDICTS,
     WORKSPACE,
     Revision,
     Run,
-    warnings,
 )
-from genre_embeddings.figures import cut, drawing
 from genre_embeddings.inspection.similarity import spearman
-from genre_embeddings.pages import render
 
 SIMILARITY = storage.PLOTS / "inspect" / "similarity.json"
-TEMPLATE = Path(__file__).with_name("compare.html.jinja")
 FEWEST = 3
 """Genres in common that a comparison needs."""
-ROWS = {name: f"verdict.{name}" for name in VERDICTS} | AGREEMENTS | {PREDICTION: "test.rmse"}
+ROWS = {name: f"verdict.{name}" for name in VERDICTS}
+ROWS |= {name: SCORES[name] for name in (*AGREEMENTS, PREDICTION)}
 """Verdicts and scores to compare: what they are called, and their key in the metrics."""
-NUMBERS = ("similarity", "low", "high")
-SCHEMA = {"a": pl.String, "b": pl.String, **dict.fromkeys(NUMBERS, pl.Float64)}
-
-
-@dataclass(frozen=True)
-class Learnt:
-    """What one revision learnt: similarities of its genres and the ends of their intervals.
-
-    The arrays are (G, G), in the order of `genres`, and NaN where unknown.
-    """
-
-    run: Run
-    genres: list[str]
-    values: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-
-    def of(self, genres: list[str]) -> Learnt:
-        """The same for some of the genres, in their order."""
-        at = np.ix_(*[[self.genres.index(name) for name in genres]] * 2)
-        return Learnt(self.run, genres, self.values[at], self.low[at], self.high[at])
 
 
 @dataclass(frozen=True)
@@ -63,22 +38,16 @@ class Comparison:
     """Revisions over the genres that all of them have, in the order of the first.
 
     Attributes:
-        revisions: N of them; the first is what the others are compared with.
+        runs: settings and metrics, N of them; the others are compared with the first.
+        genres: names, length G.
+        values: learnt similarities, (N, G, G), NaN where unknown.
         left_out: genres that some revision lacks.
     """
 
-    revisions: list[Learnt]
+    runs: list[Run]
+    genres: list[str]
+    values: np.ndarray
     left_out: list[str]
-
-    @property
-    def runs(self) -> list[Run]:
-        """Settings and metrics of the revisions."""
-        return [revision.run for revision in self.revisions]
-
-    @property
-    def warnings(self) -> list[str]:
-        """Sentences on revisions whose data, split or seed differ from those of the first."""
-        return warnings(self.runs[0], self.runs[1:])
 
     def scores(self) -> pl.DataFrame:
         """Settings that differ, verdicts and scores: a row each, a column for each revision."""
@@ -92,21 +61,19 @@ class Comparison:
     def agreements(self) -> pl.DataFrame:
         """Spearman's rho of the similarities of each two revisions, over pairs of genres."""
         rows = {}
-        for one in self.revisions:
-            pairs = [np.triu(np.isfinite(one.values + o.values), 1) for o in self.revisions]
-            rows[one.run.name] = [
-                spearman(one.values[upper], other.values[upper])
-                for upper, other in zip(pairs, self.revisions, strict=True)
-            ]
+        for run, one in zip(self.runs, self.values, strict=True):
+            pairs = [np.triu(np.isfinite(one + other), 1) for other in self.values]
+            rhos = zip(pairs, self.values, strict=True)
+            rows[run.name] = [spearman(one[upper], other[upper]) for upper, other in rhos]
         return self._frame("revision", rows)
 
     def moved(self) -> pl.DataFrame:
         """Mean absolute change of a genre's row since the first revision, the largest first."""
-        values = np.stack([revision.values for revision in self.revisions])
-        values[:, np.eye(values.shape[1], dtype=bool)] = np.nan
-        change = np.ma.masked_invalid(abs(values - values[0])).mean(2).filled(np.nan)  # (N, G)
-        order = np.argsort(-np.nan_to_num(change[1:], nan=-1).max(0), kind="stable")
-        rows = {self.revisions[0].genres[k]: change[:, k].tolist() for k in order}
+        change = abs(self.values - self.values[0])
+        change[:, np.eye(len(self.genres), dtype=bool)] = np.nan
+        means = np.ma.masked_invalid(change).mean(2).filled(np.nan)  # (N, G)
+        order = np.argsort(-np.nan_to_num(means[1:], nan=-1).max(0), kind="stable")
+        rows = {self.genres[k]: means[:, k].tolist() for k in order}
         return self._frame("genre", rows).drop(self.runs[0].name)
 
     def _frame(self, first: str, rows: dict[str, list[Any]]) -> pl.DataFrame:
@@ -132,21 +99,23 @@ def compare(names: Sequence[str]) -> Comparison:
         )
     if twice := [name for name in names if names.count(name) > 1]:
         raise InputError(f"revision {twice[0]!r} is named twice: name each once.")
-    revisions = [read_revision(name) for name in names]
-    known = [set(revision.genres) for revision in revisions]
-    genres = [name for name in revisions[0].genres if name in set.intersection(*known)]
+    runs, listed, squares = zip(*map(read_revision, names), strict=True)
+    known = [set(genres) for genres in listed]
+    genres = [name for name in listed[0] if name in set.intersection(*known)]
     if len(genres) < FEWEST:
-        listed = "; ".join(f"{r.run.name}: {', '.join(r.genres)}" for r in revisions)
+        every = "; ".join(f"{name}: {', '.join(g)}" for name, g in zip(names, listed, strict=True))
         raise InputError(
             f"The revisions have {len(genres)} genres in common, and a comparison needs {FEWEST} "
-            f"({listed}): compare revisions of the same data."
+            f"({every}): compare revisions of the same data."
         )
+    places = [[own.index(name) for name in genres] for own in listed]
+    values = [square[np.ix_(at, at)] for square, at in zip(squares, places, strict=True)]
     left_out = sorted(set.union(*known).difference(genres))
-    return Comparison([revision.of(genres) for revision in revisions], left_out)
+    return Comparison([*runs], genres, np.stack(values), left_out)
 
 
-def read_revision(name: str) -> Learnt:
-    """What a revision learnt.
+def read_revision(name: str) -> tuple[Run, list[str], np.ndarray]:
+    """A revision's settings and metrics, its genres, and their similarities, (G, G).
 
     Raises:
         InputError: the revision is not known, or has no similarity of genres.
@@ -165,63 +134,18 @@ def read_revision(name: str) -> Learnt:
             f"{FEWEST} have movies of their own. Choose another revision."
         )
     try:
-        cells = [[row["a"], row["b"], *map(row.get, NUMBERS)] for row in rows]
-        frame = pl.DataFrame(cells, schema=SCHEMA, orient="row")
-        genres = frame["a"].unique(maintain_order=True).to_list()
-        frame = frame.with_columns(pl.col("a", "b").cast(pl.Enum(genres))).sort("a", "b")
-        square = frame[NUMBERS].to_numpy().reshape(len(genres), len(genres), 3)
-    except (AttributeError, KeyError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
-        reason = str(error).partition("\n")[0]
+        cells = {(row["a"], row["b"]): row["similarity"] for row in rows}
+        genres = list(dict.fromkeys(a for a, _ in cells))
+        square = np.array([[cells[a, b] for b in genres] for a in genres], dtype=np.float64)
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{name}: {SIMILARITY} does not hold rows of a, b and similarity ({reason}): "
+            f"{name}: {SIMILARITY} does not hold rows of a, b and similarity ({error!r}): "
             "choose another revision."
         ) from None
-    return Learnt(revision.read_run(), genres, *np.moveaxis(square, 2, 0))
+    return revision.read_run(), genres, square
 
 
 def _shown(value: Any) -> str:
     if value is None or value != value:  # NaN
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def write_page(comparison: Comparison, path: Path) -> None:
-    """Write the comparison as a single HTML file that needs nothing from outside."""
-    first, *others = comparison.revisions
-    widest = max(np.nanmax(abs(o.values - first.values), initial=0.01) for o in others)
-    pictures = [(other.run.name, _draw(first, other, float(widest))) for other in others]
-    page = render(TEMPLATE, comparison=comparison, pictures=pictures)
-    with storage.replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-
-
-def _draw(first: Learnt, other: Learnt, widest: float) -> bytes:
-    """Two heatmaps and their difference, as PNG; `widest` is the end of the difference's scale."""
-    names = [cut(name) for name in first.genres]
-    side = 0.3 + 0.22 * len(names)
-    label_room = 0.1 * max(map(len, names))
-    width, height = 3 * (side + 0.5) + label_room + 3.2, side + label_room + 1.2
-    difference = other.values - first.values
-    # Similarities and differences have two scales, so that no colour means two things.
-    panels = [
-        (first.run.name, first.values, "RdBu_r", 1.0, ""),
-        (other.run.name, other.values, "RdBu_r", 1.0, "similarity"),
-        (f"{other.run.name} - {first.run.name}", difference, "PuOr_r", widest, "difference"),
-    ]
-    written = io.BytesIO()
-    with drawing("the comparison", written, width, height, dpi=80) as figure:
-        grid = figure.subplots(1, 3, sharey=True)
-        for axes, (title, values, colours, end, label) in zip(grid, panels, strict=True):
-            image = axes.imshow(values.T, cmap=colours, vmin=-end, vmax=end)
-            axes.set_facecolor("#bbbbbb")  # seen where a similarity is not known
-            axes.set_title(cut(title))
-            axes.set_xticks(range(len(names)), names, rotation=90)
-            axes.set_yticks(range(len(names)), names)
-            axes.tick_params(length=0)
-            if label:
-                figure.colorbar(image, ax=axes, label=label, shrink=0.7)
-        apart = (other.low > first.high) | (other.high < first.low)
-        unsure = ~apart & np.isfinite(difference) & ~np.eye(len(names), dtype=bool)
-        down, across = np.nonzero(unsure.T)
-        grid[2].scatter(across, down, s=4, color="black")
-    return written.getvalue()

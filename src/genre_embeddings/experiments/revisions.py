@@ -1,14 +1,13 @@
 """Revisions of the project (experiments, branches, commits, the workspace), read through DVC.
 
 Metrics, plots and settings lie in git, experiments included, so that neither data nor a model nor
-the cache of DVC is needed. A run's settings are those in dvc.lock, which says what really ran;
-metrics that a stage computed from another model than the run's are left out.
+the cache of DVC is needed. A run's settings are those in dvc.lock, which says what really ran.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,7 +21,7 @@ from scmrepo.exceptions import SCMError as GitError
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError, plain
-from genre_embeddings.publish.summary import EVALUATION, INSPECTION, SUMMARY, headlines
+from genre_embeddings.publish.summary import EVALUATION, INSPECTION, SUMMARY
 from genre_embeddings.settings import effective, load_yaml
 
 WORKSPACE = "workspace"
@@ -115,47 +114,34 @@ class Revision:
             ) from None
 
     def read_run(self) -> Run:
-        """Settings and metrics.
+        """Settings and metrics; no metrics where stage publish has not summarized the last run.
 
         Raises:
             InputError: a file is damaged.
         """
         try:
             stages = (self.read(Path("dvc.lock"), load_yaml) or {}).get("stages", {})
-            names = ("prepare", "split", "inspect", "train")  # train's own go before inspect's
-            params = [stages.get(s, {}).get("params", {}).get("params.yaml") or {} for s in names]
-            settings = {k: v for group in params for k, v in storage.flatten(group).items()}
-            # Hashes by stage, kind (`outs` or `deps`) and path
-            hashes = {
-                (stage, kind, entry["path"]): entry.get("md5")
-                for stage, content in stages.items()
-                for kind in ("outs", "deps")
-                for entry in content.get(kind, [])
-            }
+            settings: dict[str, Any] = {}
+            for stage in ("prepare", "split", "inspect", "train"):  # train's own before inspect's
+                params = stages.get(stage, {}).get("params", {}).get("params.yaml") or {}
+                settings |= storage.flatten(params)
+            outs = [entry for stage in stages.values() for entry in stage.get("outs", [])]
+            made = {entry["path"]: entry.get("md5") for entry in outs}
+            deps = stages.get("publish", {}).get("deps", [])
+            summarized = {entry["path"]: entry.get("md5") for entry in deps}
+            wanted = list(map(str, (storage.MODEL, EVALUATION, INSPECTION)))
+            metrics: dict[str, Any] = {}
+            if all(made.get(p) and made[p] == summarized.get(p) for p in wanted):
+                metrics = storage.flatten(self.read(SUMMARY) or {})
         except (AttributeError, KeyError, TypeError) as error:
             raise InputError(
-                f"{self.name}: dvc.lock does not hold stages as DVC writes them ({error!r}): "
-                "restore it with git."
+                f"{self.name}: dvc.lock or {SUMMARY} is not as DVC and stage publish write it "
+                f"({error!r}): restore it with git."
             ) from None
-        model = hashes.get(("train", "outs", str(storage.MODEL)))
-        details = {EVALUATION: "evaluate", INSPECTION: "inspect"}
-        current = {
-            path: hashes.get((stage, "outs", str(path)))
-            for path, stage in details.items()
-            if model is not None and hashes.get((stage, "deps", str(storage.MODEL))) == model
-        }
-        summarized = {path: hashes.get(("publish", "deps", str(path))) for path in details}
-        if current == summarized and None not in current.values():
-            metrics = self.read(SUMMARY)
-        else:  # not summarized, as after `dvc exp run evaluate`, or from before there was a summary
-            metrics = headlines(*(self.read(path) for path in current))
-        sides = [hashes.get(("split", "outs", str(storage.SPLIT / s))) for s in storage.SIDES]
-        data = {
-            "data": hashes.get(("prepare", "outs", str(storage.PREPARED))),
-            "split": " ".join(map(str, sides)) if any(sides) else None,
-        }
-        flat = storage.flatten(metrics) if isinstance(metrics, Mapping) else {}
-        return Run(self.name, settings, flat, data)
+        parts = [made.get(str(storage.SPLIT / part)) for part in storage.SIDES]
+        split = " ".join(map(str, parts)) if any(parts) else None
+        hashes = {"data": made.get(str(storage.PREPARED)), "split": split}
+        return Run(self.name, settings, metrics, hashes)
 
 
 def read_runs() -> list[Run]:

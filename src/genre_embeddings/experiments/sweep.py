@@ -6,8 +6,8 @@ experiments, the tips of branches and the workspace, with the settings that real
 - Runs that differ in the setting and in the seed alone make a *line*. Its points are means over
   the seeds that all its values have: a seed draws the split, and errors on other ratings cannot be
   compared. Of the settings of inspect only those count that change what an agreement measures.
-- Of runs with the same settings and seed the one with most scores counts, then the newest.
-- Runs of other data are not shown beside these, for the same reason.
+- Of runs with the same settings and seed the newest counts.
+- Runs on no line and runs of other data are counted in a note, and not shown.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import polars as pl
@@ -43,9 +42,7 @@ DATA = ("data.", "planted.", "split.")
 CHANCE = 0.003
 """Difference in RMSE (stars) that another seed makes."""
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
-"""Okabe and Ito's, which the colour-blind distinguish; grey belongs to no line."""
-GREY = "#8c8c8c"
-OTHERS = "Other settings"
+"""Okabe and Ito's, which the colour-blind distinguish."""
 MOST_TICKS = 8
 LONGEST_LABEL = 70  # characters
 
@@ -56,70 +53,48 @@ class Sweep:
 
     Attributes:
         setting: the setting, as `section.key`.
-        labels: what sets each line apart; at most four, those of most values first.
-        runs: a row a run: its name, its value of the setting (Enum, numbers in ascending order),
-            the number of its line (null for other settings), whether its line's means count it,
-            and its scores (null where not measured).
+        runs: a row a run: its line (what sets the line apart from others), its value of the setting
+            (Enum, numbers in ascending order), its name and seed, whether its line's means count
+            it, and its scores (null where not measured).
         notes: what was left out, and why.
     """
 
     setting: str
-    labels: list[str]
     runs: pl.DataFrame
     notes: list[str]
 
-    @property
-    def measures(self) -> list[str]:
-        """The measures that some run has."""
-        return [m for m in (PREDICTION, *AGREEMENTS) if self.runs[m].count()]
-
     def means(self) -> pl.DataFrame:
-        """Mean scores by line and value, in ascending order."""
-        counted = self.runs.filter(pl.col("line").is_not_null() & pl.col("counts"))
-        means = pl.col(LOW, HIGH, *SCORES).mean()
-        return counted.group_by("line", "value").agg(means).sort("line", "value")
+        """Mean scores by line and value, in ascending order, and how many runs they count."""
+        scores, keys = pl.col(LOW, HIGH, *SCORES).mean(), ["line", "value"]
+        counted = self.runs.filter("counts").group_by(keys, maintain_order=True)
+        return counted.agg(pl.len().alias("runs"), scores)
 
-    def tables(self) -> list[tuple[str, pl.DataFrame]]:
-        """By title: a table a line, of means and ranges over seeds, and one of the other runs."""
-        counted, tables = self.runs.filter("counts").sort("value"), []
-        for number, label in enumerate(self.labels):
-            groups = counted.filter(pl.col("line") == number).group_by("value", maintain_order=True)
-            rows = [
-                {self.setting: value, "runs": str(group.height), **_cells(group)}
-                for (value,), group in groups
-            ]
-            tables.append((label or f"Means by {self.setting}", rows))
-        rows = [
-            {"run": run["run"][0], self.setting: run["value"][0], **_cells(run)}
-            for run in counted.filter(pl.col("line").is_null()).iter_slices(1)
-        ]
-        frames = [(title, pl.DataFrame(rows)) for title, rows in (*tables, (OTHERS, rows)) if rows]
-        return [
-            (title, frame.select(column for column in frame if (column != "-").any()))
-            for title, frame in frames
-        ]
+    def tables(self) -> dict[str, pl.DataFrame]:
+        """A table of means as text for each line, by title."""
+        tables = {}
+        for (line,), means in self.means().group_by("line", maintain_order=True):
+            low, high = (_written(means[end], 4) for end in (LOW, HIGH))
+            columns: dict[str, Any] = {self.setting: means["value"], "runs": means["runs"]}
+            columns |= {name: _written(means[name], 4) for name in (VALIDATION, PREDICTION)}
+            ends = zip(low, high, strict=True)
+            columns["95 % interval"] = ["-" if a == "-" else f"{a} to {b}" for a, b in ends]
+            columns |= {name: _written(means[name], 3) for name in AGREEMENTS}
+            measured = {name: cells for name, cells in columns.items() if {*cells} != {"-"}}
+            tables[str(line) or f"Means by {self.setting}"] = pl.DataFrame(measured)
+        return tables
 
     def answer(self) -> str:
         """The value of lowest validation error; choosing by test error would make that too low."""
-        said, error = [], pl.col(VALIDATION)
-        means = self.means().drop_nulls(VALIDATION)
-        others = self.runs.filter(pl.col("line").is_null())
+        error, means = pl.col(VALIDATION), self.means().drop_nulls(VALIDATION)
         for best in means.filter(error == error.min()).head(1).rows(named=True):
-            value, lowest, label = best["value"], best[VALIDATION], self.labels[best["line"]]
-            said.append(
-                f"Lowest validation RMSE: {lowest:.4f}, at {self.setting}={value}"
-                f"{f' with {label}' if label else ''}."
-            )
-            close = means.filter(pl.col("line") == best["line"], error <= lowest + CHANCE)["value"]
+            line, value, lowest = best["line"], best["value"], best[VALIDATION]
+            said = f"Lowest validation RMSE: {lowest:.4f}, at {self.setting}={value}"
+            said += f" with {line}." if line else "."
+            close = means.filter(pl.col("line") == line, error <= lowest + CHANCE)["value"]
             if _number(value) is not None and close[0] != value:
-                said.append(f"The smallest within {CHANCE} of it, which may be chance: {close[0]}.")
-            others = others.filter(error < lowest)
-        for run in others.drop_nulls(VALIDATION).sort(VALIDATION).head(1).rows(named=True):
-            said.append(
-                f"Of the other runs {run['run']} ({self.setting}={run['value']}) has the lowest "
-                f"validation RMSE, {run[VALIDATION]:.4f}."
-            )
-        return " ".join(said)
+                said += f" The smallest within {CHANCE} of it, which may be chance: {close[0]}."
+            return said
+        return ""
 
 
 def collect(setting: str = "model.dim", where: Sequence[str] = ()) -> Sweep:
@@ -130,7 +105,7 @@ def collect(setting: str = "model.dim", where: Sequence[str] = ()) -> Sweep:
         where: conditions `section.key=value`; only runs that meet all of them.
 
     Raises:
-        InputError: a setting is not known, or fewer than two values of `setting` were run.
+        InputError: a setting is not known, or no two runs differ in `setting` and the seed alone.
     """
     wanted, every = _conditions(where), read_runs()
     known = {key for run in every for key in run.settings}
@@ -139,82 +114,58 @@ def collect(setting: str = "model.dim", where: Sequence[str] = ()) -> Sweep:
             close = get_close_matches(key, known, n=1)
             hint = f"did you mean {close[0]}?" if close else "params.yaml lists them all."
             raise InputError(f"{key!r} is not a setting of any run: {hint}")
-    chosen = [
-        run
-        for run in every
-        if setting in run.settings and all(run.settings.get(k) == v for k, v in wanted.items())
-    ]
-    values = sorted({_text(run.settings[setting]) for run in chosen}, key=_in_order)
-    if len(values) < 2:
+    # Runs by the settings that a line shares, as JSON, then by value and seed; the newest first
+    groups: dict[str, dict[tuple[str, Any], Run]] = {}
+    for run in every:
+        if setting in run.settings and all(run.settings.get(k) == v for k, v in wanted.items()):
+            at = _text(run.settings[setting]), run.settings.get("seed")
+            groups.setdefault(_shared_settings(run, setting), {}).setdefault(at, run)
+    sizes = {text: (len({v for v, _ in group}), len(group)) for text, group in groups.items()}
+    lines = sorted((t for t in groups if sizes[t][0] > 1), key=sizes.__getitem__, reverse=True)
+    if not lines:
         among = f" where {' and '.join(where)}" if where else ""
+        values = sorted({value for group in groups.values() for value, _ in group}, key=_in_order)
         raise InputError(
-            f"Runs{among} have one value of {setting} ({', '.join(values) or 'none'}), and a chart "
-            f"needs two: run more with `dvc exp run --queue -S {setting}=VALUE,VALUE` and `dvc "
-            "queue start`."
+            f"No two runs{among} differ in {setting} and the seed alone, and a chart needs such "
+            f"runs (values of {setting}: {', '.join(values) or 'none'}): run more with `dvc exp "
+            f"run --queue -S {setting}=VALUE,VALUE` and `dvc queue start`."
         )
-    rows = [
-        {
-            "run": run.name,
-            "value": _text(run.settings[setting]),
-            "seed": run.settings.get("seed"),
-            "shared": _shared_settings(run, setting),
-            **{name: run.metrics.get(SCORES.get(name, name)) for name in (LOW, HIGH, *SCORES)},
-        }
-        for run in chosen
-    ]
-    schema: dict[str, Any] = dict.fromkeys((LOW, HIGH, *SCORES), pl.Float64)
-    schema |= {"run": pl.String, "value": pl.Enum(values), "seed": pl.Int64, "shared": pl.String}
-    runs = (
-        pl.DataFrame(rows, schema=schema)
-        .with_row_index()
-        .sort(pl.sum_horizontal(pl.col(*SCORES).is_null()), maintain_order=True)
-        .unique(["shared", "value", "seed"], keep="first", maintain_order=True)
-        .sort("index")
-    )
-    sizes = runs.group_by("shared", maintain_order=True).agg(pl.col("value").n_unique(), pl.len())
-    sizes = sizes.sort("value", "len", descending=True, maintain_order=True)
-    groups = {text: json.loads(text) for text in sizes["shared"]}
-    first, *_ = groups.values()
-    lines, notes = list[str](), list[str]()
-    for text, count in sizes.select("shared", "value").iter_rows():
-        own = groups[text]
-        keys = [k for k in (*own, *first) if k.startswith(DATA) and own.get(k) != first.get(k)]
-        if keys:
-            runs = runs.filter(pl.col("shared") != text)
-            notes.append(
-                f"Not shown, of other data: --where {keys[0]}={_text(own.get(keys[0]))} shows them."
-            )
-        elif count > 1 and len(lines) < len(COLOURS):
-            lines.append(text)
-    settings = [groups[text] for text in lines]
-    keys = sorted({key for own in settings for key in own})
-    apart = [k for k in keys if any(own.get(k) != settings[0].get(k) for own in settings)]
-    labels = [
-        ", ".join(f"{key}={_text(own[key])}" if key in own else f"no {key}" for key in apart)
-        for own in settings
-    ]
-    number = pl.col("shared").replace_strict(lines, range(len(lines)), default=None)
-    runs = runs.with_columns(number.cast(pl.Int64).alias("line"))
-    # A line's means count the seeds that all its values have, or all if there is no such seed.
-    values_of_seed = pl.col("value").n_unique().over("line", "seed")
-    runs = runs.with_columns(whole=values_of_seed == pl.col("value").n_unique().over("line"))
-    counts = pl.col("whole") | ~pl.col("whole").any().over("line") | pl.col("line").is_null()
-    for _, group in runs.drop_nulls("line").sort("line").group_by("line", maintain_order=True):
-        if not group["whole"].any():
+    shared = {text: json.loads(text) for text in lines}
+    data = [{k: v for k, v in shared[t].items() if k.startswith(DATA)} for t in lines]
+    same = [t for t, own in zip(lines, data, strict=True) if own == data[0]][: len(COLOURS)]
+    keys = sorted({key for text in same for key in shared[text]})
+    apart = [k for k in keys if any(shared[t].get(k) != shared[same[0]].get(k) for t in same)]
+    rows, notes = [], []
+    for text in same:
+        own, group = shared[text], groups[text]
+        label = ", ".join(f"{k}={_text(own[k])}" if k in own else f"no {k}" for k in apart)
+        seeds = {value: {seed for v, seed in group if v == value} for value, _ in group}
+        common = set.intersection(*seeds.values())
+        if not common:
             notes.append(
                 "No seed is shared by all values, so their errors are on different ratings."
             )
-        elif not group["whole"].all():
-            seeds = ", ".join(map(str, group.filter("whole")["seed"].unique().sort()))
-            notes.append(f"Means are over seed {seeds}, which all values have; dots are all runs.")
-    if not lines:
-        notes.append(f"No two runs differ in nothing but {setting} and the seed: there is no line.")
-    return Sweep(setting, labels, runs.with_columns(counts=counts), list(dict.fromkeys(notes)))
+        elif any(found != common for found in seeds.values()):
+            listed = ", ".join(map(str, sorted(common)))
+            notes.append(f"Means are over seed {listed}, which all values have; dots are all runs.")
+        for (value, seed), run in group.items():
+            scores = [run.metrics.get(SCORES.get(name, name)) for name in (LOW, HIGH, *SCORES)]
+            rows.append((label, value, run.name, seed, not common or seed in common, *scores))
+    if others := sum(map(len, groups.values())) - len(rows):
+        notes.append(f"Not shown: {others} runs with other data or settings; --where chooses runs.")
+    ordered = pl.Enum(sorted({row[1] for row in rows}, key=_in_order))
+    schema: dict[str, Any] = {"line": pl.String, "value": ordered}
+    schema |= {"run": pl.String, "seed": pl.Int64, "counts": pl.Boolean}
+    schema |= dict.fromkeys((LOW, HIGH, *SCORES), pl.Float64)
+    frame = pl.DataFrame(rows, schema=schema, orient="row")
+    places = {line: place for place, line in enumerate(frame["line"].unique(maintain_order=True))}
+    frame = frame.sort(pl.col("line").replace_strict(places), "value", maintain_order=True)
+    return Sweep(setting, frame, list(dict.fromkeys(notes)))
 
 
 def draw(sweep: Sweep, path: Path) -> None:
     """Draw a panel a measure, as PNG: means as lines, runs as dots, the interval as a band."""
-    measures = sweep.measures
+    measures = [name for name in (PREDICTION, *AGREEMENTS) if sweep.runs[name].count()]
     columns = 2 if len(measures) in (2, 4) else min(3, len(measures))
     rows = -(-len(measures) // columns)
     with picture(path, 4.6 * columns, 3.3 * rows + 0.9) as figure:
@@ -223,33 +174,28 @@ def draw(sweep: Sweep, path: Path) -> None:
             axes.remove()
         for axes, measure in zip(grid.flat, measures, strict=False):
             _draw_measure(axes, sweep, measure)
-        if len(sweep.labels) > 1:
-            handles, labels = grid.flat[0].get_legend_handles_labels()
+        handles, labels = grid.flat[0].get_legend_handles_labels()
+        if len(labels) > 1:
             figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
         figure.suptitle(f"Quality against {sweep.setting}\n", fontsize=14)  # and a line below it
-        said = "a dot a run; lines: means over seeds; band: 95 % interval; grey: other settings"
+        said = "a dot a run; lines: means over seeds; band: 95 % interval"
         below = 1 - 0.45 / figure.get_figheight()
         figure.text(0.5, below, said, ha="center", fontsize=9, color="#555555")
 
 
 def _draw_measure(axes: Axes, sweep: Sweep, measure: str) -> None:
     place = _scale(axes, sweep.runs["value"].unique().sort().to_list())
-    for line in (None, *range(len(sweep.labels))):
-        colour = GREY if line is None else COLOURS[line]
-        of_line = pl.col("line").eq_missing(line), pl.col(measure).is_not_null()
-        if line is not None:
-            means = sweep.means().filter(*of_line)
-            banded = means.drop_nulls([LOW, HIGH]) if measure == PREDICTION else means.clear()
-            axes.fill_between(
-                [place[v] for v in banded["value"]], banded[LOW], banded[HIGH],
-                color=colour, alpha=0.12, linewidth=0,
-            )  # fmt: skip
-            label = cut(sweep.labels[line], LONGEST_LABEL)
-            x = [place[v] for v in means["value"]]
-            axes.plot(x, means[measure], color=colour, label=label)
-        dots = sweep.runs.filter(*of_line)
-        x = [place[v] for v in dots["value"]]
-        axes.plot(x, dots[measure], "o", color=colour, markersize=4, alpha=0.8, linestyle="none")
+    means = sweep.means()
+    for line, colour in zip(sweep.runs["line"].unique(maintain_order=True), COLOURS, strict=False):
+        own = means.filter(pl.col("line") == line).drop_nulls(measure)
+        x = [place[value] for value in own["value"]]
+        axes.plot(x, own[measure], color=colour, label=cut(line, LONGEST_LABEL))
+        if measure == PREDICTION:
+            low, high = (own[end].to_numpy() for end in (LOW, HIGH))
+            axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
+        dots = sweep.runs.filter(pl.col("line") == line).drop_nulls(measure)
+        x = [place[value] for value in dots["value"]]
+        axes.plot(x, dots[measure], "o", color=colour, markersize=4, alpha=0.8)
     better, unit = "higher", "Spearman correlation"
     if measure == PREDICTION:
         better, unit = "lower", "RMSE (stars)"
@@ -305,18 +251,8 @@ def _in_order(text: str) -> tuple[bool, float, str]:
     return number is None, number or 0, text
 
 
-def _cells(runs: pl.DataFrame) -> dict[str, str]:
-    """Of each measure the mean and its range; of the interval the mean ends."""
-    cells = {}
-    for name in (VALIDATION, PREDICTION, LOW, HIGH, *AGREEMENTS):
-        scores, digits = runs[name].drop_nulls().to_list(), 3 if name in AGREEMENTS else 4
-        cells[name] = f"{fmean(scores):.{digits}f}" if scores else "-"
-        if name == HIGH:
-            interval = f"{cells.pop(LOW)} to {cells.pop(HIGH)}"
-            cells["95 % interval"] = interval if scores else "-"
-        elif len(scores) > 1 and name != LOW:
-            cells[name] += f" ({min(scores):.{digits}f} to {max(scores):.{digits}f})"
-    return cells
+def _written(scores: pl.Series, digits: int) -> list[str]:
+    return ["-" if score is None else f"{score:.{digits}f}" for score in scores]
 
 
 def _conditions(where: Iterable[str]) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def export(model: Trained, out: Path, replica: int = 0) -> None:
     tables = _tables(model, replica)
     genres, movies, _ = tables
     points = [table["vector"].to_numpy() for table in (genres, movies)]
-    with storage.replacing_folder(out) as folder:
+    with storage.replacing(out, folder=True) as folder:
         for name, table in zip(TABLES, tables, strict=True):
             storage.write_table(folder / name, table)
         vectors = pl.DataFrame(np.concatenate(points))

@@ -105,7 +105,7 @@ def save_model(
     }
     # Sorted names and one metadata entry: the order of several would differ between runs.
     state = {name: value.cpu().contiguous() for name, value in sorted(network.state_dict().items())}
-    with storage.replacing_folder(folder) as fresh:
+    with storage.replacing(folder, folder=True) as fresh:
         save_file(state, fresh / WEIGHTS, {"model": json.dumps(about)})
         (fresh / WEIGHTS).chmod(0o644)  # safetensors makes it readable by its owner only
         (fresh / TABLES).write_bytes(tables)

@@ -1,6 +1,6 @@
 """HTML pages and the model card: one Jinja environment, one stylesheet (base.html.jinja).
 
-`parts.html.jinja` holds a table, `words.jinja` what report and card say.
+`words.jinja` holds what report and card say.
 """
 
 from __future__ import annotations

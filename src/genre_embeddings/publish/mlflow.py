@@ -70,7 +70,7 @@ def _log(client: MlflowClient, experiment: str, settings: Settings, details: Det
     from mlflow.entities import Metric, RunTag
 
     found = storage.flatten(storage.read_json(storage.METRICS / "train/metrics.json"))
-    for detail in (*details, headlines(details.evaluated, details.inspected)):
+    for detail in (*details, headlines(details)):
         found |= storage.flatten(detail)
     # MLflow allows no such sign as in coverage.95%.
     found = {re.sub(r"[^\w./: -]", "", name): value for name, value in found.items()}

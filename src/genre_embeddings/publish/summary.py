@@ -86,7 +86,7 @@ def read_details() -> Details:
 
 def write_summary(settings: Settings, details: Details) -> None:
     """Write metrics/summary.json and plots/summary.json."""
-    storage.write_metrics(SUMMARY, headlines(details.evaluated, details.inspected))
+    storage.write_metrics(SUMMARY, headlines(details))
     fingerprints = {
         "data": storage.fingerprint_of(storage.PREPARED),
         "split": storage.fingerprint_of(*(storage.SPLIT / side for side in storage.SIDES)),
@@ -94,14 +94,14 @@ def write_summary(settings: Settings, details: Details) -> None:
     storage.write_rows(TABLE, table(settings, details, fingerprints))
 
 
-def headlines(*details: Mapping[str, Any] | None) -> dict[str, Any]:
+def headlines(details: Details) -> dict[str, Any]:
     """Nested headline metrics, of what the details of evaluation and inspection hold."""
     content: dict[str, Any] = {}
+    known = storage.flatten(details.evaluated) | storage.flatten(details.inspected)
     for name, source in HEADLINES.items():
         group, _, key = name.partition(".")
-        for value in (storage.value_at(detail, source) for detail in details):
-            if isinstance(value, int | float | str):
-                content.setdefault(group, {})[key] = value
+        if known.get(source) is not None:
+            content.setdefault(group, {})[key] = known[source]
     return content
 
 

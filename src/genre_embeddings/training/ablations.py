@@ -112,7 +112,7 @@ def train_ablations(
     """
     genres = tables.genres.height
     names = ablation_names(settings, meta, genres)
-    with storage.replacing_folder(storage.ABLATIONS) as folder:
+    with storage.replacing(storage.ABLATIONS, folder=True) as folder:
         for number, name in enumerate(names, 1):
             said = f"model for comparison {number} of {len(names)}, {name.replace('_', ' ')}"
             movies, model = tables.movies, settings.model
