@@ -12,9 +12,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from genre_embeddings import storage
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
 MODEL = "genre_embeddings.model"
 """Tag of a run: the fingerprint of its trained model."""
-RUN = "mlflow"
-"""File beside a checkpoint: the number of the training's run, for resuming it."""
 PATIENCE = 5
 """Seconds after which a server that does not answer is taken to be down."""
 ENVIRONMENT = {
@@ -43,86 +40,52 @@ ENVIRONMENT = {
 class Tracker:
     """The MLflow run of a training: `with Tracker(settings) as tracker: fit(..., tracker=tracker)`.
 
-    After the first failure, a line says so, and nothing is sent until the end, when what the server
-    lacks is sent again.
+    After the first failure, a line says so, and nothing more is sent.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+        self.settings, self.started = settings, now()
+        self.wanted = bool(settings.tracking.mlflow_uri)
         self.client: MlflowClient | None = None
-        self.rows: list[tuple[int, Mapping[str, float]]] = []
-        self.number, self.started, self.sent = "", 0, 0
-        self.failed = False
 
     def __enter__(self) -> Tracker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        stopped = kind is not None and issubclass(kind, (KeyboardInterrupt, SystemExit))
-        self._send("KILLED" if stopped else "FAILED" if kind else "FINISHED")
-
-    def start(self, checkpoint: Path | None) -> None:
-        """Start the run, or go on in that of an interrupted training.
-
-        Args:
-            checkpoint: the training's file, which exists if it is resumed; None without one.
-        """
-        if self.settings.tracking.mlflow_uri:
-            self.place = checkpoint and checkpoint.with_name(RUN)
-            self.started = now()
-            self._send()
+        if self.client:
+            stopped = kind is not None and issubclass(kind, (KeyboardInterrupt, SystemExit))
+            with self._attempt():
+                if kind is None:
+                    self.client.set_tag(self.number, MODEL, storage.model_fingerprint())
+                status = "KILLED" if stopped else "FAILED" if kind else "FINISHED"
+                self.client.set_terminated(self.number, status)
 
     def log(self, row: Mapping[str, float]) -> None:
         """Add the errors of an epoch: `epoch`, counted from one, and metrics by name."""
-        self.rows.append((now(), row))
-        self._send()
-
-    def _send(self, status: str = "") -> None:
-        """Send what the server lacks, and at the end a status; a failure costs a line."""
-        if not self.started or (self.failed and not status):
+        if not self.wanted:
             return
-        try:
+        with self._attempt():
             from mlflow.entities import Metric
 
-            if self.failed:
-                connect(self.settings, PATIENCE)  # fails soon where the server is still down
-            client = self.client or self._begin()
-            new = self.rows[self.sent :]
-            points = [
-                Metric(name, value, when, int(row["epoch"]))
-                for when, row in new
-                for name, value in row.items()
-                if name != "epoch"
-            ]
-            client.log_batch(self.number, points)
-            self.sent += len(new)
-            if status == "FINISHED":
-                client.set_tag(self.number, MODEL, storage.model_fingerprint())
-            if status:
-                client.set_terminated(self.number, status)
-        except Exception as error:  # whichever library it comes from, training goes on
-            if not self.failed:
-                goes_on = "training goes on without it, and stage publish tries again"
-                warn(self.settings, f"{reason(error)}: {goes_on}")
-            self.failed = True
+            if not self.client:
+                client, experiment = connect(self.settings, PATIENCE)
+                self.number = create_run(client, experiment, self.settings, {}, self.started)
+                # Settings that decide the training; stage publish adds the others.
+                decisive = params(self.settings, {"tracking", "inspect"})
+                client.log_batch(self.number, params=decisive)
+                self.client = client
+            when, epoch = now(), int(row["epoch"])
+            points = [Metric(key, row[key], when, epoch) for key in row if key != "epoch"]
+            self.client.log_batch(self.number, points)
 
-    def _begin(self) -> MlflowClient:
-        """Connect, and find or create the run."""
-        client, experiment = connect(self.settings, PATIENCE)
-        number = self.place.read_text() if self.place and self.place.exists() else ""
-        # A search finds nothing where the run was deleted, or is on another server.
-        if number and client.search_runs([experiment], f"attributes.run_id = '{number}'"):
-            client.update_run(number, "RUNNING")
-            self.sent = len(steps(client, number, "train/loss"))
-        else:
-            number = create_run(client, experiment, self.settings, {}, self.started)
-            if self.place:
-                with suppress(OSError):  # without it, a resumed training has a run of its own
-                    self.place.write_text(number)
-            # Settings that decide the training; stage publish adds the others.
-            client.log_batch(number, params=params(self.settings, {"tracking", "inspect"}))
-        self.client, self.number = client, number
-        return client
+    @contextmanager
+    def _attempt(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # whichever library it comes from, training goes on
+            goes_on = "training goes on without it, and stage publish logs the run"
+            warn(self.settings, f"{reason(error)}: {goes_on}")
+            self.wanted, self.client = False, None
 
 
 def connect(settings: Settings, timeout: int) -> tuple[MlflowClient, str]:
@@ -176,11 +139,6 @@ def params(settings: Settings, without: set[str]) -> list[Param]:
 
     flat = storage.flatten(settings.model_dump(mode="json", exclude=without))
     return [Param(k, v if isinstance(v, str) else json.dumps(v)) for k, v in flat.items()]
-
-
-def steps(client: MlflowClient, number: str, name: str) -> set[int]:
-    """The epochs that a run has of a curve."""
-    return {point.step for point in client.get_metric_history(number, name)}
 
 
 def reason(error: Exception) -> str:

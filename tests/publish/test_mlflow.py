@@ -24,12 +24,9 @@ from genre_embeddings.publish.mlflow import LIBRARIES, log_run
 from genre_embeddings.publish.summary import read_details
 from genre_embeddings.settings import Settings, load_settings
 from genre_embeddings.tracking import Tracker
-from genre_embeddings.training.checkpoint import Scratch
-from genre_embeddings.training.lightning import Fitting, fit
 from stages import publish, train
 from tests.conftest import ROOT, changed
 from tests.project import Project, stages_run
-from tests.small import small_world
 from tests.tutorial import run_command
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.filterwarnings("ignore::UserWarning:mlflow")]
@@ -191,38 +188,6 @@ def test_a_run_that_was_cut_short_is_completed(here: Project, live: str) -> None
     check(client, run, here)
 
 
-def test_a_training_that_is_interrupted_goes_on_in_its_run(
-    settings: Settings, in_tmp: Path, live: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world = small_world(settings, epochs=6, patience=6)
-    tracking = {"mlflow_uri": live, "mlflow_experiment": "interrupted"}
-    settings = changed(world.settings, tracking=tracking)
-    storage.MODEL.mkdir()
-    (storage.MODEL / "model.safetensors").touch()
-
-    def train() -> None:
-        data = [world.ratings(side) for side in ("train", "validation")]
-        with Scratch(Path("scratch")) as scratch, Tracker(settings) as tracker:
-            fit(world.network(), *data, settings.train, 0, scratch=scratch, tracker=tracker)
-
-    def stop(self: Fitting) -> dict[str, float]:
-        if len(self.history) == 3:
-            raise KeyboardInterrupt
-        return finish(self)
-
-    finish = Fitting.finish_epoch
-    with monkeypatch.context() as patch:
-        patch.setattr(Fitting, "finish_epoch", stop)
-        patch.setattr("signal.signal", lambda *_: None)  # Lightning ignores Ctrl-C afterwards
-        with pytest.raises(SystemExit):
-            train()
-    train()
-    client, (run,) = runs_of(live, "interrupted")
-    assert run.info.status == "FINISHED"
-    points = client.get_metric_history(run.info.run_id, "train/loss")
-    assert [point.step for point in points] == [*range(1, 7)]
-
-
 def test_a_server_that_goes_down_costs_a_line(
     here: Project, live: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -231,26 +196,23 @@ def test_a_server_that_goes_down_costs_a_line(
     def refuse(*_: Any, **__: Any) -> None:
         raise requests.ConnectionError("down")
 
-    tracker = Tracker(tracked(live, mlflow_experiment="goes down"))
-    rows = [{"epoch": epoch, "train/loss": 1 / epoch} for epoch in range(1, 6)]
-    with tracker:
-        tracker.start(None)
-        tracker.log(rows[0])
-        with monkeypatch.context() as patch:
-            patch.setattr(MlflowClient, "log_batch", refuse)
-            for row in rows[1:4]:
-                tracker.log(row)
-        tracker.log(rows[4])
-    # It was back before the training ended.
-    client, (run,) = runs_of(live, "goes down")
-    points = client.get_metric_history(run.info.run_id, "train/loss")
-    assert [point.step for point in points] == [1, 2, 3, 4, 5]
-    assert run.info.status == "FINISHED"
+    with Tracker(tracked(live, mlflow_experiment="goes down")) as tracker:
+        tracker.log({"epoch": 1, "train/loss": 0.5})
+        monkeypatch.setattr(MlflowClient, "log_batch", refuse)
+        for epoch in (2, 3):
+            tracker.log({"epoch": epoch, "train/loss": 0.5})
+    monkeypatch.undo()
+    monkeypatch.chdir(here.folder)
     lines = [line for line in capsys.readouterr().err.splitlines() if "INFO" not in line]
     assert lines == [
         f"warning: MLflow on {live}: the server does not answer (ConnectionError): training goes "
-        "on without it, and stage publish tries again"
+        "on without it, and stage publish logs the run"
     ]
+    # The results go to another run, which has all epochs.
+    settings = tracked(live, mlflow_experiment="goes down")
+    assert log_run(settings, read_details()) == f"logged to {live} as {name_of(here)}"
+    client, (whole, _) = runs_of(live, "goes down")
+    check(client, whole, here)
 
 
 def test_what_fails_is_said_in_a_line(
@@ -288,7 +250,6 @@ def test_a_server_that_is_silent_costs_seconds(
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         with Tracker(tracked(f"http://127.0.0.1:{silent.getsockname()[1]}")) as tracker:
-            tracker.start(None)
             tracker.log({"epoch": 1, "train/loss": 0.5})
     assert time.monotonic() - start < 20
     (line,) = capsys.readouterr().err.splitlines()

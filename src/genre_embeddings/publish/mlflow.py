@@ -24,7 +24,7 @@ from genre_embeddings.errors import InputError
 from genre_embeddings.publish.card import CARD
 from genre_embeddings.publish.summary import Details, headlines
 from genre_embeddings.settings import Settings
-from genre_embeddings.tracking import MODEL, connect, create_run, now, params, reason, steps, warn
+from genre_embeddings.tracking import MODEL, connect, create_run, now, params, reason, warn
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -81,7 +81,7 @@ def _log(client: MlflowClient, experiment: str, settings: Settings, details: Det
     # One time for all, so that what is logged a second time takes the place of the first.
     when = run.info.start_time
     metrics = [Metric(k, float(v), when, 0) for k, v in found.items() if isinstance(v, int | float)]
-    if not steps(client, number, "train/loss"):  # which a run has whole that was logged live
+    if not client.get_metric_history(number, "train/loss"):  # else it was logged live
         metrics += [
             Metric(f"{row['side']}/{quantity}", row[quantity], when, row["epoch"])
             for quantity in ("loss", "rmse")
@@ -101,7 +101,7 @@ def _log(client: MlflowClient, experiment: str, settings: Settings, details: Det
 def _find(
     client: MlflowClient, experiment: str, settings: Settings, metrics: dict[str, Any]
 ) -> Run:
-    """A run with our key that lacks results, or that of the model's training, or a new one.
+    """The run with our key, or that of the model's training, or a new one.
 
     The key is the same wherever and whenever the run is run again. Key and fingerprint are
     hexadecimal: they need no quoting.
@@ -117,8 +117,7 @@ def _find(
         for run in client.search_runs([experiment], f"tags.`{MODEL}` = '{fingerprint}'")
         if KEY not in run.data.tags and run.data.params and run.data.params.items() <= mine
     ]
-    unfinished = [run for run in same if WHOLE not in run.data.tags]
-    if runs := [*unfinished, *trained, *same]:
+    if runs := [*same, *trained]:
         number = runs[0].info.run_id
     else:
         number = create_run(client, experiment, settings, {MODEL: fingerprint}, now())

@@ -108,15 +108,13 @@ class Recorder(lightning.Callback):
     interruption must be logged again.
     """
 
-    def __init__(self, tracker: Tracker | None, checkpoint: Path | None) -> None:
-        self.tracker, self.checkpoint, self.logged = tracker, checkpoint, 0
+    def __init__(self, tracker: Tracker | None) -> None:
+        self.tracker, self.logged = tracker, 0
 
     def setup(self, trainer: lightning.Trainer, *_: Any, **__: Any) -> None:
         """Start dvclive, which removes the files of an earlier run."""
         if trainer.is_global_zero:
             self.live = Live(dir=str(LIVE), dvcyaml=None, save_dvc_exp=False)
-            if self.tracker:
-                self.tracker.start(self.checkpoint)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, fitting: Any) -> None:
         """Add a point to every curve, in the first process."""

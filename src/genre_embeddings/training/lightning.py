@@ -359,7 +359,7 @@ def fit(
     callbacks: list[lightning.Callback] = [best]
     fitting = Fitting(network, train, validation, settings, seed)
     checkpoint = _claim(scratch, fitting, record) if scratch else None
-    recorder = Recorder(tracker, checkpoint) if record else None
+    recorder = Recorder(tracker) if record else None
     if recorder:
         callbacks.append(recorder)
     if record or name:
