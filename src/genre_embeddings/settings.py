@@ -404,53 +404,31 @@ def parse_settings(text: str | bytes, name: str = "params.yaml") -> Settings:
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads plain scalars by YAML 1.2, as DVC does, and refuses a key that stands twice.
+    """Reads plain scalars by YAML 1.2, as DVC does.
 
     PyYAML follows YAML 1.1: it reads `1e-3` as text, `off` as false, `010` as 8, `1:30` as 90.
     """
 
     yaml_implicit_resolvers: dict[str, list[Any]] = {}  # noqa: RUF012
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if (key.tag, key.value) in seen:
-                    problem = f"the key {key.value!r} stands twice"
-                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
-                seen.add((key.tag, key.value))
-        return node
 
-
-def _whole_number(loader: _Loader, node: yaml.ScalarNode) -> int:
-    text = loader.construct_scalar(node)
-    return int(text, 0 if text.lstrip("+-")[1:2] in ("b", "o", "x") else 10)
-
-
-for _tag, _pattern, _starts in (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?(?:[0-9][0-9_]*|0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+)", "+-0123456789"),
-    (
-        "float",
-        r"[-+]?(?:(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF))"
-        r"|\.(?:nan|NaN|NAN)",
-        "+-.0123456789",
-    ),
-    ("merge", r"<<", "<"),
-):
-    _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), _starts
-    )
-_Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
+for _tag, _pattern in {
+    "null": r"~|null|Null|NULL|",
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?(0|[1-9][0-9_]*)",
+    "float": r"[-+]?([0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)"
+    r"|\.(nan|NaN|NAN)",
+    "merge": r"<<",
+}.items():
+    _whole = re.compile(rf"({_pattern})\Z")
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _whole, None)
 
 
 def load_yaml(text: str | bytes, name: str = "the text") -> Any:
     """Content of YAML text, read as DVC reads it; `name` stands for the text in error messages.
 
     Raises:
-        InputError: the text is not valid YAML, or a key stands twice in it.
+        InputError: the text is not valid YAML.
     """
     try:
         return _Loader(text).get_single_data()
