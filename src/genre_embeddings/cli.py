@@ -133,10 +133,9 @@ def compare(revisions: tuple[str, ...]) -> None:
     compared with the first. `dvc plots diff` shows the similarities as heatmaps.
     """
     from genre_embeddings.experiments import compare as comparison
-    from genre_embeddings.experiments.revisions import warnings
 
     found = comparison.compare(revisions)
-    for warning in warnings(found.runs[0], found.runs[1:]):
+    for warning in found.warnings:
         click.echo(f"{warning}\n")
     _print("Settings that differ, verdicts and scores", found.scores())
     _print("Agreement of the genre similarities (Spearman's rho)", found.agreements())

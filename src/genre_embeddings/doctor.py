@@ -78,14 +78,14 @@ def environment() -> Iterator[Finding]:
         well, missing, said = run("python", "-c", _CHECK)
         if missing:
             again = f"rm -f .venv/.ready && make install && {ACTIVATE}"
-            yield Finding(True, f"the environment lacks {_some(missing.split())}", again)
+            yield Finding(True, f"the environment lacks {', '.join(missing.split())}", again)
         elif not well:
             committed = run("git", "diff", "--quiet", "HEAD", "--", "params.yaml")[0]
             yield Finding(True, said, "${EDITOR:-vi} params.yaml" if committed else PUT_BACK)
 
 
 def repository() -> Iterator[Finding]:
-    """Whether experiments can start from a commit, and git is not locked."""
+    """Whether experiments can start from a commit, with all the sources, and git is not locked."""
     commit = "git add --all && git commit --message 'Begin'"
     found, path, _ = run("git", "rev-parse", "--git-path", "index.lock")
     lock = Path(path.strip())
@@ -93,30 +93,25 @@ def repository() -> Iterator[Finding]:
         yield Finding(True, "there is no `git` on PATH", "install git")
     elif not found:
         yield Finding(True, "this is no git repository", f"git init && {commit}")
-    elif not _has_commit():
+    elif not run("git", "rev-parse", "--verify", "--quiet", "HEAD")[0]:
         yield Finding(True, "there is no commit yet, and experiments start from one", commit)
     elif lock.exists():
-        yield Finding(
-            True, f"{lock} is held by a git at work, or left by a killed one", f"rm {lock}"
-        )
-
-
-def sources() -> Iterator[Finding]:
-    """Files that a queued experiment would lack, and changes that it takes along."""
-    if not _has_commit():
-        return
-    for kind, option in (("not known to", "--others"), ("ignored by", "--ignored")):
-        options = ("--others", "--exclude-standard", option)
-        _, listed, _ = run("git", "ls-files", "-z", *options, "--", *SOURCE)
-        made = r"__pycache__|\.egg-info/|\.pyc$|~$|\.sw.$"
-        if names := [name for name in listed.split("\0") if name and not re.search(made, name)]:
-            force = "--force " if kind == "ignored by" else ""
-            what = f"{kind} git, so that a queued experiment runs without: {_some(names)}"
-            yield Finding(True, what, f"git add {force}-- {shlex.join(names)}")
-    _, status, _ = run("git", "status", "--porcelain", "--untracked-files=no", "--", *SOURCE)
-    if dirty := [line[3:] for line in status.splitlines()]:
-        what = f"changed and not committed, so that the next experiment has it: {_some(dirty)}"
-        yield Finding(False, what, "git commit --all --message 'Before the experiments'")
+        held = f"{lock} is held by a git at work, or left by a killed one"
+        yield Finding(True, held, f"rm {lock}")
+    else:
+        options = ("--porcelain", "-z", "--no-renames", "--ignored", "--untracked-files=all")
+        _, status, _ = run("git", "status", *options, "--", *SOURCE)
+        files: dict[str, list[str]] = {}
+        for entry in filter(None, status.split("\0")):
+            if not re.search(r"__pycache__|\.egg-info/|\.pyc$|~$|\.sw.$", entry):
+                files.setdefault(entry[:2], []).append(entry[3:])
+        for mark, kind, force in (("??", "not known to", ""), ("!!", "ignored by", "--force ")):
+            if names := files.pop(mark, []):
+                what = f"{kind} git, so that a queued experiment runs without: {', '.join(names)}"
+                yield Finding(True, what, f"git add {force}-- {shlex.join(names)}")
+        if changed := ", ".join(name for names in files.values() for name in names):
+            what = f"changed and not committed, so that the next experiment has it: {changed}"
+            yield Finding(False, what, "git commit --all --message 'Before the experiments'")
 
 
 def queue() -> Iterator[Finding]:
@@ -139,7 +134,7 @@ def run_cache(folder: Path = Path(".dvc/cache/runs")) -> Iterator[Finding]:
         yield Finding(True, what, f"find {folder} -mindepth 1 -type d -empty -delete")
 
 
-CHECKS = (environment, repository, sources, queue, run_cache)
+CHECKS = (environment, repository, queue, run_cache)
 
 
 def main() -> int:
@@ -150,15 +145,6 @@ def main() -> int:
     broken = sum(finding.broken for finding in found)
     print(f"broken: {broken}, hints: {len(found) - broken}" if found else "all is well")
     return int(broken > 0)
-
-
-def _has_commit() -> bool:
-    return run("git", "rev-parse", "--verify", "--quiet", "HEAD")[0]
-
-
-def _some(names: list[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 if __name__ == "__main__":

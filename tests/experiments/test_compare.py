@@ -143,8 +143,8 @@ def test_names_of_experiments(repository):
     git("checkout", "--quiet", "main")
     git("reset", "--quiet", "--hard", repository["base"])
     # The one that started from where we are goes first.
-    assert read_revision("bold-lynx")[0].settings["train.lr"] == 0.01
-    assert read_revision(second[:10])[0].settings["train.lr"] == 0.2
+    assert read_revision("bold-lynx").run.settings["train.lr"] == 0.01
+    assert read_revision(second[:10]).run.settings["train.lr"] == 0.2
     git("commit", "--quiet", "--allow-empty", "--message", "further on")
     one, other = sorted((first[:10], second[:10]))
     for name, message in (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -22,6 +22,7 @@ from genre_embeddings.experiments.revisions import (
     WORKSPACE,
     Revision,
     Run,
+    warnings,
 )
 from genre_embeddings.inspection.similarity import spearman
 
@@ -31,6 +32,14 @@ FEWEST = 3
 ROWS = {name: f"verdict.{name}" for name in VERDICTS}
 ROWS |= {name: SCORES[name] for name in (*AGREEMENTS, PREDICTION)}
 """Verdicts and scores to compare: what they are called, and their key in the metrics."""
+
+
+class Learnt(NamedTuple):
+    """What one revision learnt: similarities of its genres, (G, G), NaN where unknown."""
+
+    run: Run
+    genres: list[str]
+    values: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,11 @@ class Comparison:
     genres: list[str]
     values: np.ndarray
     left_out: list[str]
+
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences on revisions whose data, split or seed differ from those of the first."""
+        return warnings(self.runs[0], self.runs[1:])
 
     def scores(self) -> pl.DataFrame:
         """Settings that differ, verdicts and scores: a row each, a column for each revision."""
@@ -114,8 +128,8 @@ def compare(names: Sequence[str]) -> Comparison:
     return Comparison([*runs], genres, np.stack(values), left_out)
 
 
-def read_revision(name: str) -> tuple[Run, list[str], np.ndarray]:
-    """A revision's settings and metrics, its genres, and their similarities, (G, G).
+def read_revision(name: str) -> Learnt:
+    """What a revision learnt.
 
     Raises:
         InputError: the revision is not known, or has no similarity of genres.
@@ -142,7 +156,7 @@ def read_revision(name: str) -> tuple[Run, list[str], np.ndarray]:
             f"{name}: {SIMILARITY} does not hold rows of a, b and similarity ({error!r}): "
             "choose another revision."
         ) from None
-    return revision.read_run(), genres, square
+    return Learnt(revision.read_run(), genres, square)
 
 
 def _shown(value: Any) -> str:
