@@ -1,13 +1,9 @@
 """The command line, run as people run it."""
 
-import json
 import os
-import re
-import shlex
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -152,54 +148,3 @@ def test_a_narrow_terminal_gets_whole_lines(run, width, monkeypatch):
     assert "deviation" in out
     monkeypatch.delenv("COLUMNS")  # neither a terminal nor a width: nothing is cut
     assert "…" not in run("recommend", "1", "--top", "3")
-
-
-COMPLETED = {
-    "neighbours dra": "Drama",
-    "recommend 1 --genre dra": "Drama",
-    "explain 1 matr": r"Matrix\,\ The\ \(1999\)",
-    'explain 1 "the mat': "Matrix, The (1999)",
-    r"neighbours story\ 2": r"Toy\ Story\ 2\ \(1999\)",
-    "neighbours xyz": "",
-    "expl": "explain",
-}
-
-
-def complete(folder, shell, script):
-    """What a shell's function of completion offers in a folder with titles, a line each."""
-    (folder / "models").mkdir()
-    titles = ["Matrix, The (1999)", "Toy Story (1995)", "Toy Story 2 (1999)", "Bad\x1b one"]
-    tables = {"title": titles, "name": ["Drama", "Comedy"]}
-    (folder / "models/tables.json").write_text(json.dumps(tables))
-    start = f"""
-        PATH={Path(sys.executable).parent}:$PATH
-        eval "$(_GENRES_COMPLETE={shell[0]}_source {ROOT}/genres)"
-    """
-    command = [*shell, "-c", "compdef() { :; }" + start + script]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-    assert done.stderr == ""
-    return done.stdout.split("\n")[:-1]
-
-
-def test_bash_completes_titles(tmp_path):
-    script = "compopt() { :; }\n"
-    for typed in COMPLETED:
-        *words, last = re.findall(r'"[^"]*$|(?:\\.|\S)+', f"{ROOT}/genres {typed}")
-        script += f"""
-            COMPREPLY=() COMP_WORDS=({" ".join(map(shlex.quote, [*words, last]))})
-            COMP_CWORD={len(words)}
-            _genres_completion {ROOT}/genres
-            printf '%s\\n' "${{COMPREPLY[@]}}"
-        """
-    assert complete(tmp_path, ("bash", "--norc"), script) == [*COMPLETED.values()]
-
-
-@pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")
-def test_zsh_completes_titles_of_a_command_that_is_not_on_the_path(tmp_path):
-    script = f"""
-        compadd() {{ print -l -- $completions }}
-        words=({ROOT}/genres neighbours 'toy\\ st') CURRENT=3
-        _genres_completion
-    """
-    found = complete(tmp_path, ("zsh", "-f"), script)
-    assert found == ["Toy Story (1995)", "Toy Story 2 (1999)"]

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from genre_embeddings.completion import complete
 from genre_embeddings.errors import InputError, messages, plain
 
 if TYPE_CHECKING:
@@ -102,9 +101,6 @@ def main() -> None:
 @click.group(
     cls=InProject,
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
-    epilog="\b\nThe tab key completes commands, genres and titles after this line of bash\n"
-    "(in zsh, write zsh_source):\n"
-    '  eval "$(_GENRES_COMPLETE=bash_source ./genres)"',
 )
 @click.option(
     "--model",
@@ -218,8 +214,7 @@ def predict(model: Path, file: Path, out: Path) -> None:
     rows, users, movies = predict_file(_open(model), file, out)
     click.echo(
         f"predicted {rows:,} rows, {users:,} of unknown users and {movies:,} of unknown movies "
-        f"-> {out}",
-        err=str(out).startswith(("/dev/", "/proc/")),  # /dev/stdout gets the rows alone
+        f"-> {out}"
     )
 
 
@@ -233,7 +228,7 @@ def predict(model: Path, file: Path, out: Path) -> None:
 )
 @click.option("--all", "everyone", is_flag=True, help="For all users, into the file --out.")
 @click.option("--out", type=UserPath(), help="The Parquet file to write, with --all.")
-@click.option("--genre", help="Only movies of this genre.", shell_complete=complete("name"))
+@click.option("--genre", help="Only movies of this genre.")
 @_top("Movies to list for a user.")
 @click.pass_obj
 def recommend(
@@ -292,7 +287,7 @@ def recommend(
 
 
 @genres.command()
-@click.argument("genre_or_movie", shell_complete=complete("name", "title"))
+@click.argument("genre_or_movie")
 @_top("Neighbours to list.")
 @click.pass_obj
 def neighbours(model: Path, genre_or_movie: str, top: int) -> None:
@@ -311,7 +306,7 @@ def neighbours(model: Path, genre_or_movie: str, top: int) -> None:
 
 @genres.command()
 @click.argument("user_id")
-@click.argument("movie", shell_complete=complete("title"))
+@click.argument("movie")
 @click.pass_obj
 def explain(model: Path, user_id: str, movie: str) -> None:
     """Show a prediction as a sum of parts.
@@ -336,7 +331,7 @@ def explain(model: Path, user_id: str, movie: str) -> None:
 
 
 @genres.command()
-@click.argument("names", metavar="GENRE[,GENRE]...", shell_complete=complete("name"))
+@click.argument("names", metavar="GENRE[,GENRE]...")
 @replica
 @click.pass_obj
 def embed(model: Path, names: str, replica: int) -> None:

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from hashlib import file_digest, sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,7 +36,6 @@ METRICS = Path("metrics")
 PLOTS = Path("plots")
 REPORT = Path("plots/report.html")
 
-STREAMS = {Path("/dev/stdout"): 1, Path("/dev/stderr"): 2}
 SIDES = ("train", "validation", "test")
 RATINGS_SCHEMA = pl.Schema(
     {"user": pl.UInt32, "movie": pl.UInt32, "rating": pl.Float32, "timestamp": pl.Int64}
@@ -122,25 +120,17 @@ def replacing(path: Path, folder: bool = False) -> Iterator[Path]:
     """A temporary path beside `path`; what is written there takes its place on success.
 
     With `folder`, it is an empty folder. What a killed process left beside `path` is taken away.
-    The content is copied into a device, a pipe or the file behind /dev/stdout (`>> file`), from
-    the place where the shell has opened it.
 
     Raises:
-        InputError: the folder that is to hold it is a file, or a file is to take the place of a
-            folder or the other way round.
+        InputError: the folder that is to hold it is a file, or what is there is of another kind.
     """
-    if path.exists() and path.is_dir() != folder:
-        there, wanted = ("file", "folder") if folder else ("folder", "file")
+    wanted = "folder" if folder else "file"
+    exists, fits = path.exists(), path.is_dir() if folder else path.is_file()
+    if (exists and not fits) or path.parent == Path("/dev"):
+        there = "folder" if path.is_dir() else "file" if path.is_file() else "device or a pipe"
         raise InputError(
             f"{path} is a {there}, and a {wanted} is to be written: name another place."
         )
-    if path in STREAMS or (path.exists() and not path.is_file() and not path.is_dir()):
-        with TemporaryDirectory() as scratch, _with_number(path, Path(scratch)):
-            yield (temporary := Path(scratch) / "stream")
-            opened = os.dup(STREAMS[path]) if path in STREAMS else path
-            with temporary.open("rb") as made, open(opened, "wb") as stream:  # noqa: PTH123
-                shutil.copyfileobj(made, stream)
-        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):

@@ -5,6 +5,7 @@ The files are small and have exactly the released formats, or are a user's own.
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from genre_embeddings.data.sources.archive import File
@@ -126,32 +127,30 @@ def test_titles_hold_commas_quotes_colons_and_accents(tmp_path, name):
 
 QUOTED = '"userId","movieId","note","rating","timestamp"\n'
 OWN_ROWS = [
-    (f"{HEADER} 1, 2 , 4.0, 5 \n", [(1, 2, 4, 5)]),
-    (f'{QUOTED}"a, ""b""","2","well, ""good""","3.5","4"\nc,2,{LONG},3.5,4\n',
+    ("ratings.csv", f"{HEADER} 1, 2 , 4.0, 5 \n", [(1, 2, 4, 5)]),
+    ("ratings.csv", f'{QUOTED}"a, ""b""","2","well, ""good""","3.5","4"\nc,2,{LONG},3.5,4\n',
      [('a, "b"', 2, 3.5, 4), ("c", 2, 3.5, 4)]),
-    ('line,rating,movieId,timestamp,userId,line,\n"a, b",9,7,5,1,,\n,8,7,6,2,,\n',
+    ("ratings.csv", 'line,rating,movieId,timestamp,userId,line,\n"a, b",9,7,5,1,,\n,8,7,6,2,,\n',
      [(1, 7, 9, 5), (2, 7, 8, 6)]),
-    ("user_id,movie_id,rating\nann, 014 ,10\n bo,x,7\n",
+    ("ratings.csv", "user_id,movie_id,rating\nann, 014 ,10\n bo,x,7\n",
      [("ann", "014", 10, NO_TIME), ("bo", "x", 7, NO_TIME)]),
-    *((f"{HEADER}1,2,5,{date}\n", [(1, 2, 5, 1_425_211_200 + seconds)]) for date, seconds in {
+    *(("ratings.csv", f"{HEADER}1,2,5,{date}\n", [(1, 2, 5, 1_425_211_200 + seconds)])
+      for date, seconds in {
         "1425211200": 0, "1425211200.0": 0, "2015-03-01 12:00:00": 0, "2015-03-01 12:00": 0,
         "2015-03-01": -12 * 3600, "2015-03-01T12:00:00Z": 0,
         "2015-03-01T12:00:00.123+02:00": -2 * 3600, "2015-03-01T12:00:00-0530": 5.5 * 3600,
     }.items()),
+    # Outside csv, quotation marks mean nothing
+    ("ratings.dat", '"ann"::7::5::9\n"bo::7::4::9\n', [('"ann"', 7, 5, 9), ('"bo', 7, 4, 9)]),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("content", "rows"), OWN_ROWS)
-def test_rows_of_ones_own(tmp_path, content, rows):
-    source = read(tmp_path, {"ratings.csv": content}, own={})
-    assert source.ratings.collect().rows() == rows
-    assert source.has_time == ("timestamp" in content)
-
-
-def test_outside_csv_quotation_marks_mean_nothing(tmp_path):
-    ratings = '"ann"::7::5::0\n"bo::7::4::0\ncy::7::3::0\n'
-    source = read(tmp_path, {"ratings.dat": ratings}, own={})
-    assert source.ratings.collect()["user_id"].to_list() == ['"ann"', '"bo', "cy"]
+@pytest.mark.parametrize(("name", "content", "rows"), OWN_ROWS)
+def test_rows_of_ones_own(tmp_path, name, content, rows):
+    source = read(tmp_path, {name: content}, own={})
+    found = source.ratings.with_columns(pl.col("movie_id").cast(type(rows[0][1])))
+    assert found.collect().rows() == rows
+    assert source.has_time == (rows[0][3] != NO_TIME)
 
 
 @pytest.mark.parametrize("odd", ["007", "x7", "7.0"])
@@ -165,38 +164,38 @@ def test_ids_stay_text_where_a_number_would_lose_something(tmp_path, odd):
         assert tables.movies["movie_id"].to_list() == listed
 
 
+DROP = {"off_scale": "drop"}
+SHORT = "userId,movieId,rating\n"
+
+
 @pytest.mark.parametrize("word", ["", '""', " NA ", "nan", "NULL", r"\N", "None"])
 def test_rows_without_a_rating_are_named_or_dropped(tmp_path, word):
     rows = "".join(f"1,{n},{stars}\n" for n, stars in enumerate(("5", word, "-1", word, "10")))
-    ratings = f"userId,movieId,rating\n{rows}"
-    refuse(tmp_path, "ratings.csv", ratings, "row 3: rating is .*set data.off_scale to drop", {})
-    drop = {"off_scale": "drop"}
-    source = read(tmp_path, {"ratings.csv": ratings}, drop)
+    refuse(tmp_path, "ratings.csv", SHORT + rows, "row 3: rating is .*data.off_scale to drop", {})
+    source = read(tmp_path, {"ratings.csv": SHORT + rows}, DROP)
     assert source.ratings.collect()["rating"].to_list() == [5, 10]
     assert source.dropped == {"without_rating": 2, "off_scale": 1}
-    much = f"{ratings}1,2,much\n"
-    refuse(tmp_path, "ratings.csv", much, "row 7: rating is 'much'; allowed: a n", drop)
+    message = "row 7: rating is 'much'; allowed: a n"
+    refuse(tmp_path, "ratings.csv", f"{SHORT}{rows}1,2,much\n", message, DROP)
 
 
 @pytest.mark.parametrize("word", ["", " ", "nan", r"\N", "NULL"])
-@pytest.mark.parametrize("known", ["3", "ann"])
-def test_rows_without_an_id_are_named_or_dropped(tmp_path, word, known):
-    ratings = f"userId,movieId,rating\n{known},7,5\n{word},7,\n{known},{word},9\n"
-    movies = f"{MOVIES}7,Up,\n{word},Up,\n"
-    message = "row 3: {} is .*set data.off_scale to drop"
-    refuse(tmp_path, "ratings.csv", ratings, message.format("user_id"), {})
-    refuse(tmp_path, "movies.csv", movies, message.format("movie_id"), {})
-    contents = {"ratings.csv": ratings, "movies.csv": movies}
-    source = read(tmp_path, contents, {"off_scale": "drop"})
-    user = int(known) if known.isdigit() else known
+@pytest.mark.parametrize("user", [3, "ann"])
+def test_rows_without_an_id_are_named_or_dropped(tmp_path, word, user):
+    contents = {
+        "ratings.csv": f"{SHORT}{user},7,5\n{word},7,\n{user},{word},9\n",
+        "movies.csv": f"{MOVIES}7,Up,\n{word},Up,\n",
+    }
+    for name, text in contents.items():
+        refuse(tmp_path, name, text, r"row 3: (user|movie)_id is .*set data.off_scale to drop", {})
+    source = read(tmp_path, contents, DROP)
     assert source.ratings.collect().rows() == [(user, 7, 5, 0)]
     assert source.dropped == {"without_id": 2}
 
 
 @pytest.mark.parametrize("date", ["", "01/03/2015", "2015-02-30", "1425211200123", "1.4e9"])
 def test_other_timestamps_are_named_or_ignored(tmp_path, date):
-    ratings = f"{HEADER}1,7,5,1\n2,7,6,{date}\n"
-    message = "row 3: timestamp is .*data.timestamps to ignore"
+    ratings, message = f"{HEADER}1,7,5,1\n2,7,6,{date}\n", "row 3: timestamp is .*timestamps to ig"
     refuse(tmp_path, "ratings.csv", ratings, message, {})
     source = read(tmp_path, {"ratings.csv": ratings}, {"timestamps": "ignore"})
     assert not source.has_time
@@ -295,5 +294,4 @@ def test_a_bad_file_is_named_with_its_row(tmp_path, name, content, message):
     ],
 )
 def test_a_bad_rating_of_ones_own(tmp_path, row, message):
-    ratings = f"userId,movieId,rating\nbo,2,4\n{row}\n"
-    refuse(tmp_path, "ratings.csv", ratings, f"row 3: {message}", {})
+    refuse(tmp_path, "ratings.csv", f"{SHORT}bo,2,4\n{row}\n", f"row 3: {message}", {})
