@@ -14,7 +14,6 @@ def main() -> None:
     from genre_embeddings.model.build import build_network, genre_sets
     from genre_embeddings.model.ratings import Ratings
     from genre_embeddings.model.serialization import Tables, configure_torch, save_model
-    from genre_embeddings.tracking import Tracker
     from genre_embeddings.training.ablations import (
         ablation_names,
         ablations_beside,
@@ -47,7 +46,6 @@ def main() -> None:
     names = ablation_names(settings, meta, tables.genres.height)
     with (
         Scratch() as scratch,
-        Tracker(settings) as tracker,
         ablations_beside(fitting, train.count, names) as wait,
     ):
         history, best = fit(
@@ -57,7 +55,6 @@ def main() -> None:
             settings.train,
             settings.seed,
             scratch=scratch,
-            tracker=tracker,
         )
         if not is_first_process():
             return

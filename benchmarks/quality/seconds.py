@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,6 @@ from benchmarks.measuring import (
 from benchmarks.quality.peers.__main__ import PAGE, fit_peer
 from benchmarks.quality.peers.models import MODELS, Settings
 from benchmarks.quality.peers.worker import WATCH
-from genre_embeddings.model.network import Network
-from genre_embeddings.storage import Side
-from genre_embeddings.tracking import Tracker
 
 PICTURE = ROOT / "docs/images/seconds.png"
 DATA: dict[str, tuple[str, ...]] = {
@@ -45,31 +42,15 @@ Fit = dict[str, Any]
 the point that counts."""
 
 
-class Curve(Tracker):
-    """Takes the test error after each epoch, while the stopwatch stands still."""
-
-    def follow(self, network: Network, test: Side) -> None:
-        """Begin: predict these ratings by this network."""
-        self.network, self.test = network, test
-
-    def log(self, row: Mapping[str, float]) -> None:  # noqa: ARG002
-        """Add the point of an epoch."""
-        from genre_embeddings.model.predict import predict
-
-        with WATCH.paused() as seconds:
-            test = self.test
-            found, _ = predict(self.network, test.user, test.movie, test.timestamp, posterior=False)
-            error = float(((found.astype(float) - test.rating) ** 2).mean())
-            WATCH.points.append((*seconds, error))
-
-
 def ours() -> Fit:
     """Fit the main model of stage train to the split in the current folder."""
     from genre_embeddings import storage
     from genre_embeddings.model.build import build_network, genre_sets
+    from genre_embeddings.model.predict import predict
     from genre_embeddings.model.ratings import Ratings
     from genre_embeddings.model.serialization import configure_torch
     from genre_embeddings.settings import load_settings
+    from genre_embeddings.training.callbacks import Recorder
     from genre_embeddings.training.lightning import fit
 
     settings, meta = load_settings(), storage.read_meta()
@@ -79,11 +60,22 @@ def ours() -> Fit:
         for name in ("users", "movies", "genres")
     )
     train, validation = (Ratings.of(storage.read_side(side)) for side in ("train", "validation"))
-    curve = Curve(settings)
+    test, log = storage.read_side("test"), Recorder._log
+
+    def measure(recorder: Recorder, history: list[dict[str, float]]) -> None:
+        """Take the test error after each epoch, while the stopwatch stands still."""
+        new = len(history) > recorder.logged
+        log(recorder, history)
+        if new:
+            with WATCH.paused() as seconds:
+                found, _ = predict(network, test.user, test.movie, test.timestamp, posterior=False)
+                error = float(((found.astype(float) - test.rating) ** 2).mean())
+                WATCH.points.append((*seconds, error))
+
+    Recorder._log = measure  # type: ignore[method-assign, assignment]
     WATCH.begin = WATCH.now()
     network = build_network(settings, train, genre_sets(movies, genres.height), users.height, meta)
-    curve.follow(network, storage.read_side("test"))
-    _, best = fit(network, train, validation, settings.train, settings.seed, tracker=curve)
+    _, best = fit(network, train, validation, settings.train, settings.seed)
     return {"points": WATCH.points, "end": WATCH.points[best.epoch - 1]}
 
 

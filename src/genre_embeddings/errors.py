@@ -1,8 +1,6 @@
 """The one exception that a user is meant to read, and how a program writes to the terminal."""
 
-import errno
 import io
-import os
 import re
 import signal
 import sys
@@ -66,9 +64,6 @@ def messages() -> Iterator[None]:
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except OSError as error:
-        if error.errno == errno.EPIPE:  # such as `| head`: nobody reads on
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where Python writes what it holds back
-            sys.exit(1)
         if error.filename is None and error.errno is None:
             raise
         where = error.filename or "the output"

@@ -309,7 +309,7 @@ class InspectSettings(Section):
 
 
 class TrackingSettings(Section):
-    """Stages train and publish: log the run to an MLflow server; the pipeline works without one."""
+    """Stage publish: log the run to an MLflow server; the pipeline works without one."""
 
     mlflow_uri: str
     """Address of an MLflow tracking server, such as http://127.0.0.1:5000; empty disables

@@ -1,7 +1,4 @@
-"""Movies and genres by name: a whole title, or a part of one.
-
-Only the standard library is imported here, because shells ask for completions at every tab.
-"""
+"""Movies and genres by name: a whole title, or a part of one."""
 
 from __future__ import annotations
 

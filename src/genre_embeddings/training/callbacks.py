@@ -19,7 +19,6 @@ from tqdm import tqdm
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
-from genre_embeddings.tracking import Tracker
 
 CURVES = storage.PLOTS / "train"
 LIVE = storage.METRICS / "train"
@@ -102,14 +101,13 @@ class CheckpointFile(TorchCheckpointIO):
 
 
 class Recorder(lightning.Callback):
-    """Writes each epoch to dvclive, to the curves that `dvc plots` overlays, and to a tracker.
+    """Writes each epoch to dvclive, and to the curves that `dvc plots` overlays.
 
-    Lightning's loggers for dvclive and MLflow would not be shorter: the epochs before an
-    interruption must be logged again.
+    Lightning's logger for dvclive would not be shorter: the epochs before an interruption must be
+    logged again.
     """
 
-    def __init__(self, tracker: Tracker | None) -> None:
-        self.tracker, self.logged = tracker, 0
+    logged = 0
 
     def setup(self, trainer: lightning.Trainer, *_: Any, **__: Any) -> None:
         """Start dvclive, which removes the files of an earlier run."""
@@ -137,8 +135,6 @@ class Recorder(lightning.Callback):
                 if name != "epoch":
                     self.live.log_metric(name, value)
             self.live.next_step()
-            if self.tracker:
-                self.tracker.log(rounded)
         self.logged = len(history)
         for quantity in ("loss", "rmse"):
             storage.write_rows(

@@ -27,7 +27,6 @@ from genre_embeddings.model.network import Network
 from genre_embeddings.model.ratings import Ratings, ShuffledPositions, Slices
 from genre_embeddings.seeds import seed_of
 from genre_embeddings.settings import TrainSettings
-from genre_embeddings.tracking import Tracker
 from genre_embeddings.training.callbacks import (
     BestWeights,
     Checkpoint,
@@ -331,7 +330,6 @@ def fit(
     record: bool = True,
     scratch: Scratch | None = None,
     name: str = "",
-    tracker: Tracker | None = None,
 ) -> tuple[list[dict[str, float]], BestWeights]:
     """Fit the network in place; it then has the weights of the best epoch.
 
@@ -346,7 +344,6 @@ def fit(
         scratch: writes a checkpoint after each epoch, from which an interrupted training resumes.
         name: of the model in the line that tells the progress; without a name, that line is
             written only if `record` is set.
-        tracker: gets the errors of each epoch, if `record` is set.
 
     Returns:
         The errors of each epoch, and the best epoch with its weights.
@@ -359,7 +356,7 @@ def fit(
     callbacks: list[lightning.Callback] = [best]
     fitting = Fitting(network, train, validation, settings, seed)
     checkpoint = _claim(scratch, fitting, record) if scratch else None
-    recorder = Recorder(tracker) if record else None
+    recorder = Recorder() if record else None
     if recorder:
         callbacks.append(recorder)
     if record or name:

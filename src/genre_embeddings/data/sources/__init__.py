@@ -40,7 +40,7 @@ def open_source(data: DataSettings, planted: PlantedSettings) -> Iterator[Source
 
 
 def require_whole(data: DataSettings) -> None:
-    """Make sure that an experiment's copy of the project has all files of the source.
+    """Make sure that an experiment's copy of the project has all files of a source that has files.
 
     Without them, DVC would take the result of an earlier run that lacked them, too. (It still does
     where all settings are those of an earlier run: then no stage runs, not even `check`.)
@@ -55,4 +55,4 @@ def require_whole(data: DataSettings) -> None:
     if data.source in RELEASES:
         require_whole_release(data.source, data.path)
     else:
-        require_tracked(Path(data.path), LAYOUTS if data.source == "folder" else ())
+        require_tracked(Path(data.path), LAYOUTS)

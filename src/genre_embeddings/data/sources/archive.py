@@ -61,7 +61,7 @@ def require_tracked(place: Path, layouts: Sequence[Layout]) -> None:
     elsewhere = in_main_checkout(place)
     if elsewhere is None or not elsewhere.exists():
         return
-    found = _in_folder(elsewhere, layouts) if elsewhere.is_dir() else {}
+    found = _in_folder(elsewhere, layouts) if elsewhere.is_dir() and place.exists() else {}
     wanted = [elsewhere]
     for top, layout in _complete(found, layouts)[:1]:
         wanted = sorted(found[top][name] for name in layout)
