@@ -43,7 +43,7 @@ def test_help_comes_at_once(tmp_path):
     ("arguments", "message"),
     [
         (["embed", "Dramma"], "genre 'Dramma' is not known (did you mean 'Drama'?); allowed: "),
-        (["explain", "caf\udce9", "5"], r"the argument b'caf\xe9' is not UTF-8 text: allowed are"),
+        (["explain", "caf\udce9", "5"], r"the argument b'caf\xe9' is not UTF-8 text."),
         (["--model", "/nowhere", "explain", "1", "2"], "/nowhere/model.safetensors is not here: "),
     ],
 )

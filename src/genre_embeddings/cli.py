@@ -7,6 +7,7 @@ runs, so that help comes at once.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -88,13 +89,8 @@ def main() -> None:
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     with messages():
         for argument in sys.argv[1:]:
-            try:
-                argument.encode()
-            except UnicodeEncodeError:
-                raise InputError(
-                    f"the argument {os.fsencode(argument)!r} is not UTF-8 text: allowed are ids, "
-                    "names and paths in UTF-8."
-                ) from None
+            if re.search(r"[\udc80-\udcff]", argument):  # how Python shows bytes that are no text
+                raise InputError(f"the argument {os.fsencode(argument)!r} is not UTF-8 text.")
         sys.exit(genres())
 
 
