@@ -137,7 +137,7 @@ def test_unknown_cells_and_genres_of_one_revision(repository):
 
 def test_names_of_experiments(repository):
     write(A * 0.5)
-    first = as_experiment("bold-lynx", repository["base"])
+    as_experiment("bold-lynx", repository["base"])
     write(A * 0.5, lr=0.2)
     second = as_experiment("bold-lynx", repository["old"])
     git("checkout", "--quiet", "main")
@@ -146,9 +146,8 @@ def test_names_of_experiments(repository):
     assert read_revision("bold-lynx").run.settings["train.lr"] == 0.01
     assert read_revision(second[:10]).run.settings["train.lr"] == 0.2
     git("commit", "--quiet", "--allow-empty", "--message", "further on")
-    one, other = sorted((first[:10], second[:10]))
     for name, message in (
-        ("bold-lynx", f"is the name of 2 experiments.* {one} or {other}"),
+        ("bold-lynx", "or several experiments have that name"),
         ("bold-linx", r"'bold-linx' .*did you mean bold-lynx.*: bold-lynx, "),
         ("--all", "'--all' is not known"),
     ):
@@ -160,7 +159,7 @@ def test_what_cannot_be_compared(repository):
     for named, message in (
         (["main"], "Revisions named: 1;"),
         (["main", "workspace", "main"], "'main' is named twice"),
-        (["main", "x"], r"'x' is not known\. Experiments and branches here: main\."),
+        (["main", "x"], r"'x' is not known, .* Experiments and branches here: main\."),
         (["main", "old"], r"old has no plots/inspect/similarity\.json"),
     ):
         with pytest.raises(InputError, match=message):

@@ -96,7 +96,14 @@ class Revision:
             self._files = DVCFileSystem(rev=None if name == WORKSPACE else commit or name)
             _ = self._files.repo  # opened here, where its errors are caught
         except (SCMError, GitError):
-            raise InputError(_unknown(name)) from None
+            known = sorted(set(names().values()))
+            close = get_close_matches(name, known, n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise InputError(
+                f"revision {name!r} is not known{hint}, or several experiments have that name. "
+                f"Experiments and branches here: {', '.join(known) or 'none'}. Tags, commits and "
+                f"{WORKSPACE} can be named, too; `dvc exp pull` brings experiments of others."
+            ) from None
 
     def read(self, path: Path, parse: Callable[[str], Any] = json.loads) -> Any:
         """A file's content, JSON if nothing else is said, or None where there is no such file.
@@ -198,21 +205,3 @@ def _plain(content: Any) -> Any:
     if isinstance(content, dict):
         return {_plain(key): _plain(value) for key, value in content.items()}
     return plain(content) if isinstance(content, str) else content
-
-
-def _unknown(name: str) -> str:
-    """Why a name stands for no single commit, and what can be named."""
-    known = names()
-    commits = sorted(commit[:10] for commit, other in known.items() if other == name)
-    if commits:
-        return (
-            f"{name!r} is the name of {len(commits)} experiments, of different commits: name one "
-            f"by its commit, {' or '.join(commits)}."
-        )
-    close = get_close_matches(name, known.values(), n=1)
-    hint = f" (did you mean {close[0]}?)" if close else ""
-    return (
-        f"revision {name!r} is not known{hint}. Experiments and branches here: "
-        f"{', '.join(sorted(known.values())) or 'none'}. Tags, commits and {WORKSPACE} can be "
-        "named, too; `dvc exp pull` brings experiments of others."
-    )

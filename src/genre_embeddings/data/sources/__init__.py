@@ -40,7 +40,7 @@ def open_source(data: DataSettings, planted: PlantedSettings) -> Iterator[Source
 
 
 def require_whole(data: DataSettings) -> None:
-    """Make sure that an experiment's copy of the project has all files of a source that has files.
+    """Make sure that an experiment's copy of the project has the files that the project itself has.
 
     Without them, DVC would take the result of an earlier run that lacked them, too. (It still does
     where all settings are those of an earlier run: then no stage runs, not even `check`.)
@@ -48,11 +48,11 @@ def require_whole(data: DataSettings) -> None:
     Raises:
         InputError: neither git nor DVC tracks a file, so that the copy lacks it.
     """
-    from genre_embeddings.data.sources.archive import require_tracked
+    from genre_embeddings.data.sources.archive import require_copied
     from genre_embeddings.data.sources.layouts import LAYOUTS
-    from genre_embeddings.data.sources.movielens import RELEASES, require_whole_release
+    from genre_embeddings.data.sources.movielens import RELEASES, require_release
 
     if data.source in RELEASES:
-        require_whole_release(data.source, data.path)
+        require_release(data.source, data.path)
     else:
-        require_tracked(Path(data.path), LAYOUTS)
+        require_copied(Path(data.path), [name for layout in LAYOUTS for name in layout])

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,27 +52,22 @@ def in_main_checkout(place: Path) -> Path | None:
     return Path(root) / place
 
 
-def require_tracked(place: Path, layouts: Sequence[Layout]) -> None:
-    """Refuse an experiment's copy of the project that lacks a place, or files of a layout in it.
+def require_copied(place: Path, names: Iterable[str]) -> None:
+    """Refuse an experiment's copy of the project that lacks a place, or files or folders in it.
 
     Raises:
-        InputError: they lie in the main checkout only.
+        InputError: the main checkout has what the copy lacks.
     """
-    elsewhere = in_main_checkout(place)
-    if elsewhere is None or not elsewhere.exists():
-        return
-    found = _in_folder(elsewhere, layouts) if elsewhere.is_dir() and place.exists() else {}
-    wanted = [elsewhere]
-    for top, layout in _complete(found, layouts)[:1]:
-        wanted = sorted(found[top][name] for name in layout)
-    missing = [p for p in wanted if not (place / p.relative_to(elsewhere)).exists()]
-    if missing:
-        names = [os.path.relpath(path, os.environ["DVC_ROOT"]) for path in missing]
-        raise InputError(
-            f"{printable(', '.join(names))} is missing in this experiment's copy of the project, "
-            f"because neither git nor DVC tracks it: run `dvc add {shlex.join(names)}` and start "
-            "the experiment again, or give an absolute path in data.path."
-        )
+    if elsewhere := in_main_checkout(place):
+        wanted = ["", *sorted(names)] if place.exists() else [""]
+        missing = [n for n in wanted if (elsewhere / n).exists() and not (place / n).exists()]
+        if missing:
+            paths = [os.path.normpath(place / name) for name in missing]
+            raise InputError(
+                f"{printable(', '.join(paths))} is missing in this experiment's copy of the "
+                f"project, because neither git nor DVC tracks it: run `dvc add {shlex.join(paths)}`"
+                " and start the experiment again, or give an absolute path in data.path."
+            )
 
 
 def require_seen(place: Path) -> Path:
@@ -202,7 +197,7 @@ def _choose(
     found: Found, layouts: Sequence[Layout], place: Path
 ) -> tuple[str, Layout, dict[str, Any]]:
     """The one complete layout: the folder that has it, its names, and its files."""
-    choices = _complete(found, layouts)
+    choices = [(top, names) for top in found for names in layouts if found[top].keys() >= {*names}]
     if len(choices) == 1:
         ((top, layout),) = choices
         return top, layout, {name: found[top][name] for name in layout}
@@ -224,10 +219,6 @@ def _choose(
         "folder inside it; an archive inside an archive is not opened. Found of these: "
         f"{', '.join(present) or 'none'}.{advice if archives else ''}"
     )
-
-
-def _complete(found: Found, layouts: Sequence[Layout]) -> list[tuple[str, Layout]]:
-    return [(top, names) for top in found for names in layouts if found[top].keys() >= set(names)]
 
 
 def _needed(layouts: Sequence[Layout]) -> str:

@@ -15,8 +15,8 @@ from typing import NamedTuple
 from genre_embeddings.data.sources.archive import (
     in_main_checkout,
     open_files,
+    require_copied,
     require_seen,
-    require_tracked,
 )
 from genre_embeddings.data.sources.base import Source
 from genre_embeddings.data.sources.download import fetch, has_checksum
@@ -94,16 +94,15 @@ def _find(name: str, path: str) -> Path:
             f"data.path is {path!r}, but data.source is {name}: "
             f"change one of them, such as data.source to {other}."
         )
-    published = require_whole_release(name, path)
-    if found := _drop_in(name, Path(path)) or published:
+    if found := _drop_in(name, Path(path)) or require_release(name, path):
         return found
     if Path(path).suffix == ".zip":
         return Path(path)  # which is not there, as the next step says
     return fetch(f"{BASE_URL}{name}.zip", RELEASES[name].checksum)
 
 
-def require_whole_release(name: str, path: str) -> Path | None:
-    """Refuse a copy of the project that lacks some of the files to read.
+def require_release(name: str, path: str) -> Path | None:
+    """Refuse a copy of the project that lacks the release which the main checkout has.
 
     Returns:
         An archive in the main checkout with the published checksum, which says all of its content.
@@ -112,7 +111,7 @@ def require_whole_release(name: str, path: str) -> Path | None:
     if elsewhere and (found := _drop_in(name, elsewhere)):
         if found.is_file() and has_checksum(found, RELEASES[name].checksum):
             return found
-        require_tracked(Path(path) / found.relative_to(elsewhere), [RELEASES[name].layout])
+        require_copied(Path(path), [str(found.relative_to(elsewhere))])
     return None
 
 
