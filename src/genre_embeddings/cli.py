@@ -146,7 +146,10 @@ def runs() -> None:
     """
     from genre_embeddings.experiments import runs as listing
 
-    click.echo(listing.table(shutil.get_terminal_size().columns))
+    table, notes = listing.table()
+    _print("Experiments and branches, the newest first", table)
+    for note in notes:
+        click.echo(textwrap.fill(note, shutil.get_terminal_size().columns))
 
 
 @genres.command()
