@@ -126,14 +126,10 @@ def build_tables(source: Source, settings: DataSettings) -> Tables:
         "rating",
         "timestamp",
     ).sort("user", "timestamp", "movie")  # no two rows are alike in all three
-    genres = _choose_genres(entries, None if source.truth else settings, source.name)
+    listed = entries.select("movie", name="genres").explode("name", empty_as_null=False)
+    listed = listed.drop_nulls("name").join(ratings.group_by("movie").len(), on="movie")
+    genres = _choose_genres(listed, None if source.truth else settings, source.name)
     entries, unrated = _with_indices(entries, genres), _with_indices(unrated, genres)
-    pairs = entries.explode("genres", empty_as_null=False).drop_nulls("genres")
-    pairs = pairs.join(ratings.group_by("movie").len(), on="movie")
-    sums = pairs.group_by(genre="genres").agg(
-        movies=pl.len().cast(pl.UInt32), ratings=pl.col("len").sum().cast(pl.UInt32)
-    )
-    genres = genres.join(sums, on="genre").sort("genre")
     counts = {
         "ratings": ratings.height,
         "users": users.height,
@@ -147,10 +143,8 @@ def build_tables(source: Source, settings: DataSettings) -> Tables:
         "rows_read": read,
         "dropped": dropped,
     }
-    low, high = source.scale
-    meta = storage.Meta(
-        source.name, low, high, source.has_time, source.has_time and _in_sessions(ratings)
-    )
+    sessions = source.has_time and _in_sessions(ratings)
+    meta = storage.Meta(source.name, *source.scale, source.has_time, sessions)
     return Tables(ratings, users, entries, unrated, genres, meta, counts)
 
 
@@ -205,19 +199,23 @@ def _only(ratings: pl.DataFrame, kept: pl.DataFrame, column: str) -> pl.DataFram
     return ratings.join(kept, on=column, how="semi", maintain_order="left")
 
 
-def _choose_genres(movies: pl.DataFrame, settings: DataSettings | None, name: str) -> pl.DataFrame:
-    """Genre and name of the genres that `min_genre_movies` and `top_genres` leave, by name.
+def _choose_genres(listed: pl.DataFrame, settings: DataSettings | None, name: str) -> pl.DataFrame:
+    """The genres that `min_genre_movies` and `top_genres` leave, by name, with their counts.
+
+    `listed` has a row for each genre of each rated movie: name, and len, the movie's ratings.
 
     Raises:
         InputError: more genres are left than are kept without asking.
     """
-    names = movies.select(name="genres").explode("name", empty_as_null=False).drop_nulls()
-    kept = counts = names.group_by("name").len().sort("len", "name", descending=[True, False])
+    counts = listed.group_by("name").agg(
+        movies=pl.len().cast(pl.UInt32), ratings=pl.col("len").sum().cast(pl.UInt32)
+    )
+    kept = counts = counts.sort("movies", "name", descending=[True, False])
     if settings:
-        kept = counts.filter(pl.col("len") >= settings.min_genre_movies)
+        kept = counts.filter(pl.col("movies") >= settings.min_genre_movies)
         most = settings.top_genres or MOST_GENRES
         if not settings.top_genres and kept.height > most:
-            rare, some = kept["len"][most], ", ".join(map(shown, kept["name"].tail(3)))
+            rare, some = kept["movies"][most], ", ".join(map(shown, kept["name"].tail(3)))
             raise InputError(
                 f"{name}: the movies have {kept.height:,} genres, such as {some}; allowed without "
                 f"a choice: {most}, because training and inspection compare all pairs of genres. "
@@ -231,7 +229,7 @@ def _choose_genres(movies: pl.DataFrame, settings: DataSettings | None, name: st
             "data.min_genre_movies)",
             file=sys.stderr,
         )
-    return kept.select("name").sort("name").with_row_index("genre")
+    return kept.sort("name").with_row_index("genre")
 
 
 def _with_indices(movies: pl.DataFrame, genres: pl.DataFrame) -> pl.DataFrame:
