@@ -53,7 +53,6 @@ def write_card(settings: Settings, details: Details) -> None:
         verdict=details.inspected["verdict"],
         agreement=details.inspected.get("agreement", {}),  # absent where nothing could be asked
         movies_of_half=int((counts.cum_sum() * 2 < counts.sum()).sum()) + 1,
-        median=counts[len(counts) // 2],
         years=_years(ratings) if meta.has_time else [],
         with_genres=model.genres,
     )
