@@ -139,41 +139,31 @@ def replacing(path: Path, folder: bool = False) -> Iterator[Path]:
         path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("tmp", "old")
     )
     try:
-        with _with_number(path, temporary):
-            _remove(temporary)  # of a killed process that had our number, as in containers
-            if folder:
-                temporary.mkdir()
-            yield temporary
-            if path.is_dir() and not path.is_symlink():
-                # A folder cannot be replaced in one step: the old one steps aside first.
-                _remove(aside)
-                path.rename(aside)
-            temporary.replace(path)
+        _remove(temporary)  # of a killed process that had our number, as in containers
+        if folder:
+            temporary.mkdir()
+        yield temporary
+        if path.is_dir() and not path.is_symlink():
+            # A folder cannot be replaced in one step: the old one steps aside first.
             _remove(aside)
-            for left in path.parent.iterdir():
-                found = re.fullmatch(rf"\.{re.escape(path.name)}\.(\d+)\.(tmp|old)", left.name)
-                if found and not pid_exists(int(found[1])):
-                    _remove(left)
-    finally:
-        _remove(temporary)
-
-
-@contextmanager
-def _with_number(path: Path, temporary: Path) -> Iterator[None]:
-    """Let an error of writing to a temporary path tell its number and the path that is meant.
-
-    A full disk names no file, and nobody knows the temporary one. Libraries in Rust say the error's
-    number in words.
-    """
-    try:
-        yield
+            path.rename(aside)
+        temporary.replace(path)
+        _remove(aside)
+        for left in path.parent.iterdir():
+            found = re.fullmatch(rf"\.{re.escape(path.name)}\.(\d+)\.(tmp|old)", left.name)
+            if found and not pid_exists(int(found[1])):
+                _remove(left)
     except (OSError, pl.exceptions.PolarsError, SafetensorError) as error:
+        # A full disk names no file, and nobody knows the temporary one. Libraries in Rust say the
+        # error's number in words.
         words = re.search(r"\(os error (\d+)\)", str(error))
         number = int(words[1]) if words else getattr(error, "errno", None)
         where = str(getattr(error, "filename", None) or temporary)
         if number and where.startswith(str(temporary)):
             raise OSError(number, os.strerror(number), str(path)) from None
         raise
+    finally:
+        _remove(temporary)
 
 
 def _remove(path: Path) -> None:
@@ -186,7 +176,7 @@ def _remove(path: Path) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON that a person can read in a diff; NaN and infinity raise a ValueError."""
-    _write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_metrics(path: Path, content: dict[str, Any]) -> None:
@@ -197,10 +187,11 @@ def write_metrics(path: Path, content: dict[str, Any]) -> None:
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write the rows of a plot as JSON, one a line; floats keep six significant digits."""
     lines = (json.dumps(_shorten(row), ensure_ascii=False, allow_nan=False) for row in rows)
-    _write_text(path, "[\n" + ",\n".join(lines) + "\n]\n")
+    write_text(path, "[\n" + ",\n".join(lines) + "\n]\n")
 
 
-def _write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write text in UTF-8."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

@@ -1,19 +1,14 @@
 """The tag genome: read from a release, and turned into a similarity of genres."""
 
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
-from genre_embeddings import storage
 from genre_embeddings.data.sources import open_source
 from genre_embeddings.data.sources.genome import genome_content, tag_similarity
 from genre_embeddings.data.tables import build_tables
 from genre_embeddings.errors import InputError
-from stages import prepare
-from tests.conftest import changed
 
 # Action and Crime share tag 1, Drama has tag 2; movie 16 has no genre, movie 99 no entry.
 GENRES = {**dict.fromkeys(range(1, 6), "Action"), **dict.fromkeys(range(6, 11), "Crime")}
@@ -136,14 +131,3 @@ def test_a_movie_of_n_genres_counts_once():
     assert values[1, 2] == pytest.approx(np.corrcoef(profiles)[1, 2])
     assert not known[0, 2]  # no movie is of genre 2 and not of genre 0
     assert values[0, 2] == 0
-
-
-def test_the_stage_writes_it(in_tmp, settings):
-    Path("data/raw").mkdir(parents=True)
-    pack(Path("data/raw"))
-    for source, genres in (("planted", None), ("ml-25m", ["Action", "Crime", "Drama"])):
-        content = changed(settings, data={"source": source}).model_dump(mode="json")
-        Path("params.yaml").write_text(yaml.safe_dump(content))
-        prepare.main()
-        genome = storage.read_json(storage.GENOME)
-        assert (genome and genome["genres"]) == genres

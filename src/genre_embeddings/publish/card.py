@@ -56,8 +56,7 @@ def write_card(settings: Settings, details: Details) -> None:
         years=_years(ratings) if meta.has_time else [],
         with_genres=model.genres,
     )
-    with storage.replacing(CARD) as temporary:
-        temporary.write_text(text.lstrip("\n"), encoding="utf-8")
+    storage.write_text(CARD, text.lstrip("\n"))
 
 
 def _years(ratings: pl.LazyFrame) -> list[int]:
