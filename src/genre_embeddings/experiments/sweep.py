@@ -44,6 +44,7 @@ CHANCE = 0.003
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 """Okabe and Ito's, which the colour-blind distinguish."""
 MOST_TICKS = 8
+"""Values above which their labels stand upright."""
 LONGEST_LABEL = 70  # characters
 
 
@@ -184,7 +185,9 @@ def draw(sweep: Sweep, path: Path) -> None:
 
 
 def _draw_measure(axes: Axes, sweep: Sweep, measure: str) -> None:
-    place = _scale(axes, sweep.runs["value"].unique().sort().to_list())
+    values = sweep.runs["value"].unique().sort().to_list()  # at equal distances, whatever they are
+    place = {value: at for at, value in enumerate(values)}
+    axes.set_xticks(range(len(values)), values, rotation=90 if len(values) > MOST_TICKS else 0)
     means = sweep.means()
     for line, colour in zip(sweep.runs["line"].unique(maintain_order=True), COLOURS, strict=False):
         own = means.filter(pl.col("line") == line).drop_nulls(measure)
@@ -204,22 +207,6 @@ def _draw_measure(axes: Axes, sweep: Sweep, measure: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
-
-
-def _scale(axes: Axes, values: list[str]) -> dict[str, float]:
-    """Set up the axis of values; where each lies on it."""
-    places = {value: number for value in values if (number := _number(value)) is not None}
-    numbers = [*places.values()]
-    if len(numbers) < len(values):
-        axes.set_xticks(range(len(values)), values)
-        return {value: float(place) for place, value in enumerate(values)}
-    if min(numbers) > 0 and max(numbers) / min(numbers) >= 4:
-        axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter("{x:g}")
-    if len(numbers) <= MOST_TICKS:
-        axes.set_xticks(numbers)
-    axes.minorticks_off()
-    return places
 
 
 def _shared_settings(run: Run, setting: str) -> str:
