@@ -220,8 +220,6 @@ def read_plainly(layout: Layout, contents: Contents) -> Rows:
                 columns = [alias.get(field.strip(), field.strip()) for field in rows.pop(0)]
             named = [dict(zip(columns, row, strict=True)) for row in rows]
             found[KINDS[COLUMNS[name][1]]] = [row_of(row, layout.low, layout.high) for row in named]
-    if layout.source == "ml-100k":  # user 0 is left out and counted
-        found["ratings"] = [row for row in found["ratings"] if int(row[0])]
     return found
 
 
