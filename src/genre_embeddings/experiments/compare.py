@@ -136,16 +136,11 @@ def read_revision(name: str) -> Learnt:
     """
     revision = Revision(name)
     rows = revision.read(SIMILARITY)
-    if rows is None:
-        remedy = "run `dvc repro`" if name == WORKSPACE else "run it again with the present code"
+    if not rows:
         raise InputError(
-            f"{name} has no {SIMILARITY}: it was made before the inspection wrote one, or its run "
-            f"did not end. Choose another revision, or {remedy}."
-        )
-    if rows == []:
-        raise InputError(
-            f"{name} compared no genres: its model was trained without them, or fewer than "
-            f"{FEWEST} have movies of their own. Choose another revision."
+            f"{name} has no similarities in {SIMILARITY}: its run did not end, or compared no "
+            f"genres, because fewer than {FEWEST} have movies of their own or model.genres is false. "
+            "Choose another revision, or run it again."
         )
     try:
         cells = {(row["a"], row["b"]): row["similarity"] for row in rows}
