@@ -139,8 +139,8 @@ def read_revision(name: str) -> Learnt:
     if not rows:
         raise InputError(
             f"{name} has no similarities in {SIMILARITY}: its run did not end, or compared no "
-            f"genres, because fewer than {FEWEST} have movies of their own or model.genres is false. "
-            "Choose another revision, or run it again."
+            f"genres, because model.genres is false or fewer than {FEWEST} have movies of their "
+            "own. Choose another revision, or run it again."
         )
     try:
         cells = {(row["a"], row["b"]): row["similarity"] for row in rows}
