@@ -7,7 +7,6 @@ runs, so that help comes at once.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
 import textwrap
@@ -25,39 +24,12 @@ if TYPE_CHECKING:
 
     from genre_embeddings.inference.trained import Trained
 
-STARTED = f"{__name__}.started"
-"""Where click's context keeps the folder in which the user typed the command."""
-
-
-class UserPath(click.Path):
-    """A path that the user means from their own folder, while the program runs in the top one."""
-
-    def __init__(self) -> None:
-        super().__init__(path_type=Path)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """A typed path, absolute if the program has left the user's folder; defaults stay."""
-        if isinstance(value, str) and ctx and (started := ctx.meta[STARTED]) != Path.cwd():
-            value = started / value
-        return super().convert(value, param, ctx)
-
-
-class InProject(click.Group):
-    """A group of commands that run in the project's top folder, wherever in it the user is."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Go to the top folder before any path is looked at."""
-        here = ctx.meta[STARTED] = Path.cwd()
-        for folder in (here, *here.parents):
-            if (folder / "dvc.yaml").is_file() and (folder / "params.yaml").is_file():
-                os.chdir(folder)
-                break
-        return super().parse_args(ctx, args)
+FILE = click.Path(path_type=Path)
 
 
 def _out(default: str, what: str) -> Any:
     place = Path(default)
-    return click.option("--out", type=UserPath(), default=place, help=what)
+    return click.option("--out", type=FILE, default=place, help=what)
 
 
 def _top(what: str) -> Any:
@@ -84,23 +56,16 @@ def main() -> None:
     """Run `genres`; what a user can correct ends in one message, without a traceback."""
     # OpenMP threads that spin while they wait take cores from other processes.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if sys.getfilesystemencoding() != "utf-8":  # start again in UTF-8 mode: Polars needs it, too
-        os.environ["PYTHONIOENCODING"] = sys.stdout.encoding
-        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     with messages():
-        for argument in sys.argv[1:]:
-            if re.search(r"[\udc80-\udcff]", argument):  # how Python shows bytes that are no text
-                raise InputError(f"the argument {os.fsencode(argument)!r} is not UTF-8 text.")
         sys.exit(genres())
 
 
 @click.group(
-    cls=InProject,
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
 )
 @click.option(
     "--model",
-    type=UserPath(),
+    type=FILE,
     default=Path("models"),
     help="Folder of the trained model.",
 )
@@ -109,7 +74,7 @@ def main() -> None:
 def genres(context: click.Context, model: Path) -> None:
     """Use a trained model, and compare experiments.
 
-    Run it anywhere inside the project. Users are given by the ids of the data. Movies are
+    Run it in the top folder of the project. Users are given by the ids of the data. Movies are
     given by id or by a title, or a part of one, in upper or lower case: "toy story". A genre
     counts more than an id, an id more than a title, and a whole name more than a part.
     """
@@ -197,8 +162,8 @@ def export(model: Path, out: Path, replica: int) -> None:
 
 
 @genres.command()
-@click.argument("file", type=UserPath())
-@click.option("--out", type=UserPath(), required=True, help="The csv file to write.")
+@click.argument("file", type=FILE)
+@click.option("--out", type=FILE, required=True, help="The csv file to write.")
 @click.pass_obj
 def predict(model: Path, file: Path, out: Path) -> None:
     """Predict the rating of each row of a csv file.
@@ -221,12 +186,12 @@ def predict(model: Path, file: Path, out: Path) -> None:
 @click.argument("user_id", required=False)
 @click.option(
     "--ratings",
-    type=UserPath(),
+    type=FILE,
     metavar="FILE",
     help="A csv file with the ratings of a new person: movieId or title, and rating.",
 )
 @click.option("--all", "everyone", is_flag=True, help="For all users, into the file --out.")
-@click.option("--out", type=UserPath(), help="The Parquet file to write, with --all.")
+@click.option("--out", type=FILE, help="The Parquet file to write, with --all.")
 @click.option("--genre", help="Only movies of this genre.")
 @_top("Movies to list for a user.")
 @click.pass_obj

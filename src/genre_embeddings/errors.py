@@ -61,6 +61,10 @@ def messages() -> Iterator[None]:
         yield
     except InputError as error:
         sys.exit(_error(str(error)))
+    except (
+        UnicodeEncodeError
+    ) as error:  # of an argument: Python has signs for bytes that are no text
+        sys.exit(_error(f"{error.object!r} is not UTF-8 text: give ids, names and paths in UTF-8."))
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except OSError as error:
