@@ -122,6 +122,14 @@ def test_refused(source, path, tree, message):
         opened(source, path)
 
 
+def test_a_genome_in_a_folder_is_not_read(tmp_path, capsys):
+    """An experiment's copy may lack it, and would take the result of an earlier run without it."""
+    build(tmp_path, {"songs": SONGS | {"genome-scores.csv": "no header"}})
+    opened("folder", tmp_path / "songs")
+    said = "songs/genome-scores.csv is not read: pack the files in a zip archive\n"
+    assert said in capsys.readouterr().err
+
+
 def test_what_dvc_does_not_see_is_refused(tmp_path):
     mine, songs = tmp_path / "raw/mine", tmp_path / "songs"
     build(tmp_path, {"raw": {}, "songs": SONGS})

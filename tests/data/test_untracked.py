@@ -1,7 +1,6 @@
 """What prepare reads is what DVC recorded: a changed rating changes the result, or is refused."""
 
 import json
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -67,21 +66,3 @@ def test_what_is_dropped_into_data_raw(project):
     assert mean(project) == 2.9
     write(raw, 2)
     assert mean(project, "queued") == 2.95
-
-
-def test_a_genome_is_read_from_an_archive_only(project):
-    """An experiment's copy of a folder may lack it, and would take an earlier run's result."""
-    (books := project.folder / "books").mkdir()
-    write(books, 3)
-    scores = "".join(f"{movie},{tag},0.{movie % 9}\n" for movie in range(20) for tag in (1, 2))
-    (books / "genome-scores.csv").write_text(f"movieId,tagId,relevance\n{scores}")
-    project.change({"data": {"path": "books"}})
-    said = project.dvc("repro", "prepare")
-    assert "books/genome-scores.csv is not read: pack the files in a zip archive" in said
-    assert json.loads((project.folder / "data/genome.json").read_text()) is None
-    with zipfile.ZipFile(project.folder / "books.zip", "w") as archive:
-        for path in books.glob("*.csv"):
-            archive.write(path, path.name)
-    project.change({"data": {"path": "books.zip"}})
-    project.dvc("repro", "prepare")
-    assert json.loads((project.folder / "data/genome.json").read_text())["genres"] == ["A", "B"]
