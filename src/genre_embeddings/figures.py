@@ -7,7 +7,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
@@ -41,32 +41,25 @@ LONGEST = 28
 
 
 @contextmanager
-def picture(path: Path, width: float, height: float) -> Iterator[Figure]:
-    """A figure of so many inches to draw on; it is written to `path` at the end."""
-    with replacing(path) as temporary, drawing(str(path), temporary, width, height) as figure:
-        yield figure
-
-
-@contextmanager
-def drawing(
-    name: str, target: Path | IO[bytes], width: float, height: float, dpi: int = 110
-) -> Iterator[Figure]:
+def picture(target: Path | IO[bytes], width: float, height: float) -> Iterator[Figure]:
     """A figure of so many inches to draw on; it is written as PNG to `target` at the end.
 
     All pictures are made here: no "$" in a name starts a formula, and a missing letter becomes a
-    box, of which a line on stderr tells, with the `name` of the picture. The metadata that would
-    change from version to version are left out.
+    box, of which a line on stderr tells. The metadata that would change from version to version are
+    left out.
     """
     installed = set(font_manager.get_font_names())
     fonts = [font for font in FONTS if font in installed]
+    name = str(target) if isinstance(target, Path) else "the report"
     with (
         mpl.rc_context({"text.parse_math": False, "text.usetex": False, "font.family": fonts}),
         warnings.catch_warnings(record=True) as caught,
+        replacing(target) if isinstance(target, Path) else nullcontext(target) as written,
     ):
         warnings.filterwarnings("always", message="Glyph .* missing from")
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
-        figure.savefig(target, format="png", dpi=dpi, metadata={"Software": None})
+        figure.savefig(written, format="png", dpi=110, metadata={"Software": None})
     found = (re.match(r"Glyph (\d+)", str(warning.message)) for warning in caught)
     if missing := sorted({int(glyph[1]) for glyph in found if glyph}):
         letters = "".join(map(chr, missing[:20]))
@@ -98,7 +91,7 @@ def includes_zero(similarity: np.ndarray, sure: np.ndarray | None) -> np.ndarray
 def draw_curves(rows: list[dict[str, Any]]) -> bytes:
     """Loss by epoch as a PNG, from rows {epoch, loss, side}."""
     written = io.BytesIO()
-    with drawing("the report", written, 7, 4) as figure:
+    with picture(written, 7, 4) as figure:
         axes = figure.subplots()
         for side, style in (("validation", ".-"), ("train", ".--")):
             points = [(row["epoch"], row["loss"]) for row in rows if row["side"] == side]
