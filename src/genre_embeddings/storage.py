@@ -127,10 +127,9 @@ def replacing(path: Path, folder: bool = False) -> Iterator[Path]:
     wanted = "folder" if folder else "file"
     exists, fits = path.exists(), path.is_dir() if folder else path.is_file()
     if (exists and not fits) or path.parent == Path("/dev"):
-        there = "folder" if path.is_dir() else "file" if path.is_file() else "device or a pipe"
-        raise InputError(
-            f"{path} is a {there}, and a {wanted} is to be written: name another place."
-        )
+        kind = "folder" if path.is_dir() else "device or a pipe"
+        kind = "file" if folder and path.is_file() else kind
+        raise InputError(f"{path} is a {kind}, and a {wanted} is to be written: name another.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
