@@ -14,13 +14,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from genre_embeddings.errors import InputError
-from genre_embeddings.settings import (
-    DEFAULTS,
-    Settings,
-    load_settings,
-    load_yaml,
-    parse_settings,
-)
+from genre_embeddings.settings import DEFAULTS, Settings, load_settings, load_yaml, parse_settings
 from tests.conftest import ROOT, changed
 
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")

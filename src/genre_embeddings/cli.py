@@ -60,15 +60,8 @@ def main() -> None:
         sys.exit(genres())
 
 
-@click.group(
-    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
-)
-@click.option(
-    "--model",
-    type=FILE,
-    default=Path("models"),
-    help="Folder of the trained model.",
-)
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.option("--model", type=FILE, default=Path("models"), help="Folder of the trained model.")
 @click.version_option(version(), message="genres %(version)s")
 @click.pass_context
 def genres(context: click.Context, model: Path) -> None:

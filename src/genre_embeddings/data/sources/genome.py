@@ -16,13 +16,7 @@ import polars as pl
 
 from genre_embeddings.data.sources.archive import File
 from genre_embeddings.data.sources.base import shown
-from genre_embeddings.data.sources.csv import (
-    ANY_ID,
-    WHOLE_ID,
-    csv_table,
-    number,
-    whole_number,
-)
+from genre_embeddings.data.sources.csv import ANY_ID, WHOLE_ID, csv_table, number, whole_number
 from genre_embeddings.errors import InputError
 
 GENOME = "genome-scores.csv"

@@ -132,7 +132,7 @@ def _rules(scale: tuple[float, float], own: DataSettings | None) -> dict[str, Ru
         unit += ", or a date such as 2015-03-01 or 2015-03-01 12:00:00"
         time = whole_number(LATEST, unit, dates=True)._replace(
             remedy="Correct the row, or set data.timestamps to ignore, which reads ratings "
-            "without times.",
+            "without times."
         )
         if own.off_scale == "drop":
             identity = text_without(NO_ID, ANY_ID.meaning)
