@@ -20,7 +20,7 @@ def main() -> None:
 
     configure_torch(settings.train.threads)
     meta = storage.read_meta()
-    split = storage.read_sides()
+    split = storage.read_sides(settings.train.refit)
     require_same_data(split["train"])
     network, (_, movies, genres) = load_whole()
     network.index_ratings(Ratings.of(split["train"]))

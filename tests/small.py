@@ -12,11 +12,13 @@ from genre_embeddings import storage
 from genre_embeddings.data.sources.planted import planted_world
 from genre_embeddings.data.split import assign_sides, parts_of
 from genre_embeddings.data.tables import Tables, build_tables, write_tables
+from genre_embeddings.model import serialization
 from genre_embeddings.model.build import build_network, genre_sets
 from genre_embeddings.model.network import Network
 from genre_embeddings.model.ratings import Ratings
 from genre_embeddings.settings import DataSettings, PlantedSettings, Settings, SplitSettings
 from genre_embeddings.training.lightning import fit
+from genre_embeddings.training.model import Data
 from tests.conftest import changed
 
 
@@ -27,6 +29,13 @@ class World:
     tables: Tables
     sides: dict[str, storage.Side]
     settings: Settings
+
+    @property
+    def data(self) -> Data:
+        """What training may see."""
+        kinds = serialization.Tables
+        tables = kinds(*(getattr(self.tables, name) for name in kinds._fields))
+        return Data(self.sides["train"], self.sides["validation"], tables, self.tables.meta)
 
     def ratings(self, side: str) -> Ratings:
         return Ratings.of(self.sides[side])

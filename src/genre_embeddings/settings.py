@@ -239,6 +239,9 @@ class TrainSettings(Section):
     """Lightning strategy: auto, or ddp (each process has the whole model and part of each batch)"""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
     """Floating-point precision of training: 32-true, bf16-mixed or 16-mixed (GPU only)"""
+    refit: bool
+    """Whether to train once more, on training and validation ratings, for the number of epochs that
+    validation chose; there are no validation errors of the model then"""
     without_genres: bool
     """Whether to train a second model without genres too, which measures what genres add"""
     shuffled_genres: Count
@@ -476,8 +479,8 @@ model: {dim: 16, hidden: [64, 32], cross: true, genres: true, embedding: variati
   time: auto, squash: false}
 train: {replicas: auto, epochs: auto, min_epochs: 5, patience: 6, batch_size: auto, lr: auto,
   network_lr: auto, weight_decay: 0.01, kl_weight: 0.4, movie_dropout: 0.05, rare_dropout: 0.5,
-  threads: 1, devices: 1, num_nodes: 1, strategy: auto, precision: 32-true, without_genres: true,
-  shuffled_genres: 0}
+  threads: 1, devices: 1, num_nodes: 1, strategy: auto, precision: 32-true, refit: false,
+  without_genres: true, shuffled_genres: 0}
 inspect: {evidence: held_out, min_movies: 2, min_pair_users: 20, permutations: 9999,
   bootstrap: 1000, neighbours: 3, alpha: 0.05, min_ceiling_share: 0.8, min_stability: 0.6,
   min_overlap: 0.5, min_gain: 0.003}

@@ -268,24 +268,33 @@ def read_side(side: str) -> Side:
     return Side(*columns)
 
 
-def read_sides(*names: str) -> dict[str, Side]:
-    """Some sides of the split, or all if `names` is empty.
+def joined(*sides: Side) -> Side:
+    """All ratings of some sides, in the order of the canonical ratings."""
+    whole = Side(*map(np.concatenate, zip(*sides, strict=True)))
+    order = np.lexsort((whole.movie, whole.timestamp, whole.user))
+    return Side(*(column[order] for column in whole))
+
+
+def read_sides(refit: bool = False) -> dict[str, Side]:
+    """All sides of the split; with `train.refit`, validation ratings are training ratings.
 
     Raises:
         InputError: a file is missing or damaged, or the split is not one of the prepared ratings.
     """
-    sides = {name: read_side(name) for name in names or SIDES}
+    sides = {name: read_side(name) for name in SIDES}
     prepared = read_table(PREPARED / "ratings.parquet")
     tables = [pl.DataFrame(side._asdict(), schema=RATINGS_SCHEMA) for side in sides.values()]
     known, found = (
         np.sort(table.hash_rows().to_numpy()) for table in (prepared, pl.concat(tables))
     )
     at = np.searchsorted(known, found).clip(max=len(known) - 1)
-    whole = len(sides) < len(SIDES) or len(found) == len(known)
-    if not whole or (known[at] != found).any() or (found[1:] == found[:-1]).any():
+    if len(found) != len(known) or (known[at] != found).any() or (found[1:] == found[:-1]).any():
         raise different_runs(
             SPLIT, PREPARED, f"the ratings in {SPLIT} are not those in {PREPARED}, each once"
         )
+    if refit:
+        sides["train"] = joined(sides["train"], sides["validation"])
+        sides["validation"] = Side(*(column[:0] for column in sides["validation"]))
     return sides
 
 

@@ -15,10 +15,9 @@ from genre_embeddings.inspection.inspect import inspect
 from genre_embeddings.inspection.question import gather
 from genre_embeddings.inspection.responses import ask, project
 from genre_embeddings.inspection.similarity import centred_cosine
-from genre_embeddings.model.serialization import Tables, save_model
+from genre_embeddings.model.serialization import save_model
 from genre_embeddings.training.ablations import train_ablations
-from genre_embeddings.training.gauge import fit_genres
-from genre_embeddings.training.lightning import fit
+from genre_embeddings.training.model import train_model
 from tests.conftest import changed
 from tests.small import small_world, write_world
 
@@ -33,13 +32,9 @@ def answered(settings, planted=None, model=None, truth=True, **train):
     found = planted_world(settings.planted).truth if truth else None
     storage.write_json(storage.TRUTH, truth_content(world.tables.genres, found))
     storage.write_json(storage.GENOME, None)
-    settings, network = changed(world.settings, model=model or {}), world.network(**model or {})
-    sides = world.ratings("train"), world.ratings("validation")
-    fit(network, *sides, settings.train, settings.seed, record=False)
-    fit_genres(network, *sides)
-    save_model(network)
-    tables = Tables(*(getattr(world.tables, name) for name in Tables._fields))
-    train_ablations(settings, *sides, tables, world.tables.meta)
+    settings = changed(world.settings, model=model or {})
+    train_model(settings, world.data, record=False)
+    train_ablations(settings, world.data)
     answer = inspect(gather(settings))
     json.dumps([answer.metrics, answer.plots], allow_nan=False)
     return answer

@@ -25,8 +25,7 @@ def ablations(settings, **train):
     """Train them in the working directory: their names, and the world."""
     world = small_world(settings, **train)
     write_world(world)
-    sides = world.ratings("train"), world.ratings("validation")
-    return train_ablations(world.settings, *sides, world.tables, world.tables.meta), world
+    return train_ablations(world.settings, world.data), world
 
 
 def test_one_without_genres_and_two_with_shuffled_ones(settings, in_tmp):

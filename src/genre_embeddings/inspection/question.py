@@ -68,7 +68,7 @@ def gather(settings: Settings) -> Question:
         InputError: a file is missing or damaged, or files come from different runs.
     """
     configure_torch(settings.train.threads)
-    sides, meta = storage.read_sides(), storage.read_meta()
+    sides, meta = storage.read_sides(settings.train.refit), storage.read_meta()
     train, test = sides["train"], sides["test"]
     names = storage.read_json(storage.ABLATIONS / "ablations.json")
     folders = [storage.ABLATIONS / name for name in names]

@@ -87,12 +87,16 @@ def configure_torch(threads: int) -> None:
 
 
 def save_model(
-    network: Network, folder: Path = storage.MODEL, movies: pl.DataFrame | None = None
+    network: Network,
+    folder: Path = storage.MODEL,
+    movies: pl.DataFrame | None = None,
+    train: storage.Side | None = None,
 ) -> None:
     """Write a model folder: the weights, and beside them the tables of data/prepared/.
 
     The folder, which is replaced if it exists, records on which ratings the network was trained:
-    those of data/split/train/. `movies` is a table of movies to use in place of the prepared one.
+    those of data/split/train/, or `train`. `movies` is a table of movies to use in place of the
+    prepared one.
     """
     tables = _prepared_tables(movies)
     about = {
@@ -101,7 +105,7 @@ def save_model(
         "replicas": network.replicas,
         "limits": network.limits,
         "tables": sha256(tables).hexdigest(),
-        "train": storage.fingerprint(storage.read_side("train")),
+        "train": storage.fingerprint(train or storage.read_side("train")),
     }
     # Sorted names and one metadata entry: the order of several would differ between runs.
     state = {name: value.cpu().contiguous() for name, value in sorted(network.state_dict().items())}

@@ -20,14 +20,10 @@ import torch
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
-from genre_embeddings.model.build import build_network, genre_sets
-from genre_embeddings.model.ratings import Ratings
-from genre_embeddings.model.serialization import Tables, save_model
 from genre_embeddings.seeds import seed_of
 from genre_embeddings.settings import Settings, TrainSettings
 from genre_embeddings.training.checkpoint import Scratch
-from genre_embeddings.training.gauge import fit_genres
-from genre_embeddings.training.lightning import fit
+from genre_embeddings.training.model import Data, train_model
 
 WORTHWHILE = 500_000
 """A second process pays off from this many ratings, summed over the epochs: it takes four seconds
@@ -88,34 +84,24 @@ def ablations_beside(
         process.wait()
 
 
-def train_ablations(
-    settings: Settings,
-    train: Ratings,
-    validation: Ratings,
-    tables: Tables,
-    meta: storage.Meta,
-    scratch: Scratch | None = None,
-) -> list[str]:
+def train_ablations(settings: Settings, data: Data, scratch: Scratch | None = None) -> list[str]:
     """Train all ablations with the settings and the seed of the main model.
 
     They are written to data/ablations/, which is replaced once all of them are trained.
 
     Args:
         settings: all settings.
-        train, validation: as for the main model.
-        tables: users, movies and genres, as prepared.
-        meta: the rating scale, and whether there are timestamps.
+        data: as for the main model.
         scratch: checkpoints for resuming an interrupted training.
 
     Returns:
         The names of the folders written.
     """
-    genres = tables.genres.height
-    names = ablation_names(settings, meta, genres)
+    names = ablation_names(settings, data.meta, data.tables.genres.height)
     with storage.replacing(storage.ABLATIONS, folder=True) as folder:
         for number, name in enumerate(names, 1):
             said = f"model for comparison {number} of {len(names)}, {name.replace('_', ' ')}"
-            movies, model = tables.movies, settings.model
+            movies, model = data.tables.movies, settings.model
             if name == "without_genres":
                 model = model.model_copy(update={"genres": False})
             else:
@@ -123,10 +109,7 @@ def train_ablations(
                 order = np.random.default_rng(seed).permutation(movies.height)
                 movies = movies.with_columns(movies["genres"].gather(order))
             chosen = settings.model_copy(update={"model": model})
-            sets = genre_sets(movies, genres)
-            network = build_network(chosen, train, sets, tables.users.height, meta)
-            fit(network, train, validation, settings.train, settings.seed, False, scratch, said)
-            fit_genres(network, train, validation)
-            save_model(network, folder / name, movies)
+            how = {"record": False, "scratch": scratch, "name": said}
+            train_model(chosen, data, folder / name, movies, **how)
         storage.write_json(folder / "ablations.json", names)
     return names

@@ -172,9 +172,11 @@ class Progress(lightning.Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, fitting: Any) -> None:
         """Show the errors of the epoch."""
-        train, validation = (fitting.history[-1][f"{side}/rmse"] for side in fitting.sides)
         # Short enough for a terminal of 80 columns
-        self.errors = f", train RMSE {train:.4f}, validation {validation:.4f}"
+        row = fitting.history[-1]
+        self.errors = f", train RMSE {row['train/rmse']:.4f}"
+        if "validation/rmse" in row:
+            self.errors += f", validation {row['validation/rmse']:.4f}"
         if self.rewrites or not self.terminal:
             self._print(trainer)
 

@@ -52,7 +52,9 @@ STEPS = 50
 """Most steps of the optimiser; fewer are enough on every data set measured."""
 
 
-def fit_genres(network: Network, train: Ratings, validation: Ratings) -> None:
+def fit_genres(
+    network: Network, train: Ratings, validation: Ratings, as_trained: bool | None = None
+) -> bool:
     """Set the genre embeddings, `genre_rare` and `communality` of a trained network.
 
     Predictions for known movies stay the same up to rounding. A network without genres is left as
@@ -63,11 +65,16 @@ def fit_genres(network: Network, train: Ratings, validation: Ratings) -> None:
         train: its training ratings.
         validation: on the CPU; those of movies without training ratings choose how such movies are
             predicted.
+        as_trained: that choice, if it has been made: whether they are predicted by the vectors that
+            training left.
+
+    Returns:
+        That choice.
     """
     counts = network.movie_counts[:-1]
     known = torch.nonzero(counts)[:, 0]  # (B,)
     if not network.settings.genres or not len(known):
-        return
+        return False
     with torch.no_grad():
         shares = network.genre_share[:-1]  # (M, G)
         found = network.vectors(known.new_zeros(1), known)  # the user does not matter
@@ -75,12 +82,13 @@ def fit_genres(network: Network, train: Ratings, validation: Ratings) -> None:
         alike = _regress(vectors, shares[known], torch.ones_like(counts[known]))
         rare = _regress(vectors, shares[known], 1 / counts[known])
         before = network.genre.mean.clone()
-        unrated = _better_for_unrated(
-            network,
-            validation,
+        trained, rare = (
             torch.cat([before, network.movie.mean[-1:]]),
             torch.cat([rare[:-1], alike[-1:]]),
         )
+        if as_trained is None:
+            as_trained = _are_better(trained, rare, network, validation)
+        unrated = trained if as_trained else rare
         network.genre.mean.copy_(alike[:-1])
         network.movie.mean[-1] = unrated[-1]
     _fit_covariance(network, train)
@@ -88,23 +96,22 @@ def fit_genres(network: Network, train: Ratings, validation: Ratings) -> None:
         shift = before - network.genre.mean
         network.movie.mean[:-1] += torch.einsum("mk,krc->mrc", shares, shift)
         network.genre_rare.copy_(unrated[:-1] - network.genre.mean)
+    return as_trained
 
 
-def _better_for_unrated(
-    network: Network, validation: Ratings, trained: Tensor, rare: Tensor
-) -> Tensor:
-    """Which genre vectors and constant, (K, R, D+1), predict movies without training ratings."""
+def _are_better(vectors: Tensor, others: Tensor, network: Network, validation: Ratings) -> bool:
+    """Whether some genre vectors and constant, (K, R, D+1), are better for unrated movies."""
     part = validation.part(torch.nonzero(network.movie_counts.cpu()[validation.movie] == 0)[:, 0])
     if not part.count:
-        return rare
+        return False
     user, movie, rating, time = (column.numpy() for column in vars(part).values())
     errors = []
-    for vectors in (trained, rare):
-        network.genre.mean.copy_(vectors[:-1])
-        network.movie.mean[-1] = vectors[-1]
+    for tried in (vectors, others):
+        network.genre.mean.copy_(tried[:-1])
+        network.movie.mean[-1] = tried[-1]
         mean, _ = predict(network, user, movie, time, posterior=False)
         errors.append(float(np.mean((mean - rating) ** 2, dtype=np.float64)))
-    return trained if errors[0] < errors[1] else rare
+    return errors[0] < errors[1]
 
 
 def _regress(vectors: Tensor, shares: Tensor, weights: Tensor) -> Tensor:

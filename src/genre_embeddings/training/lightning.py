@@ -66,14 +66,16 @@ class Fitting(lightning.LightningModule):
         self,
         network: Network,
         train: Ratings,
-        validation: Ratings,
+        validation: Ratings | None,
         settings: TrainSettings,
         seed: int,
     ) -> None:
         super().__init__()
         self.network = network
         self.settings, self.seed = settings, seed
-        self.sides = {"train": train, "validation": validation}
+        self.sides = {"train": train}
+        if validation is not None:
+            self.sides["validation"] = validation
         self.history: list[dict[str, float]] = []
         self.strict_loading = False  # of checkpoints, see on_save_checkpoint
 
@@ -162,12 +164,13 @@ class Fitting(lightning.LightningModule):
         the training ratings before the first of them measures the validation ratings.
         """
         if self.trainer.is_last_batch:
-            rmse = self.finish_epoch()["validation/rmse"]
-            self.log("validation/rmse", rmse, on_step=False, on_epoch=True, batch_size=1)
+            rmse = self.finish_epoch().get("validation/rmse")
+            if rmse is not None:
+                self.log("validation/rmse", rmse, on_step=False, on_epoch=True, batch_size=1)
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
-        """Loss and RMSE of both sides after an epoch; updates the training ratings' residuals."""
+        """Loss and RMSE of the sides after an epoch; updates the training ratings' residuals."""
         self.network.place_unrated_users()
         found = {}
         for name, side in self.sides.items():
@@ -195,7 +198,7 @@ class Fitting(lightning.LightningModule):
         return found
 
     def finish_epoch(self) -> dict[str, float]:
-        """Measure both sides after an epoch and append the errors to `history`.
+        """Measure the sides after an epoch and append the errors to `history`.
 
         Raises:
             InputError: the loss is no longer a finite number.
@@ -324,7 +327,7 @@ def _claim(scratch: Scratch, fitting: Fitting, record: bool) -> Path | None:
 def fit(
     network: Network,
     train: Ratings,
-    validation: Ratings,
+    validation: Ratings | None,
     settings: TrainSettings,
     seed: int,
     record: bool = True,
@@ -336,7 +339,7 @@ def fit(
     Args:
         network: built from the same training ratings.
         train: training ratings, by user, then time.
-        validation: ratings that choose the epoch.
+        validation: ratings that choose the epoch; if None, the last epoch is kept.
         settings: section `train`.
         seed: of the order of batches, noise and dropout.
         record: train on all devices and machines of the settings, and write curves and metrics
@@ -353,7 +356,7 @@ def fit(
     """
     settings = settings.for_ratings(train.count)
     best = BestWeights(settings.min_epochs, settings.patience)
-    callbacks: list[lightning.Callback] = [best]
+    callbacks: list[lightning.Callback] = [best] if validation is not None else []
     fitting = Fitting(network, train, validation, settings, seed)
     checkpoint = _claim(scratch, fitting, record) if scratch else None
     recorder = Recorder() if record else None
@@ -375,7 +378,8 @@ def fit(
         warnings.filterwarnings("ignore", message=".*broadcast_buffers. is deprecated")
         resumed = checkpoint if checkpoint and checkpoint.exists() else None
         trainer.fit(fitting, ckpt_path=resumed, weights_only=True)
-    network.load_state_dict(best.weights, strict=False)
+    if validation is not None:
+        network.load_state_dict(best.weights, strict=False)
     if recorder and trainer.is_global_zero:
         recorder.finish(fitting.history, best.epoch)
     return fitting.history, best
