@@ -135,6 +135,19 @@ def test_a_user_without_ratings_is_the_mean_of_the_others(settings, embedding):
         torch.testing.assert_close(variances[0].u[3], some.variance)
 
 
+def test_a_user_who_comes_later_is_the_mean_of_those_who_rated_last(settings):
+    model = settings.model.model_copy(update={"time": "latest"})
+    user, movie, time = [0, 0, 0, 0, 2, 4], [0, 1, 2, 3, 0, 1], [1, 2, 3, 9, 8, 7]
+    train = Ratings(*map(torch.tensor, (user, movie, [3.0] * 6, time)))
+    net = Network(model, 2, (5, 4, 1), (0.5, 5.0), torch.Generator().manual_seed(0))
+    net.set_data(train, torch.ones(4, 1))
+    net.place_unrated_users()
+    with torch.no_grad():
+        u = net.vectors(torch.arange(5), torch.tensor([0])).u
+    for unrated in (1, 3):
+        torch.testing.assert_close(u[unrated], (2 * u[0] + u[2]) / 3)  # weights sqrt(4) and 1
+
+
 def test_divergence_is_that_of_normal_distributions():
     table = EmbeddingTable(3, 2, 2, True, torch.Generator().manual_seed(0), bias=0.3)
     with torch.no_grad():

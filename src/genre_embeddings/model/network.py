@@ -456,18 +456,26 @@ class Network(nn.Module):
         """Give users without training ratings the mean vector of the others, and their spread.
 
         Zero, the prior's mean, would be far from everybody: vectors of other users contain those of
-        the movies that they rated.
+        the movies that they rated. Where such users come later, they are more like those who rated
+        last, and most of their ratings are by those who rate much: the mean is of the half of the
+        users who rated last, weighted by the square roots of their numbers of ratings.
         """
         unrated = self.user_counts == 0
         rated = torch.nonzero(~unrated)[:, 0]
         if not unrated.any():
             return
+        weights = torch.ones_like(self.user_counts)
+        if self.session is not None and self.session.latest:
+            last = self.session.times[self.user_counts.long().cumsum(0)[rated] - 1]
+            rated, weights = rated[last >= last.median()], self.user_counts.sqrt()
         some = rated[:: math.ceil(len(rated) / TYPICAL_USERS)]
         parts = self.posterior(some, some.new_zeros(1), variances=self.user.variational)
         mean, *variances = (torch.cat([part.u, part.bias[..., None]], -1) for part in parts)
-        self.user.mean[unrated] = mean.mean(0)
+        shares = (weights[some] / weights[some].sum())[:, None, None]  # (N, 1, 1)
+        centre = (shares * mean).sum(0)  # (R, D+1)
+        self.user.mean[unrated] = centre
         for variance in variances:
-            spread = variance.mean(0) + mean.var(0, correction=0)  # (R, D+1)
+            spread = (shares * (variance + (mean - centre) ** 2)).sum(0)  # (R, D+1)
             self.user.log_std[unrated] = 0.5 * spread.log()
 
     @torch.no_grad()
