@@ -11,9 +11,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -87,8 +86,7 @@ def clock() -> float:
     return time.perf_counter()
 
 
-@dataclass(frozen=True)
-class Cost:
+class Cost(NamedTuple):
     """What a command took: seconds by the clock and of the CPU, and its largest resident memory."""
 
     seconds: float
@@ -112,13 +110,13 @@ def measured(command: Sequence[str], folder: Path) -> Cost:
     return Cost(**json.loads(result.read_text(encoding="utf-8")))
 
 
-def checkout(folder: Path, changes: Mapping[str, Any]) -> Path:
-    """A copy of the pipeline without data, with some `section.key` of its settings changed."""
+def checkout(folder: Path, changes: Mapping[str, Any], *stages: str) -> list[Cost]:
+    """Make a copy of the pipeline, with some `section.key` of its settings, and run some stages."""
     for name in ("stages", "src"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "data/raw").mkdir(parents=True)
     write_params(folder, changes)
-    return folder
+    return [run_stage(folder, stage) for stage in stages]
 
 
 def write_params(folder: Path, changes: Mapping[str, Any]) -> None:

@@ -1,6 +1,4 @@
-"""New people against trained users.
-
-    python -m benchmarks.quality.newcomers FOLDER
+"""New people against trained users: `python -m benchmarks.quality.newcomers FOLDER`.
 
 FOLDER is a checkout whose stage train has run. A second model is trained without the ratings of
 15 % of the users. Their training ratings, or a few of them, are then given to it as those of new
@@ -13,12 +11,13 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.measuring import Row, table
+from benchmarks.measuring import Row, report
 from genre_embeddings import storage
 from genre_embeddings.inference.posterior import with_user
 from genre_embeddings.inference.predict import AnyUser
@@ -32,7 +31,9 @@ from genre_embeddings.training.gauge import fit_genres
 from genre_embeddings.training.lightning import fit
 
 SHARE = 0.15
-GIVEN = (1, 5, 20, 10**9)
+GIVEN = {
+    "new, 1 rating": 1, "new, 5 ratings": 5, "new, 20 ratings": 20, "new, all ratings": 10**9
+}  # fmt: skip
 """How many training ratings a new person gives, at most."""
 
 
@@ -47,64 +48,58 @@ def train_without(users: np.ndarray) -> Network:
         for side in sides
     )
     sets = genre_sets(tables.movies, tables.genres.height)
-    meta = storage.read_meta()
-    network = build_network(settings, train, sets, tables.users.height, meta)
+    network = build_network(settings, train, sets, tables.users.height, storage.read_meta())
     fit(network, train, validation, settings.train, settings.seed, record=False, name="without")
     fit_genres(network, train, validation)
     return network.eval()
+
+
+def rows(users: np.ndarray, train: storage.Side, test: storage.Side) -> Iterator[Row]:
+    """Errors of the predictions of the test ratings, which are all by these users."""
+    user, movie = test.user.astype(np.int64), test.movie.astype(np.int64)
+    trained, network = load_whole()[0], train_without(users)
+    anybody = AnyUser(network).predict(movie)
+    known = np.stack(predict(trained, user, movie))
+
+    def rmse(found: np.ndarray) -> float:
+        return float(np.sqrt(np.mean((found[0] - test.rating) ** 2)))
+
+    def row(name: str, found: np.ndarray, seconds: str = "") -> Row:
+        gain = (rmse(anybody) - rmse(found)) / (rmse(anybody) - rmse(known))
+        ratio = np.mean(((found[0] - test.rating) / found[1]) ** 2)
+        return {
+            "user": name, "RMSE": f"{rmse(found):.4f}", "share of the gain": f"{gain:.0%}",
+            "squared error / squared deviation": f"{ratio:.2f}", "seconds": seconds,
+        }  # fmt: skip
+
+    yield row("unknown", anybody)
+    for name, most in GIVEN.items():
+        found, spent = anybody.copy(), []
+        for one in users:
+            start, end = np.searchsorted(train.user, [one, one + 1])
+            some = np.sort(np.random.default_rng(one).permutation(np.arange(start, end))[:most])
+            if not len(some):
+                continue
+            began = time.perf_counter()
+            rated = torch.from_numpy(train.movie[some].astype(np.int64))
+            new = with_user(network, rated, torch.from_numpy(train.rating[some]))
+            spent.append(time.perf_counter() - began)
+            mine = user == one
+            found[:, mine] = predict(new, np.full(mine.sum(), new.users - 1), movie[mine])
+        yield row(name, found, f"{np.median(spent):.2f}")
+    yield row("trained", known)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
     os.chdir(parser.parse_args().folder)
-    train, test = storage.read_side("train"), storage.read_side("test")
+    test = storage.read_side("test")
     every = np.unique(test.user)
     users = np.random.default_rng(0).permutation(every)[: int(len(every) * SHARE)]
-    asked = np.isin(test.user, users)
-    user, movie = (column[asked].astype(np.int64) for column in test[:2])
-    rating = test.rating[asked]
-    trained, network = load_whole()[0], train_without(users)
-    anybody = AnyUser(network).predict(movie)
-    known = np.stack(predict(trained, user, movie))
-
-    def rmse(found: np.ndarray) -> float:
-        return float(np.sqrt(np.mean((found[0] - rating) ** 2)))
-
-    def row(name: str, found: np.ndarray, seconds: str) -> Row:
-        gain = (rmse(anybody) - rmse(found)) / (rmse(anybody) - rmse(known))
-        ratio = np.mean(((found[0] - rating) / found[1]) ** 2)
-        return {
-            "user": name,
-            "RMSE": f"{rmse(found):.4f}",
-            "share of the gain": f"{gain:.0%}",
-            "squared error / squared deviation": f"{ratio:.2f}",
-            "seconds": seconds,
-        }
-
-    rows = [row("unknown", anybody, "")]
-    for most in GIVEN:
-        found, spent = anybody.copy(), []
-        for one in users:
-            start, end = np.searchsorted(train.user, [one, one + 1])
-            some = np.random.default_rng(one).permutation(np.arange(start, end))[:most]
-            if not len(some):
-                continue
-            some.sort()
-            began = time.perf_counter()
-            new = with_user(
-                network,
-                torch.from_numpy(train.movie[some].astype(np.int64)),
-                torch.from_numpy(train.rating[some]),
-            )
-            spent.append(time.perf_counter() - began)
-            mine = user == one
-            index = np.full(mine.sum(), new.users - 1)
-            found[:, mine] = predict(new, index, movie[mine])
-        name = f"new, {most} rating{'s' * (most > 1)}" if most < 10**9 else "new, all ratings"
-        rows.append(row(name, found, f"{np.median(spent):.2f}"))
-    rows.append(row("trained", known, ""))
-    print(f"{len(users)} users, {len(rating):,} test ratings\n\n{table(rows)}")
+    asked = storage.Side(*(column[np.isin(test.user, users)] for column in test))
+    notes = f"{len(users)} users, {len(asked.rating):,} test ratings"
+    report(None, "", rows(users, storage.read_side("train"), asked), notes)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Ours after each epoch, and the best peers, on one split of each data set. The seconds are those of
 the fit alone: without imports, reading and predictions. A busy machine lengthens only those by the
-clock. With --folder, the same command continues after an interruption.
+clock.
 """
 
 from __future__ import annotations
@@ -16,18 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import (
-    ROOT,
-    Row,
-    checkout,
-    machine,
-    measured,
-    replace_generated,
-    run_stage,
-    table,
-    write_params,
-)
-from benchmarks.quality.peers.__main__ import PAGE, fit_peer
+from benchmarks.measuring import ROOT, Row, checkout, command_line, machine, measured, report
+from benchmarks.quality.peers.__main__ import fit_peer
 from benchmarks.quality.peers.models import MODELS, Settings
 from benchmarks.quality.peers.worker import WATCH
 
@@ -42,7 +32,7 @@ Fit = dict[str, Any]
 the point that counts."""
 
 
-def ours() -> Fit:
+def fit_ours() -> Fit:
     """Fit the main model of stage train to the split in the current folder."""
     from genre_embeddings import storage
     from genre_embeddings.model.build import build_network, genre_sets
@@ -67,10 +57,9 @@ def ours() -> Fit:
         new = len(history) > recorder.logged
         log(recorder, history)
         if new:
-            with WATCH.paused() as seconds:
+            with WATCH.paused():
                 found, _ = predict(network, test.user, test.movie, test.timestamp, posterior=False)
-                error = float(((found.astype(float) - test.rating) ** 2).mean())
-                WATCH.points.append((*seconds, error))
+                WATCH.note(found.astype(float) - test.rating)
 
     Recorder._log = measure  # type: ignore[method-assign, assignment]
     WATCH.begin = WATCH.now()
@@ -80,32 +69,20 @@ def ours() -> Fit:
 
 
 def fits_of(data: str, options: argparse.Namespace, folder: Path) -> dict[str, Fit]:
-    """Of each model, its curve on a data set; finished fits are read from the folder."""
+    """Of each model, its curve on a data set."""
     path = Path(options.path).resolve()
     changes: Settings = {"data.source": data, "data.path": str(path), "seed": 0}
     if (path / data / "ratings.csv").exists():  # the ratings without times, for example
         changes |= {"data.source": "folder", "data.path": str(path / data), "data.min_rating": 1.0}
-    if not folder.exists():
-        checkout(folder, changes)
-    if not (folder / "data/split/test").exists():
-        write_params(folder, changes)
-        run_stage(folder, "prepare")
-        run_stage(folder, "split")
+    checkout(folder, changes, "prepare", "split")
     found = {}
     for name in ("ours", *DATA[data]):
-        out = folder / "fits" / name
-        out.mkdir(parents=True, exist_ok=True)
-        result = out / "curve.json"
-        if not result.exists():
-            if name == "ours":
-                fit = [sys.executable, "-m", "benchmarks.quality.seconds", "--fit", str(result)]
-                measured(["env", f"PYTHONPATH={ROOT}", *fit], folder)
-            else:
-                model = MODELS[name]
-                done, _ = fit_peer(options.python, model, model.grid[0], folder, 0, out)
-                points = done["points"]
-                result.write_text(json.dumps({"points": points, "end": points[-1]}))
-        found[name] = json.loads(result.read_text())
+        if name == "ours":
+            command = [sys.executable, "-m", "benchmarks.quality.seconds", "--fit"]
+            measured(["env", f"PYTHONPATH={ROOT}", *command], folder)
+            found[name] = json.loads((folder / "ours.json").read_text())
+        else:
+            found[name], _ = fit_peer(options.python, MODELS[name], MODELS[name].grid[0], folder, 0)
         clock, cpu, error = found[name]["end"]
         print(f"{data}, {name}: MSE {error:.4f}, CPU {cpu:.1f} s, clock {clock:.1f} s", flush=True)
     return found
@@ -115,20 +92,13 @@ def rows_of(fits: dict[str, dict[str, Fit]]) -> Iterator[Row]:
     """A row for each model; beside a peer, when ours passes its final error."""
     for data, found in fits.items():
         for name, fit in found.items():
-            clock, cpu, error = fit["end"]
-            title = MODELS[name].title
-            row: Row = {
-                "data": data,
-                "model": title,
-                "MSE": f"{error:.4f}",
-                "CPU s": cpu,
-                "clock s": clock,
-            }
-            passed = (p[1] for p in found["ours"]["points"] if p[2] < error)
-            at = next(passed, None) if name != "ours" else None
-            row["ours passes it after CPU s"] = at or ""
-            row["share of its CPU s"] = f"{at / cpu:.2f}" if at else "" if name == "ours" else "no"
-            yield row
+            _, cpu, error = fit["end"]
+            passed = (point[1] for point in found["ours"]["points"] if point[2] < error)
+            at = next(passed, "no") if name != "ours" else ""
+            yield {
+                "data": data, "model": MODELS[name].title, "MSE": f"{error:.4f}", "CPU s": cpu,
+                "ours passes it after CPU s": at,
+            }  # fmt: skip
 
 
 def draw(fits: dict[str, dict[str, Fit]], path: Path) -> None:
@@ -137,45 +107,39 @@ def draw(fits: dict[str, dict[str, Fit]], path: Path) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter
 
     figure = Figure(figsize=(4.5 * len(fits), 3.6), layout="constrained")
-    for axes, (data, found) in zip(
-        figure.subplots(1, len(fits), squeeze=False)[0], fits.items(), strict=True
-    ):
+    panels = figure.subplots(1, len(fits), squeeze=False)[0]
+    for axes, (data, found) in zip(panels, fits.items(), strict=True):
         for name, fit in found.items():
             _, seconds, errors = zip(*fit["points"], strict=True)
             style = {"color": "black", "zorder": 3} if name == "ours" else {}
             axes.plot(seconds, errors, ".-", label=MODELS[name].title, **style)
         ends = [fit["end"][2] for fit in found.values()]
-        axes.set(title=data, xlabel="CPU seconds of the fit", xscale="log")
+        axes.set(title=data, xlabel="CPU seconds of the fit", xscale="log", ylabel="test MSE")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_ylim(min(ends) * 0.98, max(ends) * 1.1)
-        axes.set_ylabel("test MSE")
         axes.legend(fontsize=7)
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = command_line(__doc__, "docs/results/prediction.md")
     parser.add_argument("--python", type=os.path.abspath, help="of the peers' environment")
     parser.add_argument(
         "--path", default="data/raw", help="folder of the archives, or of folders with CSVs"
     )
     parser.add_argument("--data", nargs="+", choices=DATA, default=[*DATA])
-    parser.add_argument("--folder", type=Path, help="where finished fits are kept")
-    parser.add_argument("--doc", action="store_true", help=f"write {PAGE.name} and {PICTURE.name}")
-    parser.add_argument("--fit", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--fit", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.fit:
-        options.fit.write_text(json.dumps(ours()))
+        Path("ours.json").write_text(json.dumps(fit_ours()))
         return
-    with tempfile.TemporaryDirectory(prefix="genre-embeddings-") as temporary:
-        folder = (options.folder or Path(temporary)).resolve()
-        fits = {data: fits_of(data, options, folder / data) for data in options.data}
-    text = f"{machine()}.\n\n{table(list(rows_of(fits)))}"
-    print(f"\n{text}")
+    hardware = machine()
+    with tempfile.TemporaryDirectory(prefix="genre-embeddings-") as folder:
+        fits = {data: fits_of(data, options, Path(folder) / data) for data in options.data}
+    report(options.doc, "seconds", rows_of(fits), f"{hardware}.")
     if options.doc:
-        replace_generated(PAGE, "seconds", text)
         draw(fits, PICTURE)
 
 

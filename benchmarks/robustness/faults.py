@@ -24,29 +24,24 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from benchmarks.measuring import Row, command_line, report
 from tests.project import STAGES, Project, make_project
 
-KINDS = {
-    "signal to the stage": "KILL, TERM or INT at any time",
-    "signal to DVC": "the same, while the stage works",
-    "signal to both": "to the whole process group, as Ctrl-C does",
-    "kill at a file operation": "of the stage: open to write, rename, remove, make a folder",
-    "kill DVC at a file operation": "from its start to its end",
-    "disk full": "after a share of what the stage and DVC would write",
-    "folder read-only": "one of the project's folders",
-    "memory": "a share of the address space that the stage needs",
-}
+KINDS = (
+    "signal to the stage", "signal to DVC", "signal to both", "kill the stage at a file operation",
+    "kill DVC at a file operation", "disk full", "folder read-only", "memory limit",
+)  # fmt: skip
 FOLDERS = ("data", "metrics", "plots", ".dvc/tmp", ".dvc/cache", ".")
 DVC_LEFT = re.compile(r"^(plots|metrics)/.*\.[\w-]{22}\.tmp is left over$")
 """DVC copies such outputs from its cache under this name."""
+DISK = "-t", "tmpfs", "-o", "size=1g", "none"
 LONGEST = 150
 """Seconds after which a run counts as hung."""
-Ended: TypeAlias = subprocess.CompletedProcess[str]
+Ended = subprocess.CompletedProcess[str]
 
 # Found by every python that the project starts, and at work in the one that the fault names.
 HOOK = """
@@ -60,10 +55,10 @@ if sys.orig_argv[1:3] == ["-m", "dvc"]:
 
 def strike():
     number = getattr(signal, fault["signal"])
-    if fault["target"] == "group":
+    if fault["target"] == "both":
         os.killpg(0, number)
     else:
-        os.kill(int(os.environ["FAULT_DVC"]) if fault["target"] == "dvc" else os.getpid(), number)
+        os.kill(int(os.environ["FAULT_DVC"]) if fault["target"] == "DVC" else os.getpid(), number)
 
 def watch():
     here, seen = os.getcwd() + os.sep, 0
@@ -76,12 +71,10 @@ def watch():
                 return
         elif event not in changing:
             return
-        if event != fault.get("event", event):
+        if event != fault.get("event", event) or isinstance(arguments[0], int):
             return
-        path = arguments[0]
-        if isinstance(path, int) or not os.path.abspath(os.fsdecode(path)).startswith(here):
-            return
-        if not os.fsdecode(path).endswith(fault.get("path", "")):
+        path = os.path.abspath(os.fsdecode(arguments[0]))
+        if not path.startswith(here) or not path.endswith(fault.get("path", "")):
             return
         seen += 1
         if seen == fault.get("operation"):
@@ -100,8 +93,8 @@ def watch():
 
 if sys.orig_argv[1:3] == ["-m", fault["module"]] or "tell" in fault:
     watch()
-    for name, most in fault.get("limits", {}).items():
-        resource.setrlimit(getattr(resource, name), (most, most))
+    if "limit" in fault:
+        resource.setrlimit(resource.RLIMIT_AS, (fault["limit"], fault["limit"]))
     if "after" in fault:
         clock = threading.Timer(fault["after"], strike)
         clock.daemon = True
@@ -113,8 +106,8 @@ class Result(NamedTuple):
     """What came of a fault."""
 
     felt: bool  # the run with the fault failed
-    note: str  # what else had to be done
     wrong: list[str]  # empty if it was survived
+    note: str  # what else had to be done
 
 
 class Before(NamedTuple):
@@ -196,18 +189,18 @@ def draw(kind: str, at: Before, rng: random.Random) -> dict[str, Any]:
             "module": module,
             "after": round(rng.uniform(0, needs["seconds"]), 3),
             "signal": rng.choice(("SIGKILL", "SIGTERM", "SIGINT")),
-            "target": {"stage": "self", "DVC": "dvc", "both": "group"}[kind.split()[-1]],
+            "target": kind.split()[-1],
         }
     if kind.startswith("kill"):
         if "DVC" in kind:
             module, needs = "dvc", at.needs["dvc"]
         operation = rng.randint(1, int(needs["operations"]))
-        return {"module": module, "operation": operation, "signal": "SIGKILL", "target": "self"}
+        return {"module": module, "operation": operation, "signal": "SIGKILL", "target": "stage"}
     if kind == "disk full":
-        return {"module": "", "room": rng.randrange(0, at.written, 4096)}
+        return {"room": rng.randrange(0, at.written, 4096)}
     if kind == "folder read-only":
-        return {"module": "", "folder": rng.choice(FOLDERS)}
-    return {"module": module, "limits": {"RLIMIT_AS": int(needs["peak"] * rng.random())}}
+        return {"folder": rng.choice(FOLDERS)}
+    return {"module": module, "limit": int(needs["peak"] * rng.random())}
 
 
 def mount(*options: str) -> None:
@@ -228,12 +221,13 @@ def mounted(folder: Path, *options: str) -> Iterator[None]:
 
 def can_mount() -> bool:
     """Whether this process may mount a file system."""
-    with tempfile.TemporaryDirectory() as name:
-        try:
-            with mounted(Path(name), "-t", "tmpfs", "none"):
-                return True
-        except (OSError, subprocess.CalledProcessError):
-            return False
+    with (
+        suppress(OSError, subprocess.CalledProcessError),
+        tempfile.TemporaryDirectory() as name,
+        mounted(Path(name), *DISK),
+    ):
+        return True
+    return False
 
 
 @contextmanager
@@ -241,14 +235,12 @@ def read_only(folder: Path) -> Iterator[None]:
     """A folder that nobody can write to; root heeds no modes, so it is mounted over itself."""
     if os.geteuid():
         folder.chmod(0o555)
-        try:
-            yield
-        finally:
-            folder.chmod(0o755)
-    else:
-        with mounted(folder, "--bind", str(folder)):
-            mount("-o", "remount,bind,ro", str(folder))
-            yield
+        yield
+        folder.chmod(0o755)
+        return
+    with mounted(folder, "--bind", str(folder)):
+        mount("-o", "remount,bind,ro", str(folder))
+        yield
 
 
 def struck(project: Project, stage: str, fault: dict[str, Any]) -> Ended:
@@ -268,14 +260,11 @@ def struck(project: Project, stage: str, fault: dict[str, Any]) -> Ended:
 
 def trial(fault: dict[str, Any], at: Before, folder: Path) -> Result:
     """One fault in a copy of the project, and the recovery."""
-    disk = mounted(folder, "-t", "tmpfs", "-o", "size=1g", "none")
-    with disk if "room" in fault else nullcontext():
-        project = at.project.copy(folder / "project")
+    with mounted(folder, *DISK) if "room" in fault else nullcontext():
+        project, note = at.project.copy(folder / "project"), ""
         done = struck(project, at.stage, fault)
-        hung = done.returncode == -signal.SIGABRT
-        note = f"Ended by hand, as DVC did not end in {LONGEST} s" if hung else ""
-        if hung:
-            print(done.stdout[:9000], flush=True)
+        if done.returncode == -signal.SIGABRT:
+            note = f"Ended by hand, as DVC did not end in {LONGEST} s: {done.stdout[:9000]}"
         again = run_dvc(project, at.stage)
         # DVC fell between making a folder of its run cache and filling it, and cannot read it.
         if "join() argument must be str" in again.stdout:
@@ -287,19 +276,16 @@ def trial(fault: dict[str, Any], at: Before, folder: Path) -> Result:
         if again.returncode:
             wrong.insert(0, f"the next run ends with {again.returncode}: {again.stdout[-1500:]}")
     shutil.rmtree(folder, ignore_errors=True)
-    return Result(done.returncode != 0, note, wrong)
+    return Result(done.returncode != 0, wrong, note)
 
 
 def rows_of(tried: dict[str, list[Result]]) -> Iterator[Row]:
-    """How many faults were tried, how many survived and how many felt."""
+    """How many faults were survived and how many felt."""
     every = [result for results in tried.values() for result in results]
     for kind, results in (tried | {"all": every}).items():
-        yield {
-            "fault": f"{kind}: {KINDS[kind]}" if kind in KINDS else kind,
-            "tried": len(results),
-            "survived": sum(not result.wrong for result in results),
-            "felt": sum(result.felt for result in results),
-        }
+        survived = sum(not result.wrong for result in results)
+        felt = sum(result.felt for result in results)
+        yield {"fault": kind, "survived": f"{survived} of {len(results)}", "felt": felt}
 
 
 def main() -> None:
@@ -307,7 +293,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1, help="faults of each kind for each stage")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=[*KINDS])
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     options = parser.parse_args()
     # Where the shell started us in the background, all that we start would ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -320,7 +306,7 @@ def main() -> None:
         project = make_project(top / "project")
         for stage in STAGES:
             at = before(project, stage, top / stage)
-            kinds = [*tried] if stage in options.stages else []
+            kinds = tried if stage in options.stages else ()
             for number, kind in itertools.product(range(options.rounds), kinds):
                 rng = random.Random(f"{options.seed} {number} {kind} {stage}")
                 fault = draw(kind, at, rng)

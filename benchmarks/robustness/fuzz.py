@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import difflib
 import faulthandler
 import io
 import itertools
@@ -25,7 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 os.environ.setdefault("POLARS_MAX_THREADS", "1")  # small files: more threads only wait
 
@@ -41,8 +40,8 @@ from genre_embeddings.settings import DataSettings, load_settings
 LIMIT = 20.0  # seconds
 LATEST = 32_503_680_000  # seconds since 1970: the year 3000
 SETTINGS = load_settings(ROOT / "params.yaml")
-Contents: TypeAlias = dict[str, bytes]
-Rows: TypeAlias = dict[str, list[Any]]
+Contents = dict[str, bytes]
+Rows = dict[str, list[Any]]
 
 
 class WrongOutcomeError(AssertionError):
@@ -79,18 +78,21 @@ OWN_TITLES = (*TITLES, " 東京\t", "", "{{x}} $1 '")
 GENRES = ("unknown", "Action", "Children's", "Comedy", "Drama", "Film-Noir", "Sci-Fi")
 NO_GENRE = {"", "(nogenreslisted)", "\\n", "nan", "none", "null", "n/a", "#n/a", "<na>", "-", "?",
             "unknown"}  # fmt: skip
-RATING, MOVIE = ["userId", "movieId", "rating", "timestamp"], ["movieId", "title", "genres"]
+RATINGS, MOVIES, SCORES = "ratings", "movies", "scores"
 COLUMNS = {
-    "ratings.csv": RATING, "ratings.dat": RATING, "u.data": RATING, "movies.csv": MOVIE,
-    "movies.dat": MOVIE, "u.item": MOVIE, "genome-scores.csv": ["movieId", "tagId", "relevance"],
+    RATINGS: ["userId", "movieId", "rating", "timestamp"],
+    MOVIES: ["movieId", "title", "genres"],
+    SCORES: ["movieId", "tagId", "relevance"],
+}
+KIND = {
+    "ratings.csv": RATINGS, "ratings.dat": RATINGS, "u.data": RATINGS, "movies.csv": MOVIES,
+    "movies.dat": MOVIES, "u.item": MOVIES, "genome-scores.csv": SCORES,
 }  # fmt: skip
-
-KINDS = {"movieId": "ratings", "title": "movies", "tagId": "scores"}  # by the second column
 OLD = ("movies.dat", "u.item", "u.genre")
 """Files that may be Latin-1."""
 
 
-def sound(layout: Layout, rng: Random, ratings: int = 14) -> Contents:
+def sound(layout: Layout, rng: Random) -> Contents:
     """Valid files."""
     own = layout.source == "folder"  # ids may be text, times may lack, columns may be added
 
@@ -98,16 +100,11 @@ def sound(layout: Layout, rng: Random, ratings: int = 14) -> Contents:
         numbers = rng.sample(range(1, 4000), count)
         return [f"{name}{n}" if own and rng.random() < 0.7 else str(n) for n in numbers]
 
+    def rating() -> list[str]:
+        return [rng.choice(users), rng.choice(movies), f"{layout.low + rng.randrange(5):g}"]
+
     users, movies = ids("ann ", 4), ids("b", 7)
-    rows = [
-        [
-            rng.choice(users),
-            rng.choice(movies),
-            f"{layout.low + rng.randrange(5):g}",
-            str(10**9 + n),
-        ]
-        for n in range(ratings)
-    ]
+    rows = [[*rating(), str(10**9 + n)] for n in range(14)]
     titles = OWN_TITLES if own and "u.item" not in layout.files else TITLES
     entries = [(m, rng.choice(titles), rng.sample(GENRES[1:], rng.randint(0, 3))) for m in movies]
     listed = [(m, title, "|".join(of) or "(no genres listed)") for m, title, of in entries]
@@ -118,15 +115,13 @@ def sound(layout: Layout, rng: Random, ratings: int = 14) -> Contents:
             for m, title, of in entries
         ],
         "u.genre": [(name, str(n)) for n, name in enumerate(GENRES)],
-        **dict.fromkeys(("ratings.csv", "ratings.dat", "u.data"), rows),
-        **dict.fromkeys(("movies.csv", "movies.dat"), listed),
+        **{name: rows if KIND[name] == RATINGS else listed for name in [*_CSV, *_DAT, "u.data"]},
     }
-    headers = COLUMNS
+    headers = {name: COLUMNS[kind] for name, kind in KIND.items()}
     if own and rng.random() < 0.5:
-        tables["ratings.csv"] = [
-            [rng.choice(("", "a, b", 'say "hi"')), *row[:3]] for row in tables["ratings.csv"]
-        ]
-        headers = COLUMNS | {"ratings.csv": ["note", *RATING[:3]]}
+        notes = ("", "a, b", 'say "hi"')
+        tables["ratings.csv"] = [[rng.choice(notes), *row[:3]] for row in rows]
+        headers["ratings.csv"] = ["note", *COLUMNS[RATINGS][:3]]
     contents, end = {}, rng.choice(("\n", "\r\n"))
     for name, mark in layout.files.items():
         text = io.StringIO()
@@ -192,8 +187,7 @@ def _whole(data: bytes, _mark: bytes, rng: Random) -> bytes:
     return rng.choice((ends, data.decode("latin-1").encode(code), rng.choice(more)))
 
 
-Damage: TypeAlias = Callable[[bytes, bytes, Random], bytes]
-DAMAGE: dict[str, tuple[Damage, ...]] = {
+DAMAGE: dict[str, tuple[Callable[[bytes, bytes, Random], bytes], ...]] = {
     "nothing": (),
     "bytes": (_bytes,),
     "fields": (_fields,),
@@ -213,13 +207,14 @@ def read_plainly(layout: Layout, contents: Contents) -> Rows:
     """The rows of ratings, movies and scores; a ValueError or KeyError where one is invalid."""
     found: Rows = {}
     for name, mark in layout.files.items():
-        if name in COLUMNS:
-            columns, rows = COLUMNS[name], [*fields_of(name, mark, contents)]
+        if name in KIND:
+            columns, rows = COLUMNS[KIND[name]], [*fields_of(name, mark, contents)]
             if mark == ",":
                 alias = {"user_id": "userId", "movie_id": "movieId"}
                 columns = [alias.get(field.strip(), field.strip()) for field in rows.pop(0)]
-            named = [dict(zip(columns, row, strict=True)) for row in rows]
-            found[KINDS[COLUMNS[name][1]]] = [row_of(row, layout.low, layout.high) for row in named]
+            found[KIND[name]] = [
+                row_of(KIND[name], dict(zip(columns, row, strict=True)), layout) for row in rows
+            ]
     return found
 
 
@@ -245,23 +240,24 @@ def fields_of(name: str, mark: str, contents: Contents) -> Iterator[list[Any]]:
         yield fields
 
 
-def row_of(row: dict[str, Any], low: float, high: float) -> tuple[Any, ...]:
+def row_of(kind: str, row: dict[str, Any], layout: Layout) -> tuple[Any, ...]:
     """A rating, a movie or a score."""
 
-    def number(name: str, least: float, most: float, kind: type = int) -> Any:
-        if not least <= (value := kind(row.get(name, 0))) <= most:
+    def number(name: str, least: float, most: float, read: type = int) -> Any:
+        if not least <= (value := read(row.get(name, 0))) <= most:
             raise ValueError(f"{name} is {value}")
-        return float(np.float32(value)) if kind is float else value
+        return float(np.float32(value)) if read is float else value
 
-    user, movie = row.get("userId", "0").strip(), row["movieId"].strip()
-    if re.fullmatch("-[0-9]+|", user) or re.fullmatch("-[0-9]+|", movie):
-        raise ValueError(f"the ids are {user!r} and {movie!r}")
-    if "relevance" in row:
-        return movie, number("tagId", 0, 10**9), number("relevance", 0, 1, float)
-    if "rating" in row:
-        return user, movie, number("rating", low, high, float), number("timestamp", 0, LATEST)
+    ids = [row[name].strip() for name in ("userId", "movieId") if name in row]
+    if len(ids) != 1 + (kind == RATINGS) or any(re.fullmatch("-[0-9]+|", one) for one in ids):
+        raise ValueError(f"the ids are {ids}")
+    if kind == SCORES:
+        return *ids, number("tagId", 0, 10**9), number("relevance", 0, 1, float)
+    if kind == RATINGS:
+        rating = number("rating", layout.low, layout.high, float)
+        return *ids, rating, number("timestamp", 0, LATEST)
     genres = row["genres"]
-    return movie, row["title"], folded(genres.split("|") if isinstance(genres, str) else genres)
+    return *ids, row["title"], folded(genres.split("|") if isinstance(genres, str) else genres)
 
 
 def folded(genres: list[str]) -> list[str]:
@@ -288,12 +284,12 @@ def prepared(data: DataSettings) -> Rows:
                 raise WrongOutcomeError(f"ratings lost without a count: {counts}")
             ratings, movies = source.ratings.collect().rows(), source.movies.rows()
             found: Rows = {
-                "ratings": [(str(user), str(movie), *rest) for user, movie, *rest in ratings],
-                "movies": [(str(movie), title, folded(genres)) for movie, title, genres in movies],
+                RATINGS: [(str(user), str(movie), *rest) for user, movie, *rest in ratings],
+                MOVIES: [(str(movie), title, folded(genres)) for movie, title, genres in movies],
             }
             if source.genome is not None:
                 scores = source.genome.drop("row").collect().rows()
-                found["scores"] = [(str(movie), *rest) for movie, *rest in scores]
+                found[SCORES] = [(str(movie), *rest) for movie, *rest in scores]
             return found
 
 
@@ -306,12 +302,15 @@ def pack(contents: Contents, folder: str = "", method: int = 0) -> bytes:
     return packed.getvalue()
 
 
-def judge(
-    layout: Layout, before: Contents, after: Contents, folder: Path, files: Contents | None = None
-) -> str:
-    """`parsed` or `error`, the two right outcomes, of valid files of which one was damaged.
+def judge(layout: Layout, before: Contents, after: Contents, files: Contents, folder: Path) -> str:
+    """`parsed` or `error`, the two right outcomes.
 
-    `files` is what `before` holds, if it is an archive.
+    Args:
+        layout: of all files.
+        before: valid files, or the archive that holds them.
+        after: the same, of which one is damaged.
+        files: the files that a clean parse has read.
+        folder: an empty one.
     """
     place = folder if layout.zipped else folder / layout.source
     if "genome-scores.csv" in after:  # which is read from archives only
@@ -330,6 +329,7 @@ def judge(
     faulthandler.dump_traceback_later(LIMIT, exit=True)
     try:
         found = prepared(data)
+        expected = read_plainly(layout, files)
     except InputError as error:
         message = str(error).replace(f"{place}/", "").replace(f"{place}: ", "")
         check_message(message, layout, before, after)
@@ -337,13 +337,10 @@ def judge(
     except (KeyboardInterrupt, WrongOutcomeError):
         raise
     except BaseException as error:  # a panic of Polars is no Exception
+        # A ValueError or KeyError of the plain reader means that an invalid row was read.
         raise WrongOutcomeError(f"{type(error).__name__}: {str(error)[:300]}") from error
     finally:
         faulthandler.cancel_dump_traceback_later()
-    try:
-        expected = read_plainly(layout, files or after)
-    except (ValueError, KeyError) as error:
-        raise WrongOutcomeError(f"an invalid row was read: {error}") from error
     if found != expected:
         raise WrongOutcomeError(f"other rows: {found} instead of {expected}")
     return "parsed"
@@ -357,7 +354,7 @@ def check_message(message: str, layout: Layout, before: Contents, after: Content
             raise WrongOutcomeError(f"{what}: {message[:2000]!r}")
 
     require(message.isprintable() and len(message) <= 1000, "not readable")
-    different = [name for name in after if before.get(name) != after[name]]
+    different = [name for name in after if before[name] != after[name]]
     require(different, "refused, although nothing is wrong")
     (name,) = different
     if layout.zipped:
@@ -371,13 +368,9 @@ def check_message(message: str, layout: Layout, before: Contents, after: Content
     if (file, name) == ("u.item", "u.genre") or (file == "genome-scores.csv" and name != file):
         return
     require(file == name, f"names not the damaged file {name}")
-    # Lines that are new; of a line that now stands twice both
     old, new = lines_of(before[name]), lines_of(after[name])
-    a, b = ([line for _, line in lines] for lines in (old, new))
-    codes = difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes()
-    changes = [code for code in codes if code[0] != "equal"]
-    lines = {line for *_, start, stop in changes for _, line in new[start:stop]}
-    rows = {row for row, line in new if line in lines}
+    counts, known = (Counter(line for _, line in lines) for lines in (new, old))
+    rows = {row for row, line in new if counts[line] != known[line]}
     # A header or the order of the genres decides about all rows below it.
     leading = name == "u.genre" or (name.endswith(".csv") and new[:1] != old[:1])
     right = at & rows or leading or (not at and (rows or len(new) < 2))
@@ -398,7 +391,7 @@ def attack(name: str, kind: str, number: int) -> str:
     after = before | {chosen: content}
     with tempfile.TemporaryDirectory(prefix="genre-embeddings-") as folder:
         try:
-            return judge(layout, before, after, Path(folder), files if layout.zipped else None)
+            return judge(layout, before, after, files if layout.zipped else after, Path(folder))
         except WrongOutcomeError as failure:
             return f"{name}, {kind}, {number}: {failure}"
 
@@ -410,12 +403,11 @@ def main() -> None:
     total: Counter[str] = Counter()
     for name in LAYOUTS:
         found = Counter(itertools.starmap(attack, itertools.product([name], DAMAGE, inputs)))
+        wrong = sorted(found.keys() - {"parsed", "error"})
         line = f"{name}: {found['parsed']} clean parses, {found['error']} clear errors"
-        print(line, *[*found.keys() - {"parsed", "error"}][:5], sep="\n", flush=True)
+        print(line, *wrong[:5], sep="\n", flush=True)
         total += found
-    print(
-        f"all {total.total():,}: {total['parsed']:,} clean parses, {total['error']:,} clear errors"
-    )
+    print(f"{total.total():,}: {total['parsed']:,} clean parses, {total['error']:,} clear errors")
     if total.keys() - {"parsed", "error"}:
         sys.exit("error: the inputs above fail")
 

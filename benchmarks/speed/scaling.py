@@ -1,9 +1,9 @@
 """Each stage over growing worlds: `python -m benchmarks.speed.scaling [--ratings 100000 ...]`.
 
 Clock seconds and peak resident memory of stages run as users run them, on planted worlds with
-ML-25M's ratings a user, and the growth exponent of the CPU seconds since the size before. The model
-is a light one: one replica without history and time, one epoch, batches of 16,384; no second model
-is trained.
+ML-25M's ratings a user; the growth exponents of the CPU seconds are printed as they are found. The
+model is a light one: one replica without history and time, one epoch, batches of 16,384; no second
+model is trained.
 """
 
 import math
@@ -29,7 +29,7 @@ def main() -> None:
     options = parser.parse_args()
     hardware = machine()
     rows: list[Row] = []
-    before: dict[str, tuple[int, float]] = {}
+    before: dict[str, float] = {}
     for ratings in options.ratings:
         row: Row = {"ratings": ratings}
         world = {
@@ -38,21 +38,21 @@ def main() -> None:
             "planted.ratings": ratings,
         }
         with tempfile.TemporaryDirectory(prefix="genre-embeddings-") as name:
-            folder = checkout(Path(name) / "copy", LIGHT | world)
+            folder = Path(name) / "copy"
+            checkout(folder, LIGHT | world)
             for stage in options.stages:
                 cost = run_stage(folder, stage)
-                numbers = [cost.seconds, cost.peak_bytes / 1e9]
+                row[stage] = f"{cost.seconds:.3g}, {cost.peak_bytes / 1e9:.3g}"
                 if stage in before:
-                    size, spent = before[stage]
-                    numbers.append(math.log(cost.cpu_seconds / spent) / math.log(ratings / size))
-                before[stage] = ratings, cost.cpu_seconds
-                row[stage] = ", ".join(f"{number:.3g}" for number in numbers)
+                    size = ratings / rows[-1]["ratings"]
+                    growth = math.log(cost.cpu_seconds / before[stage]) / math.log(size)
+                    print(f"{ratings:,} ratings, {stage}: exponent {growth:.3g}", flush=True)
+                before[stage] = cost.cpu_seconds
         print(row, flush=True)
         rows.append(row)
     notes = (
         f"`python -m benchmarks.speed.scaling --ratings {' '.join(map(str, options.ratings))}`: "
-        "clock seconds (with start-up), peak GB, and the growth exponent of the CPU seconds since "
-        f"the size before. {hardware}."
+        f"clock seconds (with start-up) and peak GB. {hardware}."
     )
     report(options.doc, "scaling", rows, notes)
 

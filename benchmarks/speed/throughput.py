@@ -8,10 +8,9 @@ An epoch's time is extrapolated from some steps and the measuring at its end.
 """
 
 import itertools
-import math
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 from unittest.mock import patch
@@ -39,39 +38,23 @@ from genre_embeddings.training.lightning import fit
 
 SETTINGS = load_settings(ROOT / "params.yaml")
 MODEL = SETTINGS.in_effect(has_time=True, sessions=True, genres=GENRES)
-NOTEBOOK = {"users": 157_481, "movies": 50, "ratings": 2_544_549, "train": 1_781_184}
-SHAPES = {
-    "notebook": NOTEBOOK,
-    "default": {
-        "users": SETTINGS.planted.users, "movies": SETTINGS.planted.movies,
-        "ratings": SETTINGS.planted.ratings,
-        "train": round(SETTINGS.planted.ratings * SETTINGS.split.train),
-    },
-    "ml-25m": {
-        "users": 162_541, "movies": 59_047, "ratings": 25_000_095, "train": 17_500_067,
-    },
-}  # fmt: skip
+PLANTED = SETTINGS.planted
 LINEAR = {
     "hidden": (), "cross": False, "genres": False, "embedding": "point", "history": 0,
     "time": "none", "squash": True,
 }  # fmt: skip
 """The notebook's model."""
-Changes = dict[str, Any]
-VARIANTS: dict[str, dict[str, tuple[Changes, Changes]]] = {
-    "notebook": {"notebook": (LINEAR, {"batch_size": 4096, "replicas": 1})},
-    "default": {"default": ({}, {}), "default, bf16-mixed": ({}, {"precision": "bf16-mixed"})},
-    "ml-25m": {
-        "history 0, time none, replicas 1": ({"history": 0, "time": "none"}, {"replicas": 1}),
-        "history 32, time near, replicas 1": ({"history": 32}, {"replicas": 1}),
-        "the default": ({}, {}),
-    },
+SMALL = PLANTED.users, PLANTED.movies, PLANTED.ratings
+SHAPES: dict[str, tuple[tuple[int, int, int], dict[str, Any], dict[str, Any]]] = {
+    "notebook": ((157_481, 50, 2_544_549), LINEAR, {"batch_size": 4096, "replicas": 1}),
+    "default": (SMALL, {}, {}),
+    "default, bf16-mixed": (SMALL, {}, {"precision": "bf16-mixed"}),
+    "ml-25m": ((162_541, 59_047, 25_000_095), {}, {}),
 }
-"""Changes of the sections model and train."""
+"""Users, movies and ratings; changes of the sections model and train."""
 WARM_UP = 3
 """Steps that are not timed."""
 ROUNDS = 3
-Time = tuple[float, float]
-"""Seconds a step, and seconds after the steps of an epoch."""
 
 
 class Clock(lightning.Callback):
@@ -88,59 +71,56 @@ class Clock(lightning.Callback):
         """Note the time."""
         self.end = clock()
 
-    @property
-    def found(self) -> Time:
-        """What the training took."""
-        steps = self.times[WARM_UP - 1 :]
-        return (steps[-1] - steps[0]) / (len(steps) - 1), self.end - steps[-1]
+    def step(self) -> float:
+        """Seconds of a step."""
+        return (self.times[-1] - self.times[WARM_UP - 1]) / (len(self.times) - WARM_UP)
 
 
 class Notebook(lightning.LightningModule):
     """The notebook's model: both embeddings into a linear layer and a sigmoid onto the scale."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, users: int, movies: int) -> None:
         super().__init__()
-        self.user = nn.Embedding(NOTEBOOK["users"], dim)
-        self.movie = nn.Embedding(NOTEBOOK["movies"], dim)
-        self.linear = nn.Linear(2 * dim, 1)
-
-    def forward(self, user: Tensor, movie: Tensor) -> Tensor:
-        """Ratings, (B,)."""
-        x = torch.cat([self.user(user), self.movie(movie)], 1)
-        return 0.5 + 4.5 * self.linear(x)[:, 0].sigmoid()
+        self.user = nn.Embedding(users, SETTINGS.model.dim)
+        self.movie = nn.Embedding(movies, SETTINGS.model.dim)
+        self.linear = nn.Linear(2 * SETTINGS.model.dim, 1)
 
     def training_step(self, batch: list[Tensor]) -> Tensor:
         """Squared error of a batch, logged every step."""
-        user, movie, rating = batch
-        loss = nn.functional.mse_loss(self(user, movie), rating)
+        loss = self.loss(*batch)
         self.log("train_loss", loss, on_step=True, on_epoch=True)
         return loss
+
+    def loss(self, user: Tensor, movie: Tensor, rating: Tensor) -> Tensor:
+        """Squared error of a batch."""
+        x = torch.cat([self.user(user), self.movie(movie)], 1)
+        return nn.functional.mse_loss(0.5 + 4.5 * self.linear(x)[:, 0].sigmoid(), rating)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam, as the notebook has it."""
         return torch.optim.Adam(self.parameters(), lr=0.01)
 
 
-def notebook_way(train: Ratings, batch: int, steps: int) -> Time:
-    """The notebook's training loop; its first steps warm up."""
+def notebook_way(shape: tuple[int, int], train: Ratings, batch: int, steps: int) -> float:
+    """Seconds of an epoch of the notebook's training loop."""
     data = TensorDataset(train.user, train.movie, train.rating)
     watch = Clock()
     trainer = lightning.Trainer(
         accelerator="auto", devices=1, max_steps=WARM_UP + steps, logger=False, callbacks=[watch],
         enable_checkpointing=False, enable_model_summary=False, enable_progress_bar=False,
     )  # fmt: skip
-    trainer.fit(Notebook(SETTINGS.model.dim), DataLoader(data, batch_size=batch, shuffle=True))
-    return watch.found[0], 0.0
+    trainer.fit(Notebook(*shape), DataLoader(data, batch_size=batch, shuffle=True))
+    return watch.step() * train.count / batch
 
 
 def bare(
     optimizer: torch.optim.Optimizer, loss: Callable[[Tensor], Tensor], count: int, batch: int,
     steps: int,
-) -> Time:  # fmt: skip
-    """A plain loop over batches of positions."""
-    batches: Iterator[Tensor] = iter(ShuffledPositions(count, batch, 0))
+) -> float:  # fmt: skip
+    """Seconds of an epoch of a plain loop over batches of positions."""
     start = clock()
-    for number, own in enumerate(itertools.islice(batches, WARM_UP + steps)):
+    batches = itertools.islice(ShuffledPositions(count, batch, 0), WARM_UP + steps)
+    for number, own in enumerate(batches):
         if number == WARM_UP:
             start = clock()
         value = loss(own)
@@ -149,31 +129,29 @@ def bare(
         optimizer.step()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return (clock() - start) / steps, 0.0
+    return (clock() - start) / steps * count / batch
 
 
-def bare_notebook(train: Ratings, batch: int, steps: int) -> Time:
+def bare_notebook(shape: tuple[int, int], train: Ratings, batch: int, steps: int) -> float:
     """The notebook's model, sliced and fused."""
-    model = Notebook(SETTINGS.model.dim)
+    model = Notebook(*shape)
 
     def loss(own: Tensor) -> Tensor:
         part = train.part(own)
-        return nn.functional.mse_loss(model(part.user, part.movie), part.rating)
+        return model.loss(part.user, part.movie, part.rating)
 
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
     return bare(optimizer, loss, train.count, batch, steps)
 
 
-def bare_ours(network: Network, train: Ratings, settings: TrainSettings, steps: int) -> Time:
+def bare_ours(network: Network, train: Ratings, settings: TrainSettings, steps: int) -> float:
     """Our network: loss, backward, fused AdamW over all parameters."""
     generator = torch.Generator().manual_seed(0)
     network.user.sparse = network.movie.sparse = False
 
     def loss(own: Tensor) -> Tensor:
         part = train.part(own)
-        genres = None
-        if network.settings.genres:
-            genres = (network.genre_share[part.movie] > 0).float()
+        genres = (network.genre_share[part.movie] > 0).float()
         output = network(part.user, part.movie, part.time, genres, own, generator)
         network.remember(own, part.rating, output)
         fit, kl = network.loss(output, part.rating, part.user, part.movie)
@@ -185,8 +163,8 @@ def bare_ours(network: Network, train: Ratings, settings: TrainSettings, steps: 
 
 def ours(
     network: Network, train: Ratings, validation: Ratings, settings: TrainSettings, steps: int
-) -> Time:
-    """The first steps of an epoch of stage train, and the measuring at its end."""
+) -> float:
+    """An epoch of stage train: its first steps, and the measuring at its end."""
     watch, whole = Clock(), lightning.Trainer
 
     def trainer(*arguments: Any, callbacks: list[Any], **options: Any) -> lightning.Trainer:
@@ -196,42 +174,39 @@ def ours(
     changed = settings.model_copy(update={"epochs": 1, "min_epochs": 1})
     with patch.object(lightning, "Trainer", trainer):
         fit(network, train, validation, changed, 0, record=False)
-    return watch.found
+    return watch.step() * train.count / settings.batch_size + watch.end - watch.times[-1]
 
 
 def measure(name: str, steps: int) -> list[Row]:
-    """The fastest round of each way as an epoch; the ways take turns."""
-    shape = SHAPES[name]
-    train = made_up(shape["users"], shape["movies"], shape["train"])
-    validation = made_up(shape["users"], shape["movies"], shape["ratings"] // 5, 1)
-    rows: list[Row] = []
-    for label, (model, fitting) in VARIANTS[name].items():
-        chosen = SETTINGS.train.model_copy(update=fitting).for_ratings(train.count)
-        network = untrained(
-            MODEL.model_copy(update=model), chosen.replicas, train, shape["users"], shape["movies"]
-        )
-        ways: dict[str, Callable[[], Time]] = {
-            "bare loop": partial(bare_ours, network, train, chosen, steps),
-            "ours": partial(ours, network, train, validation, chosen, steps),
+    """The fastest round of each way; the ways take turns."""
+    (users, movies, ratings), model, training = SHAPES[name]
+    train = made_up(users, movies, round(ratings * SETTINGS.split.train))
+    validation = made_up(users, movies, round(ratings * SETTINGS.split.validation), 1)
+    chosen = SETTINGS.train.model_copy(update=training).for_ratings(train.count)
+    network = untrained(MODEL.model_copy(update=model), chosen.replicas, train, users, movies)
+    ways = {
+        "bare loop": partial(bare_ours, network, train, chosen, steps),
+        "ours": partial(ours, network, train, validation, chosen, steps),
+    }
+    if name == "notebook":
+        notebook = (users, movies), train, chosen.batch_size, steps
+        ways |= {
+            "bare loop": partial(bare_notebook, *notebook),
+            "notebook way": partial(notebook_way, *notebook),
         }
-        if name == "notebook":
-            ways["bare loop"] = partial(bare_notebook, train, chosen.batch_size, steps)
-            ways["notebook way"] = partial(notebook_way, train, chosen.batch_size, steps)
-        rounds = [{way: run() for way, run in ways.items()} for _ in range(ROUNDS)]
-        seconds = {}
-        for way in ways:
-            step, tail = (min(times) for times in zip(*(one[way] for one in rounds), strict=True))
-            seconds[way] = step * math.ceil(train.count / chosen.batch_size) + tail
-            row = {"shape": label, "way": way, "ms a step": step * 1e3, "s an epoch": seconds[way]}
-            rows.append(row | {"x bare loop": seconds[way] / seconds["bare loop"]})
-    return rows
+    rounds = [{way: run() for way, run in ways.items()} for _ in range(ROUNDS)]
+    best = {way: min(one[way] for one in rounds) for way in ways}
+    return [
+        {"shape": name, "way": way, "s an epoch": spent, "x bare loop": spent / best["bare loop"]}
+        for way, spent in best.items()
+    ]
 
 
 def main() -> None:
     parser = command_line(__doc__, "docs/results/speed.md")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
     parser.add_argument("--steps", type=int, default=20, help="steps that are timed")
-    parser.add_argument("--shape", choices=SHAPES, help="one alone")
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=[*SHAPES])
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     warnings.filterwarnings("ignore")
@@ -240,8 +215,8 @@ def main() -> None:
         f"{options.steps}`: the fastest round, extrapolated to an epoch; CPU seconds where threads "
         f"is 1. {machine()}."
     )
-    for name in [options.shape] if options.shape else SHAPES:
-        report(options.doc, f"training-{name}", measure(name, options.steps), notes)
+    rows = [row for name in options.shapes for row in measure(name, options.steps)]
+    report(options.doc, "training", rows, notes)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -20,7 +19,6 @@ from scipy.stats import norm
 from benchmarks.measuring import Row, command_line, report
 from genre_embeddings.evaluation.metrics import (
     LEVEL,
-    Interval,
     bootstrap_over_users,
     error_interval,
     interval,
@@ -30,7 +28,7 @@ from genre_embeddings.evaluation.metrics import (
 )
 from genre_embeddings.inspection.agreement import agreement, correlation
 from genre_embeddings.inspection.references import Residuals, measure_evidence
-from genre_embeddings.inspection.similarity import Similarity, Z, spearman
+from genre_embeddings.inspection.similarity import Similarity, Z, fisher_z, spearman
 from genre_embeddings.inspection.slopes import (
     likelihood,
     mean_of,
@@ -40,7 +38,8 @@ from genre_embeddings.inspection.slopes import (
 )
 
 DRAWS = 1000
-ALPHAS = (0.01, 0.05, 0.1)
+ALPHAS = (0.01, 0.05)
+Generator = np.random.Generator
 Pair = tuple[Similarity, Similarity]
 
 # Ratings of a user: 1 + Poisson of a lognormal; the variance of their errors another lognormal,
@@ -63,7 +62,7 @@ def expected_mse() -> float:
     return float((alone + VARIANCE * np.exp(ACTIVITY + both)) / (1 + counts))
 
 
-def errors(users: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def errors(users: int, rng: Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """User of each rating, (n,), and the errors of two models, the second 1 % better."""
     active, careful = rng.normal(size=(2, users))
     careful = TOGETHER * active + np.sqrt(1 - TOGETHER**2) * careful
@@ -76,75 +75,75 @@ def errors(users: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray
     return user, first, second
 
 
-def covers(found: Interval | None, truth: float) -> bool:
-    return found is not None and found.low <= truth <= found.high
-
-
 def error_rows(worlds: int) -> Iterator[Row]:
     """How often an interval over users covers the error that infinitely many users would show."""
     truth = expected_mse()
-    names = ("RMSE, plain percentiles", "RMSE", "difference of MSE", "difference of RMSE")
-    for users in (20, 50, 99, 300, 1000):
+    truths = {
+        "RMSE, plain percentiles": np.sqrt(truth),
+        "RMSE": np.sqrt(truth),
+        "difference of MSE": truth * (1 - BETTER**2),
+        "difference of RMSE": np.sqrt(truth) * (1 - BETTER),
+    }
+    for users in (20, 50, 99, 300):
         rng = np.random.default_rng([1, users])
-        hits = np.zeros(4)
+        hits = np.zeros(len(truths))
         for _ in range(worlds):
             user, first, second = errors(users, rng)
             one, other = user_sums(user, first, users), user_sums(user, second, users)
             drawn = bootstrap_over_users(one.squared[None], one.ratings, DRAWS, rng)[:, 0]
-            both = [one, other]
+            found = (
+                interval(np.sqrt(mse(one)), np.sqrt(drawn)),
+                error_interval(np.sqrt, [one], DRAWS, rng),
+                error_interval(np.subtract, [one, other], DRAWS, rng),
+                error_interval(rmse_rise, [one, other], DRAWS, rng),
+            )
             hits += [
-                covers(interval(mse(one), drawn), truth),
-                covers(error_interval(np.sqrt, [one], DRAWS, rng), np.sqrt(truth)),
-                covers(error_interval(np.subtract, both, DRAWS, rng), truth * (1 - BETTER**2)),
-                covers(error_interval(rmse_rise, both, DRAWS, rng), np.sqrt(truth) * (1 - BETTER)),
+                around is not None and around.low <= true <= around.high
+                for around, true in zip(found, truths.values(), strict=True)
             ]
         shares = (f"{share:.1%}" for share in hits / worlds)
-        yield {"users": users, **dict(zip(names, shares, strict=True))}
-
-
-def random_similarity(genres: int, rng: np.random.Generator) -> np.ndarray:
-    return np.asarray(np.corrcoef(rng.normal(size=(genres, 5))))
+        yield {"users": users, **dict(zip(truths, shares, strict=True))}
 
 
 def complete(values: np.ndarray) -> Similarity:
     return Similarity(values, np.ones(values.shape, dtype=bool))
 
 
-def unrelated(rng: np.random.Generator, genres: int) -> Pair:
+def correlations(genres: int, rng: Generator) -> np.ndarray:
+    return np.asarray(np.corrcoef(rng.normal(size=(genres, 5))))
+
+
+def unrelated(genres: int) -> Callable[[Generator], Pair]:
     """Two similarities that know nothing of each other."""
-    one, other = (complete(random_similarity(genres, rng)) for _ in range(2))
-    return one, other
+    return lambda rng: (complete(correlations(genres, rng)), complete(correlations(genres, rng)))
 
 
-def masked(rng: np.random.Generator) -> Pair:
+def masked(rng: Generator) -> Pair:
     """Three in ten pairs of the reference are unknown."""
     known = np.triu(rng.random((12, 12)) < 0.7, 1)
     known = known | known.T | np.eye(12, dtype=bool)
-    reference = Similarity(np.where(known, random_similarity(12, rng), 0), known)
-    return complete(random_similarity(12, rng)), reference
+    reference = Similarity(np.where(known, correlations(12, rng), 0), known)
+    return complete(correlations(12, rng)), reference
 
 
-def families(rng: np.random.Generator) -> Pair:
+def families(rng: Generator) -> Pair:
     """Random families of three genres in both, so that most values are equal."""
-    alike = np.kron(np.eye(4), np.ones((3, 3)))
-    orders = (rng.permutation(12) for _ in range(2))
-    one, other = (complete(alike[np.ix_(order, order)]) for order in orders)
-    return one, other
+    family = np.repeat(np.arange(4), 3)
+    one, other = rng.permutation(family), rng.permutation(family)
+    return complete(1.0 * (one[:, None] == one)), complete(1.0 * (other[:, None] == other))
 
 
-def attenuated(rng: np.random.Generator) -> Pair:
+def attenuated(rng: Generator) -> Pair:
     """The similarities of the same genres are nearer to zero in both, the mean being 0.3."""
     share = np.sqrt(rng.uniform(0.1, 1, 12))
-    shrunk = np.outer(share, share)
-    one, other = (complete((0.3 + 0.7 * random_similarity(12, rng)) * shrunk) for _ in range(2))
-    return one, other
+    one, other = (0.3 + 0.7 * correlations(12, rng) for _ in range(2))
+    return complete(one * np.outer(share, share)), complete(other * np.outer(share, share))
 
 
-NULLS: dict[str, Callable[[np.random.Generator], Pair]] = {
-    "4 genres (24 orders)": partial(unrelated, genres=4),
-    "6 genres": partial(unrelated, genres=6),
-    "9 genres": partial(unrelated, genres=9),
-    "18 genres": partial(unrelated, genres=18),
+NULLS: dict[str, Callable[[Generator], Pair]] = {
+    "4 genres (24 orders)": unrelated(4),
+    "9 genres": unrelated(9),
+    "18 genres": unrelated(18),
     "12 genres, 30 % of pairs masked": masked,
     "12 genres in 4 families, all ties": families,
     "12 genres, the same ones attenuated in both": attenuated,
@@ -170,7 +169,7 @@ class SlopeWorld(NamedTuple):
     similarity: Similarity
     """The true one."""
 
-    def residuals(self, users: int, ratings: int, rng: np.random.Generator) -> Residuals:
+    def residuals(self, users: int, ratings: int, rng: Generator) -> Residuals:
         """Ratings with noise of 0.8 stars; slopes and noise have heavy tails (t, 5 degrees)."""
         movies, genres = len(self.design), len(self.covariance)
         pairs = np.unique(rng.integers(users * movies, size=users * ratings))
@@ -182,7 +181,7 @@ class SlopeWorld(NamedTuple):
         return Residuals(user, movie, liking + noise)
 
 
-def slope_world(genres: int, rng: np.random.Generator) -> SlopeWorld:
+def slope_world(genres: int, rng: Generator) -> SlopeWorld:
     """Three common factors and a specific variance for each genre; ten movies a genre."""
     factor = rng.normal(size=(genres, 3)) * 0.3
     covariance = factor @ factor.T + np.diag(rng.uniform(0.02, 0.2, genres))
@@ -197,63 +196,52 @@ def slope_world(genres: int, rng: np.random.Generator) -> SlopeWorld:
     return SlopeWorld(covariance, movie_design(membership), similarity)
 
 
-def fisher(correlations: np.ndarray) -> np.ndarray:
-    """Fisher's artanh, finite where an estimate leaves -1 to 1."""
-    return np.arctanh(np.clip(correlations, -0.999, 0.999))
-
-
 def slope_rows(worlds: int) -> Iterator[Row]:
-    """How near both estimates come to the truth, in order and size, and their intervals."""
+    """How near the mean of both estimates is to the truth, in order and size; its intervals."""
     for genres, users, ratings in ((18, 300, 10), (18, 1000, 30), (43, 1000, 30)):
         rng = np.random.default_rng([7, genres, users])
-        found: dict[str, list[tuple[float, ...]]] = {}
-        upper = np.triu_indices(genres, 1)
+        upper, found = np.triu_indices(genres, 1), []
         for _ in range(worlds):
             world = slope_world(genres, rng)
             sums = sum_up(*world.residuals(users, ratings, rng), world.design)
-            truth, true = world.covariance[upper], world.similarity.values[upper]
-            one, other = moments(sums), likelihood(sums)
-            both = {"moments": one, "likelihood": other, "their mean": mean_of(one, other)}
-            for name, slopes in both.items():
-                size = slopes.covariance[:-1, :-1][upper] @ truth / (truth @ truth)
-                values = slopes.correlations()[upper]
-                known = np.isfinite(values)
-                order = spearman(values[known], true[known]) or 0.0
-                apart = np.abs(fisher(values[known]) - fisher(true[known]))
-                covered = np.mean(apart <= Z * slopes.fisher_error()[upper][known])
-                found.setdefault(name, []).append((float(size), order, float(covered)))
-        for name, rows in found.items():
-            size, order, covered = np.mean(rows, axis=0)
-            error = np.std([row[0] for row in rows]) / np.sqrt(worlds)
-            yield {
-                "genres": genres, "users": users, "ratings a user": ratings, "estimate": name,
-                "slope of covariances on the truth": f"{size:.3f} ± {error:.3f}",
-                "rho with the truth": f"{order:.2f}", "intervals that cover": f"{covered:.0%}",
-            }  # fmt: skip
+            slopes = mean_of(moments(sums), likelihood(sums))
+            truth = world.covariance[upper]
+            size = slopes.covariance[:-1, :-1][upper] @ truth / (truth @ truth)
+            values = slopes.correlations()[upper]
+            known = np.isfinite(values)
+            values, true = values[known], world.similarity.values[upper][known]
+            apart = np.abs(fisher_z(values) - fisher_z(true))
+            covered = np.mean(apart <= Z * slopes.fisher_error()[upper][known])
+            found.append((size, spearman(values, true) or 0.0, covered))
+        size, order, covered = np.mean(found, axis=0)
+        error = np.std([row[0] for row in found]) / np.sqrt(worlds)
+        yield {
+            "genres": genres, "users": users, "ratings a user": ratings,
+            "slope of covariances on the truth": f"{size:.3f} ± {error:.3f}",
+            "rho with the truth": f"{order:.2f}", "intervals that cover": f"{covered:.0%}",
+        }  # fmt: skip
 
 
 def ceiling_rows(worlds: int) -> Iterator[Row]:
-    """What a replicate promises, and what the truth then reaches."""
+    """What a replicate of the likelihood's evidence promises, and what the truth then reaches."""
     for users, ratings in ((100, 50), (300, 50), (1000, 100)):
         rng = np.random.default_rng([5, users])
-        found: dict[str, list[tuple[float, float]]] = {"moments": [], "likelihood": []}
+        rows = []
         for _ in range(worlds):
             world = slope_world(12, rng)
             every = world.residuals(users, ratings, rng)
             held = rng.random(len(every.user)) < 0.3
-            for name, rows in found.items():
-                sides = every.part(held), every.part(~held)
-                measured = measure_evidence(name, *sides, world.design, True, 10, rng)
-                reached = correlation(measured.similarity, world.similarity)
-                rows.append((measured.ceiling or 0.0, reached or 0.0))
-        for name, rows in found.items():
-            promised, reached = np.mean(rows, axis=0)
-            apart = np.std([row[0] - row[1] for row in rows])
-            yield {
-                "users": users, "ratings a user": ratings, "estimate": name,
-                "ceiling": f"{promised:.2f}", "the truth reaches": f"{reached:.2f}",
-                "difference": f"{promised - reached:+.3f} ± {apart:.3f}",
-            }  # fmt: skip
+            sides = every.part(held), every.part(~held)
+            measured = measure_evidence("likelihood", *sides, world.design, True, 10, rng)
+            reached = correlation(measured.similarity, world.similarity)
+            rows.append((measured.ceiling or 0.0, reached or 0.0))
+        promised, reached = np.mean(rows, axis=0)
+        apart = np.std([row[0] - row[1] for row in rows])
+        yield {
+            "users": users, "ratings a user": ratings,
+            "ceiling": f"{promised:.2f}", "the truth reaches": f"{reached:.2f}",
+            "difference": f"{promised - reached:+.3f} ± {apart:.3f}",
+        }  # fmt: skip
 
 
 def main() -> None:

@@ -25,4 +25,4 @@ def test_the_judge_notices_a_lost_row(tmp_path, monkeypatch):
         fuzz, "prepared", lambda data: (rows := read(data)) | {"ratings": rows["ratings"][:-1]}
     )
     with pytest.raises(WrongOutcomeError, match="other rows"):
-        judge(LAYOUTS["csv"], contents, contents, tmp_path)
+        judge(LAYOUTS["csv"], contents, contents, contents, tmp_path)

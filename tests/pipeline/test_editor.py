@@ -1,4 +1,4 @@
-"""What DVC's extension for VS Code reads, without the editor: docs/guide/editor.md."""
+"""What DVC's extension for VS Code reads, without the editor: section Trouble of README.md."""
 
 import json
 import os

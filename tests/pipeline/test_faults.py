@@ -31,19 +31,19 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "killed before the last rename": (
         "prepare",
         {"module": "stages.prepare", "event": "os.rename", "path": ".tmp", "operation": 6,
-         "signal": "SIGKILL", "target": "self"},
+         "signal": "SIGKILL", "target": "stage"},
     ),
     "ended while it writes, DVC as well": (
         "split",
         {"module": "stages.split", "event": "os.rename", "operation": 2,
-         "signal": "SIGTERM", "target": "group"},
+         "signal": "SIGTERM", "target": "both"},
     ),
     "DVC killed as it writes dvc.lock": (
         "split",
         {"module": "dvc", "event": "open", "path": "dvc.lock", "operation": 1,
-         "signal": "SIGKILL", "target": "self"},
+         "signal": "SIGKILL", "target": "stage"},
     ),
-    "a folder that cannot be written": ("split", {"module": "", "folder": "data"}),
+    "a folder that cannot be written": ("split", {"folder": "data"}),
 }  # fmt: skip
 
 

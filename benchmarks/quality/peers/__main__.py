@@ -11,11 +11,10 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import polars as pl
@@ -26,39 +25,36 @@ from benchmarks.measuring import (
     Row,
     checkout,
     measured,
-    replace_generated,
+    report,
     run_stage,
-    table,
     write_params,
 )
 from benchmarks.quality.peers.models import MODELS, Model, Settings
-from benchmarks.quality.peers.report import cell, summarise
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
-from genre_embeddings.evaluation.metrics import UserSums, mse, user_sums
+from genre_embeddings.evaluation.metrics import (
+    Interval,
+    UserSums,
+    bootstrap_over_users,
+    interval,
+    mse,
+    user_sums,
+)
 from genre_embeddings.settings import SplitSettings, load_yaml
 
 PAGE = ROOT / "docs/results/prediction.md"
 STRATEGIES = get_args(SplitSettings.model_fields["strategy"].annotation)
 WORKER = Path(__file__).with_name("worker.py")
+DRAWS = 2000
 
 
-@dataclass(frozen=True)
-class Run:
-    """One model with one choice of settings on one split.
-
-    Attributes:
-        test: test errors within users.
-        validation: mean squared error on validation, which chooses a peer's settings; NaN for
-            our models, which use validation in training.
-        seconds: of a peer the fit alone, of ours the whole stage train.
-        peak_bytes: of the process that fitted.
-    """
+class Run(NamedTuple):
+    """One model with one choice of settings on one split."""
 
     test: UserSums
+    """Test errors within users."""
     validation: float
-    seconds: float
-    peak_bytes: int
+    """Mean squared error, which chooses a peer's settings; NaN for our models."""
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -96,71 +92,66 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def changes_of(options: argparse.Namespace) -> Settings:
     """What the command line changes in `params.yaml`."""
-    found: Settings = {
+    parts = (setting.partition("=") for setting in options.settings)
+    return {
         "data.source": options.source,
         "data.path": str(Path(options.path).expanduser().resolve()),
         "split.strategy": options.strategy,
+        **{key: load_yaml(value) for key, _, value in parts},
     }
-    for setting in options.settings:
-        key, _, value = setting.partition("=")
-        found[key] = load_yaml(value)
-    return found
 
 
 def fit_peer(
-    python: str, model: Model, choice: Settings, folder: Path, seed: int, out: Path | None = None
+    python: str, model: Model, choice: Settings, folder: Path, seed: int
 ) -> tuple[dict[str, Any], Cost]:
-    """Fit a peer to the split in a copy of the pipeline, and leave its predictions in `out`.
+    """Fit a peer to the split in a copy of the pipeline, and leave its predictions there.
 
     Returns:
         What `worker.py` writes into `result.json`, and what the process took.
     """
-    out = out or folder
     job = {
-        "fit": model.fit, "settings": choice, "seed": seed, "out": str(out),
-        "split": str(folder / storage.SPLIT), "prepared": str(folder / storage.PREPARED),
+        "fit": model.fit, "settings": choice, "seed": seed,
+        "split": str(storage.SPLIT), "prepared": str(storage.PREPARED),
     }  # fmt: skip
-    (out / "job.json").write_text(json.dumps(job), encoding="utf-8")
-    cost = measured([python, str(WORKER), str(out / "job.json")], folder)
-    return json.loads((out / "result.json").read_text(encoding="utf-8")), cost
+    (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    cost = measured([python, str(WORKER), "job.json"], folder)
+    return json.loads((folder / "result.json").read_text(encoding="utf-8")), cost
 
 
-def predict(
-    model: Model, choice: Settings, folder: Path, seed: int, options: argparse.Namespace
-) -> tuple[dict[str, np.ndarray], float, int]:
-    """Predictions of test and, by a peer, validation; seconds of the fit and its peak memory."""
+def run(name: str, choice: Settings, folder: Path, seed: int, options: argparse.Namespace) -> Run:
+    """Fit one model to the split that a copy of the pipeline holds, and measure its errors."""
+    model = MODELS[name]
     if model.fit:
         done, cost = fit_peer(options.python, model, choice, folder, seed)
-        found = {side: np.load(folder / f"{side}.npy") for side in ("validation", "test")}
-        return found, done["fit_seconds"], cost.peak_bytes
-    write_params(folder, changes_of(options) | choice | {"seed": seed})
-    cost = run_stage(folder, "train")
-    run_stage(folder, "evaluate")
-    test = pl.read_parquet(folder / storage.PREDICTIONS / "test.parquet")["prediction"]
-    return {"test": test.to_numpy()}, cost.seconds, cost.peak_bytes
-
-
-def run(
-    model: Model, choice: Settings, folder: Path, seed: int, options: argparse.Namespace
-) -> Run:
-    """One model on the split that a copy of the pipeline holds."""
-    predicted, seconds, peak = predict(model, choice, folder, seed, options)
+        seconds = done["end"][0]
+        predicted = {side: np.load(folder / f"{side}.npy") for side in ("validation", "test")}
+    else:
+        write_params(folder, changes_of(options) | choice | {"seed": seed})
+        cost = run_stage(folder, "train")
+        seconds = cost.seconds
+        run_stage(folder, "evaluate")
+        table = pl.read_parquet(folder / storage.PREDICTIONS / "test.parquet")
+        predicted = {"test": table["prediction"].to_numpy()}
     users = pl.read_parquet(folder / storage.PREPARED / "users.parquet").height
     sums = {}
     for side, prediction in predicted.items():
-        user, rating = (
-            np.load(folder / storage.SPLIT / side / f"{name}.npy") for name in ("user", "rating")
-        )
+        part = folder / storage.SPLIT / side
+        user, rating = np.load(part / "user.npy"), np.load(part / "rating.npy")
         sums[side] = user_sums(user, prediction.astype(np.float64) - rating, users)
-    validation = mse(sums["validation"]) if "validation" in sums else None
-    return Run(sums["test"], math.nan if validation is None else validation, seconds, peak)
+    found = Run(sums["test"], mse(sums["validation"]) if model.fit else math.nan)
+    print(
+        f"seed {seed}, {name} {choice if options.tune else ''}: MSE {mse(found.test):.4f} "
+        f"(validation {found.validation:.4f}), fit {seconds:.1f} s, "
+        f"peak {cost.peak_bytes / 2**20:,.0f} MiB",
+        flush=True,
+    )
+    return found
 
 
 def run_all(options: argparse.Namespace, folder: Path) -> dict[str, list[list[Run]]]:
     """Of each model, a list of runs (one a split) for each choice of settings."""
     changes = changes_of(options)
-    checkout(folder, changes)
-    run_stage(folder, "prepare")
+    checkout(folder, changes, "prepare")
     has_time = storage.read_json(folder / storage.PREPARED / "meta.json")["has_time"]
     names = [name for name in options.only if has_time or name != "myfm-day"]
     grids = {name: MODELS[name].grid[: None if options.tune else 1] for name in names}
@@ -172,16 +163,10 @@ def run_all(options: argparse.Namespace, folder: Path) -> dict[str, list[list[Ru
         whole.filter(pl.col("timestamp") <= last).write_parquet(prepared)
         write_params(folder, changes | {"seed": seed})
         run_stage(folder, "split")
+        print(f"the oldest {until:.0%} of the ratings, seed {seed}", flush=True)
         for name, grid in grids.items():
             for done, choice in zip(runs[name], grid, strict=True):
-                found = run(MODELS[name], choice, folder, seed, options)
-                done.append(found)
-                print(
-                    f"until {until:g}, seed {seed}, {name} {choice if options.tune else ''}: MSE "
-                    f"{mse(found.test):.4f} (validation {found.validation:.4f}), fit "
-                    f"{found.seconds:.1f} s, peak {found.peak_bytes / 2**20:,.0f} MiB",
-                    flush=True,
-                )
+                done.append(run(name, choice, folder, seed, options))
     return runs
 
 
@@ -190,17 +175,53 @@ def best(choices: list[list[Run]]) -> list[Run]:
     return min(choices, key=lambda runs: float(np.mean([run.validation for run in runs])))
 
 
+def summarise(
+    sums: Mapping[str, Sequence[UserSums]], reference: str, generator: np.random.Generator
+) -> dict[str, tuple[float, Interval | None]]:
+    """Mean squared errors, and their ratios with 95 % intervals by bootstrap over users.
+
+    A draw takes the same users for every model and every split, so ratios are paired and a user
+    that many splits test counts as the one person that it is.
+
+    Args:
+        sums: of each model, one entry a split; entry s of every model is about the same ratings.
+        reference: the model that the others are compared to, if it is among them.
+        generator: draws the users.
+
+    Returns:
+        Of each model the mean of the splits' MSE and, where there is a reference, the reference's
+        divided by it.
+    """
+    first = next(iter(sums.values()))
+    rows = np.stack(
+        [split.ratings for split in first]
+        + [split.squared for splits in sums.values() for split in splits]
+    )  # ((1 + K)·S, U)
+    # The counts are drawn like any other sum, because every split has its own.
+    drawn = bootstrap_over_users(rows, np.ones(rows.shape[1]), DRAWS, generator)
+    values = np.vstack([rows.mean(axis=1), drawn])  # row 0: the users as they are
+    values = values.reshape(1 + DRAWS, -1, len(first))  # (1 + draws, 1 + K, S)
+    values = values[(values[:, 0] > 0).all(axis=1)]
+    errors = (values[:, 1:] / values[:, :1]).mean(axis=2)  # (1 + draws, K)
+    found: dict[str, tuple[float, Interval | None]] = {}
+    for index, name in enumerate(sums):
+        around = None
+        if reference in sums:
+            ratio = errors[:, [*sums].index(reference)] / errors[:, index]
+            around = interval(ratio[0], ratio[1:])
+        found[name] = float(errors[0, index]), around
+    return found
+
+
 def rows_of(runs: dict[str, list[list[Run]]]) -> Iterator[Row]:
     """A row for each model."""
-    chosen = {name: best(choices) for name, choices in runs.items()}
-    sums = {name: [run.test for run in some] for name, some in chosen.items()}
-    for name, found in summarise(sums, "ours", np.random.default_rng(0)).items():
-        row: dict[str, Any] = {"model": MODELS[name].title}
-        row |= {"MSE": cell(found["mse"]), "RMSE": f"{found['rmse'].estimate:.4f}"}
-        row["fit s"] = f"{np.mean([run.seconds for run in chosen[name]]):.1f}"
-        if "ratio" in found:
-            row["ours ÷ model, MSE"] = cell(found["ratio"]) if name != "ours" else ""
-        yield row
+    sums = {name: [run.test for run in best(choices)] for name, choices in runs.items()}
+    for name, (error, ratio) in summarise(sums, "ours", np.random.default_rng(0)).items():
+        cell = f"{ratio.estimate:.4f} [{ratio.low:.4f}, {ratio.high:.4f}]" if ratio else ""
+        yield {
+            "model": MODELS[name].title, "MSE": f"{error:.4f}",
+            "ours ÷ model, MSE": cell if name != "ours" else "",
+        }  # fmt: skip
 
 
 def main() -> None:
@@ -208,10 +229,7 @@ def main() -> None:
     options = parse()
     with tempfile.TemporaryDirectory(prefix="genre-embeddings-") as name:
         runs = run_all(options, Path(name) / "copy")
-    text = table(list(rows_of(runs)))
-    print(f"\n{text}")
-    if options.doc:
-        replace_generated(PAGE, options.doc, text)
+    report(PAGE if options.doc else None, options.doc, rows_of(runs))
 
 
 if __name__ == "__main__":

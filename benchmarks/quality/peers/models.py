@@ -9,25 +9,21 @@ ml-latest-small, split seed 0, as chosen by
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from itertools import product, starmap
+from typing import Any, NamedTuple
 
 Settings = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Model:
-    """A model that is compared.
-
-    Attributes:
-        title: what the table calls it.
-        fit: the function of `worker.py` that fits it; empty for a model of this project.
-        grid: settings for that function, or changes of `params.yaml`, the chosen ones first.
-    """
+class Model(NamedTuple):
+    """A model that is compared."""
 
     title: str
     fit: str
+    """The function of `worker.py` that fits it; empty for a model of this project."""
     grid: tuple[Settings, ...] = ({},)
+    """Settings for that function, or changes of `params.yaml`, the chosen ones first."""
 
 
 def _bias(users: float, movies: float) -> Settings:
@@ -52,8 +48,7 @@ def _lenskit(size: int, decay: float) -> Settings:
     return {"embedding_size": size, "regularization": decay, "epochs": 20}
 
 
-def _myfm(implicit: bool, day: bool, *best: int) -> tuple[Settings, ...]:
-    sizes = sorted([(32, 256), (16, 256), (16, 512), (8, 256)], key=lambda size: size != best)
+def _myfm(implicit: bool, day: bool, *sizes: tuple[int, int]) -> tuple[Settings, ...]:
     return tuple(
         {"rank": rank, "samples": samples, "implicit": implicit, "day": day}
         for rank, samples in sizes
@@ -67,9 +62,9 @@ def _lightgbm(shrinkage: float, leaves: int, rate: float, columns: float) -> Set
     }  # fmt: skip
 
 
-def _deepfm(size: int, decay: float, dropout: float) -> Settings:
+def _deepfm(decay: float, dropout: float) -> Settings:
     return {
-        "dim": size, "lr": 0.003, "l2_reg_embedding": decay, "l2_reg_linear": 0.02,
+        "dim": 16, "lr": 0.003, "l2_reg_embedding": decay, "l2_reg_linear": 0.02,
         "dnn_hidden_units": [64, 32], "dnn_dropout": dropout,
     }  # fmt: skip
 
@@ -84,48 +79,34 @@ NOTEBOOK: Settings = {
     "train.replicas": 1,
     "train.movie_dropout": 0.0,
 }
+WIDE = ((32, 256), (16, 256), (16, 512), (8, 256))
+NARROW = ((16, 256), (32, 256), (16, 512), (8, 256))
+TREES = (
+    (10, 31, 0.1, 1), (20, 31, 0.1, 1), (5, 15, 0.1, 1), (3, 15, 0.1, 1),
+    (10, 31, 0.05, 0.5), (20, 31, 0.05, 0.5), (10, 63, 0.05, 0.5),
+)  # fmt: skip
+
+DEEP = ((0.05, 0.5), (0.05, 0.2), (0.01, 0.2), (0.2, 0.2))
+
+
+def _grid(make: Callable[..., Settings], *values: tuple[float, ...]) -> tuple[Settings, ...]:
+    return tuple(starmap(make, product(*values)))
+
+
 MODELS = {
-    "global-mean": Model("global mean", "global-mean"),
-    "bias": Model(
-        "user + movie bias", "surprise", tuple(_bias(u, m) for u in (3, 5) for m in (2, 3))
-    ),
-    "surprise-svd": Model(
-        "Surprise SVD",
-        "surprise",
-        tuple(_svd(n, decay) for n in (400, 200) for decay in (0.1, 0.12)),
-    ),
-    "surprise-knn": Model(
-        "Surprise KNNBaseline", "surprise", tuple(_knn(k, s) for k in (80, 40) for s in (100, 50))
-    ),
-    "lenskit": Model(
-        "LensKit biased MF",
-        "lenskit",
-        tuple(_lenskit(size, decay) for size in (100, 50) for decay in (0.15, 0.1)),
-    ),
-    "myfm": Model("myFM, genres", "myfm", _myfm(False, False, 16, 256)),
-    "myfm-implicit": Model("myFM, genres, implicit", "myfm", _myfm(True, False, 32, 256)),
-    "myfm-day": Model("myFM, genres, implicit, day", "myfm", _myfm(True, True, 32, 256)),
-    "lightgbm": Model(
-        "LightGBM, target encodings",
-        "lightgbm",
-        tuple(
-            _lightgbm(*choice)
-            for choice in (
-                (10, 31, 0.1, 1),
-                (20, 31, 0.1, 1),
-                (5, 15, 0.1, 1),
-                (3, 15, 0.1, 1),
-                (10, 31, 0.05, 0.5),
-                (20, 31, 0.05, 0.5),
-                (10, 63, 0.05, 0.5),
-            )
-        ),
-    ),
+    "bias": Model("bias", "surprise", _grid(_bias, (3, 5), (2, 3))),
+    "surprise-svd": Model("Surprise SVD", "surprise", _grid(_svd, (400, 200), (0.1, 0.12))),
+    "surprise-knn": Model("Surprise KNNBaseline", "surprise", _grid(_knn, (80, 40), (100, 50))),
+    "lenskit": Model("LensKit", "lenskit", _grid(_lenskit, (100, 50), (0.15, 0.1))),
+    "myfm": Model("myFM, genres", "myfm", _myfm(False, False, *NARROW)),
+    "myfm-implicit": Model("myFM, genres, implicit", "myfm", _myfm(True, False, *WIDE)),
+    "myfm-day": Model("myFM, genres, implicit, day", "myfm", _myfm(True, True, *WIDE)),
+    "lightgbm": Model("LightGBM", "lightgbm", tuple(starmap(_lightgbm, TREES))),
     "deepfm": Model(
-        "DeepFM, genres",
+        "DeepFM",
         "deepfm",
-        tuple(_deepfm(16, d, p) for d, p in ((0.05, 0.5), (0.05, 0.2), (0.01, 0.2), (0.2, 0.2))),
+        tuple(starmap(_deepfm, ((0.05, 0.5), (0.05, 0.2), (0.01, 0.2), (0.2, 0.2)))),
     ),
-    "linear": Model("the notebook's linear model", "", (NOTEBOOK,)),
+    "linear": Model("linear", "", (NOTEBOOK,)),
     "ours": Model("ours", ""),
 }

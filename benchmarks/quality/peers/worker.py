@@ -1,13 +1,10 @@
-"""One peer on one split, in a process of its own: fit on train, predict validation and test.
+"""Fit one model of another library: `PYTHON worker.py JOB.json`, in a copy of the pipeline.
 
-Runs in the peers' environment, which knows nothing of this project:
-
-    python worker.py JOB.json
-
-The job names the peer, its settings, a seed and the folders `data/split` and `data/prepared`;
-the answer is two arrays of predictions (`validation.npy`, `test.npy`) in the job's folder `out`,
-in the row order of the split files, and `result.json` with the seconds of the fit, by the clock and
-of the CPU, and the test errors on the way, of a peer that has some.
+Runs in the peers' environment and imports nothing of this project. The job names the fit, its
+settings, the seed and the folders `data/split` and `data/prepared`; the answer is two arrays of
+predictions (`validation.npy`, `test.npy`) in the row order of the split files, and `result.json`:
+`points` of seconds by the clock, seconds of the CPU and test MSE, on the way where a peer has some,
+and `end`, the last.
 """
 
 # The peers are not installed where types are checked.
@@ -20,19 +17,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 from scipy import sparse
 
 Settings = dict[str, Any]
+COLUMNS = ("user", "movie", "rating", "timestamp")
 
 
-@dataclass(frozen=True)
-class Ratings:
+class Ratings(NamedTuple):
     """Ratings of one side of a split; every array has length N."""
 
     user: np.ndarray
@@ -40,62 +36,51 @@ class Ratings:
     rating: np.ndarray
     day: np.ndarray
 
-    def __len__(self) -> int:
-        return len(self.rating)
+    def part(self, rows: np.ndarray) -> Ratings:
+        """Some of the ratings."""
+        return Ratings(*(column[rows] for column in self))
 
 
-@dataclass(frozen=True)
-class Data:
-    """A split with what is known of its movies.
+class Data(NamedTuple):
+    """A split with what is known of its movies."""
 
-    Attributes:
-        sides: train, validation and test.
-        users: U.
-        genres: (M, G), a row per movie with a one at each of its genres.
-        scale: lowest and highest rating.
-    """
-
-    sides: dict[str, Ratings]
+    train: Ratings
+    validation: Ratings
+    test: Ratings
     users: int
     genres: sparse.csr_matrix
+    """(M, G), a row per movie with a one at each of its genres."""
     scale: tuple[float, float]
-
-    @property
-    def train(self) -> Ratings:
-        """What may be fitted."""
-        return self.sides["train"]
+    """Lowest and highest rating."""
 
 
 Predict = Callable[[Ratings], np.ndarray]
 
 
 class Stopwatch:
-    """Seconds of a fit, without those of predictions on the way.
-
-    Attributes:
-        points: seconds by the clock, seconds of the CPU and test error after some steps of the fit.
-    """
+    """Seconds of a fit by the clock and of the CPU, without those of predictions on the way."""
 
     def __init__(self) -> None:
         self.begin = self.now()
         self.points: list[tuple[float, float, float]] = []
+        """Seconds by both clocks, and test error."""
 
     @staticmethod
     def now() -> np.ndarray:
         """Both clocks."""
         return np.array([time.perf_counter(), time.process_time()])
 
-    def read(self) -> tuple[float, float]:
-        """Seconds by the clock and of the CPU."""
-        clock, cpu = self.now() - self.begin
-        return float(clock), float(cpu)
-
     @contextmanager
-    def paused(self) -> Iterator[tuple[float, float]]:
-        """Do not count what happens within; gives the reading."""
+    def paused(self) -> Iterator[None]:
+        """Do not count what happens within."""
         stopped = self.now()
-        yield self.read()
+        yield
         self.begin += self.now() - stopped
+
+    def note(self, error: np.ndarray) -> None:
+        """Add a point: test errors, (N,), at this moment."""
+        clock, cpu = self.now() - self.begin
+        self.points.append((float(clock), float(cpu), float(np.mean(error**2))))
 
 
 WATCH = Stopwatch()
@@ -103,37 +88,25 @@ WATCH = Stopwatch()
 
 def load(split: Path, prepared: Path) -> Data:
     """The split files and the tables that they index."""
-    sides = {}
-    for side in ("train", "validation", "test"):
-        columns = {
-            name: np.load(split / side / f"{name}.npy")
-            for name in ("user", "movie", "rating", "timestamp")
-        }
-        sides[side] = Ratings(
-            columns["user"].astype(np.int64),
-            columns["movie"].astype(np.int64),
-            columns["rating"].astype(np.float64),
-            columns["timestamp"] // 86_400,
+
+    def side(name: str) -> Ratings:
+        user, movie, rating, timestamp = (
+            np.load(split / name / f"{column}.npy").astype(kind)
+            for column, kind in zip(
+                COLUMNS, (np.int64, np.int64, np.float64, np.int64), strict=True
+            )
         )
+        return Ratings(user, movie, rating, timestamp // 86_400)
+
     meta = json.loads((prepared / "meta.json").read_text(encoding="utf-8"))
-    movies = pl.read_parquet(prepared / "movies.parquet").sort("movie")
-    sizes = movies["genres"].list.len().fill_null(0).to_numpy().astype(np.int64)
-    genres = sparse.csr_matrix(
-        (
-            np.ones(sizes.sum()),
-            movies["genres"].list.explode(empty_as_null=False).to_numpy().astype(np.int64),
-            np.concatenate([[0], sizes.cumsum()]),
-        ),
-        shape=(len(movies), len(pl.read_parquet(prepared / "genres.parquet"))),
-    )
-    users = len(pl.read_parquet(prepared / "users.parquet"))
-    return Data(sides, users, genres, (meta["min_rating"], meta["max_rating"]))
-
-
-def fit_global_mean(data: Data, _settings: Settings, _seed: int) -> Predict:
-    """The mean of the training ratings for everybody."""
-    mean = data.train.rating.mean()
-    return lambda asked: np.full(len(asked), mean)
+    lists = pl.read_parquet(prepared / "movies.parquet").sort("movie")["genres"]
+    sizes = lists.list.len().fill_null(0).to_numpy().astype(np.int64)
+    genre = lists.explode(empty_as_null=False).to_numpy().astype(np.int64)
+    users, genres = (len(pl.read_parquet(prepared / f"{n}.parquet")) for n in ("users", "genres"))
+    movie = np.repeat(np.arange(len(lists)), sizes)
+    sets = sparse.csr_matrix((np.ones(len(genre)), (movie, genre)), (len(lists), genres))
+    scale = meta["min_rating"], meta["max_rating"]
+    return Data(side("train"), side("validation"), side("test"), users, sets, scale)
 
 
 def fit_surprise(data: Data, settings: Settings, seed: int) -> Predict:
@@ -141,15 +114,13 @@ def fit_surprise(data: Data, settings: Settings, seed: int) -> Predict:
     import pandas as pd
     import surprise
 
-    options = dict(settings)
-    algorithm = getattr(surprise, options.pop("algorithm"))
-    if algorithm is surprise.SVD:
+    name, options = settings["algorithm"], {k: v for k, v in settings.items() if k != "algorithm"}
+    if name == "SVD":
         options["random_state"] = seed
-    train = data.train
-    frame = pd.DataFrame({"user": train.user, "movie": train.movie, "rating": train.rating})
+    frame = pd.DataFrame(dict(zip(COLUMNS[:3], data.train, strict=False)))
     reader = surprise.Reader(rating_scale=data.scale)
     trainset = surprise.Dataset.load_from_df(frame, reader).build_full_trainset()
-    model = algorithm(verbose=False, **options).fit(trainset)
+    model = getattr(surprise, name)(verbose=False, **options).fit(trainset)
 
     def predict(asked: Ratings) -> np.ndarray:
         pairs = zip(asked.user.tolist(), asked.movie.tolist(), strict=True)
@@ -171,7 +142,7 @@ def fit_lenskit(data: Data, settings: Settings, seed: int) -> Predict:
     model.train(from_interactions_df(frame), TrainingOptions(rng=seed))
 
     def predict(asked: Ratings) -> np.ndarray:
-        found = np.empty(len(asked))
+        found = np.empty(len(asked.rating))
         order = np.argsort(asked.user, kind="stable")
         starts = np.flatnonzero(np.diff(asked.user[order], prepend=-1))
         for rows in np.split(order, starts[1:]):
@@ -198,8 +169,8 @@ def fit_myfm(data: Data, settings: Settings, seed: int) -> Predict:
 
     train = data.train
     movies = data.genres.shape[0]
-    one_of = (np.ones(len(train)), (train.user, train.movie))
-    rated = sparse.csr_matrix(one_of, shape=(data.users, movies))
+    ones = np.ones(len(train.rating))
+    rated = sparse.csr_matrix((ones, (train.user, train.movie)), (data.users, movies))
     days = np.unique(train.day)
 
     # Without training ratings there is no column: it could only add noise from the prior.
@@ -226,21 +197,20 @@ def fit_myfm(data: Data, settings: Settings, seed: int) -> Predict:
         return found
 
     # Keeping every sample would need gigabytes: predictions are summed while sampling instead.
-    asked = [data.sides["validation"], data.sides["test"]]
+    asked = data.validation, data.test
     asked_blocks = [blocks(side) for side in asked]
-    empty = [sparse.csr_matrix((len(side), 0)) for side in asked]
-    sums = [np.zeros(len(side)) for side in asked]
+    empty = [sparse.csr_matrix((len(side.rating), 0)) for side in asked]
+    sums = [np.zeros(len(side.rating)) for side in asked]
     burn_in = settings["samples"] // 20
 
     def add(step: int, machine: Any, _hyper: Any, _history: Any) -> tuple[bool, None]:
-        with WATCH.paused() as seconds:
+        with WATCH.paused():
             if step >= burn_in:
                 for total, rows, some in zip(sums, empty, asked_blocks, strict=True):
                     total += machine.predict_score(rows, some)
             so_far = step + 1 - burn_in
             if so_far > 0 and so_far & (so_far - 1) == 0:  # after 1, 2, 4, 8, ... samples
-                error = (sums[1] / so_far).clip(*data.scale) - data.sides["test"].rating
-                WATCH.points.append((*seconds, float(np.mean(error**2))))
+                WATCH.note((sums[1] / so_far).clip(*data.scale) - data.test.rating)
         return False, None
 
     model = MyFMRegressor(rank=settings["rank"], random_seed=seed)
@@ -254,8 +224,7 @@ def fit_myfm(data: Data, settings: Settings, seed: int) -> Predict:
         callback=add,
     )
     kept = settings["samples"] - burn_in
-    means = {id(side): total / kept for side, total in zip(asked, sums, strict=True)}
-    return lambda side: means[id(side)]
+    return lambda side: sums[0 if side is data.validation else 1] / kept
 
 
 def fit_lightgbm(data: Data, settings: Settings, seed: int) -> Predict:
@@ -269,9 +238,9 @@ def fit_lightgbm(data: Data, settings: Settings, seed: int) -> Predict:
     train, options = data.train, dict(settings)
     shrinkage = options.pop("shrinkage")
 
-    def columns(known: np.ndarray, asked: Ratings) -> np.ndarray:
-        """Features of the asked ratings, by the training ratings in `known`."""
-        user, movie, rest = train.user[known], train.movie[known], train.rating[known]
+    def columns(known: Ratings, asked: Ratings) -> np.ndarray:
+        """Features of the asked ratings, by some of the training ratings."""
+        user, movie, rest, _ = known
         mean = rest.mean()
         found = []
         for key, wanted, size in (
@@ -288,24 +257,18 @@ def fit_lightgbm(data: Data, settings: Settings, seed: int) -> Predict:
         of_movie = (taste[asked.user] * genres).sum(1) / np.maximum(genres.sum(1), 1)
         return np.column_stack([*found, of_movie, taste[asked.user], genres, asked.day])
 
-    fold = np.random.default_rng(seed).integers(10, size=len(train))
+    fold = np.random.default_rng(seed).integers(10, size=len(train.rating))
+    parts = [columns(train.part(fold != n), train.part(fold == n)) for n in range(10)]
     rows = np.argsort(fold, kind="stable")
-    parts = []
-    for number in range(10):
-        chosen = fold == number
-        asked = Ratings(*(column[chosen] for column in vars(train).values()))
-        parts.append(columns(~chosen, asked))
-    every = np.ones(len(train), bool)
-    validation = data.sides["validation"]
     model = lightgbm.LGBMRegressor(n_estimators=5000, random_state=seed, n_jobs=1, **options)
     model.fit(
         np.concatenate(parts),
         train.rating[rows],
-        eval_X=columns(every, validation),
-        eval_y=validation.rating,
+        eval_X=columns(train, data.validation),
+        eval_y=data.validation.rating,
         callbacks=[lightgbm.early_stopping(50, verbose=False)],
     )
-    return lambda asked: model.predict(columns(every, asked))
+    return lambda asked: model.predict(columns(train, asked))
 
 
 def fit_deepfm(data: Data, settings: Settings, seed: int) -> Predict:
@@ -336,11 +299,10 @@ def fit_deepfm(data: Data, settings: Settings, seed: int) -> Predict:
     def inputs(asked: Ratings) -> dict[str, np.ndarray]:
         return {"user": asked.user, "movie": asked.movie, "genres": lists[asked.movie]}
 
-    validation = data.sides["validation"]
     stop = EarlyStopping("val_mse", mode="min", patience=3, restore_best_weights=True)
     model.fit(
         inputs(train), train.rating - mean, batch_size=1024, epochs=60, verbose=0,
-        validation_data=(inputs(validation), validation.rating - mean), callbacks=[stop],
+        validation_data=(inputs(data.validation), data.validation.rating - mean), callbacks=[stop],
     )  # fmt: skip
     return lambda asked: mean + model.predict(inputs(asked), 16_384)[:, 0]
 
@@ -352,7 +314,6 @@ def _unit_rows(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
 
 
 FITS = {
-    "global-mean": fit_global_mean,
     "surprise": fit_surprise,
     "lenskit": fit_lenskit,
     "myfm": fit_myfm,
@@ -365,19 +326,15 @@ def main() -> None:
     """Do the job that the file named on the command line describes."""
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     data = load(Path(job["split"]), Path(job["prepared"]))
-    out = Path(job["out"])
     WATCH.begin = WATCH.now()
     predict = FITS[job["fit"]](data, job["settings"], job["seed"])
-    clock, cpu = WATCH.read()
-    for side in ("validation", "test"):
-        predicted = predict(data.sides[side]).clip(*data.scale)
-        np.save(out / f"{side}.npy", predicted)
-    error = float(np.mean((predicted - data.sides["test"].rating) ** 2))
-    WATCH.points.append((clock, cpu, error))
-    (out / "result.json").write_text(
-        json.dumps({"fit_seconds": clock, "cpu_seconds": cpu, "points": WATCH.points}),
-        encoding="utf-8",
-    )
+    with WATCH.paused():
+        predicted = {side: predict(getattr(data, side)) for side in ("validation", "test")}
+    for side, values in predicted.items():
+        np.save(f"{side}.npy", values.clip(*data.scale))
+    WATCH.note(predicted["test"].clip(*data.scale) - data.test.rating)
+    result = {"points": WATCH.points, "end": WATCH.points[-1]}
+    Path("result.json").write_text(json.dumps(result), encoding="utf-8")
 
 
 if __name__ == "__main__":
