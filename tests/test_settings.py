@@ -135,6 +135,7 @@ def test_values_are_read_as_dvc_reads_them():
     ("text", "message"),
     [
         ("seed: [", "not valid YAML"),
+        ("seed: 1\nseed: 2\n", "not valid YAML: the key 'seed' stands twice\n.*line 2"),
         ("seed: !!python/name:os.system", "not valid YAML"),
         (f"seed: {'9' * 5000}", "not valid YAML"),
         ("[" * 1000, "not valid YAML"),

@@ -97,7 +97,7 @@ def compare(revisions: tuple[str, ...]) -> None:
 
 @genres.command()
 def runs() -> None:
-    """List experiments and branches: settings and results.
+    """List experiments and branches whose stage publish ended: settings and results.
 
     A row shows the settings that differ, errors, agreement and verdicts. Test ratings judge
     a model; choose among models by validation error (see `genres sweep`).
@@ -313,7 +313,7 @@ def _open(model: Path) -> Trained:
 
 
 def _print(title: str, table: pl.DataFrame) -> None:
-    """A table, with texts cut as far as a terminal that is not too narrow needs it."""
+    """A table that fits the terminal; in a narrow one, the values of each row as a paragraph."""
     import polars as pl
 
     table = table.with_columns(pl.col(pl.String).map_elements(plain, return_dtype=pl.String))
@@ -323,9 +323,18 @@ def _print(title: str, table: pl.DataFrame) -> None:
         "tbl_hide_column_data_types": True, "tbl_hide_dataframe_shape": True, "tbl_cols": -1,
         "tbl_width_chars": 1000, "float_precision": 3,
     }  # fmt: skip
-    for longest in (60, 40, 30, 20, 15, 10):
+    for longest in (1000, 60, 40, 30, 20):
         with pl.Config(**layout, fmt_str_lengths=longest):
             shown = str(table)
         if max(map(len, shown.splitlines())) <= width:
             break
+    else:
+        rows = [
+            ", ".join(
+                f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()
+            )
+            for row in table.iter_rows(named=True)
+        ]
+        wrap = textwrap.TextWrapper(width, subsequent_indent="  ", break_on_hyphens=False)
+        shown = "\n".join(map(wrap.fill, rows))
     click.echo(f"{textwrap.fill(plain(title), width)}\n{shown}\n")

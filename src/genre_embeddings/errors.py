@@ -1,6 +1,7 @@
 """The one exception that a user is meant to read, and how a program writes to the terminal."""
 
 import io
+import os
 import re
 import signal
 import sys
@@ -61,12 +62,13 @@ def messages() -> Iterator[None]:
         yield
     except InputError as error:
         sys.exit(_error(str(error)))
-    except (
-        UnicodeEncodeError
-    ) as error:  # of an argument: Python has signs for bytes that are no text
+    except UnicodeEncodeError as error:  # Python has signs for an argument's bytes that are no text
         sys.exit(_error(f"{error.object!r} is not UTF-8 text: give ids, names and paths in UTF-8."))
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:  # such as `| head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where Python writes what it holds back
+        sys.exit(1)
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise

@@ -285,7 +285,8 @@ class InspectSettings(Section):
     """Stage inspect: test whether the learnt genre similarity matches independent evidence."""
 
     evidence: Literal["held_out", "test"]
-    """Ratings that measure users' genre slopes: held_out (validation and test) or test"""
+    """Ratings that measure users' genre slopes: held_out (validation and test; with train.refit,
+    test alone) or test"""
     min_movies: Positive
     """Minimum number of movies of a genre, 1 or more; genres with fewer are excluded"""
     min_pair_users: Annotated[int, Field(ge=3)]
@@ -407,12 +408,24 @@ def parse_settings(text: str | bytes, name: str = "params.yaml") -> Settings:
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads plain scalars by YAML 1.2, as DVC does.
+    """Reads plain scalars by YAML 1.2, as DVC does, and refuses a key that stands twice.
 
-    PyYAML follows YAML 1.1: it reads `1e-3` as text, `off` as false, `010` as 8, `1:30` as 90.
+    PyYAML follows YAML 1.1: it reads `1e-3` as text, `off` as false, `1:30` as 90. Whole numbers
+    such as 010, 0o17 and 0x1f are no whole numbers here; DVC reads 10, 15 and 31.
     """
 
     yaml_implicit_resolvers: dict[str, list[Any]] = {}  # noqa: RUF012
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    problem = f"the key {key.value!r} stands twice"
+                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+                seen.add(key.value)
+        return node
 
 
 for _tag, _pattern in {
@@ -431,7 +444,7 @@ def load_yaml(text: str | bytes, name: str = "the text") -> Any:
     """Content of YAML text, read as DVC reads it; `name` stands for the text in error messages.
 
     Raises:
-        InputError: the text is not valid YAML.
+        InputError: the text is not valid YAML, or a key stands twice in it.
     """
     try:
         return _Loader(text).get_single_data()

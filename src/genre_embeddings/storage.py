@@ -94,7 +94,8 @@ _MAKER = {
 def require(path: Path) -> Path:
     """`path`, or an error that names the stage which makes it."""
     if not path.exists():
-        raise InputError(f"{path} is not here: {_remedy(path)}.")
+        remedy = f"{_remedy(path)}, in the project's top folder"
+        raise InputError(f"{path} is not here: {remedy}.")
     return path
 
 
@@ -129,7 +130,7 @@ def replacing(path: Path, folder: bool = False) -> Iterator[Path]:
     if (exists and not fits) or path.parent == Path("/dev"):
         kind = "folder" if path.is_dir() else "device or a pipe"
         kind = "file" if folder and path.is_file() else kind
-        raise InputError(f"{path} is a {kind}, and a {wanted} is to be written: name another.")
+        raise InputError(f"{path} is a {kind}, and a {wanted} is to be written: name another path.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):

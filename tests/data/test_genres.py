@@ -42,7 +42,7 @@ def by(mark):
 
 def odd(mark, example):
     return (
-        f"1 genres have {mark!r} in their name, such as {example!r}; if it separates "
+        f"genres with {mark!r} in their name: 1, such as {example!r}; if it separates "
         "genres, set data.genre_separator to it"
     )
 

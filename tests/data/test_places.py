@@ -90,6 +90,8 @@ REFUSED = [
       for path in ("data/raw", f"data/raw/{SMALL}")),
     ("folder", "data/raw", {MAIN: SONGS},
      "run `dvc add data/raw/movies.dat data/raw/ratings.dat` and start"),
+    ("folder", "data/raw", {f"{MAIN}/my songs": SONGS},
+     "run `dvc add 'data/raw/my songs/movies.dat' 'data/raw/my songs/ratings.dat'` and start"),
 ]  # fmt: skip
 
 

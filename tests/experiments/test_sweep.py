@@ -16,7 +16,7 @@ SETTINGS = {
     "train.threads": 1, "inspect.min_pair_users": 5, "inspect.bootstrap": 1000,
 }  # fmt: skip
 MEANS = "Means by model.dim"
-HIDDEN = "Not shown: {} runs with other data or settings; --where chooses runs."
+HIDDEN = "Not shown: {} runs with other data or settings; select runs with --where."
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_a_line_in_ascending_order(experiment):
     }
     assert found.answer() == (
         "Lowest validation RMSE: 0.7000, at model.dim=16. "
-        "The smallest within 0.003 of it, which may be chance: 8."
+        "Smallest value with an error within 0.003 (may be chance): 8."
     )
 
 
@@ -68,8 +68,8 @@ def test_means_are_over_the_seeds_that_all_values_have(experiment):
         experiment(f"d-{dim}-{seed}", rmse, model__dim=dim, seed=seed)
     found = collect()
     assert found.tables()[MEANS]["test RMSE (stars)"].to_list() == ["0.8700", "0.8500"]
-    assert "d-8-2" in found.runs["run"]  # a dot
-    assert found.notes == ["Means are over seed 0, 1, which all values have; dots are all runs."]
+    assert "d-8-2" in found.runs["run"]
+    assert found.notes == ["Means are over seed 0, 1, which all values have."]
     experiment("d-4", 0.82, model__dim=4, seed=7)
     assert collect().notes == [
         "No seed is shared by all values, so their errors are on different ratings."
@@ -86,8 +86,8 @@ def test_other_settings_make_lines_of_their_own(experiment):
     assert tables() == {"train.lr=0.01": ["4", "8", "16"], "train.lr=0.1": ["4", "8"]}
     assert collect().notes == [HIDDEN.format(2)]
     assert collect().answer() == (
-        "Lowest validation RMSE: 0.7000, at model.dim=16 with train.lr=0.01. The smallest within "
-        "0.003 of it, which may be chance: 4."
+        "Lowest validation RMSE: 0.7000, at model.dim=16 with train.lr=0.01. Smallest value "
+        "with an error within 0.003 (may be chance): 4."
     )
     assert tables("model.dim", ["train.lr=0.1"]) == {MEANS: ["4", "8"]}
     assert tables("train.lr") == {

@@ -97,7 +97,7 @@ def test_every_command(compared: Project, tmp_path: Path) -> None:
 @pytest.mark.pipeline
 def test_the_guide_of_many_experiments(project: Project) -> None:
     """The queue runs the code that it recorded: in the workspace it is broken meanwhile."""
-    project.change({"train": {"without_genres": False}})  # which no experiment of it inspects
+    project.change({"train": {"without_genres": False}})  # to save time
     project.commit()
     before, code = project.results(), project.folder / "src/genre_embeddings/__init__.py"
     whole, heard = code.read_text(encoding="utf-8"), {}

@@ -93,7 +93,9 @@ class Sweep:
             said += f" with {line}." if line else "."
             close = means.filter(pl.col("line") == line, error <= lowest + CHANCE)["value"]
             if _number(value) is not None and close[0] != value:
-                said += f" The smallest within {CHANCE} of it, which may be chance: {close[0]}."
+                said += (
+                    f" Smallest value with an error within {CHANCE} (may be chance): {close[0]}."
+                )
             return said
         return ""
 
@@ -148,12 +150,14 @@ def collect(setting: str = "model.dim", where: Sequence[str] = ()) -> Sweep:
             )
         elif any(found != common for found in seeds.values()):
             listed = ", ".join(map(str, sorted(common)))
-            notes.append(f"Means are over seed {listed}, which all values have; dots are all runs.")
+            notes.append(f"Means are over seed {listed}, which all values have.")
         for (value, seed), run in group.items():
             scores = [run.metrics.get(SCORES.get(name, name)) for name in (LOW, HIGH, *SCORES)]
             rows.append((label, value, run.name, seed, not common or seed in common, *scores))
     if others := sum(map(len, groups.values())) - len(rows):
-        notes.append(f"Not shown: {others} runs with other data or settings; --where chooses runs.")
+        notes.append(
+            f"Not shown: {others} runs with other data or settings; select runs with --where."
+        )
     ordered = pl.Enum(sorted({row[1] for row in rows}, key=_in_order))
     schema: dict[str, Any] = {"line": pl.String, "value": ordered}
     schema |= {"run": pl.String, "seed": pl.Int64, "counts": pl.Boolean}

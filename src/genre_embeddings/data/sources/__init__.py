@@ -55,4 +55,4 @@ def require_whole(data: DataSettings) -> None:
     if data.source in RELEASES:
         require_release(data.source, data.path)
     else:
-        require_copied(Path(data.path), [name for layout in LAYOUTS for name in layout])
+        require_copied(Path(data.path), LAYOUTS)

@@ -52,15 +52,24 @@ def in_main_checkout(place: Path) -> Path | None:
     return Path(root) / place
 
 
-def require_copied(place: Path, names: Iterable[str]) -> None:
-    """Refuse an experiment's copy of the project that lacks a place, or files or folders in it.
+def require_copied(place: Path, layouts: Iterable[Layout]) -> None:
+    """Refuse an experiment's copy of the project that lacks a place, or files of a whole layout.
 
     Raises:
         InputError: the main checkout has what the copy lacks.
     """
     if elsewhere := in_main_checkout(place):
-        wanted = ["", *sorted(names)] if place.exists() else [""]
-        missing = [n for n in wanted if (elsewhere / n).exists() and not (place / n).exists()]
+        tops = [elsewhere, *(top for top in elsewhere.glob("*/") if top.name[0] != ".")]
+        whole = [(top, names) for top in tops for names in layouts]
+        wanted = {
+            (top / name).relative_to(elsewhere)
+            for top, names in whole
+            if all((top / name).exists() for name in names)
+            for name in names
+        }
+        if not place.exists() and elsewhere.exists():
+            wanted = {Path()}
+        missing = sorted(name for name in wanted if not (place / name).exists())
         if missing:
             paths = [os.path.normpath(place / name) for name in missing]
             raise InputError(

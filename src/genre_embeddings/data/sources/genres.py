@@ -102,7 +102,7 @@ def read_genres(
     for other in (*MARKS, "/") if auto else ():
         if odd := [names[0] for names in alike.values() if other in names[0]]:
             _say(
-                f"{label}: {len(odd):,} genres have {other!r} in their name, such as "
+                f"{label}: genres with {other!r} in their name: {len(odd):,}, such as "
                 f"{shown(min(odd))}; if it separates genres, set data.genre_separator to it"
             )
             break
