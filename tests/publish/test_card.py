@@ -118,7 +118,7 @@ CASES: list[tuple[dict[str, Any], str, Callable[[Any], object], list[str]]] = [
     ),
     (
         {}, SPLIT, lambda content: content["parts"]["test"].update(cold_users=7),
-        ["Of the users in test, 7 were not in train."],
+        ["7 of the users in test have no ratings in train."],
     ),
     (
         {"model": {"genres": False}}, INSPECTED, no_genres,
