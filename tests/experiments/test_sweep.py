@@ -16,7 +16,7 @@ SETTINGS = {
     "train.threads": 1, "inspect.min_pair_users": 5, "inspect.bootstrap": 1000,
 }  # fmt: skip
 MEANS = "Means by model.dim"
-HIDDEN = "Not shown: {} runs with other data or settings; select runs with --where."
+HIDDEN = "Not shown, with other data or settings: {}; select runs with --where."
 
 
 @pytest.fixture

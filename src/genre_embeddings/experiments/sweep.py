@@ -155,9 +155,7 @@ def collect(setting: str = "model.dim", where: Sequence[str] = ()) -> Sweep:
             scores = [run.metrics.get(SCORES.get(name, name)) for name in (LOW, HIGH, *SCORES)]
             rows.append((label, value, run.name, seed, not common or seed in common, *scores))
     if others := sum(map(len, groups.values())) - len(rows):
-        notes.append(
-            f"Not shown: {others} runs with other data or settings; select runs with --where."
-        )
+        notes.append(f"Not shown, with other data or settings: {others}; select runs with --where.")
     ordered = pl.Enum(sorted({row[1] for row in rows}, key=_in_order))
     schema: dict[str, Any] = {"line": pl.String, "value": ordered}
     schema |= {"run": pl.String, "seed": pl.Int64, "counts": pl.Boolean}
