@@ -27,7 +27,7 @@ from genre_embeddings.model.predict import predict
 from genre_embeddings.model.ratings import Ratings
 from genre_embeddings.model.serialization import configure_torch, load_whole
 from genre_embeddings.settings import load_settings
-from genre_embeddings.training.gauge import fit_genres
+from genre_embeddings.training.gauge import fit_genres, trained_is_better
 from genre_embeddings.training.lightning import fit
 
 SHARE = 0.15
@@ -50,7 +50,7 @@ def train_without(users: np.ndarray) -> Network:
     sets = genre_sets(tables.movies, tables.genres.height)
     network = build_network(settings, train, sets, tables.users.height, storage.read_meta())
     fit(network, train, validation, settings.train, settings.seed, record=False, name="without")
-    fit_genres(network, train, validation)
+    fit_genres(network, train, trained_is_better(network, validation))
     return network.eval()
 
 

@@ -35,7 +35,7 @@ from genre_embeddings.model.network import Network
 from genre_embeddings.model.ratings import Ratings
 from genre_embeddings.settings import Settings, load_settings
 from genre_embeddings.storage import flatten
-from genre_embeddings.training.gauge import fit_genres
+from genre_embeddings.training.gauge import fit_genres, trained_is_better
 from genre_embeddings.training.lightning import fit
 
 OUTCOMES = ("pass", "fail", "inconclusive")
@@ -122,7 +122,7 @@ def question(kind: Kind, settings: Settings) -> Question:
     def trained(genres: bool) -> Network:
         network = build(genres)
         fit(network, train, validation, settings.train, settings.seed, record=False)
-        fit_genres(network, train, validation)
+        fit_genres(network, train, trained_is_better(network, validation))
         return network.eval()
 
     learnt, network = sides["train"], trained(genres=True)

@@ -123,7 +123,7 @@ def replacing(path: Path, folder: bool = False) -> Iterator[Path]:
     With `folder`, it is an empty folder. What a killed process left beside `path` is taken away.
 
     Raises:
-        InputError: the folder that is to hold it is a file, or what is there is of another kind.
+        InputError: its parent is a file, or a folder, a file, a device or a pipe is in its place.
     """
     wanted = "folder" if folder else "file"
     exists, fits = path.exists(), path.is_dir() if folder else path.is_file()

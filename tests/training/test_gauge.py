@@ -11,7 +11,7 @@ from genre_embeddings.inspection.responses import ask, project, spaced_users
 from genre_embeddings.inspection.slopes import Slopes
 from genre_embeddings.model.ratings import Ratings
 from genre_embeddings.training import gauge
-from genre_embeddings.training.gauge import fit_genres
+from genre_embeddings.training.gauge import fit_genres, trained_is_better
 from tests.conftest import small_settings
 from tests.small import small_world
 
@@ -33,7 +33,8 @@ def network(world):
 def refit(world):
     def refit(network):
         other = deepcopy(network)
-        fit_genres(other, world.ratings("train"), world.ratings("validation"))
+        better = trained_is_better(other, world.ratings("validation"))
+        fit_genres(other, world.ratings("train"), better)
         return other
 
     return refit
@@ -109,7 +110,7 @@ def test_validation_chooses_how_movies_without_ratings_are_predicted(network, wo
         if wanted:
             rating = network(user, movie).rating.mean(0)
             validation = Ratings(user, movie, rating, torch.zeros_like(user))
-        fit_genres(other, train, validation)
+        fit_genres(other, train, trained_is_better(other, validation))
         ways.append(other(user, movie).rating.mean(0))
     assert torch.allclose(ways[1], rating, atol=1e-4)
     assert not torch.allclose(ways[0], rating, atol=1e-2)
@@ -119,7 +120,7 @@ def test_ratings_that_do_not_vary_leave_finite_embeddings(world):
     """The mixed model has nothing to measure in them."""
     train, network = world.ratings("train"), world.network().eval()
     constant = replace(train, rating=torch.full_like(train.rating, 3.0))
-    fit_genres(network, constant, world.ratings("validation"))
+    fit_genres(network, constant, trained_is_better(network, world.ratings("validation")))
     assert all(value.isfinite().all() for value in network.state_dict().values())
 
 

@@ -457,8 +457,8 @@ class Network(nn.Module):
 
         Zero, the prior's mean, would be far from everybody: vectors of other users contain those of
         the movies that they rated. Where such users come later, they are more like those who rated
-        last, and most of their ratings are by those who rate much: the mean is of the half of the
-        users who rated last, weighted by the square roots of their numbers of ratings.
+        last, and most of their ratings are by those who rate much: they get the mean of the half of
+        the users who rated last, weighted by the square roots of their numbers of ratings.
         """
         unrated = self.user_counts == 0
         rated = torch.nonzero(~unrated)[:, 0]

@@ -109,7 +109,7 @@ def train_ablations(settings: Settings, data: Data, scratch: Scratch | None = No
                 order = np.random.default_rng(seed).permutation(movies.height)
                 movies = movies.with_columns(movies["genres"].gather(order))
             chosen = settings.model_copy(update={"model": model})
-            how = {"record": False, "scratch": scratch, "name": said}
-            train_model(chosen, data, folder / name, movies, **how)
+            place = folder / name
+            train_model(chosen, data, place, movies, record=False, scratch=scratch, name=said)
         storage.write_json(folder / "ablations.json", names)
     return names

@@ -52,9 +52,7 @@ STEPS = 50
 """Most steps of the optimiser; fewer are enough on every data set measured."""
 
 
-def fit_genres(
-    network: Network, train: Ratings, validation: Ratings, as_trained: bool | None = None
-) -> bool:
+def fit_genres(network: Network, train: Ratings, as_trained: bool) -> None:
     """Set the genre embeddings, `genre_rare` and `communality` of a trained network.
 
     Predictions for known movies stay the same up to rounding. A network without genres is left as
@@ -63,55 +61,56 @@ def fit_genres(
     Args:
         network: after training.
         train: its training ratings.
-        validation: on the CPU; those of movies without training ratings choose how such movies are
-            predicted.
-        as_trained: that choice, if it has been made: whether they are predicted by the vectors that
-            training left.
-
-    Returns:
-        That choice.
+        as_trained: whether movies without ratings keep the vectors that training left, which
+            `trained_is_better` tells.
     """
-    counts = network.movie_counts[:-1]
-    known = torch.nonzero(counts)[:, 0]  # (B,)
-    if not network.settings.genres or not len(known):
-        return False
+    if not network.settings.genres or not network.movie_counts.any():
+        return
     with torch.no_grad():
-        shares = network.genre_share[:-1]  # (M, G)
-        found = network.vectors(known.new_zeros(1), known)  # the user does not matter
-        vectors = torch.cat([found.v, found.movie_bias[..., None]], -1)  # (B, R, D+1)
-        alike = _regress(vectors, shares[known], torch.ones_like(counts[known]))
-        rare = _regress(vectors, shares[known], 1 / counts[known])
-        before = network.genre.mean.clone()
-        trained, rare = (
-            torch.cat([before, network.movie.mean[-1:]]),
-            torch.cat([rare[:-1], alike[-1:]]),
-        )
-        if as_trained is None:
-            as_trained = _are_better(trained, rare, network, validation)
+        trained, alike, rare = _estimates(network)
         unrated = trained if as_trained else rare
         network.genre.mean.copy_(alike[:-1])
         network.movie.mean[-1] = unrated[-1]
     _fit_covariance(network, train)
     with torch.no_grad():
-        shift = before - network.genre.mean
+        shares, shift = network.genre_share[:-1], trained[:-1] - network.genre.mean
         network.movie.mean[:-1] += torch.einsum("mk,krc->mrc", shares, shift)
         network.genre_rare.copy_(unrated[:-1] - network.genre.mean)
-    return as_trained
 
 
-def _are_better(vectors: Tensor, others: Tensor, network: Network, validation: Ratings) -> bool:
-    """Whether some genre vectors and constant, (K, R, D+1), are better for unrated movies."""
+@torch.no_grad()
+def trained_is_better(network: Network, validation: Ratings) -> bool:
+    """Whether the vectors that training left predict movies without ratings better.
+
+    Args:
+        network: after training, before `fit_genres`.
+        validation: on the CPU; those of movies without training ratings decide.
+    """
     part = validation.part(torch.nonzero(network.movie_counts.cpu()[validation.movie] == 0)[:, 0])
-    if not part.count:
+    if not network.settings.genres or not network.movie_counts.any() or not part.count:
         return False
     user, movie, rating, time = (column.numpy() for column in vars(part).values())
+    trained, _, rare = _estimates(network)
     errors = []
-    for tried in (vectors, others):
-        network.genre.mean.copy_(tried[:-1])
-        network.movie.mean[-1] = tried[-1]
+    for vectors in (rare, trained):  # the network keeps the last ones
+        network.genre.mean.copy_(vectors[:-1])
+        network.movie.mean[-1] = vectors[-1]
         mean, _ = predict(network, user, movie, time, posterior=False)
         errors.append(float(np.mean((mean - rating) ** 2, dtype=np.float64)))
-    return errors[0] < errors[1]
+    return errors[1] < errors[0]
+
+
+def _estimates(network: Network) -> tuple[Tensor, Tensor, Tensor]:
+    """Genre vectors and a constant, (K, R, D+1): as trained, of all movies alike, of rare ones."""
+    counts = network.movie_counts[:-1]
+    known = torch.nonzero(counts)[:, 0]  # (B,)
+    found = network.vectors(known.new_zeros(1), known)  # the user does not matter
+    vectors = torch.cat([found.v, found.movie_bias[..., None]], -1)  # (B, R, D+1)
+    shares = network.genre_share[known]  # (B, G)
+    alike = _regress(vectors, shares, torch.ones_like(counts[known]))
+    rare = _regress(vectors, shares, 1 / counts[known])
+    trained = torch.cat([network.genre.mean, network.movie.mean[-1:]])
+    return trained, alike, torch.cat([rare[:-1], alike[-1:]])
 
 
 def _regress(vectors: Tensor, shares: Tensor, weights: Tensor) -> Tensor:

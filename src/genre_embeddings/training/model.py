@@ -12,7 +12,7 @@ from genre_embeddings.model.build import build_network, genre_sets
 from genre_embeddings.model.ratings import Ratings
 from genre_embeddings.model.serialization import Tables, save_model
 from genre_embeddings.settings import Settings
-from genre_embeddings.training.gauge import fit_genres
+from genre_embeddings.training.gauge import fit_genres, trained_is_better
 from genre_embeddings.training.lightning import fit, is_first_process
 
 
@@ -55,7 +55,7 @@ def train_model(
     history, best = fit(network, train, validation, settings.train, seed, **how)
     if not is_first_process():
         return history, best.epoch
-    as_trained = fit_genres(network, train, validation)
+    as_trained = trained_is_better(network, validation)
     if settings.train.refit:
         chosen = settings.train.for_ratings(train.count).model_copy(update={"epochs": best.epoch})
         settings = settings.model_copy(update={"train": chosen})
@@ -64,6 +64,6 @@ def train_model(
         network = build_network(settings, train, sets, users, data.meta)
         how |= {"record": False, "name": f"{how.get('name', 'model')}, trained again"}
         fit(network, train, None, chosen, seed, **how)
-        fit_genres(network, train, validation, as_trained)
+    fit_genres(network, train, as_trained)
     save_model(network, folder, movies, seen)
     return history, best.epoch

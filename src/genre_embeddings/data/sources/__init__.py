@@ -48,11 +48,15 @@ def require_whole(data: DataSettings) -> None:
     Raises:
         InputError: neither git nor DVC tracks a file, so that the copy lacks it.
     """
-    from genre_embeddings.data.sources.archive import require_copied
+    from genre_embeddings.data.sources.archive import (
+        files_of_layouts,
+        in_main_checkout,
+        require_copied,
+    )
     from genre_embeddings.data.sources.layouts import LAYOUTS
     from genre_embeddings.data.sources.movielens import RELEASES, require_release
 
     if data.source in RELEASES:
         require_release(data.source, data.path)
-    else:
-        require_copied(Path(data.path), LAYOUTS)
+    elif elsewhere := in_main_checkout(Path(data.path)):
+        require_copied(Path(data.path), elsewhere, files_of_layouts(elsewhere, LAYOUTS))

@@ -52,31 +52,33 @@ def in_main_checkout(place: Path) -> Path | None:
     return Path(root) / place
 
 
-def require_copied(place: Path, layouts: Iterable[Layout]) -> None:
-    """Refuse an experiment's copy of the project that lacks a place, or files of a whole layout.
+def require_copied(place: Path, elsewhere: Path, names: Iterable[str]) -> None:
+    """Refuse an experiment's copy of the project that lacks a place, or files or folders in it.
+
+    Args:
+        place: in the copy.
+        elsewhere: the same place in the main checkout.
+        names: what the main checkout has there.
 
     Raises:
         InputError: the main checkout has what the copy lacks.
     """
-    if elsewhere := in_main_checkout(place):
-        tops = [elsewhere, *(top for top in elsewhere.glob("*/") if top.name[0] != ".")]
-        whole = [(top, names) for top in tops for names in layouts]
-        wanted = {
-            (top / name).relative_to(elsewhere)
-            for top, names in whole
-            if all((top / name).exists() for name in names)
-            for name in names
-        }
-        if not place.exists() and elsewhere.exists():
-            wanted = {Path()}
-        missing = sorted(name for name in wanted if not (place / name).exists())
-        if missing:
-            paths = [os.path.normpath(place / name) for name in missing]
-            raise InputError(
-                f"{printable(', '.join(paths))} is missing in this experiment's copy of the "
-                f"project, because neither git nor DVC tracks it: run `dvc add {shlex.join(paths)}`"
-                " and start the experiment again, or give an absolute path in data.path."
-            )
+    missing = sorted(name for name in names if not (place / name).exists())
+    if not place.exists() and elsewhere.exists():
+        missing = [""]
+    if missing:
+        paths = [os.path.normpath(place / name) for name in missing]
+        raise InputError(
+            f"{printable(', '.join(paths))} is missing in this experiment's copy of the "
+            f"project, because neither git nor DVC tracks it: run `dvc add {shlex.join(paths)}`"
+            " and start the experiment again, or give an absolute path in data.path."
+        )
+
+
+def files_of_layouts(place: Path, layouts: Sequence[Layout]) -> set[str]:
+    """Names of the files of every complete layout in a folder or in a folder inside it."""
+    found = _in_folder(place, layouts) if place.is_dir() else {}
+    return {str(Path(top, name)) for top, layout in _complete(found, layouts) for name in layout}
 
 
 def require_seen(place: Path) -> Path:
@@ -206,7 +208,7 @@ def _choose(
     found: Found, layouts: Sequence[Layout], place: Path
 ) -> tuple[str, Layout, dict[str, Any]]:
     """The one complete layout: the folder that has it, its names, and its files."""
-    choices = [(top, names) for top in found for names in layouts if found[top].keys() >= {*names}]
+    choices = _complete(found, layouts)
     if len(choices) == 1:
         ((top, layout),) = choices
         return top, layout, {name: found[top][name] for name in layout}
@@ -228,6 +230,11 @@ def _choose(
         "folder inside it; an archive inside an archive is not opened. Found of these: "
         f"{', '.join(present) or 'none'}.{advice if archives else ''}"
     )
+
+
+def _complete(found: Found, layouts: Sequence[Layout]) -> list[tuple[str, Layout]]:
+    """The layouts whose files are all in one folder, each with the folder."""
+    return [(top, names) for top in found for names in layouts if found[top].keys() >= {*names}]
 
 
 def _needed(layouts: Sequence[Layout]) -> str:

@@ -111,7 +111,7 @@ def require_release(name: str, path: str) -> Path | None:
     if elsewhere and (found := _drop_in(name, elsewhere)):
         if found.is_file() and has_checksum(found, RELEASES[name].checksum):
             return found
-        require_copied(Path(path), [(str(found.relative_to(elsewhere)),)])
+        require_copied(Path(path), elsewhere, [str(found.relative_to(elsewhere))])
     return None
 
 
