@@ -10,6 +10,7 @@ import yaml
 
 from genre_embeddings.model.serialization import save_model
 from genre_embeddings.settings import Settings
+from genre_embeddings.training.neighbourhood import fit_neighbourhood
 from stages import train
 from tests.conftest import ROOT, small_settings
 from tests.small import small_world, write_world
@@ -21,7 +22,9 @@ def train_project(folder: Path, **model) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         write_world(world)
-        save_model(world.fit(**model)[0])
+        network = world.fit(**model)[0]
+        fit_neighbourhood(network, world.ratings("train"))
+        save_model(network)
     return folder
 
 

@@ -191,6 +191,9 @@ class ModelSettings(Section):
     history: Annotated[int, Field(ge=0, le=1_000_000)]
     """Maximum number of a user's movies, and of a movie's users, that the network reads, 0 to
     1000000; 0 disables history"""
+    similar_movies: Annotated[int, Field(ge=0, le=100_000)]
+    """Maximum number of similar movies whose errors by the same user correct a prediction, 0 to
+    100000; 0 disables the correction"""
     time: Literal["auto", "near", "latest", "none"]
     """Which other ratings tell the user's mood: near (in time, before and after), latest (the last
     before), none, or auto: latest if the split is by time, else near if most ratings have others
@@ -489,7 +492,7 @@ planted: {seed: 0, users: 1000, movies: 1500, genres: 18, ratings: 100000, genre
   noise: 0.7}
 split: {strategy: random, train: 0.7, validation: 0.2, test: 0.1}
 model: {dim: 16, hidden: [64, 32], cross: true, genres: true, embedding: variational, history: 256,
-  time: auto, squash: false}
+  similar_movies: 200, time: auto, squash: false}
 train: {replicas: auto, epochs: auto, min_epochs: 5, patience: 6, batch_size: auto, lr: auto,
   network_lr: auto, weight_decay: 0.01, kl_weight: 0.4, movie_dropout: 0.05, rare_dropout: 0.5,
   threads: 1, devices: 1, num_nodes: 1, strategy: auto, precision: 32-true, refit: false,

@@ -89,7 +89,7 @@ def test_weights_that_are_not_whole(saved):
         WEIGHTS.write_bytes(content)
         refused(message)
     save_file({"weight": torch.zeros(3)}, WEIGHTS)
-    refused("has format unknown; this version reads format 7")
+    refused("has format unknown; this version reads format 8")
     with WEIGHTS.open("r+b") as opened:
         opened.write(whole)
         opened.truncate(1 << 42)  # 4 TiB, of which the disk holds nothing
@@ -111,7 +111,7 @@ def test_a_process_that_may_not_take_the_memory(saved):
 
 
 METADATA = [
-    (None, "format", 99, "has format 99; this version reads format 7"),
+    (None, "format", 99, "has format 99; this version reads format 8"),
     (None, "replicas", 10**9, "replicas: Input should be less than or equal to 64"),
     (None, "replicas", 64, "size mismatch for "),
     (None, "limits", [5, 0.5], "the first must be below the second"),

@@ -100,7 +100,7 @@ CASES: list[tuple[dict[str, Any], str, Callable[[Any], object], list[str]]] = [
         {}, META, lambda meta: meta.update(source="folder", has_time=False),
         ["^--- license: other license_name: that-of-the-ratings", "Their owner decides who may see",
          "^(?!.*(GroupLens|and the time of the rating))",
-         "holds the ids of all users, what they rated. Give"],
+         "holds the ids of all users, what they rated and how far from the predictions. Give"],
     ),
     *(
         ({"split": {"strategy": strategy}}, SPLIT, lambda _: None, said)

@@ -26,7 +26,8 @@ class Explanation:
     """One prediction as a sum of parts."""
 
     parts: pl.DataFrame
-    """part (mean, user, each genre, movie, scale) and stars, which add up to the prediction."""
+    """part (mean, user, each genre, movie, similar movies, scale) and stars, which add up to the
+    prediction."""
     prediction: float
     """Predicted rating, in stars."""
     deviation: float
@@ -47,6 +48,7 @@ def explain(model: Trained, user_id: int | str, movie_id: int | str) -> Explanat
         genre  r(u, unknown, S + k) - r(u, unknown, S), averaged over the orders of the genres
                (Shapley 1953): all orders for up to five genres, else 120 random ones
         movie  r(u, m, genres of m) - r(u, unknown, genres of m)
+        similar movies  the correction by `Network.neighbourhood`, if the model has one
         scale  the change by clipping the sum to the scale of ratings
 
     The part of an unknown user is zero, and the other parts are means over users.
@@ -97,8 +99,11 @@ def explain(model: Trained, user_id: int | str, movie_id: int | str) -> Explanat
     asked = np.array([index])
     answer = AnyUser(network).predict(asked) if user < 0 else predict_indices(network, users, asked)
     prediction, deviation = answer[:, 0].tolist()
-    if abs(prediction - full) > 1e-4:
-        parts["scale"] = prediction - full
+    if user >= 0 and network.neighbourhood is not None:
+        pair = torch.from_numpy(users), torch.from_numpy(asked)
+        parts["similar movies"] = float(network.neighbourhood(*pair))
+    if abs(rest := prediction - sum(parts.values())) > 1e-4:
+        parts["scale"] = rest
     table = pl.DataFrame({"part": list(parts), "stars": [float(v) for v in parts.values()]})
     title = str(movie_id) if movie < 0 else model.movies["title"][movie]
     return Explanation(table, prediction, deviation, user >= 0, movie >= 0, title)

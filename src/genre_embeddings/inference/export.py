@@ -168,6 +168,7 @@ class Scorer(nn.Module):
             self.register_buffer(name, part.clone())  # not the whole tensor that it is a part of
         anybody, _ = AnyUser(network).predict(movies.numpy())
         self.register_buffer("anybody", torch.tensor(anybody))
+        self.neighbourhood = network.neighbourhood
 
     def forward(self, users: Tensor, movies: Tensor) -> Tensor:
         """Ratings, (B,) float32.
@@ -180,7 +181,10 @@ class Scorer(nn.Module):
         of_user, of_movie = (self.user, self.user_bias), (self.movie, self.movie_bias)
         parts = [part[known] for part in of_user] + [part[movies] for part in of_movie]
         rating = self.head.rate(Vectors(*parts)).rating  # (R, B)
-        mean = rating.mean(0).clamp(*self.head.limits)
+        mean = rating.mean(0)
+        if self.neighbourhood is not None:
+            mean = mean + self.neighbourhood(known, movies)
+        mean = mean.clamp(*self.head.limits)
         return torch.where(users < 0, self.anybody[movies], mean)
 
 

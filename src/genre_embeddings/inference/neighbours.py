@@ -104,7 +104,8 @@ def _movie_neighbours(model: Trained, movie: int, top: int) -> Neighbours:
     def responses(movies: np.ndarray) -> np.ndarray:
         """Responses to movies around their means over users, (users, movies)."""
         asked = torch.from_numpy(np.append(movies, network.unknown))
-        rating = require_finite(network.grid(users, asked).double().mean(0).numpy())
+        rated = network.grid(users, asked, corrected=False).double().mean(0)
+        rating = require_finite(rated.numpy())
         centred = rating[:, :-1] - rating[:, -1:]
         return centred - centred.mean(0)
 

@@ -58,7 +58,13 @@ def with_user(network: Network, movies: Tensor, ratings: Tensor) -> Network:
     mode, covariance = posterior(network, movies, ratings, rated)
     variance = covariance.diagonal(dim1=-2, dim2=-1)
     require_finite(torch.stack([mode, variance]).numpy())
-    return _with_histories(network, [rated], mode[None], variance[None])
+    larger = _with_histories(network, [rated], mode[None], variance[None])
+    if larger.neighbourhood is not None:
+        with torch.no_grad():
+            user = torch.full_like(movies, network.users)
+            predicted = larger(user, movies).rating.mean(0)
+        larger.neighbourhood.add_user(network.users, movies, ratings - predicted)
+    return larger
 
 
 def _with_histories(

@@ -82,7 +82,9 @@ def project(network: Network, users: np.ndarray) -> np.ndarray:
     regression = np.linalg.pinv(np.hstack([shares, np.ones((len(movies), 1))]))[:-1]  # (G, B)
     asked = torch.from_numpy(movies)
     parts = torch.from_numpy(users).split(max(1, ASKED_AT_ONCE * 32 // max(len(movies), 1)))
-    rated = [network.grid(part, asked).mean(0).double().numpy() for part in parts]  # (n, B) each
+    rated = [
+        network.grid(part, asked, corrected=False).mean(0).double().numpy() for part in parts
+    ]  # (n, B) each
     return np.concatenate(rated) @ regression.T
 
 

@@ -28,6 +28,7 @@ from torch.nn import functional
 
 from genre_embeddings.model.embedding import EmbeddingTable, sample_normal
 from genre_embeddings.model.history import History
+from genre_embeddings.model.neighbourhood import Neighbourhood
 from genre_embeddings.model.ratings import Ratings, Slices
 from genre_embeddings.model.session import SCALES, Session
 from genre_embeddings.settings import ModelSettings
@@ -97,7 +98,8 @@ class Network(nn.Module):
     timeless = c + bias(u) + bias(v) + <u, v> + NN([u, v, u*v, f])
     rating = timeless + sum_s a_s f_s(user, time)
 
-    on a scale of width 4.5, to which ratings on another scale are rescaled.
+    on a scale of width 4.5, to which ratings on another scale are rescaled. Once the network is
+    trained, `neighbourhood` corrects the mean rating of the replicas.
 
     Row M of the movie table is the unknown movie: it has no history, so its prediction depends on
     its genres only, and `genre_rare` is added to their vectors. `own` is the position of a training
@@ -158,6 +160,7 @@ class Network(nn.Module):
             self.session = Session(replicas, latest=settings.time == "latest")
         inputs = (2 + settings.cross) * dim + len(SCALES.get(settings.time, ()))
         self.dense = Dense(inputs, settings.hidden, replicas, generator)
+        self.neighbourhood: Neighbourhood | None = None
         self.centre = nn.Parameter(torch.zeros(replicas, 1))  # (R, 1)
         self.log_noise = nn.Parameter(torch.zeros(replicas))  # (R,)
         self.register_buffer("genre_share", torch.zeros(rows, genres))
@@ -218,6 +221,9 @@ class Network(nn.Module):
         sizes = users, rows - 1, state["genre_share"].shape[1]
         with torch.device("meta"):
             network = cls(settings, replicas, sizes, limits)
+            if "neighbourhood.weights" in state:
+                most = state["neighbourhood.weights"].shape[1]
+                network.neighbourhood = Neighbourhood(rows, most, len(state["rated"]))
         expected = network.state_dict()
         for name, own in expected.items():
             module, _, leaf = name.rpartition(".")
@@ -239,6 +245,8 @@ class Network(nn.Module):
         if network.session is not None:
             users_of_ratings = torch.arange(users).repeat_interleave(counts)
             network.session.index_ratings(users_of_ratings, network.session.times)
+        if network.neighbourhood is not None:
+            network.neighbourhood.index_ratings(network.user_counts, network.rated)
         return network.eval()
 
     def with_movies(self, sets: Tensor) -> Network:
@@ -253,9 +261,10 @@ class Network(nn.Module):
 
         insert("genre_share", self.shares(sets))
         insert("movie_counts", torch.zeros(count))
-        for name in ("movie.mean", "movie.log_std", "movie_seen.mean", "movie_seen.log_std"):
-            if name in state:  # these rows are never read
-                insert(name, torch.zeros(count, *state[name].shape[1:]))
+        tables = ("movie.mean", "movie.log_std", "movie_seen.mean", "movie_seen.log_std")
+        for name in (*tables, "neighbourhood.similar", "neighbourhood.weights"):
+            if name in state:  # these rows of tables are never read; no movie is similar
+                insert(name, state[name].new_zeros(count, *state[name].shape[1:]))
         if self.settings.history:
             starts = "movie_history.starts"
             insert(starts, state[starts][last].expand(count))
@@ -277,7 +286,7 @@ class Network(nn.Module):
         generator: Generator | None = None,
         typical: bool = False,
     ) -> Output:
-        """Predict a batch.
+        """Predict a batch, without the correction by `neighbourhood`.
 
         Args:
             users: (B,).
@@ -383,8 +392,10 @@ class Network(nn.Module):
             self.user_history.cached = self.movie_history.cached = None
 
     @torch.no_grad()
-    def grid(self, users: Tensor, movies: Tensor) -> Tensor:
-        """Ratings of N users for each of B movies, (R, N, B); equal to `forward` without times.
+    def grid(self, users: Tensor, movies: Tensor, corrected: bool = True) -> Tensor:
+        """Ratings of N users for each of B movies, (R, N, B): `forward` without times.
+
+        They are corrected by `neighbourhood` unless `corrected` is false.
 
         Terms of a user alone, or of a movie alone, are computed once instead of for every pair,
         and products with the user's vector become part of the weights: (u * v) W = v (diag(u) W).
@@ -408,7 +419,10 @@ class Network(nn.Module):
                 for weight, bias in zip(deeper, self.dense.biases[1:], strict=True):
                     x = torch.baddbmm(bias, functional.silu(x, inplace=True), weight)
                 part += x.view_as(part)
-        return self._on_scale(rating)
+        rating = self._on_scale(rating)
+        if corrected and self.neighbourhood is not None:
+            rating += self.neighbourhood.grid(users, movies)
+        return rating
 
     @staticmethod
     def shares(genres: Tensor) -> Tensor:

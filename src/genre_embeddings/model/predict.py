@@ -1,6 +1,6 @@
 """Predicted ratings and their standard deviations, from a trained network.
 
-The prediction is the mean over replicas, clipped to the scale, and
+The prediction is the mean over replicas, corrected by `neighbourhood` and clipped to the scale, and
 
     deviation^2 = noise^2 + variance over replicas + mean over replicas of the posterior's variance.
 
@@ -43,7 +43,8 @@ def predict(
         network: a trained network.
         user, movie: dense indices, (n,); `network.unknown` is the unknown movie.
         time: seconds since 1970, (n,), or None if unknown.
-        own: whether these are the training ratings, in order: each is left out of its own inputs.
+        own: whether these are the training ratings, in order: each is left out of its own inputs,
+            and nothing is corrected by `neighbourhood`, which is made from them.
         membership: (M, G) genres to use instead of the movies' own, 0 or 1.
         posterior: whether the deviations contain the posterior's variance, which takes time.
     """
@@ -81,6 +82,9 @@ def predict(
                     var_bias = var_bias + (var_u * var_v).sum(-1)
                 each = (by_u * var_u + by_v * var_v).sum(-1) + by_bias * var_bias  # (B, R)
                 variance = variance + each.mean(1)
-            mean = rating.mean(0).clamp(*network.limits)
+            mean = rating.mean(0)
+            if network.neighbourhood is not None and not own:
+                mean = mean + network.neighbourhood(users, movies)
+            mean = mean.clamp(*network.limits)
             found[:, rows] = torch.stack([mean, variance.sqrt()]).cpu().numpy()
     return found[0], found[1]

@@ -35,7 +35,7 @@ from genre_embeddings.model.build import genre_sets
 from genre_embeddings.model.network import Network
 from genre_embeddings.settings import ModelSettings, Section
 
-FORMAT = 7
+FORMAT = 8
 WEIGHTS, TABLES = "model.safetensors", "tables.json"
 REMEDY = "run `dvc checkout` or `dvc repro train`"
 LARGEST_HEADER = 1 << 18

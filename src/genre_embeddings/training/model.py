@@ -14,6 +14,7 @@ from genre_embeddings.model.serialization import Tables, save_model
 from genre_embeddings.settings import Settings
 from genre_embeddings.training.gauge import fit_genres, trained_is_better
 from genre_embeddings.training.lightning import fit, is_first_process
+from genre_embeddings.training.neighbourhood import fit_neighbourhood
 
 
 class Data(NamedTuple):
@@ -56,6 +57,7 @@ def train_model(
     if not is_first_process():
         return history, best.epoch
     as_trained = trained_is_better(network, validation)
+    amplitude = fit_neighbourhood(network, train, validation)
     if settings.train.refit:
         chosen = settings.train.for_ratings(train.count).model_copy(update={"epochs": best.epoch})
         settings = settings.model_copy(update={"train": chosen})
@@ -64,6 +66,7 @@ def train_model(
         network = build_network(settings, train, sets, users, data.meta)
         how |= {"record": False, "name": f"{how.get('name', 'model')}, trained again"}
         fit(network, train, None, chosen, seed, **how)
+        fit_neighbourhood(network, train, amplitude=amplitude)
     fit_genres(network, train, as_trained)
     save_model(network, folder, movies, seen)
     return history, best.epoch
