@@ -24,6 +24,7 @@ from genre_embeddings.inference.neighbours import neighbours
 from genre_embeddings.inference.predict import predict_pairs
 from genre_embeddings.inference.trained import open_model
 from genre_embeddings.model.serialization import save_model
+from genre_embeddings.training.neighbourhood import fit_neighbourhood
 from tests.conftest import small_settings
 from tests.small import small_world, write_world
 
@@ -42,6 +43,7 @@ ODD: dict[str, tuple[str, tuple[float, ...]]] = {
     "F32": ("<f4", (-1, 0, 1e3, -1e3, 1e9, 3e38, -3e38, float("nan"), float("inf"))),
     "I64": ("<i8", (-1, 1, 7, 19, 20, 10**6, 2**40, 2**62, -(2**63))),
     "I32": ("<i4", (-1, 1, 7, 19, 20, 10**6, 2**31 - 1, -(2**31))),
+    "I16": ("<i2", (-1, 1, 7, 19, 20, 2**15 - 1, -(2**15))),
 }
 """Values that are wrong in some place: not finite, too large, indices of what is not there."""
 MOST_MB, MOST_SECONDS = 300, 10
@@ -55,7 +57,9 @@ def write_models(folder: Path) -> list[list[bytes]]:
         patch.chdir(folder)
         write_world(world)
         for variant in VARIANTS:
-            save_model(world.network(**variant))
+            network = world.network(**variant)
+            fit_neighbourhood(network, world.ratings("train"))
+            save_model(network)
             models.append([(storage.MODEL / name).read_bytes() for name in NAMES])
     return models
 

@@ -132,4 +132,4 @@ def test_any_number_of_similar_movies(world, most, tmp_path, monkeypatch):
     if not most:
         assert network.neighbourhood is None
     else:
-        assert network.neighbourhood.similar.shape[1] == min(most, network.unknown - 1)
+        assert network.neighbourhood.similar.shape[1] == min(most, network.unknown)

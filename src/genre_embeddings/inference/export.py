@@ -30,6 +30,7 @@ from genre_embeddings import storage
 from genre_embeddings.errors import InputError
 from genre_embeddings.inference.predict import AnyUser
 from genre_embeddings.inference.trained import Trained, require_finite
+from genre_embeddings.model.neighbourhood import Neighbourhood
 from genre_embeddings.model.network import Network, Vectors
 
 TABLES = ("genres.parquet", "movies.parquet", "users.parquet")
@@ -142,6 +143,28 @@ def _metadata(genres: pl.DataFrame, movies: pl.DataFrame) -> pl.DataFrame:
     return pl.concat(rows).with_columns(text)
 
 
+class _Neighbourhood(nn.Module):
+    """Computes the same as `Neighbourhood`, with tensors of fixed sizes only."""
+
+    keys: Tensor  # (ratings,) user and movie in one number, ascending
+    errors: Tensor  # (ratings,)
+
+    def __init__(self, whole: Neighbourhood) -> None:
+        super().__init__()
+        self.whole, self.count = whole, len(whole.candidates)
+        users = torch.arange(len(whole.starts) - 1).repeat_interleave(whole.starts.diff())
+        listed = whole.columns < self.count
+        keys, order = (users * self.count + whole.columns)[listed].sort()
+        self.register_buffer("keys", keys)
+        self.register_buffer("errors", whole.residuals[listed][order])
+
+    def forward(self, users: Tensor, movies: Tensor) -> Tensor:
+        asked = users[:, None] * self.count + self.whole.similar[movies]  # (B, K)
+        at = torch.searchsorted(self.keys, asked).clamp(max=len(self.keys) - 1)
+        weights = self.whole.weights[movies] * (self.keys[at] == asked)
+        return self.whole.mean((weights * self.errors[at]).sum(1), weights.abs().sum(1))
+
+
 class Scorer(nn.Module):
     """Predicted ratings of pairs of user and movie, as `Network` computes them without times.
 
@@ -168,7 +191,9 @@ class Scorer(nn.Module):
             self.register_buffer(name, part.clone())  # not the whole tensor that it is a part of
         anybody, _ = AnyUser(network).predict(movies.numpy())
         self.register_buffer("anybody", torch.tensor(anybody))
-        self.neighbourhood = network.neighbourhood
+        self.neighbourhood = None
+        if network.neighbourhood is not None:
+            self.neighbourhood = _Neighbourhood(network.neighbourhood)
 
     def forward(self, users: Tensor, movies: Tensor) -> Tensor:
         """Ratings, (B,) float32.

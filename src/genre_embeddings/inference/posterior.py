@@ -63,7 +63,7 @@ def with_user(network: Network, movies: Tensor, ratings: Tensor) -> Network:
         with torch.no_grad():
             user = torch.full_like(movies, network.users)
             predicted = larger(user, movies).rating.mean(0)
-        larger.neighbourhood.add_user(network.users, movies, ratings - predicted)
+        larger.neighbourhood.add_user(movies, ratings - predicted)
     return larger
 
 

@@ -4,7 +4,7 @@ References: a neighbourhood model beside a factor model (Koren, "Factorization m
 neighborhood", 2008); item-based neighbourhoods (Sarwar et al., 2001); similarities to a power above
 1, called case amplification (Breese, Heckerman and Kadie, 1998).
 
-Letters: N training ratings, U users, M movies, K similar movies, B batch.
+Letters: U users, M movies, C candidates, K similar movies, N users at once, B batch.
 """
 
 from __future__ import annotations
@@ -13,81 +13,108 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from genre_embeddings.model.embedding import take_rows
+
+CANDIDATES = 8_192
+"""Most movies that can be similar to others: a batch holds so many errors of each of its users."""
+
 
 class Neighbourhood(nn.Module):
-    """How far the user's ratings of similar movies lie above or below the network's prediction.
+    """How far the user's ratings of similar movies lie above or below the network's predictions.
 
     f(u, i) = a * sum_j w_ij e_uj / (sum_j |w_ij| + lambda)
 
-    over those of the K movies j most similar to i that user u rated in training, where e_uj is the
-    rating less the prediction, in rating units. It is zero for users without ratings and for movies
-    without similar ones, such as the unknown movie. `training.neighbourhood` computes the weights.
+    over those of the K candidates j most similar to i that user u rated in training, where e_uj is
+    the rating less the prediction, in rating units. It is zero for users without ratings and for
+    movies without similar ones, such as the unknown movie. `training.neighbourhood` computes the
+    weights.
     """
 
-    similar: Tensor  # (M+1, K) int32 movies; the last row is the unknown movie
+    candidates: Tensor  # (C,) the movies with the most ratings, ascending
+    similar: Tensor  # (M+1, K) int16 positions among the candidates; the last row: unknown movie
     weights: Tensor  # (M+1, K) w_ij
-    residuals: Tensor  # (N,) e_uj of the training ratings, by user
+    residuals: Tensor  # (ratings,) e_uj of the training ratings, by user
     amplitude: Tensor  # () a
     shrinkage: Tensor  # () lambda
-    keys: Tensor  # (N,) user and movie of each training rating in one number, ascending
-    errors: Tensor  # (N,) the residuals in this order
+    starts: Tensor  # (U+1,) where the ratings of each user start
+    columns: Tensor  # (ratings,) position of the movie among the candidates, C if it is none
 
-    def __init__(self, rows: int, most: int, ratings: int) -> None:
-        """Without similar movies yet; the sizes are M + 1, K and N."""
+    def __init__(self, rows: int, candidates: int, most: int, ratings: int) -> None:
+        """Without similar movies yet; the sizes are M + 1, C, K and the number of ratings."""
         super().__init__()
-        self.register_buffer("similar", torch.zeros(rows, most, dtype=torch.int32))
+        self.register_buffer("candidates", torch.zeros(candidates, dtype=torch.int64))
+        self.register_buffer("similar", torch.zeros(rows, most, dtype=torch.int16))
         self.register_buffer("weights", torch.zeros(rows, most))
         self.register_buffer("residuals", torch.zeros(ratings))
         self.register_buffer("amplitude", torch.ones(()))
         self.register_buffer("shrinkage", torch.ones(()))
-        self.register_buffer("keys", None, persistent=False)
-        self.register_buffer("errors", None, persistent=False)
+        self.register_buffer("starts", None, persistent=False)
+        self.register_buffer("columns", None, persistent=False)
 
     def index_ratings(self, counts: Tensor, rated: Tensor) -> None:
-        """Index the training ratings: their number per user (U,), and their movies (N,), by user.
+        """Index the training ratings: their number per user (U,), and their movies, by user.
 
         Raises:
-            ValueError: a similar movie does not exist, or there are no ratings.
+            ValueError: a candidate or a similar movie does not exist.
         """
-        rows = len(self.similar)
-        if not len(rated) or ((self.similar < 0) | (self.similar >= rows)).any():
-            raise ValueError("a similar movie does not exist, or there are no ratings")
-        users = torch.arange(len(counts), device=rated.device).repeat_interleave(counts.long())
-        self.keys, order = (users * rows + rated).sort()
-        self.errors = self.residuals[order]
+        for index, size in ((self.candidates, len(self.similar)), (self.similar, self._count)):
+            if ((index < 0) | (index >= size)).any() or self._count > CANDIDATES:
+                raise ValueError("a similar movie does not exist")
+        self.starts = functional.pad(counts.long().cumsum(0), (1, 0))
+        self.columns = self._columns(rated)
 
-    def add_user(self, user: int, movies: Tensor, residuals: Tensor) -> None:
-        """Index the ratings of one more user, whose number is higher than all others."""
-        movies, order = movies.sort()
-        self.keys = torch.cat([self.keys, user * len(self.similar) + movies])
-        self.errors = torch.cat([self.errors, residuals[order]])
+    def add_user(self, movies: Tensor, residuals: Tensor) -> None:
+        """Replace the last user's ratings, of which there are none yet, by these."""
+        self.columns = torch.cat([self.columns, self._columns(movies)])
+        self.residuals = torch.cat([self.residuals, residuals])
+        self.starts[-1] = len(self.columns)
 
     def forward(self, users: Tensor, movies: Tensor) -> Tensor:
         """f of a batch, (B,)."""
-        errors, weights = self.sums(users, movies)
-        return self.amplitude * errors / (weights + self.shrinkage)
+        return self.mean(*self.sums(users, movies))
+
+    def mean(self, sums: Tensor, weights: Tensor) -> Tensor:
+        """f from its two sums."""
+        return self.amplitude * sums / (weights + self.shrinkage)
 
     def sums(self, users: Tensor, movies: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums of w_ij e_uj and of |w_ij| over the similar movies, (B,) each."""
-        asked = users[:, None] * len(self.similar) + self.similar[movies]  # (B, K)
-        at = torch.searchsorted(self.keys, asked).clamp(max=len(self.keys) - 1)
-        weights = self.weights[movies] * (self.keys[at] == asked)
-        return (weights * self.errors[at]).sum(1), weights.abs().sum(1)
+        """Sums of w_ij e_uj and of |w_ij| over the similar movies that were rated, (B,) each."""
+        different, row = users.unique(return_inverse=True)
+        errors = self._errors(different)  # (N, C+1)
+        at = (row * errors.shape[1])[:, None] + take_rows(self.similar, movies)  # (B, K)
+        found = take_rows(errors.flatten(), at.flatten()).view_as(at)
+        weights = take_rows(self.weights, movies).masked_fill(found.isnan(), 0)
+        return (weights * found.nan_to_num(0)).sum(1), weights.abs().sum(1)
 
     def grid(self, users: Tensor, movies: Tensor) -> Tensor:
         """f of N users for each of B movies, (N, B)."""
-        rows = len(self.similar)
-        start, stop = (torch.searchsorted(self.keys, (users + n) * rows) for n in (0, 1))  # (N,)
-        count = stop - start
-        column = torch.arange(len(users), device=users.device).repeat_interleave(count)
-        at = torch.arange(len(column), device=users.device)
-        at += (start - (count.cumsum(0) - count)).repeat_interleave(count)
-        errors, known = torch.zeros(2, rows, len(users), device=users.device)  # (M+1, N)
-        movie = self.keys[at] % rows
-        errors[movie, column], known[movie, column] = self.errors[at], 1.0
-        similar, weights = self.similar[movies], self.weights[movies]  # (B, K)
+        errors = self._errors(users)[:, :-1].T.contiguous()  # (C, N)
+        similar, weights = self.similar[movies].int(), self.weights[movies]  # (B, K)
         sums, total = (
             functional.embedding_bag(similar, table, mode="sum", per_sample_weights=part)
-            for table, part in ((errors, weights), (known, weights.abs()))
+            for table, part in (
+                (errors.nan_to_num(0), weights),
+                ((~errors.isnan()).float(), weights.abs()),
+            )
         )  # (B, N)
-        return (self.amplitude * sums / (total + self.shrinkage)).T
+        return self.mean(sums, total).T
+
+    def _errors(self, users: Tensor) -> Tensor:
+        """Residuals of N users for the candidates, NaN for movies not rated, (N, C+1)."""
+        start = self.starts[users]
+        count = self.starts[users + 1] - start  # (N,)
+        row = torch.arange(len(users), device=users.device).repeat_interleave(count)
+        at = torch.arange(len(row), device=users.device)
+        at += (start - (count.cumsum(0) - count)).repeat_interleave(count)
+        errors = self.residuals.new_full((len(users), self._count + 1), torch.nan)
+        errors[row, self.columns[at]] = self.residuals[at]
+        return errors
+
+    @property
+    def _count(self) -> int:
+        return len(self.candidates)
+
+    def _columns(self, movies: Tensor) -> Tensor:
+        place = self.candidates.new_full((len(self.similar),), self._count)
+        place[self.candidates] = torch.arange(self._count, device=place.device)
+        return place[movies.long()]

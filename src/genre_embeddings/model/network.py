@@ -222,8 +222,9 @@ class Network(nn.Module):
         with torch.device("meta"):
             network = cls(settings, replicas, sizes, limits)
             if "neighbourhood.weights" in state:
-                most = state["neighbourhood.weights"].shape[1]
-                network.neighbourhood = Neighbourhood(rows, most, len(state["rated"]))
+                (candidates,) = state["neighbourhood.candidates"].shape
+                most, ratings = state["neighbourhood.weights"].shape[1], len(state["rated"])
+                network.neighbourhood = Neighbourhood(rows, candidates, most, ratings)
         expected = network.state_dict()
         for name, own in expected.items():
             module, _, leaf = name.rpartition(".")
@@ -392,7 +393,7 @@ class Network(nn.Module):
             self.user_history.cached = self.movie_history.cached = None
 
     @torch.no_grad()
-    def grid(self, users: Tensor, movies: Tensor, corrected: bool = True) -> Tensor:
+    def grid(self, users: Tensor, movies: Tensor, *, corrected: bool = True) -> Tensor:
         """Ratings of N users for each of B movies, (R, N, B): `forward` without times.
 
         They are corrected by `neighbourhood` unless `corrected` is false.

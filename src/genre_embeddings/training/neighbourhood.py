@@ -8,7 +8,7 @@ Movies are similar if their residuals e are, over the users who rated both:
 where s^2 is the mean of e^2 and P = 50 ratings make rare movies less similar. The amplitude a is
 the regression of the validation errors on f, with a standard normal prior.
 
-Letters: N training ratings, U users, M movies, K similar movies.
+Letters: N training ratings, U users, M movies, C candidates, K similar movies.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from genre_embeddings.model.neighbourhood import Neighbourhood
+from genre_embeddings.model.neighbourhood import CANDIDATES, Neighbourhood
 from genre_embeddings.model.network import Network
 from genre_embeddings.model.predict import PREDICTION_BATCH, predict
 from genre_embeddings.model.ratings import Ratings, Slices
@@ -49,9 +49,9 @@ def fit_neighbourhood(
     Returns:
         The amplitude.
     """
-    most = min(network.settings.similar_movies, network.unknown - 1)
+    most = network.settings.similar_movies
     network.neighbourhood = None
-    if most < 1 or not train.count or amplitude <= 0:
+    if not most or not train.count or amplitude <= 0:
         return 0.0
     residuals = _residuals(network, train, own=True)
     if not residuals.any():
@@ -60,11 +60,11 @@ def fit_neighbourhood(
     ends = network.user_counts.long().cumsum(0).cpu().numpy()
     shape = network.users, rows
     errors = csr_matrix((residuals, train.movie.numpy(), np.append(0, ends)), shape=shape)
-    similar, weights = map(torch.from_numpy, similar_movies(errors, most))
-    part = Neighbourhood(rows, most, train.count).to(network.movie_counts.device)
-    part.similar.copy_(similar)
-    part.weights.copy_(weights)
-    part.residuals.copy_(torch.from_numpy(residuals))
+    candidates, similar, weights = map(torch.from_numpy, similar_movies(errors, most))
+    part = Neighbourhood(rows, len(candidates), weights.shape[1], train.count)
+    part.candidates, part.similar, part.weights = candidates, similar, weights
+    part.residuals = torch.from_numpy(residuals)
+    part.to(network.movie_counts.device)
     part.index_ratings(network.user_counts, network.rated)
     some = torch.arange(0, train.count, math.ceil(train.count / SAMPLE))
     part.shrinkage.fill_(float(_sums(part, train.part(some))[1].mean()))
@@ -81,26 +81,36 @@ def fit_neighbourhood(
     return 0.0
 
 
-def similar_movies(errors: csr_matrix, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """The most similar movies of each movie (M, K) int32, ascending, and their weights, float32.
+def similar_movies(errors: csr_matrix, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The most similar movies of each movie.
 
-    `errors` (U, M) holds the residuals; K is `most`.
+    Args:
+        errors: (U, M) the residuals.
+        most: K, which is less if there are fewer movies.
+
+    Returns:
+        The candidates (C,), the positions among them of each movie's similar movies, ascending
+        (M, K) int16, and their weights, float32.
     """
     movies = errors.shape[1]
+    rated = np.argsort(-np.bincount(errors.indices, minlength=movies), kind="stable")
+    candidates = np.sort(rated[:CANDIDATES])
+    most, by_candidate = min(most, len(candidates) - 1), errors[:, candidates]
     by_movie = errors.T.tocsr()  # (M, U)
     squares = np.asarray(by_movie.multiply(by_movie).sum(1), dtype=np.float64).ravel()
     norm = np.sqrt(squares + PRIOR * np.square(errors.data, dtype=np.float64).mean())
     norm = norm.astype(np.float32)
-    similar = np.empty((movies, most), np.int32)
+    similar = np.empty((movies, most), np.int16)
     weights = np.empty((movies, most), np.float32)
-    for block in Slices(movies, max(1, AT_ONCE // movies)):
-        cosine = (by_movie[block] @ errors).toarray() / (norm[block, None] * norm)
-        cosine[np.arange(len(cosine)), np.arange(block.start, block.stop)] = 0
+    for block in Slices(movies, AT_ONCE // len(candidates)):
+        cosine = (by_movie[block] @ by_candidate).toarray()  # (b, C)
+        cosine /= norm[block, None] * norm[candidates]
+        cosine[np.arange(block.start, block.stop)[:, None] == candidates] = 0
         best = np.argpartition(-np.abs(cosine), most, axis=1)[:, :most]
         best.sort(axis=1)
-        chosen = np.take_along_axis(cosine, best, 1)
-        similar[block], weights[block] = best, chosen**3
-    return similar, weights
+        similar[block] = best
+        weights[block] = np.take_along_axis(cosine, best, 1) ** 3
+    return candidates, similar, weights
 
 
 def _residuals(network: Network, side: Ratings, own: bool) -> np.ndarray:
