@@ -74,6 +74,7 @@ NOTEBOOK: Settings = {
     "model.hidden": [],
     "model.embedding": "point",
     "model.history": 0,
+    "model.similar_movies": 0,
     "model.time": "none",
     "model.squash": True,
     "train.replicas": 1,
