@@ -25,6 +25,7 @@ import numpy as np
 import polars as pl
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
@@ -146,23 +147,30 @@ def _metadata(genres: pl.DataFrame, movies: pl.DataFrame) -> pl.DataFrame:
 class _Neighbourhood(nn.Module):
     """Computes the same as `Neighbourhood`, with tensors of fixed sizes only."""
 
-    keys: Tensor  # (ratings,) user and movie in one number, ascending
-    errors: Tensor  # (ratings,)
+    keys: Tensor  # (ratings + 1,) user and movie in one number, ascending; the last is no rating
+    errors: Tensor  # (ratings + 1,)
+    similar: Tensor  # these four as in the whole
+    weights: Tensor
+    amplitude: Tensor
+    shrinkage: Tensor
 
     def __init__(self, whole: Neighbourhood) -> None:
         super().__init__()
-        self.whole, self.count = whole, len(whole.candidates)
+        self.count = len(whole.candidates)
+        for name in ("similar", "weights", "amplitude", "shrinkage"):
+            self.register_buffer(name, getattr(whole, name))
         users = torch.arange(len(whole.starts) - 1).repeat_interleave(whole.starts.diff())
         listed = whole.columns < self.count
         keys, order = (users * self.count + whole.columns)[listed].sort()
-        self.register_buffer("keys", keys)
-        self.register_buffer("errors", whole.residuals[listed][order])
+        self.register_buffer("keys", functional.pad(keys, (0, 1), value=1 << 62))
+        self.register_buffer("errors", functional.pad(whole.residuals[listed][order], (0, 1)))
 
     def forward(self, users: Tensor, movies: Tensor) -> Tensor:
-        asked = users[:, None] * self.count + self.whole.similar[movies]  # (B, K)
-        at = torch.searchsorted(self.keys, asked).clamp(max=len(self.keys) - 1)
-        weights = self.whole.weights[movies] * (self.keys[at] == asked)
-        return self.whole.mean((weights * self.errors[at]).sum(1), weights.abs().sum(1))
+        asked = users[:, None] * self.count + self.similar[movies]  # (B, K)
+        at = torch.searchsorted(self.keys, asked)
+        weights = self.weights[movies] * (self.keys[at] == asked)
+        sums, total = (weights * self.errors[at]).sum(1), weights.abs().sum(1)
+        return self.amplitude * sums / (total + self.shrinkage)
 
 
 class Scorer(nn.Module):

@@ -119,10 +119,12 @@ def _residuals(network: Network, side: Ratings, own: bool) -> np.ndarray:
     return rating - predict(network, user, movie, time, own=own, posterior=False)[0]
 
 
-def _sums(neighbourhood: Neighbourhood, side: Ratings) -> tuple[Tensor, Tensor]:
-    """`Neighbourhood.sums` of all ratings of a side, (N,) each."""
+def _sums(neighbourhood: Neighbourhood, side: Ratings) -> Tensor:
+    """`Neighbourhood.sums` of all ratings of a side, (2, N)."""
     side = side.to(neighbourhood.weights.device)
-    parts = (side.part(rows) for rows in Slices(side.count, PREDICTION_BATCH))
-    found = [neighbourhood.sums(part.user, part.movie) for part in parts]
-    sums, weights = (torch.cat(column).cpu() for column in zip(*found, strict=True))
-    return sums, weights
+    # Filled in place: small results between large temporary ones would scatter the memory.
+    found = torch.empty(2, side.count)
+    for rows in Slices(side.count, PREDICTION_BATCH):
+        part = side.part(rows)
+        found[:, rows] = torch.stack(neighbourhood.sums(part.user, part.movie)).cpu()
+    return found
