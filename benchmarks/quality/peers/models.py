@@ -86,7 +86,6 @@ TREES = (
     (10, 31, 0.1, 1), (20, 31, 0.1, 1), (5, 15, 0.1, 1), (3, 15, 0.1, 1),
     (10, 31, 0.05, 0.5), (20, 31, 0.05, 0.5), (10, 63, 0.05, 0.5),
 )  # fmt: skip
-
 DEEP = ((0.05, 0.5), (0.05, 0.2), (0.01, 0.2), (0.2, 0.2))
 
 
@@ -103,11 +102,7 @@ MODELS = {
     "myfm-implicit": Model("myFM, genres, implicit", "myfm", _myfm(True, False, *WIDE)),
     "myfm-day": Model("myFM, genres, implicit, day", "myfm", _myfm(True, True, *WIDE)),
     "lightgbm": Model("LightGBM", "lightgbm", tuple(starmap(_lightgbm, TREES))),
-    "deepfm": Model(
-        "DeepFM",
-        "deepfm",
-        tuple(starmap(_deepfm, ((0.05, 0.5), (0.05, 0.2), (0.01, 0.2), (0.2, 0.2)))),
-    ),
+    "deepfm": Model("DeepFM", "deepfm", tuple(starmap(_deepfm, DEEP))),
     "linear": Model("linear", "", (NOTEBOOK,)),
     "ours": Model("ours", ""),
 }
