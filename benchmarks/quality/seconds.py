@@ -1,8 +1,8 @@
 """Test error against seconds of fit: `python -m benchmarks.quality.seconds --python PEERS`.
 
-Ours after each epoch, and the best peers, on one split of each data set. The seconds are those of
-the fit alone: without imports, reading and predictions. A busy machine lengthens only those by the
-clock.
+Ours after each epoch, with the default settings and with fast ones, and the best peers, on one
+split of each data set. The seconds are those of the fit alone: without imports, reading and
+predictions. A busy machine lengthens only those by the clock.
 """
 
 from __future__ import annotations
@@ -16,7 +16,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import ROOT, Row, checkout, command_line, machine, measured, report
+from benchmarks.measuring import (
+    ROOT,
+    Row,
+    checkout,
+    command_line,
+    machine,
+    measured,
+    report,
+    write_params,
+)
 from benchmarks.quality.peers.__main__ import fit_peer
 from benchmarks.quality.peers.models import MODELS, Settings
 from benchmarks.quality.peers.worker import WATCH
@@ -27,6 +36,8 @@ DATA: dict[str, tuple[str, ...]] = {
     "ml-1m": ("lenskit", "lightgbm", "deepfm", "myfm-implicit"),
 }
 """Of each data set, its peers."""
+OURS: dict[str, Settings] = {"ours": {}, "ours, fast": {"train.replicas": 1, "train.epochs": 8}}
+"""Changes of the default settings."""
 Fit = dict[str, Any]
 """`points`: (seconds by the clock, seconds of the CPU, test MSE) after some steps of a fit, `end`:
 the point that counts."""
@@ -86,8 +97,9 @@ def fits_of(data: str, options: argparse.Namespace, folder: Path) -> dict[str, F
         changes |= {"data.source": "folder", "data.path": str(path / data), "data.min_rating": 1.0}
     checkout(folder, changes, "prepare", "split")
     found = {}
-    for name in ("ours", *DATA[data]):
-        if name == "ours":
+    for name in (*OURS, *DATA[data]):
+        if name in OURS:
+            write_params(folder, changes | OURS[name])
             command = [sys.executable, "-m", "benchmarks.quality.seconds", "--fit"]
             measured(["env", f"PYTHONPATH={ROOT}", *command], folder)
             found[name] = json.loads((folder / "ours.json").read_text())
@@ -98,17 +110,21 @@ def fits_of(data: str, options: argparse.Namespace, folder: Path) -> dict[str, F
     return found
 
 
+def title(name: str) -> str:
+    """How a model is called in the table and in the picture."""
+    return name if name in OURS else MODELS[name].title
+
+
 def rows_of(fits: dict[str, dict[str, Fit]]) -> Iterator[Row]:
     """A row for each model; beside a peer, when ours passes its final error."""
     for data, found in fits.items():
         for name, fit in found.items():
             _, cpu, error = fit["end"]
-            passed = (point[1] for point in found["ours"]["points"] if point[2] < error)
-            at = next(passed, "no") if name != "ours" else ""
-            yield {
-                "data": data, "model": MODELS[name].title, "MSE": f"{error:.4f}", "CPU s": cpu,
-                "ours passes it after CPU s": at,
-            }  # fmt: skip
+            row: Row = {"data": data, "model": title(name), "MSE": f"{error:.4f}", "CPU s": cpu}
+            for own in OURS:
+                passed = (point[1] for point in found[own]["points"] if point[2] < error)
+                row[f"{own}, passes it after CPU s"] = "" if name in OURS else next(passed, "no")
+            yield row
 
 
 def draw(fits: dict[str, dict[str, Fit]], path: Path) -> None:
@@ -121,8 +137,10 @@ def draw(fits: dict[str, dict[str, Fit]], path: Path) -> None:
     for axes, (data, found) in zip(panels, fits.items(), strict=True):
         for name, fit in found.items():
             _, seconds, errors = zip(*fit["points"], strict=True)
-            style = {"color": "black", "zorder": 3} if name == "ours" else {}
-            axes.plot(seconds, errors, ".-", label=MODELS[name].title, **style)
+            style = {"color": "black", "zorder": 3} if name in OURS else {}
+            if name == "ours, fast":
+                style["linestyle"] = ":"
+            axes.plot(seconds, errors, ".-", label=title(name), **style)
         ends = [fit["end"][2] for fit in found.values()]
         axes.set(title=data, xlabel="CPU seconds of the fit", xscale="log", ylabel="test MSE")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
