@@ -98,7 +98,7 @@ def save_model(
     those of data/split/train/, or `train`. `movies` is a table of movies to use in place of the
     prepared one.
     """
-    tables = _prepared_tables(movies)
+    tables = _tables_json(movies)
     about = {
         "format": FORMAT,
         "settings": network.settings.model_dump(),
@@ -115,11 +115,16 @@ def save_model(
         (fresh / TABLES).write_bytes(tables)
 
 
-def _prepared_tables(movies: pl.DataFrame | None = None) -> bytes:
+def read_tables() -> Tables:
+    """The tables of data/prepared/."""
+    return Tables(
+        *(storage.read_table(storage.PREPARED / f"{name}.parquet") for name in Tables._fields)
+    )
+
+
+def _tables_json(movies: pl.DataFrame | None = None) -> bytes:
     """tables.json for the prepared data, or with another table of movies."""
-    tables = {
-        name: storage.read_table(storage.PREPARED / f"{name}.parquet") for name in Tables._fields
-    }
+    tables = read_tables()._asdict()
     unrated = storage.PREPARED / "unrated.parquet"
     if movies is not None:
         tables["movies"] = movies
@@ -144,7 +149,7 @@ def require_same_data(train: storage.Side, ablations: Sequence[Path] = ()) -> No
     if model.train != storage.fingerprint(train):
         place, why = storage.SPLIT / "train", "the model was trained on other ratings"
         raise storage.different_runs(storage.MODEL, place, why)
-    if model.tables != sha256(_prepared_tables()).hexdigest():
+    if model.tables != sha256(_tables_json()).hexdigest():
         why = "the model has other users, movies or genres"
         raise storage.different_runs(storage.MODEL, storage.PREPARED, why)
     for folder, other in zip(ablations, others, strict=True):
@@ -178,10 +183,6 @@ def load_whole(folder: Path = storage.MODEL, unrated: bool = False) -> tuple[Net
             raise MemoryError  # Linux would promise the memory, and kill the process later.
         state = load_file(weights)
         network = Network.from_state(about.settings, about.replicas, about.limits, state)
-        if "communality" in state and not state["communality"].clamp(0, 1).equal(
-            state["communality"]
-        ):
-            raise ValueError("a communality is not between 0 and 1")
     path = _file(folder / TABLES)
     rated, genres = network.genre_share[:-1].shape
     rows = network.users + rated + genres

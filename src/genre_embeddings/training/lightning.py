@@ -24,7 +24,7 @@ from torch import Tensor, distributed
 from genre_embeddings.errors import InputError
 from genre_embeddings.model.embedding import EmbeddingTable
 from genre_embeddings.model.network import Network
-from genre_embeddings.model.ratings import Ratings, ShuffledPositions, Slices
+from genre_embeddings.model.ratings import Ratings, ShuffledPositions, slices
 from genre_embeddings.seeds import seed_of
 from genre_embeddings.settings import TrainSettings
 from genre_embeddings.training.callbacks import (
@@ -181,7 +181,7 @@ class Fitting(lightning.LightningModule):
             every = max(1, side.count // MEASURED) if sampled else 1
             # The sum of squared errors, and the number of ratings
             total = torch.zeros(2, dtype=torch.float64, device=self.device)
-            for rows in list(Slices(mine.stop, EVALUATION_BATCH, mine.start))[::every]:
+            for rows in list(slices(mine.stop, EVALUATION_BATCH, mine.start))[::every]:
                 part = side.part(rows)
                 own = torch.arange(rows.start, rows.stop, device=self.device) if learns else None
                 output = self.network(part.user, part.movie, part.time, own=own)
