@@ -1,4 +1,8 @@
-"""Stage train: fit the network and keep the weights of the best epoch."""
+"""Stage train: fit the network and keep the weights of the best epoch.
+
+The RMSE that it prints is from before the correction by similar movies, as are the curves by epoch;
+stage evaluate measures errors after it.
+"""
 
 from stages import run
 

@@ -168,10 +168,8 @@ def prior(network: Network, count: int) -> tuple[Tensor, Tensor]:
             for start, end in bounds
         ]
         known = torch.arange(network.users, network.users + len(users))
-        u, h = (
-            network.vectors(users, nobody).u,
-            _with_histories(network, some).vectors(known, nobody).u,
-        )
+        u = network.vectors(users, nobody).u
+        h = _with_histories(network, some).vectors(known, nobody).u
         t = torch.cat([u - h, t[..., -1:]], -1)
     centred = t - t.mean(0)
     spread = torch.einsum("krc,krd->rcd", centred, centred) / max(len(users) - 1, 1)

@@ -96,10 +96,10 @@ class EmbeddingTable(nn.Module):
 
     def weighted_sum(self, weights: Tensor, variances: bool) -> list[Tensor]:
         """Means and variances of weighted sums of all rows, as `forward`; weights (B, rows)."""
-        found = [torch.einsum("bk,krc->brc", weights, self.mean)]  # (B, R, C)
-        if variances:
-            found.append(torch.einsum("bk,krc->brc", weights**2, (2 * self.log_std).exp()))
-        return found
+        mean = torch.einsum("bk,krc->brc", weights, self.mean)  # (B, R, C)
+        if not variances:
+            return [mean]
+        return [mean, torch.einsum("bk,krc->brc", weights**2, (2 * self.log_std).exp())]
 
     def kl(self, rows: Tensor | slice) -> Tensor:
         """KL divergence of rows from the prior, (B, R); zero for point embeddings."""

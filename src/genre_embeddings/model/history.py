@@ -174,15 +174,14 @@ class History(nn.Module):
         self, table: EmbeddingTable, rows: Tensor, own: Tensor | None, variances: bool
     ) -> list[Tensor]:
         """Means of the pooled embeddings of `rows` and, if asked for, variances, (B, R, D) each."""
-        sums = self._sums(table, variances, rows).unflatten(1, (-1, *table.mean.shape[1:]))
-        found = list(sums.unbind(1))  # (B, R, D) each
+        whole = self._sums(table, variances, rows).unflatten(1, (-1, *table.mean.shape[1:]))
+        sums = list(whole.unbind(1))  # (B, R, D) each
         count = self.starts[rows + 1] - self.starts[rows]  # (B,)
         if own is not None:
             left = self.kept[own] & (count > 0)  # (B,) the unknown movie has an empty history
             count = count - left.long()
-            columns, left = self.columns[own], left.to(sums.dtype)[:, None, None]
-            taken = table(columns, variances)
-            found = [part - left * one for part, one in zip(found, taken, strict=True)]
-        count = count.clamp(min=1).to(sums.dtype)[:, None, None]  # (B, 1, 1)
-        mean, *variance = found
+            taken, left = table(self.columns[own], variances), left.to(whole.dtype)[:, None, None]
+            sums = [part - left * one for part, one in zip(sums, taken, strict=True)]
+        count = count.clamp(min=1).to(whole.dtype)[:, None, None]  # (B, 1, 1)
+        mean, *variance = sums
         return [mean / count.sqrt(), *(part.clamp(min=0) / count for part in variance)]

@@ -40,13 +40,13 @@ class Neighbourhood(nn.Module):
     starts: Tensor  # (U+1,) where the ratings of each user start
     columns: Tensor  # (ratings,) position of the movie among the candidates, C if it is none
 
-    def __init__(self, rows: int, candidates: int, most: int, ratings: int) -> None:
-        """Without similar movies yet; the sizes are M + 1, C, K and the number of ratings."""
+    def __init__(self, rows: int, candidates: int, most: int) -> None:
+        """Without similar movies and ratings yet; the sizes are M + 1, C and K."""
         super().__init__()
         self.register_buffer("candidates", torch.zeros(candidates, dtype=torch.int64))
         self.register_buffer("similar", torch.zeros(rows, most, dtype=torch.int16))
         self.register_buffer("weights", torch.zeros(rows, most))
-        self.register_buffer("residuals", torch.zeros(ratings))
+        self.register_buffer("residuals", torch.zeros(0))
         self.register_buffer("amplitude", torch.ones(()))
         self.register_buffer("shrinkage", torch.ones(()))
         self.register_buffer("starts", None, persistent=False)

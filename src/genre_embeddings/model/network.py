@@ -223,18 +223,19 @@ class Network(nn.Module):
             network = cls(settings, replicas, sizes, limits)
             if "neighbourhood.weights" in state:
                 (candidates,) = state["neighbourhood.candidates"].shape
-                most, ratings = state["neighbourhood.weights"].shape[1], len(state["rated"])
-                network.neighbourhood = Neighbourhood(rows, candidates, most, ratings)
+                most = state["neighbourhood.weights"].shape[1]
+                network.neighbourhood = Neighbourhood(rows, candidates, most)
         expected = network.state_dict()
-        for name, own in expected.items():
+        for name, blank in expected.items():
             module, _, leaf = name.rpartition(".")
-            if leaf in ("entries", "rated", "residuals", "times"):
-                rows = len(state[name if leaf == "entries" else "rated"])
-                setattr(network.get_submodule(module), leaf, own.new_empty(rows, *own.shape[1:]))
+            if leaf in ("entries", "rated", "residuals", "times"):  # one per rating, or per entry
+                count = len(state[name if leaf == "entries" else "rated"])
+                blank = blank.new_empty(count, *blank.shape[1:])
+                setattr(network.get_submodule(module), leaf, blank)
         network.load_state_dict(state, assign=True)
-        for name, own in expected.items():
-            if state[name].dtype != own.dtype or not state[name].isfinite().all():
-                raise ValueError(f"{name} has values that are not {own.dtype}, or not finite")
+        for name, blank in expected.items():
+            if state[name].dtype != blank.dtype or not state[name].isfinite().all():
+                raise ValueError(f"{name} has values that are not {blank.dtype}, or not finite")
         if settings.genres and not network.communality.clamp(0, 1).equal(network.communality):
             raise ValueError("a communality is not between 0 and 1")
         rated, counts = network.rated, network.user_counts.long()

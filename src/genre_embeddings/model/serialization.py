@@ -88,15 +88,17 @@ def configure_torch(threads: int) -> None:
 
 def save_model(
     network: Network,
+    train: storage.Side,
     folder: Path = storage.MODEL,
     movies: pl.DataFrame | None = None,
-    train: storage.Side | None = None,
 ) -> None:
-    """Write a model folder: the weights, and beside them the tables of data/prepared/.
+    """Write a model folder, in place of an earlier one: the weights, and the prepared tables.
 
-    The folder, which is replaced if it exists, records on which ratings the network was trained:
-    those of data/split/train/, or `train`. `movies` is a table of movies to use in place of the
-    prepared one.
+    Args:
+        network: a trained network.
+        train: the ratings on which it was trained; the folder records their checksum.
+        folder: the folder to write.
+        movies: table of movies to use in place of all prepared ones, rated or not.
     """
     tables = _tables_json(movies)
     about = {
@@ -105,7 +107,7 @@ def save_model(
         "replicas": network.replicas,
         "limits": network.limits,
         "tables": sha256(tables).hexdigest(),
-        "train": storage.fingerprint(train or storage.read_side("train")),
+        "train": storage.fingerprint(train),
     }
     # Sorted names and one metadata entry: the order of several would differ between runs.
     state = {name: value.cpu().contiguous() for name, value in sorted(network.state_dict().items())}
@@ -123,7 +125,7 @@ def read_tables() -> Tables:
 
 
 def _tables_json(movies: pl.DataFrame | None = None) -> bytes:
-    """tables.json for the prepared data, or with another table of movies."""
+    """tables.json for the prepared data, or with another table of movies; see `save_model`."""
     tables = read_tables()._asdict()
     unrated = storage.PREPARED / "unrated.parquet"
     if movies is not None:
@@ -159,17 +161,10 @@ def require_same_data(train: storage.Side, ablations: Sequence[Path] = ()) -> No
             raise storage.different_runs(storage.MODEL, folder, why)
 
 
-def load_model(folder: Path = storage.MODEL) -> Network:
-    """The network of a model folder, ready to predict.
-
-    Raises:
-        InputError: a file is missing, cut short, from another version or inconsistent.
-    """
-    return load_whole(folder)[0]
-
-
 def load_whole(folder: Path = storage.MODEL, unrated: bool = False) -> tuple[Network, Tables]:
-    """The network of a model folder, and its tables; memory use is in proportion to file sizes.
+    """The network of a model folder, ready to predict, and its tables.
+
+    Memory use is in proportion to the sizes of the files.
 
     If `unrated` is set, both also have the movies that nobody rated, after the others.
 

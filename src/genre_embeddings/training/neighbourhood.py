@@ -60,7 +60,7 @@ def fit_neighbourhood(
     starts = network.user_starts.cpu().numpy()
     errors = csr_matrix((residuals, train.movie.numpy(), starts), shape=(network.users, rows))
     candidates, similar, weights = map(torch.from_numpy, similar_movies(errors, most))
-    part = Neighbourhood(rows, len(candidates), weights.shape[1], train.count)
+    part = Neighbourhood(rows, len(candidates), weights.shape[1])
     part.candidates, part.similar, part.weights = candidates, similar, weights
     part.residuals = torch.from_numpy(residuals)
     part.to(network.movie_counts.device)
