@@ -17,7 +17,7 @@ from genre_embeddings.model.embedding import take_rows
 from genre_embeddings.model.history import positions_in
 
 CANDIDATES = 8_192
-"""Most movies that can be similar to others: a batch holds so many errors of each of its users."""
+"""Maximum of C: a batch holds C errors for each of its users."""
 
 
 class Neighbourhood(nn.Module):

@@ -41,11 +41,11 @@ CACHING_PAYS = 10
 UNKNOWN_ERROR = 10.0
 """Standard error of a similarity that was not measured: its interval is -1 to 1."""
 TYPICAL_USERS = 4_096
-"""At most how many users stand for all, where a user without ratings is the mean of the others."""
+"""Maximum number of users whose mean is the vector of users without ratings."""
 RATINGS_AT_ONCE = 65_536
-"""Training ratings whose genres are summed at once, of which there may be millions."""
+"""Training ratings whose genres are summed at once."""
 GRID = 1 << 20
-"""How many numbers a layer holds at once when many users are combined with many movies."""
+"""Maximum number of values that a layer holds at once in `Network.grid`."""
 
 
 class Output(NamedTuple):
@@ -176,7 +176,7 @@ class Network(nn.Module):
         `membership` (M, G) says which genres each movie has, 0 or 1.
         """
         low, high = self.limits
-        centre = float(train.rating.double().mean()) if train.count else low
+        centre = float(train.rating.double().mean())
         if self.settings.squash:
             share = min(max((centre - low) / (high - low), 0.01), 0.99)
             self.centre.fill_(math.log(share / (1 - share)))

@@ -39,9 +39,9 @@ FORMAT = 8
 WEIGHTS, TABLES = "model.safetensors", "tables.json"
 REMEDY = "run `dvc checkout` or `dvc repro train`"
 LARGEST_HEADER = 1 << 18
-"""Most bytes of the weights' names, shapes and metadata; usual settings need 10,000."""
+"""Maximum bytes of the weights' names, shapes and metadata; usual settings need 10,000."""
 LARGEST_ROW = 10_000
-"""Most bytes of tables.json per user, movie or genre, on average."""
+"""Maximum bytes of tables.json per user, movie or genre, on average."""
 MOVIES = {"movie_id": None, "title": pl.String(), "genres": pl.List(pl.UInt32)}
 GENRES = {"name": pl.String(), "movies": pl.UInt32(), "ratings": pl.UInt32()}
 UNREADABLE = (

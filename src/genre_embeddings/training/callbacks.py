@@ -120,7 +120,7 @@ class Recorder(lightning.Callback):
             self._log(fitting.history)
 
     def finish(self, history: list[dict[str, float]], best_epoch: int) -> None:
-        """Write which epoch was the best; a training resumed after its last epoch has no other."""
+        """Write which epoch was the best, and the curves of a training resumed after its end."""
         self._log(history)
         self.live.end()
         content = {"best_epoch": best_epoch, "epochs": len(history)}

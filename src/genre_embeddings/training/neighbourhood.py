@@ -51,7 +51,7 @@ def fit_neighbourhood(
     """
     most = network.settings.similar_movies
     network.neighbourhood = None
-    if not most or not train.count or amplitude <= 0:
+    if not most or amplitude <= 0:
         return 0.0
     residuals = _residuals(network, train, own=True)
     if not residuals.any():
