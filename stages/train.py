@@ -1,4 +1,8 @@
-"""Stage train: fit the network and keep the weights of the best epoch."""
+"""Stage train: fit the network and keep the weights of the best epoch.
+
+The RMSE that it prints is from before the correction by similar movies, as are the curves by epoch;
+stage evaluate measures errors after it.
+"""
 
 from stages import run
 
@@ -11,7 +15,7 @@ def main() -> None:
     settings = load_settings()
 
     from genre_embeddings import storage
-    from genre_embeddings.model.serialization import Tables, configure_torch
+    from genre_embeddings.model.serialization import configure_torch, read_tables
     from genre_embeddings.training.ablations import (
         ablation_names,
         ablations_beside,
@@ -22,9 +26,7 @@ def main() -> None:
     from genre_embeddings.training.model import Data, train_model
 
     configure_torch(settings.train.threads)
-    tables = Tables(
-        *(storage.read_table(storage.PREPARED / f"{name}.parquet") for name in Tables._fields)
-    )
+    tables = read_tables()
     # Not read_sides, which looks at the test ratings, too.
     train, validation = (storage.read_side(side) for side in ("train", "validation"))
     data = Data(train, validation, tables, storage.read_meta())

@@ -15,7 +15,7 @@ from genre_embeddings.errors import InputError
 from genre_embeddings.inference.export import export
 from genre_embeddings.inference.predict import predict_file
 from genre_embeddings.inference.trained import open_model
-from genre_embeddings.model.serialization import load_model, save_model
+from genre_embeddings.model.serialization import load_whole, save_model
 from tests.conftest import ROOT
 
 
@@ -96,7 +96,7 @@ def test_places_that_cannot_be_written(project):
 
 def test_a_disk_that_is_full(project):
     resource = pytest.importorskip("resource")  # no limits to set on Windows
-    network, model = load_model(), open_model()
+    (network, _), model = load_whole(), open_model()
     before = everything(project)
 
     def column():
@@ -107,7 +107,7 @@ def test_a_disk_that_is_full(project):
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # bytes that a file may have
     try:
         for name, write in {
-            "models": lambda: save_model(network),
+            "models": lambda: save_model(network, storage.read_side("train")),
             "old.csv": lambda: predict_file(model, Path("pairs.csv"), Path("old.csv")),
             "exports": lambda: export(model, Path("exports")),
             "data/split": column,
@@ -120,7 +120,7 @@ def test_a_disk_that_is_full(project):
             assert everything(project) == before, name
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert np.array_equal(load_model().user_counts, network.user_counts)
+    assert np.array_equal(load_whole()[0].user_counts, network.user_counts)
 
 
 WRITE = """

@@ -24,7 +24,7 @@ def train_project(folder: Path, **model) -> Path:
         write_world(world)
         network = world.fit(**model)[0]
         fit_neighbourhood(network, world.ratings("train"))
-        save_model(network)
+        save_model(network, world.sides["train"])
     return folder
 
 

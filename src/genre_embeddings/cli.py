@@ -28,8 +28,7 @@ FILE = click.Path(path_type=Path)
 
 
 def _out(default: str, what: str) -> Any:
-    place = Path(default)
-    return click.option("--out", type=FILE, default=place, help=what)
+    return click.option("--out", type=FILE, default=Path(default), help=what)
 
 
 def _top(what: str) -> Any:

@@ -75,7 +75,7 @@ def test_the_scorer_predicts_what_the_model_predicts(settings, in_tmp, variant):
     torch.manual_seed(0)
     for parameter in network.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
-    save_model(network)
+    save_model(network, world.sides["train"])
     model = open_model()
     write_scorer(model.network, in_tmp / "scorer.pt2")
     assert str(ROOT).encode() not in (in_tmp / "scorer.pt2").read_bytes()

@@ -185,7 +185,7 @@ def test_unrated_movies_are_saved_with_the_model(trained, model, in_tmp, monkeyp
 
     def saved(table):
         storage.write_table(storage.PREPARED / "unrated.parquet", table)
-        save_model(model.network)
+        save_model(model.network, storage.read_side("train"))
         return open_model()
 
     movies = saved(table).movies
@@ -365,7 +365,7 @@ def test_the_vector_of_a_new_movie_is_that_of_a_movie_of_these_genres(model):
 def test_a_model_without_genres(settings, in_tmp):
     world = small_world(settings)
     write_world(world)
-    save_model(world.network(genres=False))
+    save_model(world.network(genres=False), world.sides["train"])
     model = open_model()
     with pytest.raises(InputError, match="trained without genres"):
         embed(model, ["Drama"])

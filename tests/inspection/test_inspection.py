@@ -95,7 +95,7 @@ def test_the_tag_genome_is_shown_and_does_not_judge_and_rare_genres_are_left_out
     tagged[0][1] = tagged[1][0] = None
     storage.write_json(storage.TRUTH, None)
     storage.write_json(storage.GENOME, {"genres": names, "similarity": tagged})
-    save_model(world.network())
+    save_model(world.network(), world.sides["train"])
     storage.write_json(storage.ABLATIONS / "ablations.json", [])
     asked = gather(world.settings)
     assert asked.held_out.rating.size == asked.test.rating.size

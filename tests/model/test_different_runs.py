@@ -26,8 +26,10 @@ def make_run(folder: Path, **model) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         write_world(world)
-        save_model(world.network(**model))
-        save_model(world.network(**model, genres=False), storage.ABLATIONS / "without_genres")
+        train = world.sides["train"]
+        save_model(world.network(**model), train)
+        plain = world.network(**model, genres=False)
+        save_model(plain, train, storage.ABLATIONS / "without_genres")
         storage.write_json(storage.ABLATIONS / "ablations.json", ["without_genres"])
         Path("params.yaml").write_text(yaml.safe_dump(world.settings.model_dump(mode="json")))
         storage.write_json(storage.TRUTH, None)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
 from genre_embeddings.model.predict import predict
-from genre_embeddings.model.serialization import load_model, load_whole, save_model
+from genre_embeddings.model.serialization import load_whole, save_model
 from tests.conftest import ROOT
 from tests.small import small_world, write_world
 
@@ -36,13 +36,13 @@ def saved(world):
     network, train = world.network(), world.ratings("train")
     everything = torch.arange(train.count)
     network.remember(everything, train.rating, network(train.user, train.movie, train.time))
-    save_model(network)
+    save_model(network, world.sides["train"])
     return network
 
 
 def refused(message: str) -> None:
     with pytest.raises(InputError, match=message) as raised:
-        load_model()
+        load_whole()
     assert "\n" not in str(raised.value)
 
 
@@ -57,7 +57,7 @@ def rewrite(change) -> None:
 
 def test_what_is_saved_comes_back(saved, world):
     before = {path.name: path.read_bytes() for path in storage.MODEL.iterdir()}
-    loaded = load_model()
+    loaded, _ = load_whole()
     loaded.index_ratings(world.ratings("train"))
     for side in ("train", "test"):
         part = world.sides[side]
@@ -68,7 +68,7 @@ def test_what_is_saved_comes_back(saved, world):
         assert np.array_equal(first, second)
     assert loaded.settings == saved.settings
     assert (loaded.users, loaded.unknown, loaded.limits) == (saved.users, saved.unknown, (0.5, 5.0))
-    save_model(loaded)
+    save_model(loaded, world.sides["train"])
     assert before == {path.name: path.read_bytes() for path in storage.MODEL.iterdir()}
 
 
@@ -100,9 +100,9 @@ def test_a_process_that_may_not_take_the_memory(saved):
     """As in a container or under `ulimit -v`, torch, safetensors or the system refuse."""
     wide = torch.zeros(1 << 27)  # 512 MiB
     rewrite(lambda state, _: state.update({"user.mean": wide}))
-    ask = "import resource, torch; from genre_embeddings.model.serialization import load_model; "
+    ask = "import resource, torch; from genre_embeddings.model.serialization import load_whole; "
     ask += "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize(); "
-    ask += "resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 28),) * 2); load_model()"
+    ask += "resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 28),) * 2); load_whole()"
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", ask], capture_output=True, text=True, env=environment

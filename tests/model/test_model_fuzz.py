@@ -59,7 +59,7 @@ def write_models(folder: Path) -> list[list[bytes]]:
         for variant in VARIANTS:
             network = world.network(**variant)
             fit_neighbourhood(network, world.ratings("train"))
-            save_model(network)
+            save_model(network, world.sides["train"])
             models.append([(storage.MODEL / name).read_bytes() for name in NAMES])
     return models
 

@@ -86,7 +86,7 @@ explain(model, 1, 1)
 def test_opening_a_model_runs_nothing_of_its_folder(settings, in_tmp):
     world, folder = small_world(settings), in_tmp / storage.MODEL
     write_world(world)
-    save_model(world.network())
+    save_model(world.network(), world.sides["train"])
     boom = 'raise SystemExit("it was run")'
     names = ("torch", "numpy", "safetensors", "sitecustomize", "genre_embeddings", "__init__")
     for name in names:

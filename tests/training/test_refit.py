@@ -10,7 +10,7 @@ from genre_embeddings import storage
 from genre_embeddings.inspection.question import gather
 from genre_embeddings.model.build import build_network
 from genre_embeddings.model.ratings import Ratings
-from genre_embeddings.model.serialization import load_model
+from genre_embeddings.model.serialization import load_whole
 from genre_embeddings.training.checkpoint import Scratch
 from genre_embeddings.training.lightning import Fitting, fit
 from genre_embeddings.training.model import train_model
@@ -25,7 +25,7 @@ def test_the_model_is_trained_again_on_both_for_the_epochs_that_validation_chose
     write_world(world)
     history, best = train_model(world.settings, world.data, record=False)
     assert best < len(history), "no epoch was chosen"
-    network, both = load_model(), storage.read_sides(refit=True)["train"]
+    (network, _), both = load_whole(), storage.read_sides(refit=True)["train"]
     assert (network.user_counts.numpy() == np.bincount(both.user)).all()
     for column in ("rating", "timestamp"):
         parts = [getattr(world.sides[side], column) for side in ("train", "validation")]

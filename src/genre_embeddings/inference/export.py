@@ -124,7 +124,7 @@ def _vectors(values: Tensor) -> pl.Series:
 
 
 def _metadata(genres: pl.DataFrame, movies: pl.DataFrame) -> pl.DataFrame:
-    """A line for each vector, genres first, in text that no program takes for anything else.
+    """A line for each vector, genres first, in text that no program misreads.
 
     Control characters become spaces. A text that a spreadsheet would compute as a formula begins
     with an apostrophe; the Parquet files hold it as it is.
@@ -211,9 +211,9 @@ class Scorer(nn.Module):
             movies: (B,) int64, dense indices of movies; -1 is an unknown movie without genres.
         """
         known = users.clamp(min=0)
-        of_user, of_movie = (self.user, self.user_bias), (self.movie, self.movie_bias)
-        parts = [part[known] for part in of_user] + [part[movies] for part in of_movie]
-        rating = self.head.rate(Vectors(*parts)).rating  # (R, B)
+        u, bias = self.user[known], self.user_bias[known]
+        v, movie_bias = self.movie[movies], self.movie_bias[movies]
+        rating = self.head.rate(Vectors(u, bias, v, movie_bias)).rating  # (R, B)
         mean = rating.mean(0)
         if self.neighbourhood is not None:
             mean = mean + self.neighbourhood(known, movies)

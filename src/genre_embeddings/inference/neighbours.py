@@ -12,7 +12,7 @@ from genre_embeddings.errors import InputError
 from genre_embeddings.inference.titles import WHOLE, WORD, matches, suggestion
 from genre_embeddings.inference.trained import Trained, require_finite
 from genre_embeddings.inspection.responses import ask, spaced_users
-from genre_embeddings.model.ratings import Slices
+from genre_embeddings.model.ratings import slices
 
 USERS_FOR_MOVIES = 100
 """How many users' responses are correlated; fewer than for genres, as there are many movies."""
@@ -110,7 +110,7 @@ def _movie_neighbours(model: Trained, movie: int, top: int) -> Neighbours:
         return centred - centred.mean(0)
 
     own, similarity = responses(np.array([movie]))[:, 0], np.empty(len(others))
-    for block in Slices(len(others), BLOCK):
+    for block in slices(len(others), BLOCK):
         other = responses(others[block])
         norm = np.linalg.norm(other, axis=0) * np.linalg.norm(own)
         similarity[block] = own @ other / np.maximum(norm, 1e-12)

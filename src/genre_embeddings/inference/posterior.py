@@ -31,13 +31,13 @@ from genre_embeddings.inspection.responses import spaced_users
 from genre_embeddings.model.network import Network, Vectors
 
 PRIOR_USERS = 500
-"""Most known users from whom the prior is estimated."""
+"""Maximum number of known users from whom the prior is estimated."""
 RIDGE = 1e-4
 """Added to the prior's variances, which are about 0.04, where there are few known users."""
 STEPS = 20
-"""Most Gauss-Newton steps."""
+"""Maximum number of Gauss-Newton steps."""
 HALVINGS = 10
-"""How often a step that makes the fit worse is halved."""
+"""How often a step that makes the fit worse is halved at most."""
 SMALL = 1e-4
 """A step that changes no entry by more than this is the last one; entries are about 0.2."""
 
@@ -168,10 +168,8 @@ def prior(network: Network, count: int) -> tuple[Tensor, Tensor]:
             for start, end in bounds
         ]
         known = torch.arange(network.users, network.users + len(users))
-        u, h = (
-            network.vectors(users, nobody).u,
-            _with_histories(network, some).vectors(known, nobody).u,
-        )
+        u = network.vectors(users, nobody).u
+        h = _with_histories(network, some).vectors(known, nobody).u
         t = torch.cat([u - h, t[..., -1:]], -1)
     centred = t - t.mean(0)
     spread = torch.einsum("krc,krd->rcd", centred, centred) / max(len(users) - 1, 1)

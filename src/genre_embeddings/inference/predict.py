@@ -75,8 +75,8 @@ class AnyUser:
             mean, replicas = each.mean(0).clip(*self.network.limits), each.var(0)  # (N, B)
             # The posterior is a small part of the deviation, so fewer users are enough for it.
             some = slice(None, None, math.ceil(len(self.users) / POSTERIOR_USERS))
-            drawn = self.users[some]
-            asked = np.tile(drawn, len(block)), np.repeat(block, len(drawn))
+            fewer = self.users[some]
+            asked = np.tile(fewer, len(block)), np.repeat(block, len(fewer))
             deviation = predict_indices(self.network, *asked)[1].reshape(len(block), -1)
             rest = np.square(deviation, dtype=np.float64).mean(1) - replicas[some].mean(0)
             variance = np.maximum(rest, 0) + replicas.mean(0) + mean.var(0)

@@ -20,7 +20,7 @@ from genre_embeddings.errors import InputError
 from genre_embeddings.inference.predict import AnyUser
 from genre_embeddings.inference.trained import Trained, predict_indices, require_finite
 from genre_embeddings.model.network import Network
-from genre_embeddings.model.ratings import Slices
+from genre_embeddings.model.ratings import slices
 
 SCORES = 1 << 23
 """Predictions (R, N, B) that are in memory at once: 32 MB."""
@@ -120,15 +120,13 @@ def _best(
     """
     place = np.full(network.unknown, -1)
     place[movies] = np.arange(len(movies))
-    rated = network.rated.numpy()
-    ends = network.user_counts.double().cumsum(0).long().numpy()
-    starts = np.append(0, ends)
-    for some in Slices(len(users), max(1, SCORES // (network.replicas * max(1, len(movies))))):
+    rated, starts = network.rated.numpy(), network.user_starts.numpy()
+    for some in slices(len(users), max(1, SCORES // (network.replicas * max(1, len(movies))))):
         asked = users[some]
         score = network.grid(*map(torch.from_numpy, (asked, movies))).mean(0)  # (N, B)
         require_finite(score.numpy())
         for row, user in enumerate(asked):
-            seen = place[rated[starts[user] : ends[user]]]
+            seen = place[rated[starts[user] : starts[user + 1]]]
             score[row, seen[seen >= 0]] = -torch.inf
         order = score.sort(descending=True, stable=True).indices[:, :top]
         rows, columns = np.nonzero(score.gather(1, order).isfinite().numpy())

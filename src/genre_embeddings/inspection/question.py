@@ -14,12 +14,7 @@ from genre_embeddings.evaluation.bias import BiasModel, fit_bias
 from genre_embeddings.model.build import build_network, genre_sets
 from genre_embeddings.model.network import Network
 from genre_embeddings.model.ratings import Ratings
-from genre_embeddings.model.serialization import (
-    configure_torch,
-    load_model,
-    load_whole,
-    require_same_data,
-)
+from genre_embeddings.model.serialization import configure_torch, load_whole, require_same_data
 from genre_embeddings.settings import InspectSettings, Settings
 from genre_embeddings.storage import Side
 
@@ -77,7 +72,7 @@ def gather(settings: Settings) -> Question:
     held_out = test
     if settings.inspect.evidence == "held_out":
         held_out = storage.Side(*map(np.concatenate, zip(sides["validation"], test, strict=True)))
-    ablations = dict(zip(names, map(load_model, folders), strict=True))
+    ablations = dict(zip(names, (load_whole(folder)[0] for folder in folders), strict=True))
     sets = genre_sets(movies, genres.height)
     return Question(
         network=network,

@@ -19,13 +19,15 @@ def sample_normal(mean: Tensor, variance: Tensor, generator: Generator) -> Tenso
     )
 
 
-def take_rows(whole: Tensor, rows: Tensor) -> Tensor:
+def take_rows(whole: Tensor, rows: Tensor | slice) -> Tensor:
     """Rows of a tensor, (B, ...); the backward pass sums gradients in a fixed order.
 
-    Both branches give the same rows. On a CPU, `index_select` takes at most half the time of
-    indexing; on a GPU, only indexing keeps the order of the sum.
+    On a CPU, `index_select` takes at most half the time of indexing; on a GPU, only indexing keeps
+    the order of the sum.
     """
-    return whole[rows] if whole.is_cuda else whole.index_select(0, rows)
+    if whole.is_cuda or isinstance(rows, slice):
+        return whole[rows]
+    return whole.index_select(0, rows)
 
 
 class SparseRows(torch.autograd.Function):
@@ -86,20 +88,18 @@ class EmbeddingTable(nn.Module):
     def take(self, name: str, rows: Tensor | slice) -> Tensor:
         """Rows of a parameter, (B, R, C); with a sparse gradient if `sparse` is set."""
         whole = getattr(self, name)
+        if not self.sparse or not torch.is_grad_enabled():
+            return take_rows(whole, rows)
         if isinstance(rows, slice):
-            if not self.sparse:
-                return whole[rows]
             rows = torch.arange(len(whole), device=whole.device)[rows]
-        if self.sparse and torch.is_grad_enabled():
-            return SparseRows.apply(whole, rows)
-        return take_rows(whole, rows)
+        return SparseRows.apply(whole, rows)
 
     def weighted_sum(self, weights: Tensor, variances: bool) -> list[Tensor]:
         """Means and variances of weighted sums of all rows, as `forward`; weights (B, rows)."""
-        found = [torch.einsum("bk,krc->brc", weights, self.mean)]  # (B, R, C)
-        if variances:
-            found.append(torch.einsum("bk,krc->brc", weights**2, (2 * self.log_std).exp()))
-        return found
+        mean = torch.einsum("bk,krc->brc", weights, self.mean)  # (B, R, C)
+        if not variances:
+            return [mean]
+        return [mean, torch.einsum("bk,krc->brc", weights**2, (2 * self.log_std).exp())]
 
     def kl(self, rows: Tensor | slice) -> Tensor:
         """KL divergence of rows from the prior, (B, R); zero for point embeddings."""

@@ -53,7 +53,7 @@ def _transpose(lists: Lists, columns: int) -> Lists:
     count = torch.diff(starts, append=starts.new_tensor([len(entries)]))
     rows = torch.arange(len(count), dtype=torch.int32, device=starts.device)
     rows = rows.repeat_interleave(count)[entries.argsort(stable=True)]  # (E,)
-    return _row_starts(entries, columns)[:-1].int(), rows
+    return starts_of(entries.bincount(minlength=columns))[:-1].int(), rows
 
 
 def _matrix(starts: np.ndarray, entries: Tensor, columns: int) -> csr_matrix:
@@ -63,9 +63,18 @@ def _matrix(starts: np.ndarray, entries: Tensor, columns: int) -> csr_matrix:
     return csr_matrix((ones, entries.numpy(), ends), shape=(len(starts), columns))
 
 
-def _row_starts(index: Tensor, size: int) -> Tensor:
-    """Where the entries of each row start in a sorted list of rows, (size + 1,)."""
-    return functional.pad(torch.bincount(index, minlength=size).cumsum(0), (1, 0))
+def starts_of(counts: Tensor) -> Tensor:
+    """Where lists of these lengths start when they are laid end to end, and the end of all."""
+    return functional.pad(counts.long().cumsum(0), (1, 0))
+
+
+def positions_in(starts: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the entries of K rows are in lists laid end to end, (E,), and how many, (K,)."""
+    first = starts[rows]
+    count = starts[rows + 1] - first  # (K,)
+    at = torch.arange(int(count.sum()), device=rows.device)  # (E,)
+    at += (first - starts_of(count)[:-1]).repeat_interleave(count)
+    return at, count
 
 
 class History(nn.Module):
@@ -100,14 +109,14 @@ class History(nn.Module):
         """Make the histories from the training ratings, (N,) each."""
         # numpy's lexsort needs a third of the memory of torch's sorts.
         order = torch.from_numpy(np.lexsort((-times.numpy(), rows.numpy())))
-        starts = _row_starts(rows, self.sizes[0])
+        starts = starts_of(rows.bincount(minlength=self.sizes[0]))
         rank = torch.arange(len(rows))
         rank -= starts[:-1].repeat_interleave(starts.diff())
         order = order[rank < self.most]
         self.columns = columns
         self.kept = torch.zeros(len(rows), dtype=torch.bool)
         self.kept[order] = True
-        self.starts = _row_starts(rows[order], self.sizes[0])
+        self.starts = starts_of(rows[order].bincount(minlength=self.sizes[0]))
         self.entries = columns[order].int()
         self.named = torch.bincount(self.entries, minlength=self.sizes[1]) > 0
 
@@ -151,11 +160,8 @@ class History(nn.Module):
                 self.matrix = _matrix(self.starts[:-1].numpy(), self.entries, self.sizes[1])
             part = self.matrix[rows.numpy()]
             return torch.from_numpy(part.indptr[:-1]), torch.from_numpy(part.indices)
-        count = self.starts[rows + 1] - self.starts[rows]  # (K,)
-        starts = count.cumsum(0) - count
-        entries = torch.arange(int(count.sum()), device=rows.device)  # (E,)
-        entries += (self.starts[rows] - starts).repeat_interleave(count)
-        return starts.int(), self.entries[entries]
+        at, count = positions_in(self.starts, rows)
+        return starts_of(count)[:-1].int(), self.entries[at]
 
     @torch.no_grad()
     def cache_sums(self, table: EmbeddingTable) -> None:
@@ -168,15 +174,14 @@ class History(nn.Module):
         self, table: EmbeddingTable, rows: Tensor, own: Tensor | None, variances: bool
     ) -> list[Tensor]:
         """Means of the pooled embeddings of `rows` and, if asked for, variances, (B, R, D) each."""
-        sums = self._sums(table, variances, rows).unflatten(1, (-1, *table.mean.shape[1:]))
-        found = list(sums.unbind(1))  # (B, R, D) each
+        whole = self._sums(table, variances, rows).unflatten(1, (-1, *table.mean.shape[1:]))
+        sums = list(whole.unbind(1))  # (B, R, D) each
         count = self.starts[rows + 1] - self.starts[rows]  # (B,)
         if own is not None:
             left = self.kept[own] & (count > 0)  # (B,) the unknown movie has an empty history
             count = count - left.long()
-            columns, left = self.columns[own], left.to(sums.dtype)[:, None, None]
-            taken = table(columns, variances)
-            found = [part - left * one for part, one in zip(found, taken, strict=True)]
-        count = count.clamp(min=1).to(sums.dtype)[:, None, None]  # (B, 1, 1)
-        mean, *variance = found
+            taken, left = table(self.columns[own], variances), left.to(whole.dtype)[:, None, None]
+            sums = [part - left * one for part, one in zip(sums, taken, strict=True)]
+        count = count.clamp(min=1).to(whole.dtype)[:, None, None]  # (B, 1, 1)
+        mean, *variance = sums
         return [mean / count.sqrt(), *(part.clamp(min=0) / count for part in variance)]

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from genre_embeddings.model.embedding import take_rows
+from genre_embeddings.model.history import positions_in
 
 CANDIDATES = 8_192
-"""Most movies that can be similar to others: a batch holds so many errors of each of its users."""
+"""Maximum of C: a batch holds C errors for each of its users."""
 
 
 class Neighbourhood(nn.Module):
@@ -39,20 +40,20 @@ class Neighbourhood(nn.Module):
     starts: Tensor  # (U+1,) where the ratings of each user start
     columns: Tensor  # (ratings,) position of the movie among the candidates, C if it is none
 
-    def __init__(self, rows: int, candidates: int, most: int, ratings: int) -> None:
-        """Without similar movies yet; the sizes are M + 1, C, K and the number of ratings."""
+    def __init__(self, rows: int, candidates: int, most: int) -> None:
+        """Without similar movies and ratings yet; the sizes are M + 1, C and K."""
         super().__init__()
         self.register_buffer("candidates", torch.zeros(candidates, dtype=torch.int64))
         self.register_buffer("similar", torch.zeros(rows, most, dtype=torch.int16))
         self.register_buffer("weights", torch.zeros(rows, most))
-        self.register_buffer("residuals", torch.zeros(ratings))
+        self.register_buffer("residuals", torch.zeros(0))
         self.register_buffer("amplitude", torch.ones(()))
         self.register_buffer("shrinkage", torch.ones(()))
         self.register_buffer("starts", None, persistent=False)
         self.register_buffer("columns", None, persistent=False)
 
-    def index_ratings(self, counts: Tensor, rated: Tensor) -> None:
-        """Index the training ratings: their number per user (U,), and their movies, by user.
+    def index_ratings(self, starts: Tensor, rated: Tensor) -> None:
+        """Index the training ratings: where those of each user start (U+1,), and their movies.
 
         Raises:
             ValueError: a candidate or a similar movie does not exist.
@@ -60,8 +61,7 @@ class Neighbourhood(nn.Module):
         for index, size in ((self.candidates, len(self.similar)), (self.similar, self._count)):
             if ((index < 0) | (index >= size)).any() or self._count > CANDIDATES:
                 raise ValueError("a similar movie does not exist")
-        self.starts = functional.pad(counts.long().cumsum(0), (1, 0))
-        self.columns = self._columns(rated)
+        self.starts, self.columns = starts, self._columns(rated)
 
     def add_user(self, movies: Tensor, residuals: Tensor) -> None:
         """Replace the last user's ratings, of which there are none yet, by these."""
@@ -101,11 +101,8 @@ class Neighbourhood(nn.Module):
 
     def _errors(self, users: Tensor) -> Tensor:
         """Residuals of N users for the candidates, NaN for movies not rated, (N, C+1)."""
-        start = self.starts[users]
-        count = self.starts[users + 1] - start  # (N,)
+        at, count = positions_in(self.starts, users)
         row = torch.arange(len(users), device=users.device).repeat_interleave(count)
-        at = torch.arange(len(row), device=users.device)
-        at += (start - (count.cumsum(0) - count)).repeat_interleave(count)
         errors = self.residuals.new_full((len(users), self._count + 1), torch.nan)
         errors[row, self.columns[at]] = self.residuals[at]
         return errors

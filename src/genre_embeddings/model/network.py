@@ -27,9 +27,9 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from genre_embeddings.model.embedding import EmbeddingTable, sample_normal
-from genre_embeddings.model.history import History
+from genre_embeddings.model.history import History, starts_of
 from genre_embeddings.model.neighbourhood import Neighbourhood
-from genre_embeddings.model.ratings import Ratings, Slices
+from genre_embeddings.model.ratings import Ratings, slices
 from genre_embeddings.model.session import SCALES, Session
 from genre_embeddings.settings import ModelSettings
 
@@ -41,11 +41,11 @@ CACHING_PAYS = 10
 UNKNOWN_ERROR = 10.0
 """Standard error of a similarity that was not measured: its interval is -1 to 1."""
 TYPICAL_USERS = 4_096
-"""At most how many users stand for all, where a user without ratings is the mean of the others."""
+"""Maximum number of users whose mean is the vector of users without ratings."""
 RATINGS_AT_ONCE = 65_536
-"""Training ratings whose genres are summed at once, of which there may be millions."""
+"""Training ratings whose genres are summed at once."""
 GRID = 1 << 20
-"""How many numbers a layer holds at once when many users are combined with many movies."""
+"""Maximum number of values that a layer holds at once in `Network.grid`."""
 
 
 class Output(NamedTuple):
@@ -176,7 +176,7 @@ class Network(nn.Module):
         `membership` (M, G) says which genres each movie has, 0 or 1.
         """
         low, high = self.limits
-        centre = float(train.rating.double().mean()) if train.count else low
+        centre = float(train.rating.double().mean())
         if self.settings.squash:
             share = min(max((centre - low) / (high - low), 0.01), 0.99)
             self.centre.fill_(math.log(share / (1 - share)))
@@ -223,18 +223,21 @@ class Network(nn.Module):
             network = cls(settings, replicas, sizes, limits)
             if "neighbourhood.weights" in state:
                 (candidates,) = state["neighbourhood.candidates"].shape
-                most, ratings = state["neighbourhood.weights"].shape[1], len(state["rated"])
-                network.neighbourhood = Neighbourhood(rows, candidates, most, ratings)
+                most = state["neighbourhood.weights"].shape[1]
+                network.neighbourhood = Neighbourhood(rows, candidates, most)
         expected = network.state_dict()
-        for name, own in expected.items():
+        for name, blank in expected.items():
             module, _, leaf = name.rpartition(".")
-            if leaf in ("entries", "rated", "residuals", "times"):
-                rows = len(state[name if leaf == "entries" else "rated"])
-                setattr(network.get_submodule(module), leaf, own.new_empty(rows, *own.shape[1:]))
+            if leaf in ("entries", "rated", "residuals", "times"):  # one per rating, or per entry
+                count = len(state[name if leaf == "entries" else "rated"])
+                blank = blank.new_empty(count, *blank.shape[1:])
+                setattr(network.get_submodule(module), leaf, blank)
         network.load_state_dict(state, assign=True)
-        for name, own in expected.items():
-            if state[name].dtype != own.dtype or not state[name].isfinite().all():
-                raise ValueError(f"{name} has values that are not {own.dtype}, or not finite")
+        for name, blank in expected.items():
+            if state[name].dtype != blank.dtype or not state[name].isfinite().all():
+                raise ValueError(f"{name} has values that are not {blank.dtype}, or not finite")
+        if settings.genres and not network.communality.clamp(0, 1).equal(network.communality):
+            raise ValueError("a communality is not between 0 and 1")
         rated, counts = network.rated, network.user_counts.long()
         if (counts < 0).any() or sum(counts.tolist()) != len(rated):
             raise ValueError(f"users have {sum(counts.tolist())} ratings, not {len(rated)}")
@@ -247,7 +250,7 @@ class Network(nn.Module):
             users_of_ratings = torch.arange(users).repeat_interleave(counts)
             network.session.index_ratings(users_of_ratings, network.session.times)
         if network.neighbourhood is not None:
-            network.neighbourhood.index_ratings(network.user_counts, network.rated)
+            network.neighbourhood.index_ratings(network.user_starts, network.rated)
         return network.eval()
 
     def with_movies(self, sets: Tensor) -> Network:
@@ -270,6 +273,11 @@ class Network(nn.Module):
             starts = "movie_history.starts"
             insert(starts, state[starts][last].expand(count))
         return Network.from_state(self.settings, self.replicas, self.limits, state)
+
+    @property
+    def user_starts(self) -> Tensor:
+        """Where the training ratings of each user start, and the end of all, (U+1,)."""
+        return starts_of(self.user_counts)
 
     def index_ratings(self, train: Ratings) -> None:
         """Index the training ratings; a loaded network needs this before `own` can be used."""
@@ -299,17 +307,16 @@ class Network(nn.Module):
             typical: whether the unknown movie is as all movies of its genres, not as rare ones.
         """
         sampled = generator is not None and self.user.variational
-        found = self.posterior(users, movies, genres, own, typical, sampled)
-        parts = found[0]
-        if generator is not None and sampled:
+        vectors, *variances = self.posterior(users, movies, genres, own, typical, sampled)
+        if generator is not None and variances:
             # The sums are sampled instead of their terms (local reparametrisation): the variance of
             # the gradient is lower, and there are fewer numbers to draw.
-            pairs = zip(*found, strict=True)
-            parts = Vectors(*(sample_normal(mean, variance, generator) for mean, variance in pairs))
+            pairs = zip(vectors, *variances, strict=True)
+            vectors = Vectors(*(sample_normal(mean, var, generator) for mean, var in pairs))
         near = None
         if self.session is not None and times is not None:
             near = self.session(users, times, own)  # (B, R, S)
-        return self.rate(parts, near)
+        return self.rate(vectors, near)
 
     def rate(self, vectors: Vectors, near: Tensor | None = None) -> Output:
         """Ratings by the vectors of B users and movies.
@@ -408,13 +415,13 @@ class Network(nn.Module):
         weights, *deeper = self.dense.weights
         of_user = u @ weights[:, : s.dim] + self.dense.biases[0]  # (R, N, H)
         room = self.replicas * max(weights.shape[2], *s.hidden, 1)
-        for n in Slices(len(users), max(1, GRID // (room * s.dim))):
+        for n in slices(len(users), max(1, GRID // (room * s.dim))):
             mixed = weights[:, None, s.dim : 2 * s.dim]  # (R, 1, D, H)
             if s.cross:
                 rating[:, n] += u[:, n] @ v.transpose(1, 2)
                 products = weights[:, None, 2 * s.dim : 3 * s.dim]
                 mixed = mixed + u[:, n, :, None] * products  # (R, n, D, H)
-            for b in Slices(len(movies), max(1, GRID // (room * (n.stop - n.start)))):
+            for b in slices(len(movies), max(1, GRID // (room * (n.stop - n.start)))):
                 x = v[:, None, b] @ mixed + of_user[:, n, None]  # (R, n, b, H)
                 part, x = rating[:, n, b], x.flatten(1, 2)
                 for weight, bias in zip(deeper, self.dense.biases[1:], strict=True):
@@ -481,7 +488,7 @@ class Network(nn.Module):
             return
         weights = torch.ones_like(self.user_counts)
         if self.session is not None and self.session.latest:
-            last = self.session.times[self.user_counts.long().cumsum(0)[rated] - 1]
+            last = self.session.times[self.user_starts[1:][rated] - 1]
             rated, weights = rated[last >= last.median()], self.user_counts.sqrt()
         some = rated[:: math.ceil(len(rated) / TYPICAL_USERS)]
         parts = self.posterior(some, some.new_zeros(1), variances=self.user.variational)

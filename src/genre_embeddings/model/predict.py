@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from genre_embeddings.model.network import Network
-from genre_embeddings.model.ratings import Slices
+from genre_embeddings.model.ratings import slices
 
 PREDICTION_BATCH = 4_096
 
@@ -56,7 +56,7 @@ def predict(
         return torch.from_numpy(column[rows].astype(np.int64)).to(device)
 
     with network.cached_histories(len(user)):
-        for rows in Slices(len(user), PREDICTION_BATCH):
+        for rows in slices(len(user), PREDICTION_BATCH):
             users, movies = batch(user), batch(movie)
             positions = torch.arange(rows.start, rows.stop, device=device) if own else None
             genres = None if membership is None else membership[movies]

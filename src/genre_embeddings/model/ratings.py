@@ -37,12 +37,7 @@ class Ratings:
 
     def part(self, rows: slice | Tensor) -> Ratings:
         """The chosen ratings."""
-        return Ratings(
-            *(
-                c[rows] if isinstance(rows, slice) else take_rows(c, rows)
-                for c in vars(self).values()
-            )
-        )
+        return Ratings(*(take_rows(column, rows) for column in vars(self).values()))
 
     def to(self, device: torch.device) -> Ratings:
         """The ratings on another device."""
@@ -62,25 +57,19 @@ class ShuffledPositions:
     """
 
     def __init__(self, count: int, batch_size: int, seed: int, epoch: int = 0) -> None:
-        self.count, self.seed, self.epoch = count, seed, epoch
-        self.batches = math.ceil(count / batch_size)
+        self.count, self.batch_size, self.seed, self.epoch = count, batch_size, seed, epoch
 
     def __len__(self) -> int:
-        return self.batches
+        return math.ceil(self.count / self.batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:
         seed = seed_of(self.seed, "order of batches", self.epoch)
         order = torch.randperm(self.count, generator=torch.Generator().manual_seed(seed))
         # Batches of equal size: a last one of a few ratings would weigh as much as the others.
-        yield from order.tensor_split(self.batches)
+        yield from order.tensor_split(len(self))
 
 
-class Slices:
-    """Batches of consecutive positions `start` to `stop` among ratings, for one pass in order."""
-
-    def __init__(self, stop: int, batch_size: int, start: int = 0) -> None:
-        self.start, self.stop, self.batch_size = start, stop, batch_size
-
-    def __iter__(self) -> Iterator[slice]:
-        for start in range(self.start, self.stop, self.batch_size):
-            yield slice(start, min(start + self.batch_size, self.stop))
+def slices(stop: int, size: int, start: int = 0) -> Iterator[slice]:
+    """The positions from `start` up to `stop`, at most `size` at a time."""
+    for first in range(start, stop, size):
+        yield slice(first, min(first + size, stop))

@@ -39,9 +39,9 @@ FORMAT = 8
 WEIGHTS, TABLES = "model.safetensors", "tables.json"
 REMEDY = "run `dvc checkout` or `dvc repro train`"
 LARGEST_HEADER = 1 << 18
-"""Most bytes of the weights' names, shapes and metadata; usual settings need 10,000."""
+"""Maximum bytes of the weights' names, shapes and metadata; usual settings need 10,000."""
 LARGEST_ROW = 10_000
-"""Most bytes of tables.json per user, movie or genre, on average."""
+"""Maximum bytes of tables.json per user, movie or genre, on average."""
 MOVIES = {"movie_id": None, "title": pl.String(), "genres": pl.List(pl.UInt32)}
 GENRES = {"name": pl.String(), "movies": pl.UInt32(), "ratings": pl.UInt32()}
 UNREADABLE = (
@@ -88,24 +88,26 @@ def configure_torch(threads: int) -> None:
 
 def save_model(
     network: Network,
+    train: storage.Side,
     folder: Path = storage.MODEL,
     movies: pl.DataFrame | None = None,
-    train: storage.Side | None = None,
 ) -> None:
-    """Write a model folder: the weights, and beside them the tables of data/prepared/.
+    """Write a model folder, in place of an earlier one: the weights, and the prepared tables.
 
-    The folder, which is replaced if it exists, records on which ratings the network was trained:
-    those of data/split/train/, or `train`. `movies` is a table of movies to use in place of the
-    prepared one.
+    Args:
+        network: a trained network.
+        train: the ratings on which it was trained; the folder records their checksum.
+        folder: the folder to write.
+        movies: table of movies to use in place of all prepared ones, rated or not.
     """
-    tables = _prepared_tables(movies)
+    tables = _tables_json(movies)
     about = {
         "format": FORMAT,
         "settings": network.settings.model_dump(),
         "replicas": network.replicas,
         "limits": network.limits,
         "tables": sha256(tables).hexdigest(),
-        "train": storage.fingerprint(train or storage.read_side("train")),
+        "train": storage.fingerprint(train),
     }
     # Sorted names and one metadata entry: the order of several would differ between runs.
     state = {name: value.cpu().contiguous() for name, value in sorted(network.state_dict().items())}
@@ -115,11 +117,16 @@ def save_model(
         (fresh / TABLES).write_bytes(tables)
 
 
-def _prepared_tables(movies: pl.DataFrame | None = None) -> bytes:
-    """tables.json for the prepared data, or with another table of movies."""
-    tables = {
-        name: storage.read_table(storage.PREPARED / f"{name}.parquet") for name in Tables._fields
-    }
+def read_tables() -> Tables:
+    """The tables of data/prepared/."""
+    return Tables(
+        *(storage.read_table(storage.PREPARED / f"{name}.parquet") for name in Tables._fields)
+    )
+
+
+def _tables_json(movies: pl.DataFrame | None = None) -> bytes:
+    """tables.json for the prepared data, or with another table of movies; see `save_model`."""
+    tables = read_tables()._asdict()
     unrated = storage.PREPARED / "unrated.parquet"
     if movies is not None:
         tables["movies"] = movies
@@ -144,7 +151,7 @@ def require_same_data(train: storage.Side, ablations: Sequence[Path] = ()) -> No
     if model.train != storage.fingerprint(train):
         place, why = storage.SPLIT / "train", "the model was trained on other ratings"
         raise storage.different_runs(storage.MODEL, place, why)
-    if model.tables != sha256(_prepared_tables()).hexdigest():
+    if model.tables != sha256(_tables_json()).hexdigest():
         why = "the model has other users, movies or genres"
         raise storage.different_runs(storage.MODEL, storage.PREPARED, why)
     for folder, other in zip(ablations, others, strict=True):
@@ -154,17 +161,10 @@ def require_same_data(train: storage.Side, ablations: Sequence[Path] = ()) -> No
             raise storage.different_runs(storage.MODEL, folder, why)
 
 
-def load_model(folder: Path = storage.MODEL) -> Network:
-    """The network of a model folder, ready to predict.
-
-    Raises:
-        InputError: a file is missing, cut short, from another version or inconsistent.
-    """
-    return load_whole(folder)[0]
-
-
 def load_whole(folder: Path = storage.MODEL, unrated: bool = False) -> tuple[Network, Tables]:
-    """The network of a model folder, and its tables; memory use is in proportion to file sizes.
+    """The network of a model folder, ready to predict, and its tables.
+
+    Memory use is in proportion to the sizes of the files.
 
     If `unrated` is set, both also have the movies that nobody rated, after the others.
 
@@ -178,10 +178,6 @@ def load_whole(folder: Path = storage.MODEL, unrated: bool = False) -> tuple[Net
             raise MemoryError  # Linux would promise the memory, and kill the process later.
         state = load_file(weights)
         network = Network.from_state(about.settings, about.replicas, about.limits, state)
-        if "communality" in state and not state["communality"].clamp(0, 1).equal(
-            state["communality"]
-        ):
-            raise ValueError("a communality is not between 0 and 1")
     path = _file(folder / TABLES)
     rated, genres = network.genre_share[:-1].shape
     rows = network.users + rated + genres

@@ -57,15 +57,10 @@ def ablations_beside(
         afterwards: there is work for one process only, no core for another one, or a GPU, which
         the two would share. The weights have the same bytes either way.
     """
-    several = settings.devices * settings.num_nodes > 1 or "TORCHELASTIC_RUN_ID" in os.environ
-    if (
-        not names
-        or settings.threads == 0
-        or (os.cpu_count() or 1) < 2 * settings.threads
-        or several
-        or ratings * settings.epochs < WORTHWHILE
-        or torch.cuda.is_available()
-    ):
+    alone = settings.devices * settings.num_nodes == 1 and "TORCHELASTIC_RUN_ID" not in os.environ
+    free_core = (os.cpu_count() or 1) >= 2 * settings.threads > 0
+    pays = ratings * settings.epochs >= WORTHWHILE
+    if not (names and alone and free_core and pays) or torch.cuda.is_available():
         yield None
         return
     process = subprocess.Popen([sys.executable, "-m", "stages.train", "--ablations"])
@@ -108,8 +103,8 @@ def train_ablations(settings: Settings, data: Data, scratch: Scratch | None = No
                 seed = seed_of(settings.seed, "shuffled genres", int(name.rpartition("_")[2]))
                 order = np.random.default_rng(seed).permutation(movies.height)
                 movies = movies.with_columns(movies["genres"].gather(order))
+            how = {"record": False, "scratch": scratch, "name": said}
             chosen = settings.model_copy(update={"model": model})
-            place = folder / name
-            train_model(chosen, data, place, movies, record=False, scratch=scratch, name=said)
+            train_model(chosen, data, folder / name, movies, **how)
         storage.write_json(folder / "ablations.json", names)
     return names

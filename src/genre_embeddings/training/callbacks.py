@@ -120,7 +120,7 @@ class Recorder(lightning.Callback):
             self._log(fitting.history)
 
     def finish(self, history: list[dict[str, float]], best_epoch: int) -> None:
-        """Write which epoch was the best; a training resumed after its last epoch has no other."""
+        """Write which epoch was the best, and the curves of a training resumed after its end."""
         self._log(history)
         self.live.end()
         content = {"best_epoch": best_epoch, "epochs": len(history)}
@@ -129,11 +129,10 @@ class Recorder(lightning.Callback):
     def _log(self, history: list[dict[str, float]]) -> None:
         """Log the epochs that are not logged yet, those before an interruption too."""
         for row in history[self.logged :]:
-            rounded = {name: float(f"{value:.6g}") for name, value in row.items()}
             self.live.step = int(row["epoch"])
-            for name, value in rounded.items():
+            for name, value in row.items():
                 if name != "epoch":
-                    self.live.log_metric(name, value)
+                    self.live.log_metric(name, float(f"{value:.6g}"))
             self.live.next_step()
         self.logged = len(history)
         for quantity in ("loss", "rmse"):

@@ -49,7 +49,7 @@ from genre_embeddings.model.ratings import Ratings
 RIDGE = 1e-3
 """Penalty of the regression, in movies: it decides where genres cannot be told apart."""
 STEPS = 50
-"""Most steps of the optimiser; fewer are enough on every data set measured."""
+"""Maximum number of steps of the optimiser; fewer are enough on every data set measured."""
 
 
 def fit_genres(network: Network, train: Ratings, as_trained: bool) -> None:
@@ -64,7 +64,7 @@ def fit_genres(network: Network, train: Ratings, as_trained: bool) -> None:
         as_trained: whether movies without ratings keep the vectors that training left, which
             `trained_is_better` tells.
     """
-    if not network.settings.genres or not network.movie_counts.any():
+    if not network.settings.genres:
         return
     with torch.no_grad():
         trained, alike, rare = _estimates(network)
@@ -87,7 +87,7 @@ def trained_is_better(network: Network, validation: Ratings) -> bool:
         validation: on the CPU; those of movies without training ratings decide.
     """
     part = validation.part(torch.nonzero(network.movie_counts.cpu()[validation.movie] == 0)[:, 0])
-    if not network.settings.genres or not network.movie_counts.any() or not part.count:
+    if not network.settings.genres or not part.count:
         return False
     user, movie, rating, time = (column.numpy() for column in vars(part).values())
     trained, _, rare = _estimates(network)

@@ -20,11 +20,12 @@ from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, distributed
+from torch.nn import Parameter
 
 from genre_embeddings.errors import InputError
 from genre_embeddings.model.embedding import EmbeddingTable
 from genre_embeddings.model.network import Network
-from genre_embeddings.model.ratings import Ratings, ShuffledPositions, Slices
+from genre_embeddings.model.ratings import Ratings, ShuffledPositions, slices
 from genre_embeddings.seeds import seed_of
 from genre_embeddings.settings import TrainSettings
 from genre_embeddings.training.callbacks import (
@@ -56,7 +57,9 @@ class Fitting(lightning.LightningModule):
     """Loss, optimiser and errors of a network.
 
     After each epoch, the training and validation ratings are predicted by the mean of the posterior
-    and of the replicas: `rmse` is in stars, `loss` is the negative log likelihood per rating.
+    and of the replicas: `rmse` is in stars, `loss` is the negative log likelihood per rating. These
+    are errors before the correction by similar movies, which is fitted after training; stage
+    evaluate measures errors after it.
 
     Each of several processes computes its share of every batch and of every measurement. All have
     the same weights (Lightning averages the gradients), residuals and errors at any time.
@@ -132,8 +135,6 @@ class Fitting(lightning.LightningModule):
         loss = (fit + self.settings.kl_weight * kl).sum()
         self.finite = self.finite & loss.isfinite()
         self.network.remember(own, batch.rating, output)
-        if self.trainer.world_size == 1:
-            return loss
         self._exchange(positions, mine)
         # Shares may differ by a rating: weighed so that their mean is the mean over the batch.
         return loss * (len(own) * self.trainer.world_size / len(positions))
@@ -181,7 +182,7 @@ class Fitting(lightning.LightningModule):
             every = max(1, side.count // MEASURED) if sampled else 1
             # The sum of squared errors, and the number of ratings
             total = torch.zeros(2, dtype=torch.float64, device=self.device)
-            for rows in list(Slices(mine.stop, EVALUATION_BATCH, mine.start))[::every]:
+            for rows in list(slices(mine.stop, EVALUATION_BATCH, mine.start))[::every]:
                 part = side.part(rows)
                 own = torch.arange(rows.start, rows.stop, device=self.device) if learns else None
                 output = self.network(part.user, part.movie, part.time, own=own)
@@ -217,11 +218,11 @@ class Fitting(lightning.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with a learning rate for each kind of parameter, and a cosine schedule by step."""
         self._choose_sparse_tables()
-        groups: dict[str, list[torch.nn.Parameter]] = {"embedding": [], "prior": [], "network": []}
+        groups: dict[str, list[Parameter]] = {"embedding": [], "prior": [], "network": []}
         for name, parameter in self.network.named_parameters():
-            table, prior = (".mean", ".log_std"), ("log_prior", "log_noise")
-            kind = "prior" if name.endswith(prior) else "network"
-            groups["embedding" if name.endswith(table) else kind].append(parameter)
+            table = name.endswith((".mean", ".log_std"))
+            prior = name.endswith(("log_prior", "log_noise"))
+            groups["embedding" if table else "prior" if prior else "network"].append(parameter)
         s = self.settings
         # Variational embeddings have a prior instead of weight decay.
         decay = s.weight_decay if self.network.settings.embedding == "point" else 0.0

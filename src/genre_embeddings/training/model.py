@@ -42,7 +42,7 @@ def train_model(
         settings: all settings.
         data: ratings and tables.
         folder: where to save the model; of several processes, the first does so.
-        movies: table of movies to use in place of the prepared one.
+        movies: table of movies to use in place of all prepared ones, rated or not.
         how: `record`, `scratch` and `name` of `fit`.
 
     Returns:
@@ -68,5 +68,5 @@ def train_model(
         fit(network, train, None, chosen, seed, **how)
         fit_neighbourhood(network, train, amplitude=amplitude)
     fit_genres(network, train, as_trained)
-    save_model(network, folder, movies, seen)
+    save_model(network, seen, folder, movies)
     return history, best.epoch

@@ -23,7 +23,7 @@ from torch import Tensor
 from genre_embeddings.model.neighbourhood import CANDIDATES, Neighbourhood
 from genre_embeddings.model.network import Network
 from genre_embeddings.model.predict import PREDICTION_BATCH, predict
-from genre_embeddings.model.ratings import Ratings, Slices
+from genre_embeddings.model.ratings import Ratings, slices
 
 PRIOR = 50
 """P, in ratings."""
@@ -51,21 +51,20 @@ def fit_neighbourhood(
     """
     most = network.settings.similar_movies
     network.neighbourhood = None
-    if not most or not train.count or amplitude <= 0:
+    if not most or amplitude <= 0:
         return 0.0
     residuals = _residuals(network, train, own=True)
     if not residuals.any():
         return 0.0
     rows = network.unknown + 1
-    ends = network.user_counts.long().cumsum(0).cpu().numpy()
-    shape = network.users, rows
-    errors = csr_matrix((residuals, train.movie.numpy(), np.append(0, ends)), shape=shape)
+    starts = network.user_starts.cpu().numpy()
+    errors = csr_matrix((residuals, train.movie.numpy(), starts), shape=(network.users, rows))
     candidates, similar, weights = map(torch.from_numpy, similar_movies(errors, most))
-    part = Neighbourhood(rows, len(candidates), weights.shape[1], train.count)
+    part = Neighbourhood(rows, len(candidates), weights.shape[1])
     part.candidates, part.similar, part.weights = candidates, similar, weights
     part.residuals = torch.from_numpy(residuals)
     part.to(network.movie_counts.device)
-    part.index_ratings(network.user_counts, network.rated)
+    part.index_ratings(network.user_starts, network.rated)
     some = torch.arange(0, train.count, math.ceil(train.count / SAMPLE))
     part.shrinkage.fill_(float(_sums(part, train.part(some))[1].mean()))
     if validation is not None:
@@ -102,7 +101,7 @@ def similar_movies(errors: csr_matrix, most: int) -> tuple[np.ndarray, np.ndarra
     norm = norm.astype(np.float32)
     similar = np.empty((movies, most), np.int16)
     weights = np.empty((movies, most), np.float32)
-    for block in Slices(movies, AT_ONCE // len(candidates)):
+    for block in slices(movies, AT_ONCE // len(candidates)):
         cosine = (by_movie[block] @ by_candidate).toarray()  # (b, C)
         cosine /= norm[block, None] * norm[candidates]
         cosine[np.arange(block.start, block.stop)[:, None] == candidates] = 0
@@ -124,7 +123,7 @@ def _sums(neighbourhood: Neighbourhood, side: Ratings) -> Tensor:
     side = side.to(neighbourhood.weights.device)
     # Filled in place: small results between large temporary ones would scatter the memory.
     found = torch.empty(2, side.count)
-    for rows in Slices(side.count, PREDICTION_BATCH):
+    for rows in slices(side.count, PREDICTION_BATCH):
         part = side.part(rows)
         found[:, rows] = torch.stack(neighbourhood.sums(part.user, part.movie)).cpu()
     return found
