@@ -45,7 +45,7 @@ def answer_of(names: list[str], *outcomes: str) -> Answer:
         genres=dict.fromkeys(names, 9),
         order=list(range(len(names))),
         matrices={"learnt": similarity, "likelihood": similarity, "cosine": similarity},
-        clear={"learnt": np.abs(similarity) > 0.5},
+        unsure={"learnt": np.abs(similarity) < 0.5},
         neighbours=[{"genre": names[0], "nearest": f"{names[1]} (0.25)", "overlap": 1.0}],
         costs=[{"genre": names[0], "ratings": 9, "rmse_rise": 0.1, "low": None, "high": None}],
         remarks=[f"{names[2]} is left out."],

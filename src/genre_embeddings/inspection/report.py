@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from genre_embeddings import storage
-from genre_embeddings.figures import FADED, cut, draw_curves, includes_zero
+from genre_embeddings.figures import FADED, cut, draw_curves
 from genre_embeddings.inspection.inspect import Answer
 from genre_embeddings.pages import data_name, render
 from genre_embeddings.settings import DEFAULTS, Settings
@@ -54,7 +54,7 @@ def write_report(answer: Answer, settings: Settings, path: Path) -> None:
         histogram=storage.require(storage.PLOTS / "evaluate/histogram.png").read_bytes(),
         labels=[cut(names[k]) for k in answer.order],
         maps={
-            name: _cells(similarity, answer.clear.get(name), names, answer.order)
+            name: _cells(similarity, answer.unsure.get(name), names, answer.order)
             for name, similarity in answer.matrices.items()
         },
         numbers=storage.flatten(answer.metrics),
@@ -64,18 +64,17 @@ def write_report(answer: Answer, settings: Settings, path: Path) -> None:
 
 
 def _cells(
-    similarity: np.ndarray, clear: np.ndarray | None, names: list[str], order: list[int]
+    similarity: np.ndarray, unsure: np.ndarray | None, names: list[str], order: list[int]
 ) -> list[tuple[str, float, str]]:
     """Of each cell of a heatmap, row by row: classes of the stylesheet, % of colour, and text."""
-    faded = includes_zero(similarity, clear)
     cells = []
     for b, a in product(order, order):
         value, pair = float(similarity[a, b]), f"{names[a]}, {names[b]}"
-        if not np.isfinite(value):
+        if np.isnan(value):
             cells.append(("unknown", 0.0, f"{pair}: not known"))
             continue
         kind, share, said = "up" if value > 0 else "down", 100 * min(abs(value), 1), ""
-        if faded[a, b]:
+        if unsure is not None and unsure[a, b]:
             kind, share, said = f"{kind} dot", FADED * share, " (the interval includes zero)"
         cells.append((kind, share, f"{pair}: {value:.2f}{said}"))
     return cells

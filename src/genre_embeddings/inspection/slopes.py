@@ -29,7 +29,6 @@ import torch
 from scipy.sparse import csr_array
 
 from genre_embeddings.inspection.responses import spaced
-from genre_embeddings.inspection.similarity import Similarity
 
 MOST_GENRES = 60
 """Genres that are compared; their covariances grow with the square."""
@@ -311,32 +310,20 @@ def _likelihood_influence(
     return scores @ np.linalg.pinv(matrix, rcond=1e-10).T
 
 
-def evidence(slopes: Slopes, sums: SlopeSums, min_pair_users: int) -> Similarity:
-    """The similarity of genres: correlations of slopes that rest on enough users.
+def slope_similarity(slopes: Slopes, sums: SlopeSums, min_pair_users: int) -> np.ndarray:
+    """The similarity of genres, (G, G): correlations of slopes that rest on enough users.
 
     Args:
         slopes: an estimate from these sums.
         sums: sums of the ratings.
         min_pair_users: users who rated both genres, below which a pair is unknown.
     """
-    values = slopes.correlations()
-    known = np.isfinite(values) & (sums.rated >= min_pair_users)
+    values = np.where(sums.rated >= min_pair_users, slopes.correlations(), np.nan)
+    known = ~np.isnan(values)
     genres = np.diagonal(known) & (known.sum(axis=1) > 1)
-    known &= genres[:, None] & genres
-    values = np.where(known, values, 0.0)
-    np.fill_diagonal(values, genres.astype(np.float64))
-    return Similarity(values, known)
-
-
-def size_factor(shares: np.ndarray) -> np.ndarray:
-    """√(h_k h_l), by which the correlation of two genres' responses is scaled; 1 of a genre itself.
-
-    Args:
-        shares: communality h of each genre, (G,).
-    """
-    factor = np.sqrt(np.outer(shares, shares)).astype(np.float64)
-    np.fill_diagonal(factor, 1.0)
-    return factor
+    values[~genres] = values[:, ~genres] = np.nan
+    np.fill_diagonal(values, np.where(genres, 1.0, np.nan))  # exactly 1
+    return values
 
 
 @cache
