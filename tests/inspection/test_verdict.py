@@ -36,7 +36,7 @@ def truth(rho, p=0.0001, **more):
     return reference("truth", rho, p, **more)
 
 
-CATALOGUE = reference("catalogue", 0.9, independent=False)
+CATALOGUE = reference("catalogue", 0.9)
 
 
 @pytest.mark.parametrize(

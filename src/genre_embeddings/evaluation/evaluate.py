@@ -211,13 +211,12 @@ def _by_support(test: Predicted, support: np.ndarray, kind: str, rng: np.random.
         part = test.part((support >= low) & (support < (high or np.inf)))
         if part.rating.size == 0:
             continue
-        sums = part.sums(int(test.user.max()) + 1)
-        found = metrics.error_interval(np.sqrt, [sums], 200, rng)
+        found = metrics.error_interval(np.sqrt, [part.sums(int(test.user.max()) + 1)], 200, rng)
         label = f"{low}+" if high is None else f"{low}" if high == low + 1 else f"{low}-{high - 1}"
         rows.append(
             {
                 "ratings": label,
-                "rmse": float(np.sqrt(metrics.mse(sums))),
+                "rmse": part.errors()["rmse"],
                 "low": found.low if found else None,
                 "high": found.high if found else None,
                 "count": part.rating.size,

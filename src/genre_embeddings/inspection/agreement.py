@@ -57,7 +57,8 @@ def agreement(
         learnt: similarity, unknown in whole genres only; these are left out.
         reference: similarity of which any pair may be unknown and is left out.
         permutations: number of shuffles; 9,999 gives p-values down to 0.0001. They take 0.1 s
-            for 18 genres, and 0.2 s where pairs are masked and every shuffle is ranked again.
+            for 18 genres and 0.4 s for 60. Where pairs are unknown, every shuffle is ranked again,
+            which takes 0.3 and 3.6 s.
         generator: draws the shuffles.
     """
     pairs = ~np.isnan(reference) & ~np.eye(len(reference), dtype=bool)

@@ -232,9 +232,6 @@ def _compare(
                 agreed,
                 nulls,
                 one,
-                # Moments are too noisy to judge by; the model sees the catalogue; tags tell
-                # content, and how far taste follows it is not known. These are only shown.
-                independent=name in ("likelihood", "truth"),
                 whole=correlation(matrices["model"], similarity),
                 rival=None if name == "catalogue" else correlation(rival, similarity),
                 gap=gap,

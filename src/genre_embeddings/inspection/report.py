@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from genre_embeddings import storage
 from genre_embeddings.figures import FADED, cut, draw_curves
 from genre_embeddings.inspection.inspect import Answer
-from genre_embeddings.pages import data_name, render
+from genre_embeddings.pages import data_name, render, setting_text
 from genre_embeddings.settings import DEFAULTS, Settings
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
@@ -88,11 +86,7 @@ def _changes(settings: Settings, source: str) -> dict[str, tuple[str, str]]:
     here, default = (storage.flatten(one) for one in (settings.model_dump(mode="json"), DEFAULTS))
     unused = ["data.source", "data.path", "tracking."] + ["planted."] * (source != "planted")
     return {
-        key: (_text(here[key]), _text(value))
+        key: (setting_text(here[key]), setting_text(value))
         for key, value in default.items()
         if here[key] != value and not key.startswith(tuple(unused))
     }
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

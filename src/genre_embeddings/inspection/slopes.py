@@ -197,15 +197,14 @@ def moments(sums: SlopeSums) -> Slopes:
         fitted -= sums.counts @ (sums.products * within[:, None])
         return (target - fitted) @ inverse.T
 
-    slopes = Slopes(covariance, influence)
-    if negative := int((slopes.variances <= 0).sum()):
+    remark, variances = "", np.diagonal(covariance)[:-1]
+    if negative := int((variances <= 0).sum()):
         remark = (
             f"By moments, users' slopes have no positive variance for {negative} of "
-            f"{len(slopes.variances)} genres: there are too few ratings to measure it, or users do "
-            "not differ in them."
+            f"{len(variances)} genres: there are too few ratings to measure it, or users do not "
+            "differ in them."
         )
-        return replace(slopes, remark=remark)
-    return slopes
+    return Slopes(covariance, influence, remark)
 
 
 def likelihood(sums: SlopeSums) -> Slopes:

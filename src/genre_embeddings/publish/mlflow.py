@@ -25,6 +25,7 @@ import polars as pl
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
+from genre_embeddings.pages import setting_text
 from genre_embeddings.publish.card import CARD
 from genre_embeddings.publish.summary import Details, headlines
 from genre_embeddings.settings import Settings
@@ -107,7 +108,7 @@ def _log(settings: Settings, details: Details) -> str:
         for quantity in ("loss", "rmse")
         for row in storage.read_json(storage.PLOTS / f"train/{quantity}.json")
     ]
-    params = [Param(k, v if isinstance(v, str) else json.dumps(v)) for k, v in flat.items()]
+    params = [Param(name, setting_text(value)) for name, value in flat.items()]
     tags = [RunTag(k, v) for k, v in found.items() if isinstance(v, str)]
     client.log_batch(number, metrics, params, tags)
     for path, folder in FILES.items():
