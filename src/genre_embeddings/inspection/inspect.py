@@ -1,13 +1,13 @@
-"""Are the genre embeddings appropriate? The model is asked, and compared with evidence.
+"""Are the genre embeddings appropriate? Asks the model, and compares its answers with evidence.
 
-`responses` asks the model, `slopes` and `references` measure the same from ratings on which it did
+`responses` asks the model, `slopes` and `references` measure the same in ratings on which it did
 not train, `agreement` compares the two, and `verdict` says what follows.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from typing import Any
@@ -92,20 +92,24 @@ def inspect(question: Question) -> Answer:
     if not q.network.settings.genres:
         why = "model.genres: false" if names else "the data have none"
         return _unanswered(f"The model was trained without genres ({why}).")
-    every = q.network.genre_share[:-1].numpy() > 0  # (M, all genres)
-    chosen, remarks = usable_genres(every, names, q.settings.min_movies)
+    membership = q.network.genre_share[:-1].numpy() > 0  # (M, all genres)
+    chosen, remarks = usable_genres(membership, names, q.settings.min_movies)
     if len(chosen) < 3:
         reason = f"Only {len(chosen)} genres can be compared; structure needs three."
         return _unanswered(" ".join([reason, *remarks]))
 
     # From here on, G are the chosen genres.
     genres = dict(q.genres[chosen].select("name", "ratings").iter_rows())
-    table, cells = every[:, chosen], np.ix_(chosen, chosen)
+    cells = np.ix_(chosen, chosen)
     rng = np.random.default_rng(seed_of(q.seed, "inspection"))
     users = spaced_users(q.network)
     communality = q.network.communality.numpy()[chosen]
     responses = ask(q.network, users, chosen)  # (R, N, G)
     learnt = response_similarity(responses, communality)
+    knowing_nothing = [
+        response_similarity(ask(network, users, chosen), network.communality.numpy()[chosen])
+        for network in (q.untrained, *q.shuffled_genres)
+    ]
     error = q.network.similarity_error.double().numpy()[cells]
     low, high = similarity_interval(learnt, error)
     stability = measure_stability(
@@ -115,13 +119,13 @@ def inspect(question: Question) -> Answer:
         q.settings.neighbours,
         q.settings.min_overlap,
     )
-    measured = _measure(q, table, rng)
+    measured = _measure(q, membership[:, chosen], rng)
     given = {"truth": q.truth, "genome": q.genome}
     embeddings = q.network.genre_posterior()[0][chosen]  # (G, R, D)
     matrices = {
         "learnt": learnt,
         **{name: one.similarity for name, one in measured.items()},
-        "catalogue": catalogue_similarity(table),
+        "catalogue": catalogue_similarity(membership[:, chosen]),
         **{
             name: np.array(content["similarity"], dtype=np.float64)[cells]  # null becomes NaN
             for name, content in given.items()
@@ -131,9 +135,9 @@ def inspect(question: Question) -> Answer:
         "model": response_similarity(project(q.network, users)[:, chosen], communality),
         "cosine": centred_cosine(embeddings.flatten(1).numpy()),
     }
-    references = _compare(q, matrices, measured, users, chosen, rng)
+    references = _compare(q, matrices, measured, knowing_nothing, rng)
     _tell("what genres are worth on test ratings")
-    gains, shuffled, costs = value(q, every, names, rng)
+    gains, shuffled, costs = value(q, membership, names, rng)
     verdicts = [
         structure_verdict(references, q.settings.alpha, q.settings.min_ceiling_share),
         stability_verdict(stability, q.settings.min_stability),
@@ -141,7 +145,7 @@ def inspect(question: Question) -> Answer:
     ]
     order = cluster_order(learnt).tolist()
     nonzero = (low > 0) | (high < 0)
-    said = [dominant_user(q.held_out.user), *(one.remark for one in measured.values())]
+    remarks += [dominant_user(q.held_out.user), *(one.remark for one in measured.values())]
     return Answer(
         verdicts=verdicts,
         metrics={
@@ -169,7 +173,7 @@ def inspect(question: Question) -> Answer:
         plots=_plots(genres, order, matrices, low, high),
         neighbours=_neighbours(list(genres), learnt, stability, q.settings.neighbours),
         costs=costs,
-        remarks=[*remarks, *filter(None, said)],
+        remarks=[remark for remark in remarks if remark],
     )
 
 
@@ -183,9 +187,9 @@ def _unanswered(reason: str) -> Answer:
     return Answer(verdicts, {"verdict": {v.line: v.outcome for v in verdicts}}, remarks=[reason])
 
 
-def _measure(q: Question, table: np.ndarray, rng: np.random.Generator) -> dict[str, Evidence]:
-    """Evidence and rival by both estimators, from which movies have which genres, (M, G)."""
-    design = movie_design(table.astype(np.float64))
+def _measure(q: Question, membership: np.ndarray, rng: np.random.Generator) -> dict[str, Evidence]:
+    """Evidence and rival by both estimators; `membership` (M, G) tells the genres of each movie."""
+    design = movie_design(membership.astype(np.float64))
     held_out, train = (
         Residuals(side.user, side.movie, side.rating - q.baseline.predict(side.user, side.movie))
         for side in (q.held_out, q.train)
@@ -203,16 +207,15 @@ def _compare(
     q: Question,
     matrices: Mapping[str, np.ndarray],
     measured: Mapping[str, Evidence],
-    users: np.ndarray,
-    chosen: np.ndarray,
+    knowing_nothing: Sequence[np.ndarray],
     rng: np.random.Generator,
 ) -> list[Reference]:
-    """The similarity by genre embeddings and by the whole model, compared with each reference."""
-    untrained, *shuffled = (
-        response_similarity(ask(network, users, chosen))
-        for network in (q.untrained, *q.shuffled_genres)
-    )
+    """The similarity by genre embeddings and by the whole model, compared with each reference.
+
+    `knowing_nothing` are similarities by the untrained model, then by those with shuffled genres.
+    """
     learnt, references = matrices["learnt"], []
+    untrained, *shuffled = knowing_nothing
     for name in ("likelihood", "moments", "catalogue", "truth", "genome"):
         if name not in matrices:
             continue

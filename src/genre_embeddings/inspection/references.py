@@ -30,7 +30,9 @@ from genre_embeddings.inspection.slopes import (
 )
 
 MOVIE_SPLITS = 2
+"""Times that the movies are halved."""
 MOST_OF_ONE_USER = 0.25
+"""Share of the held-out ratings above which a single user is named."""
 REPLICATES = 2
 """Most parts of the training ratings that measure the noise; each costs a fit."""
 
@@ -79,7 +81,7 @@ class Evidence:
 
 
 def usable_genres(
-    table: np.ndarray, names: Sequence[str], min_movies: int
+    membership: np.ndarray, names: Sequence[str], min_movies: int
 ) -> tuple[np.ndarray, list[str]]:
     """Leave out genres that no rating can tell from something else.
 
@@ -88,14 +90,14 @@ def usable_genres(
     movies, stay: more are too many to look at or to estimate.
 
     Args:
-        table: membership, (M, G) bool.
+        membership: which genres each movie has, (M, G) bool.
         names: genre names, G.
         min_movies: minimum number of movies of a genre.
 
     Returns:
         Indices of the genres that stay, and a remark for each of the others.
     """
-    movies = table.sum(axis=0)  # (G,)
+    movies = membership.sum(axis=0)  # (G,)
     mask = movies >= min_movies
     remarks = [
         f"{names[genre]} is left out: it has {movies[genre]} of at least {min_movies} movies."
@@ -103,7 +105,7 @@ def usable_genres(
     ]
     seen: dict[bytes, int] = {}
     for genre in np.flatnonzero(mask).tolist():
-        first = seen.setdefault(table[:, genre].tobytes(), genre)
+        first = seen.setdefault(membership[:, genre].tobytes(), genre)
         if first != genre:
             mask[genre] = False
             remarks.append(f"{names[genre]} is left out: it has the same movies as {names[first]}.")
@@ -125,13 +127,13 @@ def dominant_user(user: np.ndarray) -> str:
     )
 
 
-def catalogue_similarity(table: np.ndarray) -> np.ndarray:
+def catalogue_similarity(membership: np.ndarray) -> np.ndarray:
     """Jaccard similarity of the genres' movie sets: not independent, the model sees them.
 
     Args:
-        table: membership, (M, G) bool. Genres without movies are unknown.
+        membership: which genres each movie has, (M, G) bool. Genres without movies are unknown.
     """
-    dense = table.astype(np.float64)
+    dense = membership.astype(np.float64)
     both = dense.T @ dense  # (G, G)
     movies = np.where(np.diagonal(both) > 0, np.diagonal(both), np.nan)
     return both / (movies[:, None] + movies - both)

@@ -40,6 +40,7 @@ TOLERANCE = 0.01
 LARGEST = 0.97
 """Correlation at which Fisher's z is cut off."""
 GROUPS = 2_000
+"""Most groups of users whose influence is kept."""
 MOST_CELLS = 50_000_000
 """Users times P from which the moments are computed; more users are sampled: 400 MB an array."""
 AT_ONCE = 2_000
@@ -104,7 +105,7 @@ class Slopes:
 
     @cached_property
     def influence(self) -> np.ndarray:
-        """Influence of each of at most 2,000 groups of users on Σ, packed, (U, P).
+        """Influence of each group of users on Σ, packed, (U, P).
 
         Σ without the group is about covariance - influence[u]. Groups are as independent as users.
         """
