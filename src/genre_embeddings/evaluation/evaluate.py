@@ -171,8 +171,8 @@ def _bin_width(rating: np.ndarray, scale: tuple[float, float]) -> float:
     return together * step
 
 
-def _reliability(test: Predicted, bins: int = 20) -> Rows:
-    """Mean actual rating where the model predicts about the same, in bins of equal numbers."""
+def _reliability(test: Predicted) -> Rows:
+    """Mean actual rating where the model predicts about the same, in 20 bins of equal numbers."""
     order = np.argsort(test.mean, kind="stable")
     return [
         {
@@ -180,7 +180,7 @@ def _reliability(test: Predicted, bins: int = 20) -> Rows:
             "actual": float(test.rating[chosen].mean(dtype=np.float64)),
             "count": chosen.size,
         }
-        for chosen in np.array_split(order, min(bins, order.size))
+        for chosen in np.array_split(order, min(20, order.size))
     ]
 
 

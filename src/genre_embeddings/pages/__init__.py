@@ -1,7 +1,4 @@
-"""HTML pages and the model card: one Jinja environment, one stylesheet (base.html.jinja).
-
-`words.jinja` holds what report and card say.
-"""
+"""The Jinja environment of the report and the model card, and words that both use."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ MARKS = {"pass": "✓", "fail": "✗", "inconclusive": "?"}
 
 
 def render(template: Path, **values: Any) -> str:
-    """The text of a template; one that ends with .html.jinja can extend base.html.jinja.
+    """The text of a template, which can import from words.jinja; HTML is escaped in .html.jinja.
 
     A value that the template names and `values` lacks is an error, not a gap in the text.
     """
