@@ -42,10 +42,10 @@ LONGEST = 28
 
 @contextmanager
 def picture(target: Path | IO[bytes], width: float, height: float) -> Iterator[Figure]:
-    """A figure of so many inches to draw on; it is written as PNG to `target` at the end.
+    """A figure of `width` x `height` inches to draw on, written as PNG to `target` at the end.
 
-    All pictures are made here: no "$" in a name starts a formula, and a missing letter becomes a
-    box, of which a line on stderr tells. The metadata that would change from version to version are
+    All pictures are made here: no "$" in a name starts a formula, and a letter that no font has
+    becomes a box and is named on stderr. Metadata that change with the version of Matplotlib are
     left out.
     """
     installed = set(font_manager.get_font_names())

@@ -14,6 +14,7 @@ from genre_embeddings.seeds import seed_of
 DRAWS = 1000
 """Bootstrap draws behind every interval."""
 LEVELS = (0.5, 0.8, 0.95)
+"""Nominal coverages whose actual coverage the metrics list."""
 SUPPORT_EDGES = (0, 1, 3, 6, 11, 21, 51, 101, 201, 501, 1001, 10_001)
 """Lower ends of the groups of users and movies by their number of training ratings."""
 

@@ -150,7 +150,7 @@ def difference(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values adjusted for being several (Holm 1979), in the order given.
+    """P-values adjusted for multiple testing (Holm 1979), in the order given.
 
     The i-th smallest of m is multiplied by m - i + 1; none falls below a smaller one's, none
     exceeds 1. Rejecting those up to alpha keeps the chance of any false rejection at most alpha.

@@ -83,7 +83,7 @@ class Evidence:
 def usable_genres(
     membership: np.ndarray, names: Sequence[str], min_movies: int
 ) -> tuple[np.ndarray, list[str]]:
-    """Leave out genres that no rating can tell from something else.
+    """Leave out genres whose effect on ratings cannot be separated from another effect.
 
     The effect of a genre with a single movie cannot be separated from that movie's own. Of genres
     that have exactly the same movies, only the first stays. At most 60 genres, those with the most

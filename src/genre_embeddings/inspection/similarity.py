@@ -40,7 +40,7 @@ model does not respond to; float32 predictions round at about 1e-6."""
 
 @dataclass(frozen=True)
 class Stability:
-    """How alike the genre similarities of two models would be, trained on ratings of other users.
+    """How alike the similarities of two models would be, each trained on ratings of other users.
 
     Attributes:
         by_genre: mean share of a genre's nearest neighbours that the two would have in common, (G,)
@@ -48,7 +48,7 @@ class Stability:
         stable: genres whose neighbours are worth printing, (G,) bool.
         spearman: expected Spearman's rho between the similarities of the two.
         overlap: mean of `by_genre` over the genres compared.
-        chance: what it would be for neighbours drawn blindly.
+        chance: what it would be for neighbours drawn at random.
         replicas: mean Spearman's rho between the replicas, which differ in their seed alone; None
             for one replica.
     """
@@ -169,7 +169,7 @@ def genre_map(similarity: np.ndarray) -> dict[int, list[float]]:
 
 
 def nearest_genres(similarity: np.ndarray, neighbours: int) -> list[list[int]]:
-    """For each of G genres at most so many most similar ones, nearest first; none if unknown."""
+    """The most similar genres of each of G genres, nearest first; fewer where fewer are known."""
     values = np.where(np.isnan(similarity), -np.inf, similarity)
     np.fill_diagonal(values, -np.inf)
     order = np.argsort(-values, axis=1, kind="stable")
@@ -190,7 +190,7 @@ def measure_stability(
 
     Fisher's z of each pair is drawn again and again from a normal distribution around the learnt
     one, whose standard deviation is the standard error: these are similarities that the intervals
-    allow. Two draws agree as two models are expected to that were trained on other users.
+    allow. Two draws agree as much as is expected of two models, each trained on other users.
 
     Args:
         learnt: similarities.

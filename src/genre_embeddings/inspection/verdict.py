@@ -33,7 +33,7 @@ NAMES = {
     "warm_movies": "movies with training ratings",
     "cold_movies": "movies without training ratings",
 }
-"""What references that can judge, models that know nothing, and groups are called in sentences."""
+"""What sentences call independent references, models that know nothing, and groups of movies."""
 TRY_STABILITY = (
     "More ratings make the similarities more certain; merge genres that have few ratings, or drop "
     "them (data.min_genre_movies, data.top_genres)."

@@ -53,7 +53,7 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",  # a server may hand large files on before it answers
 }
-"""MLflow's own variables, where the user has not set them: it would try for minutes, and talk."""
+"""Variables of MLflow, set where the user has not: it would try for minutes, and print messages."""
 LIBRARIES = (
     "numpy", "pandas", "polars", "psutil", "pydantic", "pyyaml", "safetensors", "scipy", "torch",
 )  # fmt: skip
@@ -61,9 +61,10 @@ LIBRARIES = (
 
 
 def log_run(settings: Settings, details: Details) -> str:
-    """Log metrics, card, report, pictures and model; a line that says what was done.
+    """Log metrics, card, report, pictures and model.
 
-    The line is empty if that failed, of which a warning tells.
+    Returns:
+        A line that says what was done; empty if the server failed, after a warning on stderr.
 
     Raises:
         InputError: a file is missing.
