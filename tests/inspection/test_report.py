@@ -75,7 +75,7 @@ def write_test(test: dict[str, Any]) -> None:
 
 def written(answer: Answer, settings) -> str:
     """The page, whatever its line breaks."""
-    write_report(answer, settings, storage.REPORT)
+    write_report(answer, settings)
     return " ".join(storage.REPORT.read_text(encoding="utf-8").split())
 
 
@@ -163,7 +163,7 @@ def test_names_are_text_and_the_page_needs_nothing_and_fits_a_phone(world, tmp_p
     strange = changed(settings, data={"genre_separator": f"</title><script>{odd[3]}"})
     answer = answer_of(odd)
     answer = replace(answer, verdicts=[replace(one, advice=odd[3]) for one in answer.verdicts])
-    write_report(answer, strange, storage.REPORT)
+    write_report(answer, strange)
     text = storage.REPORT.read_text(encoding="utf-8")
     assert "<script" not in text
     storage.REPORT.write_text(text + MEASURE, encoding="utf-8")

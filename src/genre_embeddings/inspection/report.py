@@ -16,13 +16,8 @@ from genre_embeddings.settings import DEFAULTS, Settings
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 
 
-def write_report(answer: Answer, settings: Settings, path: Path) -> None:
-    """Write the page as a single HTML file that needs nothing from outside.
-
-    Args:
-        answer: what the inspection found.
-        settings: those of the run.
-        path: the page.
+def write_report(answer: Answer, settings: Settings) -> None:
+    """Write plots/report.html, a single file that needs nothing from outside.
 
     Raises:
         InputError: a file of an earlier stage is missing or damaged.
@@ -57,8 +52,7 @@ def write_report(answer: Answer, settings: Settings, path: Path) -> None:
         },
         numbers=storage.flatten(answer.metrics),
     )
-    with storage.replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    storage.write_text(storage.REPORT, page)
 
 
 def _cells(
