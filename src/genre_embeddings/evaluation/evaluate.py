@@ -196,11 +196,10 @@ def _per_genre(
         chosen = has_genre.to_numpy()[test.movie]
         if not chosen.any():
             continue
-        part, theirs = test.part(chosen), rival.part(chosen)
+        part = test.part(chosen)
         row = {"genre": genre, **part.errors()}
         row["bias"] = float(np.mean(part.mean - part.rating, dtype=np.float64))
-        baseline = float(np.mean((theirs.mean - part.rating) ** 2))
-        row["skill"] = float(metrics.skill(row.pop("mse"), baseline))
+        row["skill"] = float(metrics.skill(row.pop("mse"), rival.part(chosen).errors()["mse"]))
         rows.append(row)
     return rows
 

@@ -95,8 +95,8 @@ def bootstrap_over_users(
     Returns:
         (draws, K) float64: of each draw, Σ totals / Σ ratings over the drawn users.
     """
-    rated = np.asarray(ratings) > 0
-    columns = np.vstack([np.asarray(totals)[:, rated], ratings[rated]]).astype(np.float64).T
+    rated = ratings > 0
+    columns = np.vstack([totals[:, rated], ratings[rated]]).astype(np.float64).T
     if len(columns) > _UNITS:
         starts = np.arange(_UNITS) * len(columns) // _UNITS
         columns = np.add.reduceat(columns[generator.permutation(len(columns))], starts)
