@@ -20,8 +20,8 @@ def main() -> None:
         storage.write_rows(plots / f"{name}.json", rows)
     labels = [f"{name} ({count:,})" for name, count in answer.genres.items()]
     picture = plots / "heatmaps.png"
-    draw_heatmaps(answer.matrices, labels, answer.order, answer.clear, picture)
-    write_report(answer, settings, storage.REPORT)
+    draw_heatmaps(answer.matrices, labels, answer.order, answer.unsure, picture)
+    write_report(answer, settings)
     measured = {"model": storage.model_fingerprint(), **answer.metrics}
     storage.write_metrics(storage.METRICS / "inspect.json", measured)
     outcomes = ", ".join(f"{verdict.line}: {verdict.outcome}" for verdict in answer.verdicts)

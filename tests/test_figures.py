@@ -18,8 +18,8 @@ CLOCK = "\N{WATCH}"  # in STIXGeneral, which comes with matplotlib, and not in D
 def heatmap(*labels: str, path: str = "heat.png") -> bytes:
     some = np.eye(len(labels))
     order = list(range(len(labels)))
-    sure = {"learnt": some > 0}
-    draw_heatmaps({"learnt": some, "likelihood": some}, [*labels], order, sure, Path(path))
+    unsure = {"learnt": some == 0}
+    draw_heatmaps({"learnt": some, "likelihood": some}, [*labels], order, unsure, Path(path))
     return Path(path).read_bytes()
 
 
@@ -48,8 +48,8 @@ def test_letters_of_other_scripts_are_drawn_by_a_font_that_has_them(in_tmp, monk
 
 @pytest.mark.parametrize("matrices", [{}, {"learnt": np.full((3, 3), np.nan)}])
 def test_nothing_to_compare_is_a_picture_too(in_tmp, matrices):
-    sure = {"learnt": np.ones((3, 3), bool)}
-    draw_heatmaps(matrices, ["A", "B", "C"], [2, 0, 1], sure, Path("heat.png"))
+    unsure = {"learnt": np.zeros((3, 3), bool)}
+    draw_heatmaps(matrices, ["A", "B", "C"], [2, 0, 1], unsure, Path("heat.png"))
     rows = [
         {"rating": n, "count": n, "kind": kind} for n in (1, 2) for kind in ("actual", "predicted")
     ]

@@ -48,11 +48,11 @@ def draw(folder: Path, path: Path) -> None:
         if cell["reference"] in SHOWN and cell["similarity"] is not None:
             matrix = matrices[SHOWN[cell["reference"]]]
             matrix[place[cell["a"]], place[cell["b"]]] = cell["similarity"]
-    clear = np.zeros(shape, dtype=bool)
+    unsure = np.zeros(shape, dtype=bool)
     for cell in intervals:
         known = cell["similarity"] is not None
-        clear[place[cell["a"]], place[cell["b"]]] = known and not cell["low"] <= 0 <= cell["high"]
-    draw_heatmaps(matrices, names, list(range(len(names))), {SHOWN["learnt"]: clear}, path)
+        unsure[place[cell["a"]], place[cell["b"]]] = known and cell["low"] <= 0 <= cell["high"]
+    draw_heatmaps(matrices, names, list(range(len(names))), {SHOWN["learnt"]: unsure}, path)
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from genre_embeddings.evaluation.metrics import (
 )
 from genre_embeddings.inspection.agreement import agreement, correlation
 from genre_embeddings.inspection.references import Residuals, measure_evidence
-from genre_embeddings.inspection.similarity import Similarity, Z, fisher_z, spearman
+from genre_embeddings.inspection.similarity import Z, fisher_z, spearman
 from genre_embeddings.inspection.slopes import (
     likelihood,
     mean_of,
@@ -40,7 +40,7 @@ from genre_embeddings.inspection.slopes import (
 DRAWS = 1000
 ALPHAS = (0.01, 0.05)
 Generator = np.random.Generator
-Pair = tuple[Similarity, Similarity]
+Pair = tuple[np.ndarray, np.ndarray]
 
 # Ratings of a user: 1 + Poisson of a lognormal; the variance of their errors another lognormal,
 # lower for those who rate much.
@@ -105,39 +105,35 @@ def error_rows(worlds: int) -> Iterator[Row]:
         yield {"users": users, **dict(zip(truths, shares, strict=True))}
 
 
-def complete(values: np.ndarray) -> Similarity:
-    return Similarity(values, np.ones(values.shape, dtype=bool))
-
-
 def correlations(genres: int, rng: Generator) -> np.ndarray:
     return np.asarray(np.corrcoef(rng.normal(size=(genres, 5))))
 
 
 def unrelated(genres: int) -> Callable[[Generator], Pair]:
     """Two similarities that know nothing of each other."""
-    return lambda rng: (complete(correlations(genres, rng)), complete(correlations(genres, rng)))
+    return lambda rng: (correlations(genres, rng), correlations(genres, rng))
 
 
 def masked(rng: Generator) -> Pair:
     """Three in ten pairs of the reference are unknown."""
     known = np.triu(rng.random((12, 12)) < 0.7, 1)
     known = known | known.T | np.eye(12, dtype=bool)
-    reference = Similarity(np.where(known, correlations(12, rng), 0), known)
-    return complete(correlations(12, rng)), reference
+    reference = np.where(known, correlations(12, rng), np.nan)
+    return correlations(12, rng), reference
 
 
 def families(rng: Generator) -> Pair:
     """Random families of three genres in both, so that most values are equal."""
     family = np.repeat(np.arange(4), 3)
     one, other = rng.permutation(family), rng.permutation(family)
-    return complete(1.0 * (one[:, None] == one)), complete(1.0 * (other[:, None] == other))
+    return 1.0 * (one[:, None] == one), 1.0 * (other[:, None] == other)
 
 
 def attenuated(rng: Generator) -> Pair:
     """The similarities of the same genres are nearer to zero in both, the mean being 0.3."""
     share = np.sqrt(rng.uniform(0.1, 1, 12))
     one, other = (0.3 + 0.7 * correlations(12, rng) for _ in range(2))
-    return complete(one * np.outer(share, share)), complete(other * np.outer(share, share))
+    return one * np.outer(share, share), other * np.outer(share, share)
 
 
 NULLS: dict[str, Callable[[Generator], Pair]] = {
@@ -166,8 +162,8 @@ class SlopeWorld(NamedTuple):
     """Of users' slopes, (G, G)."""
     design: np.ndarray
     """Shares of the genres of each movie and a constant, (M, G + 1)."""
-    similarity: Similarity
-    """The true one."""
+    similarity: np.ndarray
+    """The true one, (G, G)."""
 
     def residuals(self, users: int, ratings: int, rng: Generator) -> Residuals:
         """Ratings with noise of 0.8 stars; slopes and noise have heavy tails (t, 5 degrees)."""
@@ -192,7 +188,7 @@ def slope_world(genres: int, rng: Generator) -> SlopeWorld:
         more = np.flatnonzero(rng.random(movies) < share)
         membership[more, rng.integers(genres, size=more.size)] = 1
     scale = np.sqrt(np.diagonal(covariance))
-    similarity = complete(covariance / np.outer(scale, scale))
+    similarity = covariance / np.outer(scale, scale)
     return SlopeWorld(covariance, movie_design(membership), similarity)
 
 
@@ -209,7 +205,7 @@ def slope_rows(worlds: int) -> Iterator[Row]:
             size = slopes.covariance[:-1, :-1][upper] @ truth / (truth @ truth)
             values = slopes.correlations()[upper]
             known = np.isfinite(values)
-            values, true = values[known], world.similarity.values[upper][known]
+            values, true = values[known], world.similarity[upper][known]
             apart = np.abs(fisher_z(values) - fisher_z(true))
             covered = np.mean(apart <= Z * slopes.fisher_error()[upper][known])
             found.append((size, spearman(values, true) or 0.0, covered))

@@ -42,10 +42,10 @@ LONGEST = 28
 
 @contextmanager
 def picture(target: Path | IO[bytes], width: float, height: float) -> Iterator[Figure]:
-    """A figure of so many inches to draw on; it is written as PNG to `target` at the end.
+    """A figure of `width` x `height` inches to draw on, written as PNG to `target` at the end.
 
-    All pictures are made here: no "$" in a name starts a formula, and a missing letter becomes a
-    box, of which a line on stderr tells. The metadata that would change from version to version are
+    All pictures are made here: no "$" in a name starts a formula, and a letter that no font has
+    becomes a box and is named on stderr. Metadata that change with the version of Matplotlib are
     left out.
     """
     installed = set(font_manager.get_font_names())
@@ -76,16 +76,6 @@ def cut(label: str, longest: int = LONGEST) -> str:
     if len(label) <= longest:
         return label
     return f"{label[: longest // 2]}…{label[-(longest // 2 - 1) :]}"
-
-
-def includes_zero(similarity: np.ndarray, sure: np.ndarray | None) -> np.ndarray:
-    """Cells whose interval includes zero, (G, G) bool.
-
-    `sure` marks the cells whose interval excludes zero; None if there are no intervals.
-    """
-    if sure is None:
-        return np.zeros(similarity.shape, dtype=bool)
-    return ~sure & np.isfinite(similarity) & ~np.eye(len(similarity), dtype=bool)
 
 
 def draw_curves(rows: list[dict[str, Any]]) -> bytes:
@@ -125,7 +115,7 @@ def draw_heatmaps(
     matrices: dict[str, np.ndarray],
     labels: list[str],
     order: list[int],
-    clear: dict[str, np.ndarray],
+    unsure: dict[str, np.ndarray],
     path: Path,
 ) -> None:
     """Similarities, two to a row, all in the same order of genres; unknown cells are grey.
@@ -134,8 +124,8 @@ def draw_heatmaps(
         matrices: similarities by title, (G, G), NaN where unknown.
         labels: genre names with counts, length G.
         order: genre indices in the order of drawing.
-        clear: by title, where there are intervals, (G, G) whether that of a cell excludes zero;
-            the others are faded and get a dot.
+        unsure: by title, where there are intervals, (G, G) whether that of a cell includes zero;
+            such cells are faded and get a dot.
         path: the PNG.
     """
     if not matrices:
@@ -153,16 +143,16 @@ def draw_heatmaps(
             axes.remove()
         for axes, (title, similarity) in zip(grid.flat, matrices.items(), strict=False):
             shown = similarity[np.ix_(order, order)]
-            unsure = includes_zero(similarity, clear.get(title))[np.ix_(order, order)]
+            faded = unsure.get(title, np.zeros_like(similarity, bool))[np.ix_(order, order)]
             colours = scale.to_rgba(shown)
-            colours[unsure] = 1 - FADED * (1 - colours[unsure])
+            colours[faded] = 1 - FADED * (1 - colours[faded])
             colours[~np.isfinite(shown)] = to_rgba(UNKNOWN)
             axes.imshow(colours)
             axes.set_title(title)
             axes.set_xticks(range(len(names)), names, rotation=90)
             axes.set_yticks(range(len(names)), names)
             axes.tick_params(length=0)
-            down, across = np.nonzero(unsure)
+            down, across = np.nonzero(faded)
             axes.scatter(across, down, s=4, color="black")
         used = grid.flat[: len(matrices)].tolist()
         label = "similarity; faded, with a dot: the 95 % interval includes zero"

@@ -36,7 +36,7 @@ def test_ratios_are_paired() -> None:
     generator = np.random.default_rng(0)
     squared = generator.uniform(0, 10, 200)
     ones = np.ones(200)
-    model, ours = [UserSums(ones, squared * 1.01, squared)], [UserSums(ones, squared, squared)]
+    model, ours = [UserSums(ones, squared * 1.01)], [UserSums(ones, squared)]
     _, ratio = summarise({"peer": model, "ours": ours}, "ours", generator)["peer"]
     assert ratio.low == pytest.approx(ratio.high) == pytest.approx(1 / 1.01)
 

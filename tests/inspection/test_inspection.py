@@ -53,8 +53,8 @@ def test_what_is_planted_is_found(settings, in_tmp):
     assert any(row["nearest"] for row in answer.neighbours)
     assert len(answer.plots["similarity"]) == 36
     assert {row["genre"] for row in answer.costs} == {row["genre"] for row in answer.plots["map"]}
-    assert answer.clear.keys() == {"learnt", "likelihood", "moments"}
-    assert all(clear.any() and not clear.all() for clear in answer.clear.values())
+    assert answer.unsure.keys() == {"learnt", "likelihood", "moments"}
+    assert all(unsure.any() and not unsure.all() for unsure in answer.unsure.values())
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_a_change_of_basis_that_keeps_predictions_keeps_both_answers_and_moves_c
     """With a linear readout, (u, v, W) and (u A^-T, v A, A^-1 W) are one and the same function."""
     network = small_world(settings).network(hidden=(), history=0)
     users = np.arange(30)
-    cosine = centred_cosine(network.genre.mean[:, 0, :-1].detach().numpy() + 1).values
+    cosine = centred_cosine(network.genre.mean[:, 0, :-1].detach().numpy() + 1)
     change = torch.randn(4, 4, generator=torch.Generator().manual_seed(1))
     back = torch.linalg.inv(change)
     with torch.no_grad():
@@ -153,5 +153,5 @@ def test_a_change_of_basis_that_keeps_predictions_keeps_both_answers_and_moves_c
     assert before[0].std() > 1e-3
     for one, other in zip(before, after, strict=True):
         assert np.allclose(one, other, atol=1e-4)
-    turned = centred_cosine(network.genre.mean[:, 0, :-1].detach().numpy() + 1).values
+    turned = centred_cosine(network.genre.mean[:, 0, :-1].detach().numpy() + 1)
     assert not np.allclose(cosine, turned, atol=0.1)

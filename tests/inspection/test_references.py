@@ -5,7 +5,6 @@ import pytest
 from numpy.random import default_rng as rng
 from scipy.spatial.distance import pdist, squareform
 
-from benchmarks.statistics.simulation import complete
 from genre_embeddings.inspection import references as module
 from genre_embeddings.inspection.agreement import correlation
 from genre_embeddings.inspection.references import (
@@ -16,14 +15,15 @@ from genre_embeddings.inspection.references import (
     size_slope,
     usable_genres,
 )
+from genre_embeddings.inspection.similarity import known_genres
 from genre_embeddings.inspection.slopes import movie_design
 
 
 def test_catalogue_is_scipys_jaccard():
     table = rng(12).random((40, 7)) < 0.3
     found = catalogue_similarity(np.column_stack([table, np.zeros(40, dtype=bool)]))
-    assert np.allclose(found.values[:7, :7], 1 - squareform(pdist(table.T, "jaccard")))
-    assert found.genres.tolist() == [True] * 7 + [False]
+    assert np.allclose(found[:7, :7], 1 - squareform(pdist(table.T, "jaccard")))
+    assert known_genres(found).tolist() == [True] * 7 + [False]
 
 
 def test_usable_genres_names_what_it_leaves_out(monkeypatch):
@@ -58,7 +58,7 @@ def rated(seed, effect=1.0, movie_effect=0.0, users=800, ratings=60, movies=160,
     held = draw.random(user.size) < 0.3
     every = Residuals(user, movie, residual)
     cosine = places @ places.T / np.outer(*[np.linalg.norm(places, axis=1)] * 2)
-    return every.part(held), every.part(~held), design, complete(cosine)
+    return every.part(held), every.part(~held), design, cosine
 
 
 @pytest.mark.parametrize("name", ["moments", "likelihood"])
@@ -101,6 +101,5 @@ def test_the_slope_of_evidence_on_similarities_twice_too_large_is_a_half():
     *given, _ = rated(7)
     found = measure_evidence("moments", *given, True, 20, rng(8))
     assert size_slope(found.similarity, found) == pytest.approx(1)
-    twice = complete(found.similarity.values * 2)
-    assert size_slope(twice, found) == pytest.approx(0.5)
-    assert size_slope(complete(np.zeros((12, 12))), found) is None
+    assert size_slope(found.similarity * 2, found) == pytest.approx(0.5)
+    assert size_slope(np.zeros((12, 12)), found) is None

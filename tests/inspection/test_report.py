@@ -45,7 +45,7 @@ def answer_of(names: list[str], *outcomes: str) -> Answer:
         genres=dict.fromkeys(names, 9),
         order=list(range(len(names))),
         matrices={"learnt": similarity, "likelihood": similarity, "cosine": similarity},
-        clear={"learnt": np.abs(similarity) > 0.5},
+        unsure={"learnt": np.abs(similarity) < 0.5},
         neighbours=[{"genre": names[0], "nearest": f"{names[1]} (0.25)", "overlap": 1.0}],
         costs=[{"genre": names[0], "ratings": 9, "rmse_rise": 0.1, "low": None, "high": None}],
         remarks=[f"{names[2]} is left out."],
@@ -75,7 +75,7 @@ def write_test(test: dict[str, Any]) -> None:
 
 def written(answer: Answer, settings) -> str:
     """The page, whatever its line breaks."""
-    write_report(answer, settings, storage.REPORT)
+    write_report(answer, settings)
     return " ".join(storage.REPORT.read_text(encoding="utf-8").split())
 
 
@@ -163,7 +163,7 @@ def test_names_are_text_and_the_page_needs_nothing_and_fits_a_phone(world, tmp_p
     strange = changed(settings, data={"genre_separator": f"</title><script>{odd[3]}"})
     answer = answer_of(odd)
     answer = replace(answer, verdicts=[replace(one, advice=odd[3]) for one in answer.verdicts])
-    write_report(answer, strange, storage.REPORT)
+    write_report(answer, strange)
     text = storage.REPORT.read_text(encoding="utf-8")
     assert "<script" not in text
     storage.REPORT.write_text(text + MEASURE, encoding="utf-8")

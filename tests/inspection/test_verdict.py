@@ -7,7 +7,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from benchmarks.statistics.simulation import complete
 from genre_embeddings.evaluation.metrics import Interval
 from genre_embeddings.inspection.agreement import Agreement
 from genre_embeddings.inspection.references import Evidence
@@ -28,7 +27,7 @@ def reference(name, rho, p=0.0001, untrained=0.0, smallest=0.0001, chance=0.15, 
 
 
 def seen(rho, p=0.0001, replicated=0.81, movie_halves=None, **more):
-    nothing = complete(np.eye(3)), complete(np.eye(3)), np.zeros((1, 3, 3))
+    nothing = np.eye(3), np.eye(3), np.zeros((1, 3, 3))
     evidence = Evidence(*nothing, replicated, movie_halves)
     return reference("likelihood", rho, p, evidence=evidence, **more)
 
@@ -37,7 +36,7 @@ def truth(rho, p=0.0001, **more):
     return reference("truth", rho, p, **more)
 
 
-CATALOGUE = reference("catalogue", 0.9, independent=False)
+CATALOGUE = reference("catalogue", 0.9)
 
 
 @pytest.mark.parametrize(

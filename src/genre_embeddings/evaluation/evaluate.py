@@ -14,6 +14,7 @@ from genre_embeddings.seeds import seed_of
 DRAWS = 1000
 """Bootstrap draws behind every interval."""
 LEVELS = (0.5, 0.8, 0.95)
+"""Nominal coverages whose actual coverage the metrics list."""
 SUPPORT_EDGES = (0, 1, 3, 6, 11, 21, 51, 101, 201, 501, 1001, 10_001)
 """Lower ends of the groups of users and movies by their number of training ratings."""
 
@@ -171,8 +172,8 @@ def _bin_width(rating: np.ndarray, scale: tuple[float, float]) -> float:
     return together * step
 
 
-def _reliability(test: Predicted, bins: int = 20) -> Rows:
-    """Mean actual rating where the model predicts about the same, in bins of equal numbers."""
+def _reliability(test: Predicted) -> Rows:
+    """Mean actual rating where the model predicts about the same, in 20 bins of equal numbers."""
     order = np.argsort(test.mean, kind="stable")
     return [
         {
@@ -180,7 +181,7 @@ def _reliability(test: Predicted, bins: int = 20) -> Rows:
             "actual": float(test.rating[chosen].mean(dtype=np.float64)),
             "count": chosen.size,
         }
-        for chosen in np.array_split(order, min(bins, order.size))
+        for chosen in np.array_split(order, min(20, order.size))
     ]
 
 
@@ -195,11 +196,10 @@ def _per_genre(
         chosen = has_genre.to_numpy()[test.movie]
         if not chosen.any():
             continue
-        part, theirs = test.part(chosen), rival.part(chosen)
+        part = test.part(chosen)
         row = {"genre": genre, **part.errors()}
         row["bias"] = float(np.mean(part.mean - part.rating, dtype=np.float64))
-        baseline = float(np.mean((theirs.mean - part.rating) ** 2))
-        row["skill"] = float(metrics.skill(row.pop("mse"), baseline))
+        row["skill"] = float(metrics.skill(row.pop("mse"), rival.part(chosen).errors()["mse"]))
         rows.append(row)
     return rows
 
@@ -211,13 +211,12 @@ def _by_support(test: Predicted, support: np.ndarray, kind: str, rng: np.random.
         part = test.part((support >= low) & (support < (high or np.inf)))
         if part.rating.size == 0:
             continue
-        sums = part.sums(int(test.user.max()) + 1)
-        found = metrics.error_interval(np.sqrt, [sums], 200, rng)
+        found = metrics.error_interval(np.sqrt, [part.sums(int(test.user.max()) + 1)], 200, rng)
         label = f"{low}+" if high is None else f"{low}" if high == low + 1 else f"{low}-{high - 1}"
         rows.append(
             {
                 "ratings": label,
-                "rmse": float(np.sqrt(metrics.mse(sums))),
+                "rmse": part.errors()["rmse"],
                 "low": found.low if found else None,
                 "high": found.high if found else None,
                 "count": part.rating.size,

@@ -20,7 +20,7 @@ LEVEL = 0.95
 FEWEST_USERS = 20
 """Below this many users there is no interval: it would be too narrow."""
 _CELLS = 4_000_000  # most (draw, unit) cells in memory at once: 32 MB of float64
-_UNITS = 10_000  # most units that are drawn
+_UNITS = 10_000  # most units, users or groups of users, that are drawn
 _FEW = 100  # from this many users, the correction of the interval is below 2 % of its width
 
 
@@ -31,12 +31,10 @@ class UserSums:
     Attributes:
         ratings: number of ratings, (U,) float64.
         squared: sum of squared errors, (U,) float64, in squared rating units.
-        absolute: sum of absolute errors, (U,) float64, in rating units.
     """
 
     ratings: np.ndarray
     squared: np.ndarray
-    absolute: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,6 @@ def user_sums(user: np.ndarray, error: np.ndarray, users: int) -> UserSums:
     return UserSums(
         ratings=np.bincount(user, minlength=users).astype(np.float64),
         squared=np.bincount(user, weights=error**2, minlength=users),
-        absolute=np.bincount(user, weights=np.abs(error), minlength=users),
     )
 
 
@@ -98,8 +95,8 @@ def bootstrap_over_users(
     Returns:
         (draws, K) float64: of each draw, Σ totals / Σ ratings over the drawn users.
     """
-    rated = np.asarray(ratings) > 0
-    columns = np.vstack([np.asarray(totals)[:, rated], ratings[rated]]).astype(np.float64).T
+    rated = ratings > 0
+    columns = np.vstack([totals[:, rated], ratings[rated]]).astype(np.float64).T
     if len(columns) > _UNITS:
         starts = np.arange(_UNITS) * len(columns) // _UNITS
         columns = np.add.reduceat(columns[generator.permutation(len(columns))], starts)
@@ -118,9 +115,10 @@ def bootstrap_over_users(
 def interval(estimate: float, draws: np.ndarray, users: int | None = None) -> Interval:
     """Percentile interval of bootstrap draws, (n,), around the estimate from all users.
 
-    Draws of few users spread too little. With fewer than 100 `users` the ends are moved out to
-    where a t distribution would have them (expanded percentile interval: Hesterberg, "What teachers
-    should know about the bootstrap", *The American Statistician* 69, 2015).
+    Draws of few users spread too little. With fewer than 100 `users`, if their number is given, the
+    ends are moved out to where a t distribution would have them (expanded percentile interval:
+    Hesterberg, "What teachers should know about the bootstrap", *The American Statistician* 69,
+    2015).
     """
     tail = (1 - LEVEL) / 2
     if users is not None and users < _FEW:

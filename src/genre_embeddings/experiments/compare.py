@@ -24,7 +24,7 @@ from genre_embeddings.experiments.revisions import (
     Run,
     warnings,
 )
-from genre_embeddings.inspection.similarity import spearman
+from genre_embeddings.inspection.agreement import correlation
 
 SIMILARITY = storage.PLOTS / "inspect" / "similarity.json"
 FEWEST = 3
@@ -74,11 +74,10 @@ class Comparison:
 
     def agreements(self) -> pl.DataFrame:
         """Spearman's rho of the similarities of each two revisions, over pairs of genres."""
-        rows = {}
-        for run, one in zip(self.runs, self.values, strict=True):
-            pairs = [np.triu(np.isfinite(one + other), 1) for other in self.values]
-            rhos = zip(pairs, self.values, strict=True)
-            rows[run.name] = [spearman(one[upper], other[upper]) for upper, other in rhos]
+        rows = {
+            run.name: [correlation(one, other) for other in self.values]
+            for run, one in zip(self.runs, self.values, strict=True)
+        }
         return self._frame("revision", rows)
 
     def moved(self) -> pl.DataFrame:

@@ -18,7 +18,7 @@ from genre_embeddings.experiments.revisions import (
     read_runs,
     warnings,
 )
-from genre_embeddings.publish.summary import MARKS
+from genre_embeddings.pages import MARKS
 
 LEGEND = (
     "RMSE: on test ratings, in stars. agree: Spearman's rho of the learnt genre similarity with "

@@ -70,12 +70,11 @@ def _genre_neighbours(model: Trained, genre: int, top: int) -> Neighbours:
         response_similarity,
         similarity_interval,
     )
-    from genre_embeddings.inspection.slopes import size_factor
 
-    factor = size_factor(model.network.communality.numpy())
+    communality = model.network.communality.numpy()
     users = spaced_users(model.network)
     responses = require_finite(ask(model.network, users))  # (replicas, users, genres)
-    similarity = response_similarity(responses).scaled(factor)
+    similarity = response_similarity(responses, communality)
     error = model.network.similarity_error.double().numpy()
     low, high = similarity_interval(similarity, error)
     names = model.genre_names
@@ -83,12 +82,12 @@ def _genre_neighbours(model: Trained, genre: int, top: int) -> Neighbours:
     table = pl.DataFrame(
         {
             "genre": [names[k] for k in found],
-            "similarity": similarity.values[genre, found],
+            "similarity": similarity[genre, found],
             "low": low[genre, found],
             "high": high[genre, found],
         }
     )
-    replicas = [response_similarity(one).scaled(factor) for one in responses]
+    replicas = [response_similarity(one, communality) for one in responses]
     stability = measure_stability(similarity, replicas, error, top)
     repeatable = None if stability is None else bool(stability.stable[genre])
     return Neighbours(names[genre], table, repeatable)

@@ -1,13 +1,13 @@
-"""Are the genre embeddings appropriate? The model is asked, and compared with evidence.
+"""Are the genre embeddings appropriate? Asks the model, and compares its answers with evidence.
 
-`responses` asks the model, `slopes` and `references` measure the same from ratings on which it did
+`responses` asks the model, `slopes` and `references` measure the same in ratings on which it did
 not train, `agreement` compares the two, and `verdict` says what follows.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from typing import Any
@@ -27,17 +27,18 @@ from genre_embeddings.inspection.references import (
 )
 from genre_embeddings.inspection.responses import ask, project, spaced_users
 from genre_embeddings.inspection.similarity import (
-    Similarity,
+    Stability,
     Z,
     centred_cosine,
     cluster_order,
     genre_map,
+    known_genres,
     measure_stability,
     nearest_genres,
     response_similarity,
     similarity_interval,
 )
-from genre_embeddings.inspection.slopes import movie_design, size_factor
+from genre_embeddings.inspection.slopes import movie_design
 from genre_embeddings.inspection.value import value
 from genre_embeddings.inspection.verdict import (
     LINES,
@@ -50,11 +51,9 @@ from genre_embeddings.inspection.verdict import (
 from genre_embeddings.seeds import seed_of
 
 Rows = list[dict[str, Any]]
-EVIDENCE = ("likelihood", "truth", "genome")
-"""References that the comparison page shows: others are noisier, or known to the model."""
-
-
 PLOTS = ("similarity", "evidence", "scatter", "map")
+COMPARED = ("likelihood", "truth", "genome")
+"""References that the comparison page shows: others are noisier, or known to the model."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class Answer:
         genres: those compared, G of them, and their numbers of ratings.
         order: genre indices, similar genres side by side.
         matrices: what is drawn as heatmaps, by name, (G, G) with NaN where unknown.
-        clear: by name, where there are intervals, (G, G) whether that of a cell excludes zero.
+        unsure: by name, where there are intervals, (G, G) whether that of a cell includes zero.
         plots: rows of each plot, by its name.
         neighbours: nearest genres of each genre.
         costs: what each genre adds to the predictions.
@@ -79,7 +78,7 @@ class Answer:
     genres: dict[str, int] = field(default_factory=dict)
     order: list[int] = field(default_factory=list)
     matrices: dict[str, np.ndarray] = field(default_factory=dict)
-    clear: dict[str, np.ndarray] = field(default_factory=dict)
+    unsure: dict[str, np.ndarray] = field(default_factory=dict)
     plots: dict[str, Rows] = field(default_factory=lambda: {name: [] for name in PLOTS})
     neighbours: Rows = field(default_factory=list)
     costs: Rows = field(default_factory=list)
@@ -93,65 +92,66 @@ def inspect(question: Question) -> Answer:
     if not q.network.settings.genres:
         why = "model.genres: false" if names else "the data have none"
         return _unanswered(f"The model was trained without genres ({why}).")
-    every = q.network.genre_share[:-1].numpy() > 0  # (M, all genres)
-    chosen, remarks = usable_genres(every, names, q.settings.min_movies)
+    membership = q.network.genre_share[:-1].numpy() > 0  # (M, all genres)
+    chosen, remarks = usable_genres(membership, names, q.settings.min_movies)
     if len(chosen) < 3:
         reason = f"Only {len(chosen)} genres can be compared; structure needs three."
         return _unanswered(" ".join([reason, *remarks]))
 
     # From here on, G are the chosen genres.
     genres = dict(q.genres[chosen].select("name", "ratings").iter_rows())
-    table, cells = every[:, chosen], np.ix_(chosen, chosen)
+    cells = np.ix_(chosen, chosen)
     rng = np.random.default_rng(seed_of(q.seed, "inspection"))
     users = spaced_users(q.network)
-    factor = size_factor(q.network.communality.numpy()[chosen])
+    communality = q.network.communality.numpy()[chosen]
     responses = ask(q.network, users, chosen)  # (R, N, G)
-    learnt = response_similarity(responses).scaled(factor)
+    learnt = response_similarity(responses, communality)
+    knowing_nothing = [
+        response_similarity(ask(network, users, chosen), network.communality.numpy()[chosen])
+        for network in (q.untrained, *q.shuffled_genres)
+    ]
     error = q.network.similarity_error.double().numpy()[cells]
     low, high = similarity_interval(learnt, error)
-    replicas = [response_similarity(one).scaled(factor) for one in responses]
     stability = measure_stability(
-        learnt, replicas, error, q.settings.neighbours, q.settings.min_overlap
+        learnt,
+        [response_similarity(one, communality) for one in responses],
+        error,
+        q.settings.neighbours,
+        q.settings.min_overlap,
     )
-    measured = _measure(q, table, rng)
-    found = {
+    measured = _measure(q, membership[:, chosen], rng)
+    given = {"truth": q.truth, "genome": q.genome}
+    embeddings = q.network.genre_posterior()[0][chosen]  # (G, R, D)
+    matrices = {
         "learnt": learnt,
         **{name: one.similarity for name, one in measured.items()},
-        "catalogue": catalogue_similarity(table),
+        "catalogue": catalogue_similarity(membership[:, chosen]),
+        **{
+            name: np.array(content["similarity"], dtype=np.float64)[cells]  # null becomes NaN
+            for name, content in given.items()
+            if content is not None
+        },
+        "rival": measured["likelihood"].rival,
+        "model": response_similarity(project(q.network, users)[:, chosen], communality),
+        "cosine": centred_cosine(embeddings.flatten(1).numpy()),
     }
-    for name, content in {"truth": q.truth, "genome": q.genome}.items():
-        if content is not None:
-            values = np.array(content["similarity"], dtype=np.float64)[cells]  # null becomes NaN
-            found[name] = Similarity(np.nan_to_num(values), np.isfinite(values))
-    found["rival"] = measured["likelihood"].rival
-    whole = np.take(project(q.network, users), chosen, axis=-1)
-    found["model"] = response_similarity(whole).scaled(factor)
-    references = _compare(q, found, measured, users, chosen, rng)
-    embeddings = q.network.genre_posterior()[0][chosen]  # (G, R, D)
-    found["cosine"] = centred_cosine(embeddings.flatten(1).numpy())
+    references = _compare(q, matrices, measured, knowing_nothing, rng)
     _tell("what genres are worth on test ratings")
-    gains, shuffled, costs = value(q, every, names, rng)
+    gains, shuffled, costs = value(q, membership, names, rng)
     verdicts = [
         structure_verdict(references, q.settings.alpha, q.settings.min_ceiling_share),
         stability_verdict(stability, q.settings.min_stability),
         value_verdict(gains, q.settings.min_gain),
     ]
     order = cluster_order(learnt).tolist()
-    shown = {name: np.where(one.known, one.values, np.nan) for name, one in found.items()}
-    clear = {"learnt": learnt.known & ((low > 0) | (high < 0))}
-    clear |= {name: abs(one.similarity.values) > Z * one.error for name, one in measured.items()}
-    low, high = (np.where(learnt.known, end, np.nan) for end in (low, high))
-    stable = stability.stable if stability else learnt.genres
-    nearest = nearest_genres(learnt, q.settings.neighbours)
-    names, compared = list(genres), [name for name in EVIDENCE if name in found]
+    nonzero = (low > 0) | (high < 0)
+    remarks += [dominant_user(q.held_out.user), *(one.remark for one in measured.values())]
     return Answer(
         verdicts=verdicts,
         metrics={
             "verdict": {verdict.line: verdict.outcome for verdict in verdicts},
             "genres_compared": len(genres),
-            "share_of_pairs_not_zero": float(
-                clear["learnt"][np.triu_indices(len(genres), 1)].mean()
-            ),
+            "share_of_pairs_not_zero": float(nonzero[np.triu_indices(len(genres), 1)].mean()),
             "size_slope": size_slope(learnt, measured["moments"]),
             "agreement": {reference.name: reference.metrics for reference in references},
             "stability": stability.metrics if stability else {},
@@ -165,47 +165,15 @@ def inspect(question: Question) -> Answer:
         },
         genres=genres,
         order=order,
-        matrices=shown,
-        clear=clear,
-        plots={
-            "similarity": _cells(genres, order, shown["learnt"], low=low, high=high),
-            "evidence": [
-                {**cell, "reference": name}
-                for name in ("learnt", "rival", *compared)
-                for cell in _cells(genres, order, shown[name])
-            ],
-            "scatter": [
-                {
-                    "a": names[a],
-                    "b": names[b],
-                    "learnt": float(shown["learnt"][a, b]),
-                    "evidence": float(shown[name][a, b]),
-                    "reference": name,
-                }
-                for name in compared
-                for a, b in np.argwhere(np.triu(learnt.known & found[name].known, 1)).tolist()
-            ],
-            "map": [
-                {"genre": names[k], "x": x, "y": y, "ratings": genres[names[k]]}
-                for k, (x, y) in genre_map(learnt).items()
-            ],
+        matrices=matrices,
+        unsure={
+            "learnt": (low <= 0) & (high >= 0),
+            **{name: abs(one.similarity) <= Z * one.error for name, one in measured.items()},
         },
-        neighbours=[
-            {
-                "genre": names[k],
-                "overlap": float(stability.by_genre[k]) if stability else None,
-                "nearest": ", ".join(
-                    f"{names[j]} ({learnt.values[k, j]:.2f})" for j in nearest[k] if stable[k]
-                ),
-            }
-            for k in np.flatnonzero(learnt.genres)
-        ],
+        plots=_plots(genres, order, matrices, low, high),
+        neighbours=_neighbours(list(genres), learnt, stability, q.settings.neighbours),
         costs=costs,
-        remarks=[
-            *remarks,
-            *filter(None, [dominant_user(q.held_out.user)]),
-            *filter(None, [one.remark for one in measured.values()]),
-        ],
+        remarks=[remark for remark in remarks if remark],
     )
 
 
@@ -219,9 +187,9 @@ def _unanswered(reason: str) -> Answer:
     return Answer(verdicts, {"verdict": {v.line: v.outcome for v in verdicts}}, remarks=[reason])
 
 
-def _measure(q: Question, table: np.ndarray, rng: np.random.Generator) -> dict[str, Evidence]:
-    """Evidence and rival by both estimators, from which movies have which genres, (M, G)."""
-    design = movie_design(table.astype(np.float64))
+def _measure(q: Question, membership: np.ndarray, rng: np.random.Generator) -> dict[str, Evidence]:
+    """Evidence and rival by both estimators; `membership` (M, G) tells the genres of each movie."""
+    design = movie_design(membership.astype(np.float64))
     held_out, train = (
         Residuals(side.user, side.movie, side.rating - q.baseline.predict(side.user, side.movie))
         for side in (q.held_out, q.train)
@@ -237,28 +205,27 @@ def _measure(q: Question, table: np.ndarray, rng: np.random.Generator) -> dict[s
 
 def _compare(
     q: Question,
-    found: Mapping[str, Similarity],
+    matrices: Mapping[str, np.ndarray],
     measured: Mapping[str, Evidence],
-    users: np.ndarray,
-    chosen: np.ndarray,
+    knowing_nothing: Sequence[np.ndarray],
     rng: np.random.Generator,
 ) -> list[Reference]:
-    """The similarity by genre embeddings and by the whole model, compared with each reference."""
-    untrained, *shuffled = (
-        response_similarity(ask(network, users, chosen))
-        for network in (q.untrained, *q.shuffled_genres)
-    )
-    learnt, references = found["learnt"], []
+    """The similarity by genre embeddings and by the whole model, compared with each reference.
+
+    `knowing_nothing` are similarities by the untrained model, then by those with shuffled genres.
+    """
+    learnt, references = matrices["learnt"], []
+    untrained, *shuffled = knowing_nothing
     for name in ("likelihood", "moments", "catalogue", "truth", "genome"):
-        if name not in found:
+        if name not in matrices:
             continue
-        similarity = found[name]
+        similarity = matrices[name]
         agreed = agreement(learnt, similarity, q.settings.permutations, rng)
         nulls = {"untrained": correlation(untrained, similarity) or 0.0}
         if shuffled:
             rhos = np.array([correlation(other, similarity) or 0.0 for other in shuffled])
             nulls["models with shuffled genres, 95 %"] = float(np.quantile(rhos, 0.95))
-        rival, gap = found["rival"], None
+        rival, gap = matrices["rival"], None
         if one := measured.get(name):
             rival, draws = one.rival, q.settings.bootstrap
             gap = difference(learnt, rival, similarity, one.influence, draws, rng)
@@ -268,15 +235,66 @@ def _compare(
                 agreed,
                 nulls,
                 one,
-                # Moments are too noisy to judge by; the model sees the catalogue; tags tell
-                # content, and how far taste follows it is not known. These are only shown.
-                independent=name in ("likelihood", "truth"),
-                whole=correlation(found["model"], similarity),
+                whole=correlation(matrices["model"], similarity),
                 rival=None if name == "catalogue" else correlation(rival, similarity),
                 gap=gap,
             )
         )
     return references
+
+
+def _plots(
+    genres: dict[str, int],
+    order: list[int],
+    matrices: Mapping[str, np.ndarray],
+    low: np.ndarray,
+    high: np.ndarray,
+) -> dict[str, Rows]:
+    """Rows of each of `PLOTS`; `low` and `high` are the ends of the learnt intervals."""
+    names, learnt = list(genres), matrices["learnt"]
+    compared = [name for name in COMPARED if name in matrices]
+    return {
+        "similarity": _cells(genres, order, learnt, low=low, high=high),
+        "evidence": [
+            {**cell, "reference": name}
+            for name in ("learnt", "rival", *compared)
+            for cell in _cells(genres, order, matrices[name])
+        ],
+        "scatter": [
+            {
+                "a": names[a],
+                "b": names[b],
+                "learnt": float(learnt[a, b]),
+                "evidence": float(matrices[name][a, b]),
+                "reference": name,
+            }
+            for name in compared
+            for a, b in np.argwhere(np.triu(~np.isnan(learnt + matrices[name]), 1)).tolist()
+        ],
+        "map": [
+            {"genre": names[k], "x": x, "y": y, "ratings": genres[names[k]]}
+            for k, (x, y) in genre_map(learnt).items()
+        ],
+    }
+
+
+def _neighbours(
+    names: list[str], learnt: np.ndarray, stability: Stability | None, count: int
+) -> Rows:
+    """The nearest genres of each genre that the model responds to, where they are repeatable."""
+    nearest = nearest_genres(learnt, count)
+    return [
+        {
+            "genre": names[k],
+            "overlap": float(stability.by_genre[k]) if stability else None,
+            "nearest": ", ".join(
+                f"{names[j]} ({learnt[k, j]:.2f})"
+                for j in nearest[k]
+                if stability is None or stability.stable[k]
+            ),
+        }
+        for k in np.flatnonzero(known_genres(learnt))
+    ]
 
 
 def _cells(
@@ -286,7 +304,7 @@ def _cells(
     names = list(genres)
 
     def number(value: float) -> float | None:
-        return float(value) if np.isfinite(value) else None
+        return None if np.isnan(value) else float(value)
 
     return [
         {

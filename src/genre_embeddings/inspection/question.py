@@ -31,12 +31,12 @@ class Question:
         genres: canonical table.
         train: training ratings.
         held_out: ratings on which no model trained, the evidence.
-        test: ratings that chose nothing either, on which errors are measured.
+        test: ratings on which errors are measured; no model was chosen by them either.
         baseline: user + movie bias fitted on train.
         truth: what is planted, where the world is planted.
         genome: similarity by the tag genome, where the data have one.
         settings: section `inspect`.
-        random_split: whether the sides of the split are alike.
+        random_split: whether the split is random, so that its sides are alike.
         seed: draws permutations and bootstraps.
     """
 
@@ -93,7 +93,7 @@ def gather(settings: Settings) -> Question:
 
 
 def _of_genres(path: Path, genres: pl.DataFrame) -> dict[str, Any] | None:
-    """A reference, if the data have one, which must be one of these genres."""
+    """A reference similarity, which must be of these genres; None if the data have none."""
     content = storage.read_json(path)
     if content is not None and content["genres"] != genres["name"].to_list():
         raise storage.different_runs(path, storage.PREPARED, "their genres differ")

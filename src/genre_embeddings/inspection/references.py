@@ -19,19 +19,20 @@ from typing import NamedTuple
 import numpy as np
 
 from genre_embeddings.inspection.agreement import correlation
-from genre_embeddings.inspection.similarity import Similarity
 from genre_embeddings.inspection.slopes import (
     MOST_GENRES,
     Slopes,
     SlopeSums,
-    evidence,
     likelihood,
     moments,
+    slope_similarity,
     sum_up,
 )
 
 MOVIE_SPLITS = 2
+"""Times that the movies are halved."""
 MOST_OF_ONE_USER = 0.25
+"""Share of the held-out ratings above which a single user is named."""
 REPLICATES = 2
 """Most parts of the training ratings that measure the noise; each costs a fit."""
 
@@ -53,16 +54,16 @@ class Evidence:
     """Similarity by users' genre slopes in held-out ratings, its noise, and the rival.
 
     Attributes:
-        similarity: correlations of slopes; by moments they may leave -1 to 1.
-        rival: the same estimator on the training ratings.
+        similarity: correlations of slopes, (G, G); by moments they may leave -1 to 1.
+        rival: the same estimator on the training ratings, (G, G).
         influence: of each group of users on each correlation, (U, G, G).
         replicated: Spearman's rho between this and the same estimate from other ratings.
         movie_halves: rho between the estimates from two halves of the movies, all ratings.
         remark: what a reader has to know; empty if nothing.
     """
 
-    similarity: Similarity
-    rival: Similarity
+    similarity: np.ndarray
+    rival: np.ndarray
     influence: np.ndarray
     replicated: float | None
     movie_halves: float | None
@@ -80,23 +81,23 @@ class Evidence:
 
 
 def usable_genres(
-    table: np.ndarray, names: Sequence[str], min_movies: int
+    membership: np.ndarray, names: Sequence[str], min_movies: int
 ) -> tuple[np.ndarray, list[str]]:
-    """Leave out genres that no rating can tell from something else.
+    """Leave out genres whose effect on ratings cannot be separated from another effect.
 
     The effect of a genre with a single movie cannot be separated from that movie's own. Of genres
     that have exactly the same movies, only the first stays. At most 60 genres, those with the most
     movies, stay: more are too many to look at or to estimate.
 
     Args:
-        table: membership, (M, G) bool.
+        membership: which genres each movie has, (M, G) bool.
         names: genre names, G.
         min_movies: minimum number of movies of a genre.
 
     Returns:
         Indices of the genres that stay, and a remark for each of the others.
     """
-    movies = table.sum(axis=0)  # (G,)
+    movies = membership.sum(axis=0)  # (G,)
     mask = movies >= min_movies
     remarks = [
         f"{names[genre]} is left out: it has {movies[genre]} of at least {min_movies} movies."
@@ -104,7 +105,7 @@ def usable_genres(
     ]
     seen: dict[bytes, int] = {}
     for genre in np.flatnonzero(mask).tolist():
-        first = seen.setdefault(table[:, genre].tobytes(), genre)
+        first = seen.setdefault(membership[:, genre].tobytes(), genre)
         if first != genre:
             mask[genre] = False
             remarks.append(f"{names[genre]} is left out: it has the same movies as {names[first]}.")
@@ -126,18 +127,16 @@ def dominant_user(user: np.ndarray) -> str:
     )
 
 
-def catalogue_similarity(table: np.ndarray) -> Similarity:
+def catalogue_similarity(membership: np.ndarray) -> np.ndarray:
     """Jaccard similarity of the genres' movie sets: not independent, the model sees them.
 
     Args:
-        table: membership, (M, G) bool. Genres without movies are unknown.
+        membership: which genres each movie has, (M, G) bool. Genres without movies are unknown.
     """
-    dense = table.astype(np.float64)
+    dense = membership.astype(np.float64)
     both = dense.T @ dense  # (G, G)
-    movies = np.diagonal(both)
-    either = movies[:, None] + movies - both
-    known = (movies[:, None] > 0) & (movies > 0)
-    return Similarity(both / np.where(known, either, 1), known)
+    movies = np.where(np.diagonal(both) > 0, np.diagonal(both), np.nan)
+    return both / (movies[:, None] + movies - both)
 
 
 def measure_evidence(
@@ -172,11 +171,11 @@ def measure_evidence(
         sums = sum_up(*ratings, design)
         return (moments(sums) if name == "moments" else likelihood(sums)), sums
 
-    def similarity(ratings: Residuals) -> Similarity:
-        return evidence(*fit(ratings), max(3, min_pair_users // 2))
+    def similarity(ratings: Residuals) -> np.ndarray:
+        return slope_similarity(*fit(ratings), max(3, min_pair_users // 2))
 
     slopes, sums = fit(held_out)
-    found = evidence(slopes, sums, min_pair_users)
+    found = slope_similarity(slopes, sums, min_pair_users)
     size, count = len(held_out.user), len(train.user)
     order = generator.permutation(count)
     parts = [
@@ -192,28 +191,27 @@ def measure_evidence(
         r = correlation(one, other)
         replicated = None if r is None else 2 * r / (1 + r) if r > -1 else -1.0
     if name == "likelihood" and parts:
-        known = np.logical_and.reduce([part.known for part in parts])
-        mean = np.mean([part.values for part in parts], axis=0)
-        rival = Similarity(np.where(known, mean, 0.0), known)
+        rival = np.mean(parts, axis=0)
     else:
-        rival = evidence(*fit(train), min_pair_users)
+        rival = slope_similarity(*fit(train), min_pair_users)
     influence = slopes.correlation_influence()
     every = Residuals(*map(np.concatenate, zip(train, held_out, strict=True)))
     over_movies = _movie_halves(every, len(design), similarity, generator)
     return Evidence(found, rival, influence, replicated, over_movies, slopes.remark)
 
 
-def size_slope(learnt: Similarity, by_moments: Evidence) -> float | None:
+def size_slope(learnt: np.ndarray, by_moments: Evidence) -> float | None:
     """Slope of the regression of evidence by moments on the learnt similarity, over pairs.
 
     1 says that learnt similarities have the right size, less that they are too large. Pairs weigh
     by the inverse variance of the evidence. None where fewer than 3 pairs are known.
     """
-    known = np.triu(learnt.known & by_moments.similarity.known, 1) & (by_moments.error > 0)
-    x, y = learnt.values[known], by_moments.similarity.values[known]
+    evidence, error = by_moments.similarity, by_moments.error
+    known = np.triu(~np.isnan(learnt + evidence), 1) & (error > 0)
+    x, y = learnt[known], evidence[known]
     if len(x) < 3:
         return None
-    weight = by_moments.error[known] ** -2.0
+    weight = error[known] ** -2.0
     x, y = x - np.average(x, weights=weight), y - np.average(y, weights=weight)
     spread = float((weight * x * x).sum())
     return float((weight * x * y).sum()) / spread if spread > 0 else None
@@ -222,7 +220,7 @@ def size_slope(learnt: Similarity, by_moments: Evidence) -> float | None:
 def _movie_halves(
     ratings: Residuals,
     movies: int,
-    similarity: Callable[[Residuals], Similarity],
+    similarity: Callable[[Residuals], np.ndarray],
     generator: np.random.Generator,
 ) -> float | None:
     """Mean Spearman's rho between the estimates from two halves of the movies.
@@ -239,7 +237,7 @@ def _movie_halves(
     )
 
 
-def _mean_agreement(pairs: Iterable[tuple[Similarity, Similarity]]) -> float | None:
+def _mean_agreement(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float | None:
     """Mean over pairs of similarities of their Spearman's rho; None where none can be compared."""
     rhos = [rho for pair in pairs if (rho := correlation(*pair)) is not None]
     return float(np.mean(rhos)) if rhos else None

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from genre_embeddings import storage
-from genre_embeddings.figures import FADED, cut, draw_curves, includes_zero
+from genre_embeddings.figures import FADED, cut, draw_curves
 from genre_embeddings.inspection.inspect import Answer
-from genre_embeddings.pages import data_name, render
+from genre_embeddings.pages import data_name, render, setting_text
 from genre_embeddings.settings import DEFAULTS, Settings
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 
 
-def write_report(answer: Answer, settings: Settings, path: Path) -> None:
-    """Write the page as a single HTML file that needs nothing from outside.
-
-    Args:
-        answer: what the inspection found.
-        settings: those of the run.
-        path: the page.
+def write_report(answer: Answer, settings: Settings) -> None:
+    """Write plots/report.html, a single file that needs nothing from outside.
 
     Raises:
         InputError: a file of an earlier stage is missing or damaged.
@@ -54,28 +47,26 @@ def write_report(answer: Answer, settings: Settings, path: Path) -> None:
         histogram=storage.require(storage.PLOTS / "evaluate/histogram.png").read_bytes(),
         labels=[cut(names[k]) for k in answer.order],
         maps={
-            name: _cells(similarity, answer.clear.get(name), names, answer.order)
+            name: _cells(similarity, answer.unsure.get(name), names, answer.order)
             for name, similarity in answer.matrices.items()
         },
         numbers=storage.flatten(answer.metrics),
     )
-    with storage.replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    storage.write_text(storage.REPORT, page)
 
 
 def _cells(
-    similarity: np.ndarray, clear: np.ndarray | None, names: list[str], order: list[int]
+    similarity: np.ndarray, unsure: np.ndarray | None, names: list[str], order: list[int]
 ) -> list[tuple[str, float, str]]:
     """Of each cell of a heatmap, row by row: classes of the stylesheet, % of colour, and text."""
-    faded = includes_zero(similarity, clear)
     cells = []
     for b, a in product(order, order):
         value, pair = float(similarity[a, b]), f"{names[a]}, {names[b]}"
-        if not np.isfinite(value):
+        if np.isnan(value):
             cells.append(("unknown", 0.0, f"{pair}: not known"))
             continue
         kind, share, said = "up" if value > 0 else "down", 100 * min(abs(value), 1), ""
-        if faded[a, b]:
+        if unsure is not None and unsure[a, b]:
             kind, share, said = f"{kind} dot", FADED * share, " (the interval includes zero)"
         cells.append((kind, share, f"{pair}: {value:.2f}{said}"))
     return cells
@@ -89,11 +80,7 @@ def _changes(settings: Settings, source: str) -> dict[str, tuple[str, str]]:
     here, default = (storage.flatten(one) for one in (settings.model_dump(mode="json"), DEFAULTS))
     unused = ["data.source", "data.path", "tracking."] + ["planted."] * (source != "planted")
     return {
-        key: (_text(here[key]), _text(value))
+        key: (setting_text(here[key]), setting_text(value))
         for key, value in default.items()
         if here[key] != value and not key.startswith(tuple(unused))
     }
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

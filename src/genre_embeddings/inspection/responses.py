@@ -1,7 +1,7 @@
 """What a model answers when it is asked about genres: from predictions alone.
 
-Two questions, whose answers no rotation of the embeddings and no shift between a genre's vector
-and its movies' can change other than the predictions themselves:
+Two questions. A rotation of the embeddings, or a shift between a genre's vector and those of its
+movies, changes the answers only if it changes predictions:
 
 - `ask`: what do the genre embeddings say alone, for the unknown movie of a genre?
 - `project`: what does the model as a whole say, for the known movies of a genre?

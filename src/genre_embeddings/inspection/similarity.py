@@ -8,7 +8,10 @@ because they are made of predictions alone:
 
 and two genres are as similar as their responses correlate over users.
 
-Letters: R replicas, N users asked, G genres, D embedding size.
+A similarity is a symmetric (G, G) float64 array with 1 on the diagonal, and NaN where it is not
+known; of a genre that takes no part, the diagonal is NaN, too.
+
+Letters: R replicas, N users asked, G genres, P pairs of genres, D embedding size.
 """
 
 from __future__ import annotations
@@ -36,30 +39,8 @@ model does not respond to; float32 predictions round at about 1e-6."""
 
 
 @dataclass(frozen=True)
-class Similarity:
-    """How similar genres are, with a mask in the place of NaN.
-
-    Attributes:
-        values: (G, G) float64, symmetric, 1 on the diagonal, 0 where not known.
-        known: (G, G) bool, symmetric; on the diagonal, whether the genre takes part at all.
-    """
-
-    values: np.ndarray
-    known: np.ndarray
-
-    @property
-    def genres(self) -> np.ndarray:
-        """(G,) bool: the genres that take part."""
-        return np.diagonal(self.known).copy()
-
-    def scaled(self, factor: np.ndarray) -> Similarity:
-        """The same, with each cell times a factor, (G, G), 1 on the diagonal."""
-        return Similarity(self.values * factor, self.known)
-
-
-@dataclass(frozen=True)
 class Stability:
-    """How alike the genre similarities of two models would be, trained on ratings of other users.
+    """How alike the similarities of two models would be, each trained on ratings of other users.
 
     Attributes:
         by_genre: mean share of a genre's nearest neighbours that the two would have in common, (G,)
@@ -67,7 +48,7 @@ class Stability:
         stable: genres whose neighbours are worth printing, (G,) bool.
         spearman: expected Spearman's rho between the similarities of the two.
         overlap: mean of `by_genre` over the genres compared.
-        chance: what it would be for neighbours drawn blindly.
+        chance: what it would be for neighbours drawn at random.
         replicas: mean Spearman's rho between the replicas, which differ in their seed alone; None
             for one replica.
     """
@@ -90,12 +71,14 @@ class Stability:
         }
 
 
-def response_similarity(responses: np.ndarray) -> Similarity:
+def response_similarity(responses: np.ndarray, communality: np.ndarray | None = None) -> np.ndarray:
     """Correlation over users of the model's responses to two genres.
 
     Args:
         responses: Δ, (N, G), or (R, N, G), which is averaged over replicas first, because the
             mean of the replicas is what predicts. In rating units.
+        communality: h of each genre, (G,), where the correlation of genres k and l is to be
+            scaled by √(h_k h_l).
 
     Returns:
         The similarity; genres without a response, or all if N < 3, are unknown.
@@ -103,10 +86,15 @@ def response_similarity(responses: np.ndarray) -> Similarity:
     mean = responses if responses.ndim == 2 else responses.mean(axis=0, dtype=np.float64)
     smallest = MIN_SPREAD * np.sqrt(len(mean)) if len(mean) >= 3 else np.inf
     centred = np.asarray(mean, dtype=np.float64)
-    return _cosines(centred - centred.sum(axis=0) / max(len(mean), 1), smallest)
+    similarity = _cosines(centred - centred.sum(axis=0) / max(len(mean), 1), smallest)
+    if communality is not None:
+        factor = np.sqrt(np.outer(communality, communality))
+        np.fill_diagonal(factor, 1)
+        similarity *= factor
+    return similarity
 
 
-def similarity_interval(learnt: Similarity, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def similarity_interval(learnt: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Ends of the 95 % interval of each similarity, (G, G) both: tanh(artanh r ± z · error).
 
     Args:
@@ -114,17 +102,16 @@ def similarity_interval(learnt: Similarity, error: np.ndarray) -> tuple[np.ndarr
         error: standard error of Fisher's artanh r, (G, G).
 
     Returns:
-        -1 to 1 for pairs that are not known, 1 to 1 for a known genre itself.
+        Low and high ends, NaN for pairs that are not known, 1 to 1 for a known genre itself.
     """
-    centre = fisher_z(learnt.values)
-    low = np.where(learnt.known, np.tanh(centre - Z * error), -1.0)
-    high = np.where(learnt.known, np.tanh(centre + Z * error), 1.0)
-    np.fill_diagonal(low, np.where(learnt.genres, 1.0, -1.0))
-    np.fill_diagonal(high, 1.0)
+    centre = fisher_z(learnt)
+    low, high = np.tanh(centre - Z * error), np.tanh(centre + Z * error)
+    for end in (low, high):
+        np.fill_diagonal(end, np.diagonal(learnt))
     return low, high
 
 
-def centred_cosine(embeddings: np.ndarray) -> Similarity:
+def centred_cosine(embeddings: np.ndarray) -> np.ndarray:
     """Cosines of the genre embeddings around their mean: shown, but not identified.
 
     Args:
@@ -139,7 +126,7 @@ def centred_cosine(embeddings: np.ndarray) -> Similarity:
     return _cosines(centred.T, 1e-6 * max(longest, 1e-12))
 
 
-def cluster_order(similarity: Similarity) -> np.ndarray:
+def cluster_order(similarity: np.ndarray) -> np.ndarray:
     """Order of the genres that puts similar ones side by side.
 
     Average linkage of 1 - similarity with optimal leaf ordering (Bar-Joseph et al. 2001). Of the
@@ -154,11 +141,11 @@ def cluster_order(similarity: Similarity) -> np.ndarray:
         distance = squareform(np.clip(1 - values, 0, None), checks=False)
         leaves = leaves_list(linkage(distance, "average", optimal_ordering=True))
         genres = genres[leaves if leaves[0] < leaves[-1] else leaves[::-1]]
-    rest = np.setdiff1d(np.arange(len(similarity.values)), genres)
+    rest = np.setdiff1d(np.arange(len(similarity)), genres)
     return np.concatenate([genres, rest]).astype(np.int64)
 
 
-def genre_map(similarity: Similarity) -> dict[int, list[float]]:
+def genre_map(similarity: np.ndarray) -> dict[int, list[float]]:
     """Genres in the plane by classical multidimensional scaling (Torgerson 1952).
 
     A correlation is a squared distance in disguise, d² = 2 (1 - r), so the double-centred matrix
@@ -181,9 +168,9 @@ def genre_map(similarity: Similarity) -> dict[int, list[float]]:
     return dict(zip(genres.tolist(), plane.tolist(), strict=True))
 
 
-def nearest_genres(similarity: Similarity, neighbours: int) -> list[list[int]]:
-    """For each of G genres at most so many most similar ones, nearest first; none if unknown."""
-    values = np.where(similarity.known, similarity.values, -np.inf)
+def nearest_genres(similarity: np.ndarray, neighbours: int) -> list[list[int]]:
+    """The most similar genres of each of G genres, nearest first; fewer where fewer are known."""
+    values = np.where(np.isnan(similarity), -np.inf, similarity)
     np.fill_diagonal(values, -np.inf)
     order = np.argsort(-values, axis=1, kind="stable")
     return [
@@ -193,8 +180,8 @@ def nearest_genres(similarity: Similarity, neighbours: int) -> list[list[int]]:
 
 
 def measure_stability(
-    learnt: Similarity,
-    replicas: list[Similarity],
+    learnt: np.ndarray,
+    replicas: list[np.ndarray],
     error: np.ndarray,
     neighbours: int = 3,
     min_overlap: float = 0.5,
@@ -203,11 +190,11 @@ def measure_stability(
 
     Fisher's z of each pair is drawn again and again from a normal distribution around the learnt
     one, whose standard deviation is the standard error: these are similarities that the intervals
-    allow. Two draws agree as two models are expected to that were trained on other users.
+    allow. Two draws agree as much as is expected of two models, each trained on other users.
 
     Args:
         learnt: similarities.
-        replicas: similarities of each replica; their variance is added to s².
+        replicas: similarities of each replica; the variance of their mean is added to s².
         error: s of Fisher's z over users, (G, G).
         neighbours: nearest neighbours compared; with few genres fewer, so that agreement can
             exceed chance.
@@ -217,12 +204,13 @@ def measure_stability(
     Returns:
         The numbers, or None if fewer than three genres are known.
     """
-    if learnt.genres.sum() < 3:
+    known = known_genres(learnt)
+    if known.sum() < 3:
         return None
-    known, size = learnt.genres, len(learnt.values)
-    upper = np.triu(learnt.known, 1)
-    centre = fisher_z(learnt.values[upper])  # (P,) pairs of genres
-    others = np.array([fisher_z(one.values[upper]) for one in replicas])  # (R, P)
+    upper = np.triu(~np.isnan(learnt), 1)
+    centre = fisher_z(learnt[upper])  # (P,)
+    # A replica that does not respond to a genre finds it similar to none.
+    others = np.array([fisher_z(np.nan_to_num(one[upper])) for one in replicas])  # (R, P)
     noise = error[upper] ** 2  # (P,)
     if len(others) > 1:
         noise = noise + others.var(axis=0, ddof=1) / len(others)
@@ -230,11 +218,10 @@ def measure_stability(
     draws = centre + np.sqrt(noise) * rng.standard_normal((DRAWS, len(centre)))
 
     nearest = max(1, min(neighbours, (int(known.sum()) - 1) // 2))
-    votes = np.zeros((size, size))  # draws in which l is a neighbour of k
+    votes = np.zeros_like(learnt)  # draws in which l is a neighbour of k
+    drawn = learnt.copy()
     for draw in draws:
-        values = np.zeros((size, size))
-        values[upper] = np.tanh(draw)
-        drawn = Similarity(values + values.T, learnt.known)
+        drawn[upper] = drawn.T[upper] = np.tanh(draw)
         for genre, row in enumerate(nearest_genres(drawn, nearest)):
             votes[genre, row] += 1
     in_common = (votes * (votes - 1)).sum(axis=1)  # (G,), summed over ordered pairs of draws
@@ -248,6 +235,11 @@ def measure_stability(
         chance=float(chance),
         replicas=_mean_rho(others) if len(others) > 1 else None,
     )
+
+
+def known_genres(similarity: np.ndarray) -> np.ndarray:
+    """(G,) bool: the genres that take part."""
+    return ~np.isnan(np.diagonal(similarity))
 
 
 def fisher_z(correlation: np.ndarray) -> np.ndarray:
@@ -267,22 +259,22 @@ def spearman(first: np.ndarray, second: np.ndarray) -> float | None:
     return float(spearmanr(first, second).statistic)
 
 
-def _cosines(columns: np.ndarray, smallest: float) -> Similarity:
+def _cosines(columns: np.ndarray, smallest: float) -> np.ndarray:
     """Cosines of the columns, (N, G); those with a norm up to `smallest` are unknown."""
     norm = np.sqrt((columns**2).sum(axis=0))  # (G,)
     known = norm > smallest
     unit = columns / np.where(known, norm, 1)
     values = np.clip(unit.T @ unit, -1, 1)
-    values = np.where(known[:, None] & known, (values + values.T) / 2, 0.0)
-    np.fill_diagonal(values, known.astype(np.float64))  # exactly 1
-    return Similarity(values, known[:, None] & known)
+    values = np.where(np.outer(known, known), (values + values.T) / 2, np.nan)
+    np.fill_diagonal(values, np.where(known, 1.0, np.nan))  # exactly 1
+    return values
 
 
-def _filled(similarity: Similarity) -> tuple[np.ndarray, np.ndarray]:
+def _filled(similarity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Genres with any known pair, and their similarities with unknown pairs at the mean."""
-    off = similarity.known & ~np.eye(len(similarity.known), dtype=bool)
+    off = ~np.isnan(similarity) & ~np.eye(len(similarity), dtype=bool)
     genres = np.flatnonzero(off.any(axis=1))
-    mean = float(similarity.values[off].mean()) if off.any() else 0.0
-    values = np.where(off, similarity.values, mean)
+    mean = float(similarity[off].mean()) if off.any() else 0.0
+    values = np.where(off, similarity, mean)
     np.fill_diagonal(values, 1.0)
     return genres, values[np.ix_(genres, genres)]

@@ -29,7 +29,6 @@ import torch
 from scipy.sparse import csr_array
 
 from genre_embeddings.inspection.responses import spaced
-from genre_embeddings.inspection.similarity import Similarity
 
 MOST_GENRES = 60
 """Genres that are compared; their covariances grow with the square."""
@@ -41,6 +40,7 @@ TOLERANCE = 0.01
 LARGEST = 0.97
 """Correlation at which Fisher's z is cut off."""
 GROUPS = 2_000
+"""Most groups of users whose influence is kept."""
 MOST_CELLS = 50_000_000
 """Users times P from which the moments are computed; more users are sampled: 400 MB an array."""
 AT_ONCE = 2_000
@@ -105,7 +105,7 @@ class Slopes:
 
     @cached_property
     def influence(self) -> np.ndarray:
-        """Influence of each of at most 2,000 groups of users on Σ, packed, (U, P).
+        """Influence of each group of users on Σ, packed, (U, P).
 
         Σ without the group is about covariance - influence[u]. Groups are as independent as users.
         """
@@ -198,15 +198,14 @@ def moments(sums: SlopeSums) -> Slopes:
         fitted -= sums.counts @ (sums.products * within[:, None])
         return (target - fitted) @ inverse.T
 
-    slopes = Slopes(covariance, influence)
-    if negative := int((slopes.variances <= 0).sum()):
+    remark, variances = "", np.diagonal(covariance)[:-1]
+    if negative := int((variances <= 0).sum()):
         remark = (
             f"By moments, users' slopes have no positive variance for {negative} of "
-            f"{len(slopes.variances)} genres: there are too few ratings to measure it, or users do "
-            "not differ in them."
+            f"{len(variances)} genres: there are too few ratings to measure it, or users do not "
+            "differ in them."
         )
-        return replace(slopes, remark=remark)
-    return slopes
+    return Slopes(covariance, influence, remark)
 
 
 def likelihood(sums: SlopeSums) -> Slopes:
@@ -311,32 +310,20 @@ def _likelihood_influence(
     return scores @ np.linalg.pinv(matrix, rcond=1e-10).T
 
 
-def evidence(slopes: Slopes, sums: SlopeSums, min_pair_users: int) -> Similarity:
-    """The similarity of genres: correlations of slopes that rest on enough users.
+def slope_similarity(slopes: Slopes, sums: SlopeSums, min_pair_users: int) -> np.ndarray:
+    """The similarity of genres, (G, G): correlations of slopes that rest on enough users.
 
     Args:
         slopes: an estimate from these sums.
         sums: sums of the ratings.
         min_pair_users: users who rated both genres, below which a pair is unknown.
     """
-    values = slopes.correlations()
-    known = np.isfinite(values) & (sums.rated >= min_pair_users)
+    values = np.where(sums.rated >= min_pair_users, slopes.correlations(), np.nan)
+    known = ~np.isnan(values)
     genres = np.diagonal(known) & (known.sum(axis=1) > 1)
-    known &= genres[:, None] & genres
-    values = np.where(known, values, 0.0)
-    np.fill_diagonal(values, genres.astype(np.float64))
-    return Similarity(values, known)
-
-
-def size_factor(shares: np.ndarray) -> np.ndarray:
-    """√(h_k h_l), by which the correlation of two genres' responses is scaled; 1 of a genre itself.
-
-    Args:
-        shares: communality h of each genre, (G,).
-    """
-    factor = np.sqrt(np.outer(shares, shares)).astype(np.float64)
-    np.fill_diagonal(factor, 1.0)
-    return factor
+    values[~genres] = values[:, ~genres] = np.nan
+    np.fill_diagonal(values, np.where(genres, 1.0, np.nan))  # exactly 1
+    return values
 
 
 @cache

@@ -22,6 +22,9 @@ Outcome = Literal["pass", "fail", "inconclusive"]
 LINES: tuple[Line, ...] = ("structure", "stability", "value")
 GOOD_MODEL = 0.8
 """Share of the noise ceiling that a good model reaches; decides whether evidence has power."""
+INDEPENDENT = ("likelihood", "truth")
+"""References that can judge. The others are only shown: moments are too noisy, the model sees the
+catalogue, and tags tell content, which taste need not follow."""
 NAMES = {
     "likelihood": "the evidence in held-out ratings",
     "truth": "the planted truth",
@@ -30,7 +33,7 @@ NAMES = {
     "warm_movies": "movies with training ratings",
     "cold_movies": "movies without training ratings",
 }
-"""What references that can judge, models that know nothing, and groups are called in sentences."""
+"""What sentences call independent references, models that know nothing, and groups of movies."""
 TRY_STABILITY = (
     "More ratings make the similarities more certain; merge genres that have few ratings, or drop "
     "them (data.min_genre_movies, data.top_genres)."
@@ -68,7 +71,6 @@ class Reference:
         nulls: rho that models which learnt nothing reach against the same reference, such as the
             untrained one or the 95 % point of the retrained ones; rho has to exceed them all.
         evidence: the reference itself, where it was measured in ratings; None if it has no noise.
-        independent: whether it can judge; others are only shown.
         whole: rho of the model as a whole, by its predictions for known movies.
         rival: rho of a mixed model fitted to the training ratings.
         gap: rho of the genre embeddings less that of the mixed model, with an interval.
@@ -78,7 +80,6 @@ class Reference:
     agreement: Agreement
     nulls: Mapping[str, float]
     evidence: Evidence | None = None
-    independent: bool = True
     whole: float | None = None
     rival: float | None = None
     gap: Interval | None = None
@@ -133,11 +134,11 @@ def structure_verdict(
     - inconclusive: none can judge, they disagree, or the agreement is real but falls short.
 
     Args:
-        references: what was compared; those that are not independent are only shown.
+        references: what was compared; those outside `INDEPENDENT` do not count.
         alpha: chance of passing although nothing was learnt.
         min_ceiling_share: share of the ceiling that counts as learnt.
     """
-    independent = [reference for reference in references if reference.independent]
+    independent = [reference for reference in references if reference.name in INDEPENDENT]
     able, cannot = [], []
     for reference in independent:
         if obstacle := _obstacle(reference, alpha / len(independent)):
@@ -200,14 +201,14 @@ def _obstacle(reference: Reference, alpha: float) -> str:
 
 def _more_ratings(references: Sequence[Reference]) -> str:
     """What twice as many ratings would do to the ceiling, by Spearman-Brown."""
-    for now in (one.ceiling for one in references if one.evidence):
-        if now is not None:
-            after = (2 * now**2 / (1 + now**2)) ** 0.5
-            return (
-                f"The noise ceiling is {now:.2f}; with twice as many ratings it would be about "
-                f"{after:.2f}."
-            )
-    return "Only more users who rated movies of several genres can give such evidence."
+    ceilings = [one.ceiling for one in references if one.evidence and one.ceiling is not None]
+    if not ceilings:
+        return "Only more users who rated movies of several genres can give such evidence."
+    now = ceilings[0]
+    after = (2 * now**2 / (1 + now**2)) ** 0.5
+    return (
+        f"The noise ceiling is {now:.2f}; with twice as many ratings it would be about {after:.2f}."
+    )
 
 
 def _structure_advice(able: Sequence[Reference], min_ceiling_share: float) -> str:

@@ -1,21 +1,21 @@
-"""HTML pages and the model card: one Jinja environment, one stylesheet (base.html.jinja).
-
-`words.jinja` holds what report and card say.
-"""
+"""The Jinja environment of the report and the model card, and words that both use."""
 
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
 HERE = Path(__file__).parent
+MARKS = {"pass": "✓", "fail": "✗", "inconclusive": "?"}
+"""Of the outcomes of a verdict."""
 
 
 def render(template: Path, **values: Any) -> str:
-    """The text of a template; one that ends with .html.jinja can extend base.html.jinja.
+    """The text of a template, which can import from words.jinja; HTML is escaped in .html.jinja.
 
     A value that the template names and `values` lacks is an error, not a gap in the text.
     """
@@ -27,6 +27,7 @@ def render(template: Path, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.globals["marks"] = MARKS
     environment.filters |= {
         "count": "{:,}".format,
         "stars": "{:.3f}".format,
@@ -35,6 +36,11 @@ def render(template: Path, **values: Any) -> str:
         "data_uri": lambda png: f"data:image/png;base64,{base64.b64encode(png).decode()}",
     }
     return environment.get_template(template.name).render(values)
+
+
+def setting_text(value: Any) -> str:
+    """The value of a setting as params.yaml has it."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def data_name(source: str) -> str:

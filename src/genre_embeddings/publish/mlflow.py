@@ -25,6 +25,7 @@ import polars as pl
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
+from genre_embeddings.pages import setting_text
 from genre_embeddings.publish.card import CARD
 from genre_embeddings.publish.summary import Details, headlines
 from genre_embeddings.settings import Settings
@@ -52,7 +53,7 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",  # a server may hand large files on before it answers
 }
-"""MLflow's own variables, where the user has not set them: it would try for minutes, and talk."""
+"""Variables of MLflow, set where the user has not: it would try for minutes, and print messages."""
 LIBRARIES = (
     "numpy", "pandas", "polars", "psutil", "pydantic", "pyyaml", "safetensors", "scipy", "torch",
 )  # fmt: skip
@@ -60,9 +61,10 @@ LIBRARIES = (
 
 
 def log_run(settings: Settings, details: Details) -> str:
-    """Log metrics, card, report, pictures and model; a line that says what was done.
+    """Log metrics, card, report, pictures and model.
 
-    The line is empty if that failed, of which a warning tells.
+    Returns:
+        A line that says what was done; empty if the server failed, after a warning on stderr.
 
     Raises:
         InputError: a file is missing.
@@ -107,7 +109,7 @@ def _log(settings: Settings, details: Details) -> str:
         for quantity in ("loss", "rmse")
         for row in storage.read_json(storage.PLOTS / f"train/{quantity}.json")
     ]
-    params = [Param(k, v if isinstance(v, str) else json.dumps(v)) for k, v in flat.items()]
+    params = [Param(name, setting_text(value)) for name, value in flat.items()]
     tags = [RunTag(k, v) for k, v in found.items() if isinstance(v, str)]
     client.log_batch(number, metrics, params, tags)
     for path, folder in FILES.items():

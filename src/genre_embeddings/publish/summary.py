@@ -8,12 +8,12 @@ the comparison page.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from genre_embeddings import storage
+from genre_embeddings.pages import MARKS, setting_text
 from genre_embeddings.settings import Settings, effective
 
 SUMMARY = storage.METRICS / "summary.json"
@@ -47,7 +47,6 @@ HEADLINES = {
 Errors and gains are in stars. `skill` is the share of the baseline's squared error that the model
 saves. Agreements are Spearman's rho, the one with held-out ratings by likelihood.
 """
-MARKS = {"pass": "✓", "fail": "✗", "inconclusive": "?"}
 NOT_CHANGES = ("data.source", "data.path", "seed", "split.strategy")
 """Settings that have rows of their own, or say where a person keeps files."""
 
@@ -59,6 +58,10 @@ class Details(NamedTuple):
     split: dict[str, Any]
     evaluated: dict[str, Any]
     inspected: dict[str, Any]
+
+    def measured(self) -> dict[str, Any]:
+        """What was measured of the model, under flat names such as test.rmse."""
+        return storage.flatten(self.evaluated) | storage.flatten(self.inspected)
 
 
 def read_details() -> Details:
@@ -84,7 +87,7 @@ def write_summary(settings: Settings, details: Details) -> None:
 def headlines(details: Details) -> dict[str, Any]:
     """Nested headline metrics, of what the details of evaluation and inspection hold."""
     content: dict[str, Any] = {}
-    known = storage.flatten(details.evaluated) | storage.flatten(details.inspected)
+    known = details.measured()
     for name, source in HEADLINES.items():
         group, _, key = name.partition(".")
         if known.get(source) is not None:
@@ -100,55 +103,57 @@ def table(
     Section `changes` holds all settings; the page shows those in which revisions differ. Instead of
     section `fingerprints`, of `data` and `split`, it shows in words which of them differ.
     """
-    prepared, split, evaluated, inspected = details
+    found, bias = details.measured(), "test.baselines.user_movie_bias"
     flat = effective(storage.flatten(settings.model_dump(mode="json")))
     folder = f"{Path(settings.data.path).name} (folder)"
-    test, agreement = evaluated["test"], inspected.get("agreement", {})
-    bias, gains = test["baselines"]["user_movie_bias"], inspected.get("value", {})
-    interval, skill = "-", f"{bias['skill']:.0%}"
-    if "rmse_low" in test:
-        interval = f"{test['rmse_low']:.3f} to {test['rmse_high']:.3f}"
-        skill += f" ({100 * bias['skill_low']:.0f} to {100 * bias['skill_high']:.0f})"
+    interval, skill = "-", f"{found[f'{bias}.skill']:.0%}"
+    if "test.rmse_low" in found:
+        interval = f"{found['test.rmse_low']:.3f} to {found['test.rmse_high']:.3f}"
+        low, high = (100 * found[f"{bias}.skill_{end}"] for end in ("low", "high"))
+        skill += f" ({low:.0f} to {high:.0f})"
     errors = {
-        "new movies: RMSE": test["cold_movies"].get("rmse"),
-        "RMSE saved by genres": gains.get("warm_movies_estimate"),
-        "new movies: by genres": gains.get("cold_movies_estimate"),
+        "new movies: RMSE": "test.cold_movies.rmse",
+        "RMSE saved by genres": "value.warm_movies_estimate",
+        "new movies: by genres": "value.cold_movies_estimate",
     }
-    likelihood = agreement.get("likelihood", {})
     rhos = {
-        "with held-out ratings": likelihood.get("spearman"),
-        "noise ceiling": likelihood.get("ceiling"),
-        "chance stays below": likelihood.get("null_95"),
-        "mixed model": likelihood.get("rival"),
+        "with held-out ratings": "agreement.likelihood.spearman",
+        "noise ceiling": "agreement.likelihood.ceiling",
+        "chance stays below": "agreement.likelihood.null_95",
+        "mixed model": "agreement.likelihood.rival",
+        "with the planted truth": "agreement.truth.spearman",
+        "with other users": "stability.spearman",
     }
-    if "truth" in agreement:
-        rhos["with the planted truth"] = agreement["truth"]["spearman"]
-    rhos["with other users"] = inspected.get("stability", {}).get("spearman")
+    if rhos["with the planted truth"] not in found:
+        del rhos["with the planted truth"]
+
+    def text(key: str, digits: int) -> str:
+        return "-" if found.get(key) is None else f"{found[key]:.{digits}f}"
+
     sections = {
         "changes": {
-            key: value if isinstance(value, str) else json.dumps(value)
-            for key, value in flat.items()
-            if key not in NOT_CHANGES
+            key: setting_text(value) for key, value in flat.items() if key not in NOT_CHANGES
         },
         "data": {
             "source": folder if settings.data.source == "folder" else settings.data.source,
-            "ratings": f"{prepared['ratings']:,}",
-            "test ratings": f"{split['parts']['test']['ratings']:,}",
+            "ratings": f"{details.prepared['ratings']:,}",
+            "test ratings": f"{details.split['parts']['test']['ratings']:,}",
             "split": settings.split.strategy,
             "seed": str(settings.seed),
-            "model": evaluated["model"],
+            "model": details.evaluated["model"],
         },
         "verdicts": {
-            line: f"{MARKS[outcome]} {outcome}" for line, outcome in inspected["verdict"].items()
+            line: f"{MARKS[outcome]} {outcome}"
+            for line, outcome in details.inspected["verdict"].items()
         },
         "prediction": {
-            "test RMSE (stars)": f"{test['rmse']:.4f}",
+            "test RMSE (stars)": text("test.rmse", 4),
             "95 % interval": interval,
-            "user + movie bias": f"{bias['rmse']:.4f}",
+            "user + movie bias": text(f"{bias}.rmse", 4),
             "squared error saved": skill,
-            **{label: f"{error:.4f}" for label, error in errors.items() if error is not None},
+            **{label: text(key, 4) for label, key in errors.items() if key in found},
         },
-        "agreement": {label: "-" if rho is None else f"{rho:.2f}" for label, rho in rhos.items()},
+        "agreement": {label: text(key, 2) for label, key in rhos.items()},
         "fingerprints": fingerprints,
     }
     return [
