@@ -1,15 +1,17 @@
 """New people against trained users: `python -m benchmarks.quality.newcomers FOLDER`.
 
 FOLDER is a checkout whose stage train has run. A second model is trained without the ratings of
-15 % of the users. Their training ratings, or a few of them, are then given to it as those of new
-people, and their test ratings are predicted. Compared are predictions for an unknown user, and
-those of the first model, which was trained with these users. None knows the times of the ratings.
+15 % of the users. These users then join it as new people, with all or a few of their training
+ratings, and it predicts their test ratings. For comparison it predicts them for an unknown user,
+and the first model, which was trained with these users, predicts them too. No prediction uses the
+times of ratings.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,14 +23,11 @@ from benchmarks.measuring import Row, report
 from genre_embeddings import storage
 from genre_embeddings.inference.posterior import with_user
 from genre_embeddings.inference.predict import AnyUser
-from genre_embeddings.model.build import build_network, genre_sets
 from genre_embeddings.model.network import Network
 from genre_embeddings.model.predict import predict
-from genre_embeddings.model.ratings import Ratings
-from genre_embeddings.model.serialization import configure_torch, load_whole
+from genre_embeddings.model.serialization import Tables, configure_torch, load_whole
 from genre_embeddings.settings import load_settings
-from genre_embeddings.training.gauge import fit_genres, trained_is_better
-from genre_embeddings.training.lightning import fit
+from genre_embeddings.training.model import Data, train_model
 
 SHARE = 0.15
 GIVEN = {
@@ -37,27 +36,30 @@ GIVEN = {
 """How many training ratings a new person gives, at most."""
 
 
-def train_without(users: np.ndarray) -> Network:
+def ratings_of(side: str, users: np.ndarray, others: bool = False) -> storage.Side:
+    """The ratings of a side by these users, or by all others."""
+    ratings = storage.read_side(side)
+    chosen = np.isin(ratings.user, users, invert=others)
+    return storage.Side(*(column[chosen] for column in ratings))
+
+
+def train_without(users: np.ndarray, tables: Tables) -> Network:
     """A model of the settings in params.yaml that has not seen these users."""
     settings = load_settings()
     configure_torch(settings.train.threads)
-    _, tables = load_whole()
-    sides = (storage.read_side(name) for name in ("train", "validation"))
-    train, validation = (
-        Ratings.of(storage.Side(*(column[~np.isin(side.user, users)] for column in side)))
-        for side in sides
-    )
-    sets = genre_sets(tables.movies, tables.genres.height)
-    network = build_network(settings, train, sets, tables.users.height, storage.read_meta())
-    fit(network, train, validation, settings.train, settings.seed, record=False, name="without")
-    fit_genres(network, train, trained_is_better(network, validation))
-    return network.eval()
+    train, validation = (ratings_of(side, users, others=True) for side in ("train", "validation"))
+    data = Data(train, validation, tables, storage.read_meta())
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "model"
+        train_model(settings, data, folder, record=False, name="without")
+        return load_whole(folder)[0]
 
 
 def rows(users: np.ndarray, train: storage.Side, test: storage.Side) -> Iterator[Row]:
     """Errors of the predictions of the test ratings, which are all by these users."""
     user, movie = test.user.astype(np.int64), test.movie.astype(np.int64)
-    trained, network = load_whole()[0], train_without(users)
+    trained, tables = load_whole()
+    network = train_without(users, tables)
     anybody = AnyUser(network).predict(movie)
     known = np.stack(predict(trained, user, movie))
 
@@ -94,12 +96,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
     os.chdir(parser.parse_args().folder)
-    test = storage.read_side("test")
-    every = np.unique(test.user)
+    every = np.unique(storage.read_side("test").user)
     users = np.random.default_rng(0).permutation(every)[: int(len(every) * SHARE)]
-    asked = storage.Side(*(column[np.isin(test.user, users)] for column in test))
-    notes = f"{len(users)} users, {len(asked.rating):,} test ratings"
-    report(None, "", rows(users, storage.read_side("train"), asked), notes)
+    test = ratings_of("test", users)
+    notes = f"{len(users)} users, {len(test.rating):,} test ratings"
+    report(None, "", rows(users, storage.read_side("train"), test), notes)
 
 
 if __name__ == "__main__":

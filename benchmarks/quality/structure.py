@@ -1,4 +1,4 @@
-"""What genre embeddings hold on several data sets, from finished runs of the pipeline.
+"""Genre structure of several data sets, from finished runs of the pipeline.
 
     python -m benchmarks.quality.structure ml-1m=FOLDER anime=FOLDER [--doc]
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
+import polars as pl
 
 from benchmarks.measuring import ROOT, Row, command_line, report
 from genre_embeddings.figures import draw_heatmaps
@@ -36,23 +36,19 @@ def row(folder: Path) -> Row:
 
 def draw(folder: Path, path: Path) -> None:
     """Learnt similarities and evidence side by side."""
-    rows, intervals = (
-        json.loads((folder / f"plots/inspect/{name}.json").read_text(encoding="utf-8"))
+    evidence, intervals = (  # a row for each cell, row by row
+        pl.read_json(folder / f"plots/inspect/{name}.json", infer_schema_length=None)
         for name in ("evidence", "similarity")
     )
-    names = list(dict.fromkeys(cell["a"] for cell in rows))
-    place = {name: k for k, name in enumerate(names)}
+    names = intervals["a"].unique(maintain_order=True).to_list()
     shape = len(names), len(names)
-    matrices = {title: np.full(shape, np.nan) for title in SHOWN.values()}
-    for cell in rows:
-        if cell["reference"] in SHOWN and cell["similarity"] is not None:
-            matrix = matrices[SHOWN[cell["reference"]]]
-            matrix[place[cell["a"]], place[cell["b"]]] = cell["similarity"]
-    unsure = np.zeros(shape, dtype=bool)
-    for cell in intervals:
-        known = cell["similarity"] is not None
-        unsure[place[cell["a"]], place[cell["b"]]] = known and cell["low"] <= 0 <= cell["high"]
-    draw_heatmaps(matrices, names, list(range(len(names))), {SHOWN["learnt"]: unsure}, path)
+    matrices = {
+        title: evidence.filter(reference=name)["similarity"].to_numpy().reshape(shape)
+        for name, title in SHOWN.items()
+    }
+    low, high = (intervals[end].to_numpy().reshape(shape) for end in ("low", "high"))
+    unsure = {SHOWN["learnt"]: (low <= 0) & (high >= 0)}
+    draw_heatmaps(matrices, names, list(range(len(names))), unsure, path)
 
 
 def main() -> None:

@@ -1,11 +1,11 @@
 """Faults on purpose: `python -m benchmarks.robustness.faults --help`.
 
-In throw-away copies of the project, whose world is small, each stage is killed, starved of disk,
-memory or permission, and then `dvc repro STAGE` runs without the fault. It survived if every output
-has the bytes of a run without faults, no other file is left, and every object in DVC's cache holds
-what its name says.
+In throw-away copies of the project with a small planted world, each stage is killed or lacks disk,
+memory or permission. Then `dvc repro STAGE` runs without the fault. The stage survived if every
+output has the bytes of a run without faults, no other file is left, and every object in DVC's cache
+has the checksum in its name.
 
-The seed draws when a fault strikes: signals at any time of the stage's life, kills at any of its
+The seed draws when a fault strikes: signals at any time while the stage runs, kills at any of its
 file operations and at any of DVC's. So a kill between two renames is as likely as one in the
 hours between.
 """
@@ -41,96 +41,36 @@ DVC_LEFT = re.compile(r"^(plots|metrics)/.*\.[\w-]{22}\.tmp is left over$")
 DISK = "-t", "tmpfs", "-o", "size=1g", "none"
 LONGEST = 150
 """Seconds after which a run counts as hung."""
+HOOK = Path(__file__).with_name("hook")
 Ended = subprocess.CompletedProcess[str]
-
-# Found by every python that the project starts, and at work in the one that the fault names.
-HOOK = """
-import atexit, json, os, resource, signal, sys, threading, time
-
-fault = json.loads(os.environ["FAULT"])
-started = time.monotonic()
-
-if sys.orig_argv[1:3] == ["-m", "dvc"]:
-    os.environ["FAULT_DVC"] = str(os.getpid())
-
-def strike():
-    number = getattr(signal, fault["signal"])
-    if fault["target"] == "both":
-        os.killpg(0, number)
-    else:
-        os.kill(int(os.environ["FAULT_DVC"]) if fault["target"] == "DVC" else os.getpid(), number)
-
-def watch():
-    here, seen = os.getcwd() + os.sep, 0
-    changing = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink"}
-
-    def look(event, arguments):
-        nonlocal seen
-        if event == "open":
-            if not arguments[2] & (os.O_WRONLY | os.O_RDWR):
-                return
-        elif event not in changing:
-            return
-        if event != fault.get("event", event) or isinstance(arguments[0], int):
-            return
-        path = os.path.abspath(os.fsdecode(arguments[0]))
-        if not path.startswith(here) or not path.endswith(fault.get("path", "")):
-            return
-        seen += 1
-        if seen == fault.get("operation"):
-            strike()
-
-    def tell():
-        with open("/proc/self/status") as file:
-            peak = next(int(line.split()[1]) for line in file if line.startswith("VmPeak"))
-        found = {"operations": seen, "seconds": time.monotonic() - started, "peak": peak * 1024}
-        with open(f"{fault['tell']}-{sys.orig_argv[2]}", "w") as file:
-            json.dump(found, file)
-
-    sys.addaudithook(look)
-    if "tell" in fault:
-        atexit.register(tell)
-
-if sys.orig_argv[1:3] == ["-m", fault["module"]] or "tell" in fault:
-    watch()
-    if "limit" in fault:
-        resource.setrlimit(resource.RLIMIT_AS, (fault["limit"], fault["limit"]))
-    if "after" in fault:
-        clock = threading.Timer(fault["after"], strike)
-        clock.daemon = True
-        clock.start()
-"""
 
 
 class Result(NamedTuple):
-    """What came of a fault."""
+    """The outcome of a fault."""
 
-    felt: bool  # the run with the fault failed
-    wrong: list[str]  # empty if it was survived
-    note: str  # what else had to be done
+    felt: bool  # whether the run with the fault failed
+    wrong: list[str]  # empty if the stage survived
+    note: str  # what else was needed
 
 
 class Before(NamedTuple):
-    """The project as a stage finds it, and what the stage makes when nothing goes wrong."""
+    """The project before a stage, and after the stage without a fault."""
 
     stage: str
     project: Project
     whole: Project  # after the stage
-    needs: dict[str, dict[str, float]]  # of the stage and of DVC: operations, seconds, peak
+    needs: dict[str, dict[str, float]]  # operations, seconds and peak of each module
     written: int  # bytes
 
 
 def run_dvc(project: Project, *arguments: str, fault: dict[str, Any] | None = None) -> Ended:
     """Run `dvc repro` in a process group of its own, with a fault.
 
-    One that hangs is ended by SIGABRT, and its output holds the stack of where it was.
+    A run that hangs is ended by SIGABRT; its output then says where each Python was.
     """
     environment = {"PYTHONFAULTHANDLER": "1"}
     if fault:
-        hooks = project.folder.with_name(f"{project.folder.name}.hook")
-        hooks.mkdir(exist_ok=True)
-        (hooks / "sitecustomize.py").write_text(HOOK)
-        environment |= {"PYTHONPATH": str(hooks), "FAULT": json.dumps(fault)}
+        environment |= {"PYTHONPATH": str(HOOK), "FAULT": json.dumps(fault)}
     with project.start_dvc("repro", *arguments, **environment) as process:
         try:
             said, _ = process.communicate(timeout=LONGEST)
@@ -141,7 +81,7 @@ def run_dvc(project: Project, *arguments: str, fault: dict[str, Any] | None = No
 
 
 def files_of(project: Project) -> set[str]:
-    """Every file of the project but those of git and DVC."""
+    """All files of the project except those of git and DVC."""
     return {
         str(path.relative_to(project.folder))
         for path in project.folder.rglob("*")
@@ -150,7 +90,7 @@ def files_of(project: Project) -> set[str]:
 
 
 def faults_left(project: Project, whole: Project) -> Iterator[str]:
-    """What a recovered project has otherwise than the one that met no fault."""
+    """How a recovered project differs from the one without a fault."""
     found, expected = project.results(), whole.results()
     for name in sorted(found.keys() | expected.keys()):
         if found.get(name) != expected.get(name):
@@ -166,13 +106,12 @@ def before(project: Project, stage: str, folder: Path) -> Before:
     """Run a stage without a fault in a copy of the project, which lacks its outputs."""
     whole = project.copy(folder / "whole")
     size = _size(whole.folder)
-    told = folder / "needs"
-    done = run_dvc(whole, stage, fault={"module": "", "tell": str(told)})
+    done = run_dvc(whole, stage, fault={"module": "", "tell": str(folder / "needs")})
     if done.returncode or f"Running stage '{stage}'" not in done.stdout:
         sys.exit(f"error: without a fault, stage {stage}: {done.stdout}")
     needs = {
-        who: json.loads(Path(f"{told}-{module}").read_text())
-        for who, module in (("stage", f"stages.{stage}"), ("dvc", "dvc"))
+        module: json.loads((folder / f"needs-{module}").read_text())
+        for module in (f"stages.{stage}", "dvc")
     }
     return Before(stage, project, whole, needs, _size(whole.folder) - size)
 
@@ -182,8 +121,9 @@ def _size(folder: Path) -> int:
 
 
 def draw(kind: str, at: Before, rng: random.Random) -> dict[str, Any]:
-    """Where a fault strikes."""
-    module, needs = f"stages.{at.stage}", at.needs["stage"]
+    """When and where a fault strikes."""
+    module = "dvc" if kind.startswith("kill DVC") else f"stages.{at.stage}"
+    needs = at.needs[module]
     if kind.startswith("signal"):
         return {
             "module": module,
@@ -192,8 +132,6 @@ def draw(kind: str, at: Before, rng: random.Random) -> dict[str, Any]:
             "target": kind.split()[-1],
         }
     if kind.startswith("kill"):
-        if "DVC" in kind:
-            module, needs = "dvc", at.needs["dvc"]
         operation = rng.randint(1, int(needs["operations"]))
         return {"module": module, "operation": operation, "signal": "SIGKILL", "target": "stage"}
     if kind == "disk full":

@@ -1,51 +1,43 @@
 """How often the inspection errs: `python -m benchmarks.statistics.calibration [--worlds 100]`.
 
-Plants many small worlds of which it is known what there is to be found, trains and inspects each
-as the pipeline would, and counts the verdicts.
+Runs the pipeline on many small worlds whose genre structure is known, and counts the verdicts.
 """
 
 from __future__ import annotations
 
+import io
 import math
 import os
+import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from multiprocessing import get_context
+from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch starts: processes run side by side
 
 import numpy as np
-import torch
 from scipy.stats import binomtest
 
-from benchmarks.measuring import ROOT, Row, command_line, report
+from benchmarks.measuring import Row, command_line, report, write_params
 from genre_embeddings import storage
-from genre_embeddings.data.sources.planted import planted_world
-from genre_embeddings.data.split import assign_sides, parts_of
-from genre_embeddings.data.tables import Tables, build_tables, truth_content
-from genre_embeddings.evaluation.bias import fit_bias
 from genre_embeddings.inspection.inspect import inspect
-from genre_embeddings.inspection.question import Question
+from genre_embeddings.inspection.question import gather
 from genre_embeddings.inspection.verdict import LINES
-from genre_embeddings.model.build import build_network, genre_sets
-from genre_embeddings.model.network import Network
-from genre_embeddings.model.ratings import Ratings
-from genre_embeddings.settings import Settings, load_settings
-from genre_embeddings.storage import flatten
-from genre_embeddings.training.gauge import fit_genres, trained_is_better
-from genre_embeddings.training.lightning import fit
+from genre_embeddings.settings import load_settings
+from stages import prepare, split, train
 
 OUTCOMES = ("pass", "fail", "inconclusive")
 KNOWN, RHO = "structure, truth known", "rho with truth"
-SMALL: dict[str, dict[str, Any]] = {
-    "planted": {"genres": 10},
-    "model": {"dim": 8, "hidden": (16,)},
-    "train": {"replicas": 2, "epochs": 8},
-    "inspect": {"permutations": 999, "bootstrap": 300},
-}
+SMALL = {
+    "planted.genres": 10, "model.dim": 8, "model.hidden": [16], "train.replicas": 2,
+    "train.epochs": 8, "inspect.permutations": 999, "inspect.bootstrap": 300,
+}  # fmt: skip
 """What is changed from params.yaml so that a world takes seconds; thresholds are kept."""
 RATINGS = 5000
 
@@ -59,10 +51,10 @@ class Kind(NamedTuple):
     movies: int = 100
     """For 5,000 ratings."""
     shuffled: bool = False
-    """Whether the genre sets change movies before training: that keeps all counts and
-    co-occurrences and leaves no tie to the ratings."""
+    """Whether the genre sets are shuffled across movies before training: all counts and
+    co-occurrences stay, and the ratings say nothing about genres."""
     share: float = 1.0
-    """Of the worlds that are asked for."""
+    """How many worlds, as a share of --worlds."""
 
 
 NULL = (
@@ -79,83 +71,45 @@ POWER = tuple(
 )
 
 
-def settings_of(kind: Kind, seed: int) -> Settings:
-    """The committed settings, made small, for one world of a kind."""
+def changes_of(kind: Kind, seed: int) -> dict[str, Any]:
+    """What a world of a kind changes in params.yaml, as `section.key`."""
     scale = math.sqrt(kind.ratings / RATINGS)
-    content = load_settings(ROOT / "params.yaml").model_dump() | {"seed": seed}
-    for name, part in SMALL.items():
-        content[name] |= part
-    content["planted"] |= {
-        "seed": seed, "users": round(150 * scale), "movies": round(kind.movies * scale),
-        "ratings": kind.ratings, "genre_effect": kind.genre_effect,
+    return SMALL | {
+        "seed": seed, "planted.seed": seed, "planted.genre_effect": kind.genre_effect,
+        "planted.users": round(150 * scale), "planted.movies": round(kind.movies * scale),
+        "planted.ratings": kind.ratings, "train.batch_size": round(128 * scale),
     }  # fmt: skip
-    content["train"]["batch_size"] = round(128 * scale)
-    return Settings.model_validate(content)
 
 
-def plant(kind: Kind, settings: Settings) -> tuple[Tables, dict[str, storage.Side], Any]:
-    """The tables, sides and truth of a world."""
-    source = planted_world(settings.planted)
+def plant(kind: Kind, seed: int) -> None:
+    """Prepare and split a world in the working directory."""
+    write_params(Path(), changes_of(kind, seed))
+    prepare.main()
     if kind.shuffled:
-        order = np.random.default_rng([settings.seed, 7]).permutation(source.movies.height)
-        moved = source.movies.with_columns(source.movies["genres"].gather(order))
-        source = replace(source, movies=moved)
-    tables = build_tables(source, settings.data)
-    number = assign_sides(
-        tables.ratings, tables.users, tables.movies, tables.meta, settings.split, settings.seed
-    )
-    sides = {name: storage.Side.of(part) for name, part in parts_of(tables.ratings, number)}
-    return tables, sides, truth_content(tables.genres, source.truth)
-
-
-def question(kind: Kind, settings: Settings) -> Question:
-    """Plant and train, and put together what the inspection is given in the pipeline."""
-    tables, sides, truth = plant(kind, settings)
-    train, validation = Ratings.of(sides["train"]), Ratings.of(sides["validation"])
-    membership = genre_sets(tables.movies, tables.genres.height)
-
-    def build(genres: bool) -> Network:
-        model = settings.model.model_copy(update={"genres": genres})
-        chosen = settings.model_copy(update={"model": model})
-        return build_network(chosen, train, membership, tables.users.height, tables.meta)
-
-    def trained(genres: bool) -> Network:
-        network = build(genres)
-        fit(network, train, validation, settings.train, settings.seed, record=False)
-        fit_genres(network, train, trained_is_better(network, validation))
-        return network.eval()
-
-    learnt, network = sides["train"], trained(genres=True)
-    held_out = map(np.concatenate, zip(sides["validation"], sides["test"], strict=True))
-    return Question(
-        network=network,
-        untrained=build(genres=True),
-        without_genres=trained(genres=False),
-        shuffled_genres=[],
-        genres=tables.genres,
-        train=learnt,
-        held_out=storage.Side(*held_out),
-        test=sides["test"],
-        baseline=fit_bias(learnt.user, learnt.movie, learnt.rating, network.users, network.unknown),
-        truth=truth,
-        genome=None,
-        settings=settings.inspect,
-        random_split=True,
-        seed=settings.seed,
-    )
+        path = storage.PREPARED / "movies.parquet"
+        movies = storage.read_table(path)
+        order = np.random.default_rng([seed, 7]).permutation(movies.height)
+        storage.write_table(path, movies.with_columns(movies["genres"].gather(order)))
+    split.main()
 
 
 def inspect_world(kind: Kind, seed: int) -> Row:
     """The verdicts of one world, without the truth and with it, and its agreement with it."""
-    torch.set_num_threads(1)
-    asked = question(kind, settings_of(kind, seed))
-    # A user knows no truth, so what counts is the answer without it.
-    answer = inspect(replace(asked, truth=None)).metrics
-    informed = inspect(replace(asked, without_genres=None)).metrics
+    said = io.StringIO()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        chdir(folder), redirect_stdout(said), redirect_stderr(said),
+    ):  # fmt: skip
+        plant(kind, seed)
+        train.main()
+        question = gather(load_settings())
+        # A user knows no truth, so what counts is the answer without it.
+        answer = inspect(replace(question, truth=None)).metrics
+        informed = inspect(replace(question, without_genres=None)).metrics
     return {
         **answer["verdict"],
         KNOWN: informed["verdict"]["structure"],
-        RHO: flatten(informed).get("agreement.truth.spearman"),
+        RHO: storage.flatten(informed).get("agreement.truth.spearman"),
     }
 
 
@@ -167,22 +121,21 @@ def false_rate(count: int, worlds: int) -> str:
 
 def null_rows(found: dict[str, list[Row]]) -> Iterator[Row]:
     """Outcomes in worlds without genre structure, with the rate of false passes below."""
-    shown, first = (*LINES, KNOWN), "pass / fail / inconclusive"
+    first, worlds = " / ".join(OUTCOMES), sum(len(found[kind.name]) for kind in NULL)
+    passes: Counter[str] = Counter()
     for kind in NULL:
-        outcomes = {line: [row[line] for row in found[kind.name]] for line in shown}
-        yield {first: kind.name} | {
-            line: "/".join(str(said.count(outcome)) for outcome in OUTCOMES)
-            for line, said in outcomes.items()
-        }
-    every = [row for kind in NULL for row in found[kind.name]]
-    passes = {line: sum(row[line] == "pass" for row in every) for line in shown}
-    yield {first: "false passes (95 % interval)"} | {
-        line: false_rate(count, len(every)) for line, count in passes.items()
-    }
+        cells: Row = {first: kind.name}
+        for line in (*LINES, KNOWN):
+            counts = Counter(row[line] for row in found[kind.name])
+            passes[line] += counts["pass"]
+            cells[line] = "/".join(str(counts[outcome]) for outcome in OUTCOMES)
+        yield cells
+    rates = {line: false_rate(count, worlds) for line, count in passes.items()}
+    yield {first: "false passes (95 % interval)"} | rates
 
 
 def power_rows(found: dict[str, list[Row]]) -> Iterator[Row]:
-    """How often the lines pass where there is something to find, and how well it is found."""
+    """How often the lines pass in worlds with genre structure, and how well it is found."""
     for kind in POWER:
         rows = found[kind.name]
         cells: Row = {"genre effect": f"{kind.genre_effect:g}", "ratings": kind.ratings}

@@ -1,8 +1,8 @@
 """Do the statistics hold? `python -m benchmarks.statistics.simulation [--worlds 1000] [--doc]`.
 
-Draws many worlds of which the truth is known, and counts how often intervals cover it, how often
-p-values are small where there is nothing, and how near a noise ceiling comes to what can be
-reached.
+Draws many worlds whose true values are known. Counts how often intervals cover the true value and
+how often p-values are small without an effect, and measures the errors of the noise ceiling and of
+the estimated covariances.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ ALPHAS = (0.01, 0.05)
 Generator = np.random.Generator
 Pair = tuple[np.ndarray, np.ndarray]
 
-# Ratings of a user: 1 + Poisson of a lognormal; the variance of their errors another lognormal,
-# lower for those who rate much.
+# A user has 1 + Poisson(lognormal) ratings. The variance of their errors is lognormal too, and
+# lower for users with many ratings.
 ACTIVITY, SPREAD, CAUTION, TOGETHER = np.log(8.0) - 0.5, 1.0, 0.6, -0.3
 VARIANCE, BETTER, SHARED = 0.64, 0.99, 0.9
 
 
 def luck(share: float, worlds: int) -> str:
-    """Where 95 % of shares counted in so many worlds fall, if the share is right."""
+    """The range of 95 % of the shares counted in so many worlds, if the share is right."""
     reach = norm.ppf(0.975) * np.sqrt(share * (1 - share) / worlds)
     return f"{share - reach:.1%} to {share + reach:.1%}"
 
@@ -69,14 +69,13 @@ def errors(users: int, rng: Generator) -> tuple[np.ndarray, np.ndarray, np.ndarr
     ratings = 1 + rng.poisson(np.exp(ACTIVITY + SPREAD * active))
     user = np.repeat(np.arange(users), ratings)
     scale = np.sqrt(VARIANCE * np.exp(CAUTION * careful))[user]
-    common, one, other = rng.normal(size=(3, user.size))
-    first = scale * (np.sqrt(SHARED) * common + np.sqrt(1 - SHARED) * one)
-    second = BETTER * scale * (np.sqrt(SHARED) * common + np.sqrt(1 - SHARED) * other)
-    return user, first, second
+    common, *own = rng.normal(size=(3, user.size))
+    first, second = (scale * (np.sqrt(SHARED) * common + np.sqrt(1 - SHARED) * one) for one in own)
+    return user, first, BETTER * second
 
 
 def error_rows(worlds: int) -> Iterator[Row]:
-    """How often an interval over users covers the error that infinitely many users would show."""
+    """How often an interval over users covers the error of infinitely many users."""
     truth = expected_mse()
     truths = {
         "RMSE, plain percentiles": np.sqrt(truth),
@@ -86,23 +85,20 @@ def error_rows(worlds: int) -> Iterator[Row]:
     }
     for users in (20, 50, 99, 300):
         rng = np.random.default_rng([1, users])
-        hits = np.zeros(len(truths))
+        hits = dict.fromkeys(truths, 0)
         for _ in range(worlds):
-            user, first, second = errors(users, rng)
-            one, other = user_sums(user, first, users), user_sums(user, second, users)
+            user, *found = errors(users, rng)
+            one, other = (user_sums(user, error, users) for error in found)
             drawn = bootstrap_over_users(one.squared[None], one.ratings, DRAWS, rng)[:, 0]
-            found = (
+            intervals = (
                 interval(np.sqrt(mse(one)), np.sqrt(drawn)),
                 error_interval(np.sqrt, [one], DRAWS, rng),
                 error_interval(np.subtract, [one, other], DRAWS, rng),
                 error_interval(rmse_rise, [one, other], DRAWS, rng),
             )
-            hits += [
-                around is not None and around.low <= true <= around.high
-                for around, true in zip(found, truths.values(), strict=True)
-            ]
-        shares = (f"{share:.1%}" for share in hits / worlds)
-        yield {"users": users, **dict(zip(truths, shares, strict=True))}
+            for (name, true), around in zip(truths.items(), intervals, strict=True):
+                hits[name] += around is not None and around.low <= true <= around.high
+        yield {"users": users} | {name: f"{count / worlds:.1%}" for name, count in hits.items()}
 
 
 def correlations(genres: int, rng: Generator) -> np.ndarray:
@@ -110,7 +106,7 @@ def correlations(genres: int, rng: Generator) -> np.ndarray:
 
 
 def unrelated(genres: int) -> Callable[[Generator], Pair]:
-    """Two similarities that know nothing of each other."""
+    """Two independent similarities."""
     return lambda rng: (correlations(genres, rng), correlations(genres, rng))
 
 
@@ -123,14 +119,13 @@ def masked(rng: Generator) -> Pair:
 
 
 def families(rng: Generator) -> Pair:
-    """Random families of three genres in both, so that most values are equal."""
-    family = np.repeat(np.arange(4), 3)
-    one, other = rng.permutation(family), rng.permutation(family)
+    """Four random families of three genres in each, so that most values are equal."""
+    one, other = (rng.permutation(np.repeat(np.arange(4), 3)) for _ in range(2))
     return 1.0 * (one[:, None] == one), 1.0 * (other[:, None] == other)
 
 
 def attenuated(rng: Generator) -> Pair:
-    """The similarities of the same genres are nearer to zero in both, the mean being 0.3."""
+    """The same genres have similarities nearer to zero in both; the mean before is 0.3."""
     share = np.sqrt(rng.uniform(0.1, 1, 12))
     one, other = (0.3 + 0.7 * correlations(12, rng) for _ in range(2))
     return one * np.outer(share, share), other * np.outer(share, share)
@@ -158,12 +153,9 @@ def null_rows(worlds: int) -> Iterator[Row]:
 class SlopeWorld(NamedTuple):
     """Users with genre slopes of a known covariance, who rate movies of one to three genres."""
 
-    covariance: np.ndarray
-    """Of users' slopes, (G, G)."""
-    design: np.ndarray
-    """Shares of the genres of each movie and a constant, (M, G + 1)."""
-    similarity: np.ndarray
-    """The true one, (G, G)."""
+    covariance: np.ndarray  # of users' slopes, (G, G)
+    design: np.ndarray  # genre shares of each movie and a constant, (M, G + 1)
+    similarity: np.ndarray  # true correlations of the slopes, (G, G)
 
     def residuals(self, users: int, ratings: int, rng: Generator) -> Residuals:
         """Ratings with noise of 0.8 stars; slopes and noise have heavy tails (t, 5 degrees)."""
@@ -193,7 +185,7 @@ def slope_world(genres: int, rng: Generator) -> SlopeWorld:
 
 
 def slope_rows(worlds: int) -> Iterator[Row]:
-    """How near the mean of both estimates is to the truth, in order and size; its intervals."""
+    """Size and order of the estimated covariances against the truth, and their intervals."""
     for genres, users, ratings in ((18, 300, 10), (18, 1000, 30), (43, 1000, 30)):
         rng = np.random.default_rng([7, genres, users])
         upper, found = np.triu_indices(genres, 1), []
@@ -209,20 +201,21 @@ def slope_rows(worlds: int) -> Iterator[Row]:
             apart = np.abs(fisher_z(values) - fisher_z(true))
             covered = np.mean(apart <= Z * slopes.fisher_error()[upper][known])
             found.append((size, spearman(values, true) or 0.0, covered))
-        size, order, covered = np.mean(found, axis=0)
-        error = np.std([row[0] for row in found]) / np.sqrt(worlds)
+        size, rho, covered = np.transpose(found)  # (worlds,) each
         yield {
             "genres": genres, "users": users, "ratings a user": ratings,
-            "slope of covariances on the truth": f"{size:.3f} ± {error:.3f}",
-            "rho with the truth": f"{order:.2f}", "intervals that cover": f"{covered:.0%}",
+            "slope of covariances on the truth":
+                f"{size.mean():.3f} ± {size.std() / np.sqrt(worlds):.3f}",
+            "rho with the truth": f"{rho.mean():.2f}",
+            "intervals that cover": f"{covered.mean():.0%}",
         }  # fmt: skip
 
 
 def ceiling_rows(worlds: int) -> Iterator[Row]:
-    """What a replicate of the likelihood's evidence promises, and what the truth then reaches."""
+    """The noise ceiling by likelihood, and the rho that the true similarity reaches."""
     for users, ratings in ((100, 50), (300, 50), (1000, 100)):
         rng = np.random.default_rng([5, users])
-        rows = []
+        found = []
         for _ in range(worlds):
             world = slope_world(12, rng)
             every = world.residuals(users, ratings, rng)
@@ -230,13 +223,12 @@ def ceiling_rows(worlds: int) -> Iterator[Row]:
             sides = every.part(held), every.part(~held)
             measured = measure_evidence("likelihood", *sides, world.design, True, 10, rng)
             reached = correlation(measured.similarity, world.similarity)
-            rows.append((measured.ceiling or 0.0, reached or 0.0))
-        promised, reached = np.mean(rows, axis=0)
-        apart = np.std([row[0] - row[1] for row in rows])
+            found.append((measured.ceiling or 0.0, reached or 0.0))
+        ceiling, rho = np.transpose(found)  # (worlds,) each
         yield {
             "users": users, "ratings a user": ratings,
-            "ceiling": f"{promised:.2f}", "the truth reaches": f"{reached:.2f}",
-            "difference": f"{promised - reached:+.3f} ± {apart:.3f}",
+            "ceiling": f"{ceiling.mean():.2f}", "the truth reaches": f"{rho.mean():.2f}",
+            "difference": f"{(ceiling - rho).mean():+.3f} ± {(ceiling - rho).std():.3f}",
         }  # fmt: skip
 
 

@@ -25,7 +25,7 @@ def test_errors_are_means_over_splits() -> None:
     peer = [sums([0, 0, 1], [1, -1, 2]), sums([1, 2], [0, 2])]
     # Split 0: 1, 1, 1 -> mse 1; split 1: 0, 0 -> mse 0.
     ours = [sums([0, 0, 1], [1, 1, 1]), sums([1, 2], [0, 0])]
-    found = summarise({"peer": peer, "ours": ours}, "ours", np.random.default_rng(0))
+    found = summarise({"peer": peer, "ours": ours}, np.random.default_rng(0))
     error, ratio = found["peer"]
     assert (error, ratio.estimate) == pytest.approx((2, 0.25))
     assert found["ours"][1].low == found["ours"][1].high == 1
@@ -37,7 +37,7 @@ def test_ratios_are_paired() -> None:
     squared = generator.uniform(0, 10, 200)
     ones = np.ones(200)
     model, ours = [UserSums(ones, squared * 1.01)], [UserSums(ones, squared)]
-    _, ratio = summarise({"peer": model, "ours": ours}, "ours", generator)["peer"]
+    _, ratio = summarise({"peer": model, "ours": ours}, generator)["peer"]
     assert ratio.low == pytest.approx(ratio.high) == pytest.approx(1 / 1.01)
 
 

@@ -9,7 +9,6 @@ import argparse
 import json
 import math
 import os
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
@@ -31,7 +30,7 @@ from benchmarks.measuring import (
 )
 from benchmarks.quality.peers.models import MODELS, Model, Settings
 from genre_embeddings import storage
-from genre_embeddings.errors import InputError
+from genre_embeddings.errors import messages
 from genre_embeddings.evaluation.metrics import (
     Interval,
     UserSums,
@@ -49,16 +48,14 @@ DRAWS = 2000
 
 
 class Run(NamedTuple):
-    """One model with one choice of settings on one split."""
+    """The errors of one model with one choice of settings on one split."""
 
     test: UserSums
-    """Test errors within users."""
     validation: float
     """Mean squared error, which chooses a peer's settings; NaN for our models."""
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.quality.peers",
         description="Compare this project's predictions with other libraries' on the same splits.",
@@ -107,7 +104,7 @@ def fit_peer(
     """Fit a peer to the split in a copy of the pipeline, and leave its predictions there.
 
     Returns:
-        What `worker.py` writes into `result.json`, and what the process took.
+        What `worker.py` writes into `result.json`, and the cost of its process.
     """
     job = {
         "fit": model.fit, "settings": choice, "seed": seed,
@@ -119,7 +116,7 @@ def fit_peer(
 
 
 def run(name: str, choice: Settings, folder: Path, seed: int, options: argparse.Namespace) -> Run:
-    """Fit one model to the split that a copy of the pipeline holds, and measure its errors."""
+    """Fit one model to the split in a copy of the pipeline, and measure its errors."""
     model = MODELS[name]
     if model.fit:
         done, cost = fit_peer(options.python, model, choice, folder, seed)
@@ -149,7 +146,7 @@ def run(name: str, choice: Settings, folder: Path, seed: int, options: argparse.
 
 
 def run_all(options: argparse.Namespace, folder: Path) -> dict[str, list[list[Run]]]:
-    """Of each model, a list of runs (one a split) for each choice of settings."""
+    """The runs of each model: a list for each choice of settings, with a run for each split."""
     changes = changes_of(options)
     checkout(folder, changes, "prepare")
     has_time = storage.read_json(folder / storage.PREPARED / "meta.json")["has_time"]
@@ -176,21 +173,19 @@ def best(choices: list[list[Run]]) -> list[Run]:
 
 
 def summarise(
-    sums: Mapping[str, Sequence[UserSums]], reference: str, generator: np.random.Generator
+    sums: Mapping[str, Sequence[UserSums]], generator: np.random.Generator
 ) -> dict[str, tuple[float, Interval | None]]:
-    """Mean squared errors, and their ratios with 95 % intervals by bootstrap over users.
+    """Mean squared errors, and our error divided by each, with 95 % bootstrap intervals.
 
     A draw takes the same users for every model and every split, so ratios are paired and a user
     that many splits test counts as the one person that it is.
 
     Args:
         sums: of each model, one entry a split; entry s of every model is about the same ratings.
-        reference: the model that the others are compared to, if it is among them.
         generator: draws the users.
 
     Returns:
-        Of each model the mean of the splits' MSE and, where there is a reference, the reference's
-        divided by it.
+        Of each model the mean of the splits' MSE, and, if "ours" is among the models, the ratio.
     """
     first = next(iter(sums.values()))
     rows = np.stack(
@@ -202,21 +197,20 @@ def summarise(
     values = np.vstack([rows.mean(axis=1), drawn])  # row 0: the users as they are
     values = values.reshape(1 + DRAWS, -1, len(first))  # (1 + draws, 1 + K, S)
     values = values[(values[:, 0] > 0).all(axis=1)]
-    errors = (values[:, 1:] / values[:, :1]).mean(axis=2)  # (1 + draws, K)
+    means = (values[:, 1:] / values[:, :1]).mean(axis=2).T  # (K, 1 + draws)
+    errors = dict(zip(sums, means, strict=True))
     found: dict[str, tuple[float, Interval | None]] = {}
-    for index, name in enumerate(sums):
-        around = None
-        if reference in sums:
-            ratio = errors[:, [*sums].index(reference)] / errors[:, index]
-            around = interval(ratio[0], ratio[1:])
-        found[name] = float(errors[0, index]), around
+    for name, error in errors.items():
+        ratio = errors["ours"] / error if "ours" in errors else None
+        around = None if ratio is None else interval(ratio[0], ratio[1:])
+        found[name] = float(error[0]), around
     return found
 
 
 def rows_of(runs: dict[str, list[list[Run]]]) -> Iterator[Row]:
     """A row for each model."""
     sums = {name: [run.test for run in best(choices)] for name, choices in runs.items()}
-    for name, (error, ratio) in summarise(sums, "ours", np.random.default_rng(0)).items():
+    for name, (error, ratio) in summarise(sums, np.random.default_rng(0)).items():
         cell = f"{ratio.estimate:.4f} [{ratio.low:.4f}, {ratio.high:.4f}]" if ratio else ""
         yield {
             "model": MODELS[name].title, "MSE": f"{error:.4f}",
@@ -225,15 +219,11 @@ def rows_of(runs: dict[str, list[list[Run]]]) -> Iterator[Row]:
 
 
 def main() -> None:
-    """Run the comparison and print its table."""
     options = parse()
-    with tempfile.TemporaryDirectory(prefix="genre-embeddings-") as name:
+    with messages(), tempfile.TemporaryDirectory(prefix="genre-embeddings-") as name:
         runs = run_all(options, Path(name) / "copy")
     report(PAGE if options.doc else None, options.doc, rows_of(runs))
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    main()

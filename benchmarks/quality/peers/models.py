@@ -9,8 +9,8 @@ ml-latest-small, split seed 0, as chosen by
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import product, starmap
+from collections.abc import Iterable
+from itertools import product
 from typing import Any, NamedTuple
 
 Settings = dict[str, Any]
@@ -26,83 +26,64 @@ class Model(NamedTuple):
     """Settings for that function, or changes of `params.yaml`, the chosen ones first."""
 
 
-def _bias(users: float, movies: float) -> Settings:
-    return {
-        "algorithm": "BaselineOnly",
-        "bsl_options": {"method": "als", "reg_u": users, "reg_i": movies, "n_epochs": 20},
+def _grid(names: str, rows: Iterable[tuple[float, ...]], **fixed: Any) -> tuple[Settings, ...]:
+    """The fixed settings with the named ones of each row."""
+    return tuple(fixed | dict(zip(names.split(), row, strict=True)) for row in rows)
+
+
+def _als(users: int, movies: int) -> Settings:
+    """Surprise's biases with these penalties, by alternating least squares."""
+    return {"bsl_options": {"method": "als", "reg_u": users, "reg_i": movies, "n_epochs": 20}}
+
+
+BIAS = tuple(
+    {"algorithm": "BaselineOnly", **_als(users, movies)}
+    for users, movies in product((3, 5), (2, 3))
+)
+KNN = tuple(
+    {
+        "algorithm": "KNNBaseline", "k": k, **_als(5, 3),
+        "sim_options": {"name": "pearson_baseline", "user_based": False, "shrinkage": shrinkage},
     }
-
-
-def _svd(factors: int, decay: float) -> Settings:
-    return {
-        "algorithm": "SVD", "n_factors": factors, "n_epochs": 60, "lr_all": 0.01, "reg_all": decay
-    }  # fmt: skip
-
-
-def _knn(neighbours: int, shrinkage: int) -> Settings:
-    similarity = {"name": "pearson_baseline", "user_based": False, "shrinkage": shrinkage}
-    return _bias(5, 3) | {"algorithm": "KNNBaseline", "k": neighbours, "sim_options": similarity}
-
-
-def _lenskit(size: int, decay: float) -> Settings:
-    return {"embedding_size": size, "regularization": decay, "epochs": 20}
-
-
-def _myfm(implicit: bool, day: bool, *sizes: tuple[int, int]) -> tuple[Settings, ...]:
-    return tuple(
-        {"rank": rank, "samples": samples, "implicit": implicit, "day": day}
-        for rank, samples in sizes
-    )
-
-
-def _lightgbm(shrinkage: float, leaves: int, rate: float, columns: float) -> Settings:
-    return {
-        "shrinkage": shrinkage, "num_leaves": leaves, "learning_rate": rate,
-        "colsample_bytree": columns, "min_child_samples": 50, "verbose": -1,
-    }  # fmt: skip
-
-
-def _deepfm(decay: float, dropout: float) -> Settings:
-    return {
-        "dim": 16, "lr": 0.003, "l2_reg_embedding": decay, "l2_reg_linear": 0.02,
-        "dnn_hidden_units": [64, 32], "dnn_dropout": dropout,
-    }  # fmt: skip
-
-
-NOTEBOOK: Settings = {
-    "model.cross": False,
-    "model.hidden": [],
-    "model.embedding": "point",
-    "model.history": 0,
-    "model.similar_movies": 0,
-    "model.time": "none",
-    "model.squash": True,
-    "train.replicas": 1,
-    "train.movie_dropout": 0.0,
-}
-WIDE = ((32, 256), (16, 256), (16, 512), (8, 256))
-NARROW = ((16, 256), (32, 256), (16, 512), (8, 256))
-TREES = (
-    (10, 31, 0.1, 1), (20, 31, 0.1, 1), (5, 15, 0.1, 1), (3, 15, 0.1, 1),
-    (10, 31, 0.05, 0.5), (20, 31, 0.05, 0.5), (10, 63, 0.05, 0.5),
+    for k, shrinkage in product((80, 40), (100, 50))
 )  # fmt: skip
-DEEP = ((0.05, 0.5), (0.05, 0.2), (0.01, 0.2), (0.2, 0.2))
-
-
-def _grid(make: Callable[..., Settings], *values: tuple[float, ...]) -> tuple[Settings, ...]:
-    return tuple(starmap(make, product(*values)))
-
-
+SVD = _grid(
+    "n_factors reg_all", product((400, 200), (0.1, 0.12)),
+    algorithm="SVD", n_epochs=60, lr_all=0.01,
+)  # fmt: skip
+LENSKIT = _grid("embedding_size regularization", product((100, 50), (0.15, 0.1)), epochs=20)
+MYFM = _grid("rank samples", [(16, 256), (32, 256), (16, 512), (8, 256)], implicit=False, day=False)
+IMPLICIT, DAY = (
+    _grid("rank samples", [(32, 256), (16, 256), (16, 512), (8, 256)], implicit=True, day=day)
+    for day in (False, True)
+)
+LIGHTGBM = _grid(
+    "shrinkage num_leaves learning_rate colsample_bytree",
+    [
+        (10, 31, 0.1, 1), (20, 31, 0.1, 1), (5, 15, 0.1, 1), (3, 15, 0.1, 1),
+        (10, 31, 0.05, 0.5), (20, 31, 0.05, 0.5), (10, 63, 0.05, 0.5),
+    ],
+    min_child_samples=50, verbose=-1,
+)  # fmt: skip
+DEEPFM = _grid(
+    "l2_reg_embedding dnn_dropout", [(0.05, 0.5), (0.05, 0.2), (0.01, 0.2), (0.2, 0.2)],
+    dim=16, lr=0.003, l2_reg_linear=0.02, dnn_hidden_units=[64, 32],
+)  # fmt: skip
+NOTEBOOK: Settings = {
+    "model.cross": False, "model.hidden": [], "model.embedding": "point", "model.history": 0,
+    "model.similar_movies": 0, "model.time": "none", "model.squash": True,
+    "train.replicas": 1, "train.movie_dropout": 0.0,
+}  # fmt: skip
 MODELS = {
-    "bias": Model("bias", "surprise", _grid(_bias, (3, 5), (2, 3))),
-    "surprise-svd": Model("Surprise SVD", "surprise", _grid(_svd, (400, 200), (0.1, 0.12))),
-    "surprise-knn": Model("Surprise KNNBaseline", "surprise", _grid(_knn, (80, 40), (100, 50))),
-    "lenskit": Model("LensKit", "lenskit", _grid(_lenskit, (100, 50), (0.15, 0.1))),
-    "myfm": Model("myFM, genres", "myfm", _myfm(False, False, *NARROW)),
-    "myfm-implicit": Model("myFM, genres, implicit", "myfm", _myfm(True, False, *WIDE)),
-    "myfm-day": Model("myFM, genres, implicit, day", "myfm", _myfm(True, True, *WIDE)),
-    "lightgbm": Model("LightGBM", "lightgbm", tuple(starmap(_lightgbm, TREES))),
-    "deepfm": Model("DeepFM", "deepfm", tuple(starmap(_deepfm, DEEP))),
+    "bias": Model("bias", "surprise", BIAS),
+    "surprise-svd": Model("Surprise SVD", "surprise", SVD),
+    "surprise-knn": Model("Surprise KNNBaseline", "surprise", KNN),
+    "lenskit": Model("LensKit", "lenskit", LENSKIT),
+    "myfm": Model("myFM, genres", "myfm", MYFM),
+    "myfm-implicit": Model("myFM, genres, implicit", "myfm", IMPLICIT),
+    "myfm-day": Model("myFM, genres, implicit, day", "myfm", DAY),
+    "lightgbm": Model("LightGBM", "lightgbm", LIGHTGBM),
+    "deepfm": Model("DeepFM", "deepfm", DEEPFM),
     "linear": Model("linear", "", (NOTEBOOK,)),
     "ours": Model("ours", ""),
 }

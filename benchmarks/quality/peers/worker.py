@@ -1,10 +1,10 @@
 """Fit one model of another library: `PYTHON worker.py JOB.json`, in a copy of the pipeline.
 
 Runs in the peers' environment and imports nothing of this project. The job names the fit, its
-settings, the seed and the folders `data/split` and `data/prepared`; the answer is two arrays of
-predictions (`validation.npy`, `test.npy`) in the row order of the split files, and `result.json`:
-`points` of seconds by the clock, seconds of the CPU and test MSE, on the way where a peer has some,
-and `end`, the last.
+settings, the seed and the folders `data/split` and `data/prepared`. The answer is two arrays of
+predictions (`validation.npy`, `test.npy`), in the row order of the split files, and `result.json`
+with `points` (seconds by the clock, seconds of the CPU, test MSE) and the last of them, `end`. Only
+myFM has points before the end.
 """
 
 # The peers are not installed where types are checked.
@@ -25,7 +25,6 @@ import polars as pl
 from scipy import sparse
 
 Settings = dict[str, Any]
-COLUMNS = ("user", "movie", "rating", "timestamp")
 
 
 class Ratings(NamedTuple):
@@ -42,14 +41,14 @@ class Ratings(NamedTuple):
 
 
 class Data(NamedTuple):
-    """A split with what is known of its movies."""
+    """A split, and the genres of its movies."""
 
     train: Ratings
     validation: Ratings
     test: Ratings
     users: int
     genres: sparse.csr_matrix
-    """(M, G), a row per movie with a one at each of its genres."""
+    """(M, G), 1 where a movie has a genre."""
     scale: tuple[float, float]
     """Lowest and highest rating."""
 
@@ -91,22 +90,21 @@ def load(split: Path, prepared: Path) -> Data:
 
     def side(name: str) -> Ratings:
         user, movie, rating, timestamp = (
-            np.load(split / name / f"{column}.npy").astype(kind)
-            for column, kind in zip(
-                COLUMNS, (np.int64, np.int64, np.float64, np.int64), strict=True
-            )
+            np.load(split / name / f"{column}.npy")
+            for column in ("user", "movie", "rating", "timestamp")
         )
-        return Ratings(user, movie, rating, timestamp // 86_400)
+        ids = user.astype(np.int64), movie.astype(np.int64)
+        return Ratings(*ids, rating.astype(np.float64), timestamp // 86_400)
 
+    users, movies, genres = (
+        pl.read_parquet(prepared / f"{name}.parquet") for name in ("users", "movies", "genres")
+    )
+    pairs = movies.select("movie", "genres").explode("genres", empty_as_null=False).drop_nulls()
+    places = pairs["movie"].to_numpy(), pairs["genres"].to_numpy()
+    sets = sparse.csr_matrix((np.ones(len(pairs)), places), (len(movies), len(genres)))
     meta = json.loads((prepared / "meta.json").read_text(encoding="utf-8"))
-    lists = pl.read_parquet(prepared / "movies.parquet").sort("movie")["genres"]
-    sizes = lists.list.len().fill_null(0).to_numpy().astype(np.int64)
-    genre = lists.explode(empty_as_null=False).to_numpy().astype(np.int64)
-    users, genres = (len(pl.read_parquet(prepared / f"{n}.parquet")) for n in ("users", "genres"))
-    movie = np.repeat(np.arange(len(lists)), sizes)
-    sets = sparse.csr_matrix((np.ones(len(genre)), (movie, genre)), (len(lists), genres))
     scale = meta["min_rating"], meta["max_rating"]
-    return Data(side("train"), side("validation"), side("test"), users, sets, scale)
+    return Data(side("train"), side("validation"), side("test"), len(users), sets, scale)
 
 
 def fit_surprise(data: Data, settings: Settings, seed: int) -> Predict:
@@ -114,10 +112,11 @@ def fit_surprise(data: Data, settings: Settings, seed: int) -> Predict:
     import pandas as pd
     import surprise
 
-    name, options = settings["algorithm"], {k: v for k, v in settings.items() if k != "algorithm"}
+    options, train = dict(settings), data.train
+    name = options.pop("algorithm")
     if name == "SVD":
         options["random_state"] = seed
-    frame = pd.DataFrame(dict(zip(COLUMNS[:3], data.train, strict=False)))
+    frame = pd.DataFrame({"user": train.user, "movie": train.movie, "rating": train.rating})
     reader = surprise.Reader(rating_scale=data.scale)
     trainset = surprise.Dataset.load_from_df(frame, reader).build_full_trainset()
     model = getattr(surprise, name)(verbose=False, **options).fit(trainset)
@@ -167,47 +166,39 @@ def fit_myfm(data: Data, settings: Settings, seed: int) -> Predict:
     """
     from myfm import MyFMRegressor, RelationBlock
 
-    train = data.train
-    movies = data.genres.shape[0]
-    ones = np.ones(len(train.rating))
-    rated = sparse.csr_matrix((ones, (train.user, train.movie)), (data.users, movies))
+    train, movies = data.train, data.genres.shape[0]
+    rated = sparse.csr_matrix(
+        (np.ones(len(train.rating)), (train.user, train.movie)), (data.users, movies)
+    )
     days = np.unique(train.day)
-
     # Without training ratings there is no column: it could only add noise from the prior.
     user_parts = [sparse.identity(data.users, format="csc")[:, np.unique(train.user)]]
     movie_parts = [sparse.identity(movies, format="csc")[:, np.unique(train.movie)], data.genres]
     if settings["implicit"]:
         user_parts.append(_unit_rows(rated))
         movie_parts.append(_unit_rows(rated.T.tocsr()))
-    parts = user_parts + movie_parts
-    user_table, movie_table = (
-        sparse.csr_matrix(sparse.hstack(some)) for some in (user_parts, movie_parts)
-    )
-    day_table = sparse.identity(len(days), format="csr")
+    groups = [user_parts, movie_parts]
     if settings["day"]:
         # The last row, all zeros, stands for a day without training ratings.
-        day_table = sparse.vstack([day_table, sparse.csr_matrix((1, len(days)))], format="csr")
-        parts.append(day_table)
+        groups.append([sparse.eye(len(days) + 1, len(days), format="csr")])
+    tables = [sparse.csr_matrix(sparse.hstack(parts)) for parts in groups]
 
     def blocks(asked: Ratings) -> list[Any]:
-        found = [RelationBlock(asked.user, user_table), RelationBlock(asked.movie, movie_table)]
-        if settings["day"]:
-            at = np.searchsorted(days, asked.day).clip(max=len(days) - 1)
-            found.append(RelationBlock(np.where(days[at] == asked.day, at, len(days)), day_table))
-        return found
+        day = np.where(np.isin(asked.day, days), np.searchsorted(days, asked.day), len(days))
+        rows = asked.user, asked.movie, day
+        return [RelationBlock(row, table) for row, table in zip(rows, tables, strict=False)]
 
     # Keeping every sample would need gigabytes: predictions are summed while sampling instead.
     asked = data.validation, data.test
-    asked_blocks = [blocks(side) for side in asked]
-    empty = [sparse.csr_matrix((len(side.rating), 0)) for side in asked]
+    inputs = [(sparse.csr_matrix((len(side.rating), 0)), blocks(side)) for side in asked]
     sums = [np.zeros(len(side.rating)) for side in asked]
     burn_in = settings["samples"] // 20
 
     def add(step: int, machine: Any, _hyper: Any, _history: Any) -> tuple[bool, None]:
         with WATCH.paused():
             if step >= burn_in:
-                for total, rows, some in zip(sums, empty, asked_blocks, strict=True):
-                    total += machine.predict_score(rows, some)
+                for total, some in zip(sums, inputs, strict=True):
+                    total += machine.predict_score(*some)
             so_far = step + 1 - burn_in
             if so_far > 0 and so_far & (so_far - 1) == 0:  # after 1, 2, 4, 8, ... samples
                 WATCH.note((sums[1] / so_far).clip(*data.scale) - data.test.rating)
@@ -218,7 +209,7 @@ def fit_myfm(data: Data, settings: Settings, seed: int) -> Predict:
         None,
         train.rating,
         X_rel=blocks(train),
-        group_shapes=[part.shape[1] for part in parts],
+        group_shapes=[part.shape[1] for parts in groups for part in parts],
         n_iter=settings["samples"],
         n_kept_samples=1,
         callback=add,
@@ -240,15 +231,14 @@ def fit_lightgbm(data: Data, settings: Settings, seed: int) -> Predict:
 
     def columns(known: Ratings, asked: Ratings) -> np.ndarray:
         """Features of the asked ratings, by some of the training ratings."""
-        user, movie, rest, _ = known
-        mean = rest.mean()
-        found = []
+        user, movie, rating, _ = known
+        rest, found = rating - rating.mean(), []
         for key, wanted, size in (
             (movie, asked.movie, data.genres.shape[0]), (user, asked.user, data.users)
         ):  # fmt: skip
             counts = np.bincount(key, minlength=size)
-            effect = np.bincount(key, rest - mean, size) / (counts + shrinkage)
-            mean, rest = 0.0, rest - mean - effect[key]
+            effect = np.bincount(key, rest, size) / (counts + shrinkage)
+            rest = rest - effect[key]
             found += [effect[wanted], counts[wanted]]
         rated = sparse.csr_matrix((rest, (user, movie)), (data.users, data.genres.shape[0]))
         taste = (rated @ data.genres).toarray()
