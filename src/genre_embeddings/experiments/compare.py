@@ -1,4 +1,4 @@
-"""Compares what several revisions learnt about the genres.
+"""Compare what several revisions learnt about the genres.
 
 Letters: N revisions, G genres that all of them have.
 """

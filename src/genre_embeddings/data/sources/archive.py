@@ -18,7 +18,7 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,9 @@ from typing import Any, TypeAlias
 
 from genre_embeddings.data.sources.base import printable, shown
 from genre_embeddings.errors import InputError
+
+GENOME = "genome-scores.csv"
+"""The tag genome, which an archive may hold beside the files that a source needs."""
 
 Layout: TypeAlias = tuple[str, ...]
 """Names of the files that a source needs."""
@@ -45,27 +48,24 @@ class File:
 
 
 def in_main_checkout(place: Path) -> Path | None:
-    """A place in DVC's main checkout, if this is an experiment's copy of the project."""
+    """A place in DVC's main checkout, if it is there and this is an experiment's copy of it."""
     root = os.environ.get("DVC_ROOT")
     if not root or place.is_absolute() or Path(root).resolve() == Path.cwd().resolve():
         return None
-    return Path(root) / place
+    return Path(root, place) if Path(root, place).exists() else None
 
 
-def require_copied(place: Path, elsewhere: Path, names: Iterable[str]) -> None:
+def require_copied(place: Path, names: Iterable[str]) -> None:
     """Refuse an experiment's copy of the project that lacks a place, or files or folders in it.
 
     Args:
         place: in the copy.
-        elsewhere: the same place in the main checkout.
         names: what the main checkout has there.
 
     Raises:
         InputError: the main checkout has what the copy lacks.
     """
-    missing = sorted(name for name in names if not (place / name).exists())
-    if not place.exists() and elsewhere.exists():
-        missing = [""]
+    missing = sorted(n for n in names if not (place / n).exists()) if place.exists() else [""]
     if missing:
         paths = [os.path.normpath(place / name) for name in missing]
         raise InputError(
@@ -99,17 +99,16 @@ def require_seen(place: Path) -> Path:
 
 
 @contextmanager
-def open_files(
-    place: Path, layouts: Sequence[Layout], extras: Layout = ()
-) -> Iterator[tuple[Layout, dict[str, File]]]:
+def open_files(place: Path, layouts: Sequence[Layout]) -> Iterator[tuple[Layout, dict[str, File]]]:
     """The files of the one layout in a folder or zip archive, ready to be scanned.
+
+    The tag genome is opened too, where it lies in an archive. In a folder it is left alone: the
+    copy of the project in which an experiment runs may lack it, and would take an earlier run's
+    result for its own.
 
     Args:
         place: a folder or a zip archive; the files lie in it or in one folder inside it.
         layouts: the file names of each layout that will do.
-        extras: names of files that are opened as well, where an archive has them beside the
-            layout's. In a folder they are left alone: the copy of the project in which an
-            experiment runs may lack them, and would take an earlier run's result for its own.
 
     Yields:
         The layout found, and its files by name; unpacked ones live as long as the context.
@@ -126,14 +125,14 @@ def open_files(
     if place.is_dir():
         top, layout, paths = _choose(_in_folder(place, layouts), layouts, place)
         folder = require_seen(place / top) if top else place
-        for extra in (folder / name for name in extras if (folder / name).is_file()):
-            ignored = f"{printable(extra)} is not read: pack the files in a zip archive"
+        if (genome := folder / GENOME).is_file():
+            ignored = f"{printable(genome)} is not read: pack the files in a zip archive"
             print(ignored, file=sys.stderr)
         yield layout, {name: File(path, printable(path)) for name, path in paths.items()}
         return
     with tempfile.TemporaryDirectory(prefix="genre-embeddings-") as scratch:
         try:
-            opened = _unpack(place, layouts, extras, Path(scratch))
+            opened = _unpack(place, layouts, Path(scratch))
         except (
             OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError,
             MemoryError, RuntimeError,  # encrypted, or a compression that Python lacks
@@ -152,14 +151,13 @@ def open_files(
         yield opened
 
 
-def _unpack(
-    place: Path, layouts: Sequence[Layout], extras: Layout, folder: Path
-) -> tuple[Layout, dict[str, File]]:
+def _unpack(place: Path, layouts: Sequence[Layout], folder: Path) -> tuple[Layout, dict[str, File]]:
     files = {}
     with zipfile.ZipFile(place) as archive:
-        found = _in_archive(archive, [*layouts, extras], place)
+        found = _in_archive(archive, {GENOME}.union(*layouts))
         top, layout, members = _choose(found, layouts, place)
-        members |= {name: found[top][name] for name in extras if name in found[top]}
+        if GENOME in found[top]:
+            members[GENOME] = found[top][GENOME]
         for name, member in members.items():
             packed = min(member.compress_size, place.stat().st_size)  # the first is a claim
             if member.file_size > max(_LARGE, _ABSURD_RATIO * packed):
@@ -180,25 +178,25 @@ def _in_folder(place: Path, layouts: Sequence[Layout]) -> Found:
     # DVC ignores hidden folders and __pycache__, so that it would not see a change.
     inside = sorted(entry.name for entry in place.iterdir() if entry.is_dir())
     tops = ["", *(name for name in inside if name[0] != "." and name != "__pycache__")]
-    names = {name for layout in layouts for name in layout}
+    names: set[str] = set().union(*layouts)
     return {
         top: {name: path for name in names if (path := place / top / name).is_file()}
         for top in tops
     }
 
 
-def _in_archive(archive: zipfile.ZipFile, layouts: Sequence[Layout], place: Path) -> Found:
+def _in_archive(archive: zipfile.ZipFile, names: Set[str]) -> Found:
     found: Found = {}
     for member in archive.infolist():
         # Some Windows programs write backslashes.
         *folders, name = member.filename.replace("\\", "/").split("/")
         folders = [folder for folder in folders if folder not in ("", ".")]
-        if len(folders) < 2 and any(name in layout for layout in layouts):
+        if len(folders) < 2 and name in names:
             members = found.setdefault("".join(folders), {})
             if name in members:
                 raise InputError(
-                    f"{place}: {shown(member.filename)} stands twice in the archive: pack it "
-                    "again, or unpack it yourself and name the folder in data.path."
+                    f"{archive.filename}: {shown(member.filename)} stands twice in the archive: "
+                    "pack it again, or unpack it yourself and name the folder in data.path."
                 )
             members[name] = member
     return found
@@ -221,8 +219,7 @@ def _choose(
             f"{place} holds more than one set of ratings ({listed}): "
             "name the one you mean in data.path, or take the others away."
         )
-    needed = {name for layout in layouts for name in layout}
-    present = sorted({name for names in found.values() for name in names if name in needed})
+    present = sorted({name for names in found.values() for name in names} - {GENOME})
     archives = sorted(path.name for path in place.glob("*.zip"))[:5]
     advice = f" data.path may name an archive itself: {', '.join(map(printable, archives))}."
     raise InputError(
