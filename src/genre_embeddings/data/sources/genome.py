@@ -92,10 +92,9 @@ def genome_content(
     for place, listed in enumerate(movies["genres"][rows.tolist()].to_list()):
         table[place, listed] = True
     values, known = tag_similarity(relevance, table)
-    return {
-        "genres": genres["name"].to_list(),
-        "similarity": np.where(known, values.round(6), None).tolist(),
-    }
+    similarity = values.round(6).astype(object)
+    similarity[~known] = None
+    return {"genres": genres["name"].to_list(), "similarity": similarity.tolist()}
 
 
 def tag_similarity(relevance: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
