@@ -124,8 +124,9 @@ def queue() -> Iterator[Finding]:
             yield Finding(True, what, f"dvc queue kill {killed}")
 
 
-def run_cache(folder: Path = Path(".dvc/cache/runs")) -> Iterator[Finding]:
+def run_cache() -> Iterator[Finding]:
     """Folders that a killed DVC left empty in its run cache, on which the next run fails."""
+    folder = Path(".dvc/cache/runs")
     if empty := [path for path in folder.glob("*/*") if path.is_dir() and not any(path.iterdir())]:
         what = (
             f"{empty[0]} is empty, left of a killed DVC: the next run fails with `join() argument "

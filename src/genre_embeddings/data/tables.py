@@ -141,16 +141,18 @@ def _filtered(
                 enough = ratings.group_by(f"{kind}_id").len().filter(pl.col("len") >= least)
                 keep(_only(ratings, enough, f"{kind}_id"), f"{kind}_with_few_ratings")
     if ratings.is_empty():
-        reasons = ", ".join(
-            f"{count:,} {reason.replace('_', ' ')}" for reason, count in dropped.items() if count
-        )
         raise InputError(
             f"{source.name}: of {sum(dropped.values()):,} ratings none is left "
-            f"({reasons or 'the source is empty'}); correct data.min_rating and data.max_rating, "
-            "lower data.min_ratings_per_user or data.min_ratings_per_movie, raise data.top_movies, "
-            "or name another source."
+            f"({reasons(dropped) or 'the source is empty'}); correct data.min_rating and "
+            "data.max_rating, lower data.min_ratings_per_user or data.min_ratings_per_movie, raise "
+            "data.top_movies, or name another source."
         )
     return ratings, never, dropped
+
+
+def reasons(dropped: dict[str, int]) -> str:
+    """How many rows were dropped for which reason, in words."""
+    return ", ".join(f"{rows:,} {why.replace('_', ' ')}" for why, rows in dropped.items() if rows)
 
 
 def _in_sessions(ratings: pl.DataFrame) -> bool:

@@ -75,11 +75,10 @@ class Comparison:
 
     def agreements(self) -> pl.DataFrame:
         """Spearman's rho of the similarities of each two revisions, over pairs of genres."""
-        rows = {}
-        for run, one in zip(self.runs, self.values, strict=True):
-            pairs = [np.triu(np.isfinite(one + other), 1) for other in self.values]
-            rhos = zip(pairs, self.values, strict=True)
-            rows[run.name] = [spearman(one[upper], other[upper]) for upper, other in rhos]
+        rows = {
+            run.name: [_agreement(one, other) for other in self.values]
+            for run, one in zip(self.runs, self.values, strict=True)
+        }
         return self._frame("revision", rows)
 
     def moved(self) -> pl.DataFrame:
@@ -153,3 +152,8 @@ def read_revision(name: str) -> Learnt:
             "choose another revision."
         ) from None
     return Learnt(revision.read_run(), genres, square)
+
+
+def _agreement(one: np.ndarray, other: np.ndarray) -> float | None:
+    pairs = np.triu(np.isfinite(one + other), 1)  # that both know
+    return spearman(one[pairs], other[pairs])
