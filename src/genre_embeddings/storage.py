@@ -242,8 +242,8 @@ def read_meta() -> Meta:
 def replacing_sides() -> Iterator[dict[str, Path]]:
     """An empty temporary folder for each side; together they replace data/split on success.
 
-    Each side is an output of its own in dvc.yaml. DVC cannot restore the part of an output on which
-    stage train would depend otherwise, where the cache lacks the earlier split that dvc.lock names.
+    Each side is an output of its own in dvc.yaml, because stage train depends on two of them: DVC
+    cannot restore a part of an output where the cache lacks the split that dvc.lock names.
     """
     with ExitStack() as stack:
         yield {side: stack.enter_context(replacing(SPLIT / side, folder=True)) for side in SIDES}

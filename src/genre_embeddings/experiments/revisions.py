@@ -63,12 +63,12 @@ class Run:
 
 def warnings(first: Run, others: Sequence[Run]) -> list[str]:
     """Sentences on the runs whose data, split or seed differ from those of the first."""
-    one, *rest = (run.hashes | {"seed": run.settings.get("seed")} for run in (first, *others))
     groups: dict[tuple[str, ...], list[str]] = {}
-    for run, other in zip(others, rest, strict=True):
+    for run in others:
+        one, other = (r.hashes | {"seed": r.settings.get("seed")} for r in (first, run))
         known = [key for key in one if None not in (one[key], other.get(key))]
-        groups.setdefault(tuple(k for k in known if one[k] != other[k]), []).append(run.name)
-    groups.pop((), None)
+        if differing := tuple(key for key in known if one[key] != other[key]):
+            groups.setdefault(differing, []).append(run.name)
     sentences = []
     for differing, names in groups.items():
         verb = "differs" if len(names) == 1 else "differ"

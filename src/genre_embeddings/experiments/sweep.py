@@ -88,18 +88,18 @@ class Sweep:
 
     def answer(self) -> str:
         """The value of lowest validation error; choosing by test error would make that too low."""
-        error, means = pl.col(VALIDATION), self.means().drop_nulls(VALIDATION)
-        for best in means.filter(error == error.min()).head(1).rows(named=True):
-            line, value, lowest = best["line"], best["value"], best[VALIDATION]
-            said = f"Lowest validation RMSE: {lowest:.4f}, at {self.setting}={value}"
-            said += f" with {line}." if line else "."
-            close = means.filter(pl.col("line") == line, error <= lowest + CHANCE)["value"]
-            if _number(value) is not None and close[0] != value:
-                said += (
-                    f" Smallest value with an error within {CHANCE} (may be chance): {close[0]}."
-                )
-            return said
-        return ""
+        means = self.means().drop_nulls(VALIDATION)
+        if means.is_empty():
+            return ""
+        best = means.row(means[VALIDATION].arg_min(), named=True)
+        line, value, lowest = best["line"], best["value"], best[VALIDATION]
+        said = f"Lowest validation RMSE: {lowest:.4f}, at {self.setting}={value}"
+        said += f" with {line}." if line else "."
+        near = pl.col(VALIDATION) <= lowest + CHANCE
+        smallest = means.filter(pl.col("line") == line, near)["value"][0]
+        if _number(value) is not None and smallest != value:
+            said += f" Smallest value with an error within {CHANCE} (may be chance): {smallest}."
+        return said
 
 
 def collect(setting: str = "model.dim", where: Sequence[str] = ()) -> Sweep:

@@ -117,7 +117,7 @@ def tag_similarity(relevance: np.ndarray, table: np.ndarray) -> tuple[np.ndarray
         The similarity and where it is known, (G, G) float64 and bool.
     """
     genres = table.shape[1]
-    weight = 1 / np.maximum(table.sum(1), 1)  # (M,)
+    weight = 1 / table.sum(1)  # (M,)
     profiles = np.zeros((genres, genres, relevance.shape[1]))  # [k, l]: of k, compared with l
     counts = np.zeros((genres, genres), dtype=np.int64)
     for genre in range(genres):
