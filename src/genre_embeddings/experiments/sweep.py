@@ -125,7 +125,6 @@ def collect(setting: str = "model.dim", where: Sequence[str] = ()) -> Sweep:
     schema |= {"seed": pl.Int64, **dict.fromkeys((LOW, HIGH, *SCORES), pl.Float64)}
     runs = pl.DataFrame(rows, schema=schema, orient="row")
     runs = runs.unique(["shared", "value", "seed"], keep="first", maintain_order=True)
-    values = sorted(runs["value"].unique(), key=_in_order)
     lines = (
         runs.group_by("shared", "data", maintain_order=True)
         .agg(pl.col("value").n_unique(), pl.len().alias("runs"))
@@ -134,6 +133,7 @@ def collect(setting: str = "model.dim", where: Sequence[str] = ()) -> Sweep:
     )
     if lines.is_empty():
         among = f" where {' and '.join(where)}" if where else ""
+        values = sorted(runs["value"].unique(), key=_in_order)
         raise InputError(
             f"No two runs{among} differ in {setting} and the seed alone, and a chart needs such "
             f"runs (values of {setting}: {', '.join(values) or 'none'}): run more with `dvc exp "
@@ -143,12 +143,11 @@ def collect(setting: str = "model.dim", where: Sequence[str] = ()) -> Sweep:
     labels = pl.Enum(_labels(list(map(json.loads, lines["shared"]))))
     lines = lines.select("shared", line=pl.Series(labels.categories, dtype=labels))
     count = pl.col("value").n_unique()
-    shown = (
-        runs.join(lines, on="shared")
-        .with_columns(pl.col("value").cast(pl.Enum(values)))
-        .with_columns(counts=count.over("line", "seed") == count.over("line"))
-        .sort("line", "value", "seed")
-    )
+    shown = runs.join(lines, on="shared")
+    shown = shown.with_columns(
+        pl.col("value").cast(pl.Enum(sorted(shown["value"].unique(), key=_in_order))),
+        counts=count.over("line", "seed") == count.over("line"),
+    ).sort("line", "value", "seed")
     notes = []
     for _, line in shown.group_by("line", maintain_order=True):
         if not line["counts"].any():
@@ -209,19 +208,19 @@ def draw(sweep: Sweep, path: Path) -> None:
 
 def _draw_measure(axes: Axes, sweep: Sweep, measure: str) -> None:
     values = sweep.runs["value"].unique().sort().to_list()  # at equal distances, whatever they are
-    place = {value: at for at, value in enumerate(values)}
     axes.set_xticks(range(len(values)), values, rotation=90 if len(values) > MOST_TICKS else 0)
     means = sweep.means()
     for line, colour in zip(sweep.runs["line"].unique(maintain_order=True), COLOURS, strict=False):
         own = means.filter(pl.col("line") == line).drop_nulls(measure)
-        x = [place[value] for value in own["value"]]
+        x = own["value"].to_physical()
         axes.plot(x, own[measure], color=colour, label=cut(line, LONGEST_LABEL))
         if measure == PREDICTION:
             low, high = (own[end].to_numpy() for end in (LOW, HIGH))
             axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
         dots = sweep.runs.filter(pl.col("line") == line).drop_nulls(measure)
-        x = [place[value] for value in dots["value"]]
-        axes.plot(x, dots[measure], "o", color=colour, markersize=4, alpha=0.8)
+        axes.plot(
+            dots["value"].to_physical(), dots[measure], "o", color=colour, markersize=4, alpha=0.8
+        )
     better, unit = "higher", "Spearman correlation"
     if measure == PREDICTION:
         better, unit = "lower", "RMSE (stars)"

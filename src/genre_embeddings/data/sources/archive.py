@@ -18,7 +18,7 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +81,7 @@ def files_of_layouts(place: Path, layouts: Sequence[Layout]) -> set[str]:
     return {str(Path(top, name)) for top, layout in _complete(found, layouts) for name in layout}
 
 
-def require_seen(place: Path) -> Path:
+def require_seen(place: Path) -> None:
     """Refuse a folder inside another one if DVC does not see what changes in it.
 
     DVC follows no link to a folder inside the one that it hashes, and leaves out other projects.
@@ -95,7 +95,6 @@ def require_seen(place: Path) -> Path:
             f"{printable(place)} is {reason}, so that DVC does not notice changes in it: name "
             "it in data.path, or put the files themselves there."
         )
-    return place
 
 
 @contextmanager
@@ -124,8 +123,9 @@ def open_files(place: Path, layouts: Sequence[Layout]) -> Iterator[tuple[Layout,
         )
     if place.is_dir():
         top, layout, paths = _choose(_in_folder(place, layouts), layouts, place)
-        folder = require_seen(place / top) if top else place
-        if (genome := folder / GENOME).is_file():
+        if top:
+            require_seen(place / top)
+        if genome := paths.pop(GENOME, None):
             ignored = f"{printable(genome)} is not read: pack the files in a zip archive"
             print(ignored, file=sys.stderr)
         yield layout, {name: File(path, printable(path)) for name, path in paths.items()}
@@ -154,10 +154,7 @@ def open_files(place: Path, layouts: Sequence[Layout]) -> Iterator[tuple[Layout,
 def _unpack(place: Path, layouts: Sequence[Layout], folder: Path) -> tuple[Layout, dict[str, File]]:
     files = {}
     with zipfile.ZipFile(place) as archive:
-        found = _in_archive(archive, {GENOME}.union(*layouts))
-        top, layout, members = _choose(found, layouts, place)
-        if GENOME in found[top]:
-            members[GENOME] = found[top][GENOME]
+        _, layout, members = _choose(_in_archive(archive, layouts), layouts, place)
         for name, member in members.items():
             packed = min(member.compress_size, place.stat().st_size)  # the first is a claim
             if member.file_size > max(_LARGE, _ABSURD_RATIO * packed):
@@ -178,14 +175,15 @@ def _in_folder(place: Path, layouts: Sequence[Layout]) -> Found:
     # DVC ignores hidden folders and __pycache__, so that it would not see a change.
     inside = sorted(entry.name for entry in place.iterdir() if entry.is_dir())
     tops = ["", *(name for name in inside if name[0] != "." and name != "__pycache__")]
-    names: set[str] = set().union(*layouts)
+    names = {GENOME}.union(*layouts)
     return {
         top: {name: path for name in names if (path := place / top / name).is_file()}
         for top in tops
     }
 
 
-def _in_archive(archive: zipfile.ZipFile, names: Set[str]) -> Found:
+def _in_archive(archive: zipfile.ZipFile, layouts: Sequence[Layout]) -> Found:
+    names = {GENOME}.union(*layouts)
     found: Found = {}
     for member in archive.infolist():
         # Some Windows programs write backslashes.
@@ -205,11 +203,12 @@ def _in_archive(archive: zipfile.ZipFile, names: Set[str]) -> Found:
 def _choose(
     found: Found, layouts: Sequence[Layout], place: Path
 ) -> tuple[str, Layout, dict[str, Any]]:
-    """The one complete layout: the folder that has it, its names, and its files."""
+    """The one complete layout: the folder that has it, its names, and its files with the genome."""
     choices = _complete(found, layouts)
     if len(choices) == 1:
         ((top, layout),) = choices
-        return top, layout, {name: found[top][name] for name in layout}
+        files = {name: found[top][name] for name in (*layout, GENOME) if name in found[top]}
+        return top, layout, files
     if choices:
         listed = "; ".join(
             f"{' + '.join(layout)} in {printable(top) or 'the place itself'}"

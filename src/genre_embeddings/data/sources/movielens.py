@@ -123,5 +123,8 @@ def _drop_in(name: str, place: Path) -> Path | None:
     """The release's archive or folder at a place or in it, if it is there."""
     if place.is_file() or (place.is_dir() and place.resolve().name in _folders(name)):
         return place
-    inside = (place / entry for entry in (f"{name}.zip", *_folders(name)))
-    return next((require_seen(found) for found in inside if found.exists()), None)
+    for entry in (f"{name}.zip", *_folders(name)):
+        if (found := place / entry).exists():
+            require_seen(found)
+            return found
+    return None
