@@ -13,7 +13,7 @@ from contextlib import contextmanager
 OBEYED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]|(?!\A)\r")
 
 MARKS = str.maketrans({"✓": "+", "✗": "x", "…": "..."})
-"""What to write instead of a sign that the encoding lacks; a question mark would be a verdict."""
+"""What to write in place of a sign that the encoding lacks; a question mark is a verdict, too."""
 
 
 class InputError(Exception):

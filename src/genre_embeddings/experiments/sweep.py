@@ -142,6 +142,7 @@ def collect(setting: str = "model.dim", where: Sequence[str] = ()) -> Sweep:
     lines = lines.filter(pl.col("data") == pl.col("data").first()).head(len(COLOURS))
     labels = pl.Enum(_labels(list(map(json.loads, lines["shared"]))))
     lines = lines.select("shared", line=pl.Series(labels.categories, dtype=labels))
+    # Those runs count whose seed all values of their line have; without such a seed, all runs.
     count = pl.col("value").n_unique()
     shown = runs.join(lines, on="shared")
     shown = shown.with_columns(
@@ -218,9 +219,8 @@ def _draw_measure(axes: Axes, sweep: Sweep, measure: str) -> None:
             low, high = (own[end].to_numpy() for end in (LOW, HIGH))
             axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
         dots = sweep.runs.filter(pl.col("line") == line).drop_nulls(measure)
-        axes.plot(
-            dots["value"].to_physical(), dots[measure], "o", color=colour, markersize=4, alpha=0.8
-        )
+        x = dots["value"].to_physical()
+        axes.plot(x, dots[measure], "o", color=colour, markersize=4, alpha=0.8)
     better, unit = "higher", "Spearman correlation"
     if measure == PREDICTION:
         better, unit = "lower", "RMSE (stars)"
