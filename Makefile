@@ -53,7 +53,7 @@ API ?= docs/api
 docs: $(READY_TEST) ## write the pages of the Python API to docs/api (pdoc)
 	PYTHONPATH=src python -W "ignore:Error parsing type annotation" -m pdoc --docformat google --no-show-source \
 	-o $(API) genre_embeddings '!genre_embeddings\.(?!inference|experiments|errors|storage).*' \
-	'!genre_embeddings\.inference\.(posterior|pyfunc|scorer)'
+	'!genre_embeddings\.inference\.(posterior|pyfunc)'
 
 bench: $(READY_TEST) ## list the benchmarks; run one with `python -m benchmarks.NAME`
 	@head -n 40 benchmarks/README.md

@@ -1,4 +1,4 @@
-"""Stage prepare: ratings from their source into canonical tables, with a count of what was done."""
+"""Stage prepare: read ratings from their source into canonical tables, and count what was done."""
 
 from stages import run
 
@@ -11,7 +11,7 @@ def main() -> None:
     from genre_embeddings import storage
     from genre_embeddings.data.sources import open_source
     from genre_embeddings.data.sources.genome import genome_content
-    from genre_embeddings.data.tables import build_tables, truth_content, write_tables
+    from genre_embeddings.data.tables import build_tables, reasons, truth_content, write_tables
 
     with open_source(settings.data, settings.planted) as source:
         tables = build_tables(source, settings.data)
@@ -20,11 +20,9 @@ def main() -> None:
     storage.write_json(storage.TRUTH, truth_content(tables.genres, source.truth))
     storage.write_json(storage.GENOME, genome)
     storage.write_metrics(storage.METRICS / "prepare.json", tables.counts)
-    dropped = {reason: rows for reason, rows in tables.counts["dropped"].items() if rows}
-    if dropped:
-        listed = ", ".join(f"{rows:,} {why.replace('_', ' ')}" for why, rows in dropped.items())
-        read = tables.counts["rows_read"]
-        print(f"left out {sum(dropped.values()):,} of {read:,} rows: {listed}")
+    dropped, read = tables.counts["dropped"], tables.counts["rows_read"]
+    if any(dropped.values()):
+        print(f"left out {sum(dropped.values()):,} of {read:,} rows: {reasons(dropped)}")
     print(
         f"prepared {tables.ratings.height:,} ratings by {tables.users.height:,} users of "
         f"{tables.movies.height:,} movies in {tables.genres.height} genres -> {storage.PREPARED}"

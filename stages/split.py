@@ -1,4 +1,4 @@
-"""Stage split: canonical ratings into train, validation and test."""
+"""Stage split: split the canonical ratings into train, validation and test."""
 
 from stages import run
 

@@ -19,7 +19,7 @@ from genre_embeddings.errors import messages
 
 OLDEST_PYTHON = (3, 11)
 SOURCE = ("src", "stages", "dvc.yaml", "params.yaml", ".dvc/config", ".dvc/html", ".dvc/plots")
-"""What a run reads: a queued experiment has of it what git has."""
+"""What a run reads; a queued experiment has only those files that git tracks."""
 ACTIVATE = "source .venv/bin/activate"
 PUT_BACK = "git checkout HEAD -- params.yaml"
 
@@ -124,8 +124,9 @@ def queue() -> Iterator[Finding]:
             yield Finding(True, what, f"dvc queue kill {killed}")
 
 
-def run_cache(folder: Path = Path(".dvc/cache/runs")) -> Iterator[Finding]:
-    """What a killed DVC left empty in its memory of runs, over which the next one stumbles."""
+def run_cache() -> Iterator[Finding]:
+    """Folders that a killed DVC left empty in its run cache, on which the next run fails."""
+    folder = Path(".dvc/cache/runs")
     if empty := [path for path in folder.glob("*/*") if path.is_dir() and not any(path.iterdir())]:
         what = (
             f"{empty[0]} is empty, left of a killed DVC: the next run fails with `join() argument "

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 OBEYED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]|(?!\A)\r")
 
 MARKS = str.maketrans({"✓": "+", "✗": "x", "…": "..."})
-"""Signs that would lose their meaning as question marks, which stand for verdicts, too."""
+"""What to write in place of a sign that the encoding lacks; a question mark is a verdict, too."""
 
 
 class InputError(Exception):
@@ -25,7 +25,7 @@ class InputError(Exception):
 
 
 class Terminal(io.TextIOWrapper):
-    """A stream on which no text controls the terminal, and none ends in an error of encoding.
+    """A stream whose text cannot control the terminal, and can always be encoded.
 
     Names and values come from files of others. Characters that a terminal obeys are written as
     escapes, those that the encoding lacks as question marks.
@@ -46,7 +46,7 @@ class Terminal(io.TextIOWrapper):
     def write(self, text: str) -> int:
         """Write the text as this terminal can show it."""
         # colorama ends the colours of a terminal when a program ends.
-        shown = text if text == "\x1b[0m" else OBEYED.sub(_escaped, text)
+        shown = text if text == "\x1b[0m" else _escaped(text)
         if (known := shown.encode(self.wanted, "replace").decode(self.wanted)) != shown:
             known = shown.translate(MARKS).encode(self.wanted, "replace").decode(self.wanted)
         return super().write(known)
@@ -67,7 +67,7 @@ def messages() -> Iterator[None]:
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:  # such as `| head`: nobody reads on
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where Python writes what it holds back
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what Python still has in its buffer
         sys.exit(1)
     except OSError as error:
         if error.filename is None and error.errno is None:
@@ -78,13 +78,14 @@ def messages() -> Iterator[None]:
 
 def _error(text: str) -> str:
     """An error message; the lines after the first are indented, so that no name can forge one."""
-    return "error: " + re.sub(r"\n(?! )", "\n  ", OBEYED.sub(_escaped, text))
+    return "error: " + re.sub(r"\n(?! )", "\n  ", _escaped(text))
 
 
 def plain(text: str) -> str:
     """A name as a part of one line, without characters that a terminal obeys."""
-    return OBEYED.sub(_escaped, " ".join(text.split()))
+    return _escaped(" ".join(text.split()))
 
 
-def _escaped(found: re.Match[str]) -> str:
-    return repr(found[0])[1:-1]
+def _escaped(text: str) -> str:
+    """The text, with escapes in place of characters that a terminal obeys."""
+    return OBEYED.sub(lambda found: repr(found[0])[1:-1], text)

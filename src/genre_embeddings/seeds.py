@@ -12,7 +12,6 @@ Stream = Literal[
     "order of batches",
     "training noise",
     "shuffled genres",
-    "prediction",
     "intervals of errors",
     "intervals of groups",
     "inspection",

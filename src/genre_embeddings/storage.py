@@ -108,7 +108,7 @@ def _remedy(path: Path) -> str:
 
 @contextmanager
 def _whole(path: Path) -> Iterator[Path]:
-    """`path`, if it is there; that it cannot be read is an error that names the stage to run."""
+    """`path`; where it is missing or cannot be read, an error that names the stage to run."""
     try:
         yield require(path)
     except (EOFError, ValueError, pl.exceptions.PolarsError) as error:
@@ -139,7 +139,7 @@ def replacing(path: Path, folder: bool = False) -> Iterator[Path]:
         path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("tmp", "old")
     )
     try:
-        _remove(temporary)  # of a killed process that had our number, as in containers
+        _remove(temporary)  # left by a killed process with the same id, as in containers
         if folder:
             temporary.mkdir()
         yield temporary
@@ -154,8 +154,8 @@ def replacing(path: Path, folder: bool = False) -> Iterator[Path]:
             if found and not pid_exists(int(found[1])):
                 _remove(left)
     except (OSError, pl.exceptions.PolarsError, SafetensorError) as error:
-        # A full disk names no file, and nobody knows the temporary one. Libraries in Rust say the
-        # error's number in words.
+        # The error of a full disk names no file, and others name the temporary one, which the user
+        # does not know. Libraries in Rust give the number of an error in its text.
         words = re.search(r"\(os error (\d+)\)", str(error))
         number = int(words[1]) if words else getattr(error, "errno", None)
         where = str(getattr(error, "filename", None) or temporary)
@@ -242,8 +242,8 @@ def read_meta() -> Meta:
 def replacing_sides() -> Iterator[dict[str, Path]]:
     """An empty temporary folder for each side; together they replace data/split on success.
 
-    Each side is an output of its own in dvc.yaml. DVC cannot restore the part of an output on which
-    stage train would depend otherwise, where the cache lacks the earlier split that dvc.lock names.
+    Each side is an output of its own in dvc.yaml, because stage train depends on two of them: DVC
+    cannot restore a part of an output where the cache lacks the split that dvc.lock names.
     """
     with ExitStack() as stack:
         yield {side: stack.enter_context(replacing(SPLIT / side, folder=True)) for side in SIDES}

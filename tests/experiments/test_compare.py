@@ -1,6 +1,7 @@
 """Revisions read from a real DVC project in git: compared, and listed in a table."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -204,6 +205,12 @@ def test_without_a_project_or_results(in_tmp, monkeypatch):
     init()
     with pytest.raises(InputError, match="no results yet: `dvc repro`"):
         table()
+    write()
+    assert table()[0]["run"].to_list() == ["workspace"]  # before the first commit
+    shutil.rmtree(".git")
+    Path(".dvc/config").write_text("[core]\nno_scm = true\n")
+    with pytest.raises(InputError, match="is not a DVC project in git"):
+        table()
 
 
 def test_differences_in_data_split_and_seed_are_said_in_words(repository):
@@ -245,3 +252,12 @@ def test_the_table_of_runs(repository, monkeypatch):
     assert rows["bold-lynx"] == [*numbers, "✗✓?", "train.lr=0.2"]
     assert "workspace" not in rows  # the same as main
     assert "other differs from main in split and seed." in " ".join(said.split())
+
+
+def test_of_branches_at_one_commit_the_one_checked_out_gives_its_name(repository):
+    git("branch", "a-branch")
+    for branch in ("main", "a-branch"):
+        git("checkout", "--quiet", branch)
+        assert table()[0]["run"].to_list() == [branch]
+    git("checkout", "--quiet", "--detach")
+    assert table()[0]["run"].to_list() == ["a-branch"]

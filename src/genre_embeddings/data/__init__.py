@@ -1,1 +1,1 @@
-"""Ratings from their source into tables, and the tables into train, validation and test."""
+"""Read ratings from a source into tables, and split them into train, validation and test."""

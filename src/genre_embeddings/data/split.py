@@ -92,8 +92,7 @@ def write_split(ratings: pl.DataFrame, sides: np.ndarray) -> dict[str, Any]:
     warm = {}
     for column in ("user", "movie"):
         index = ratings[column].to_numpy()
-        warm[column] = np.zeros(int(index.max()) + 1, dtype=bool)
-        warm[column][index[sides == TRAIN]] = True
+        warm[column] = np.bincount(index[sides == TRAIN], minlength=int(index.max()) + 1) > 0
     counts: dict[str, dict[str, Any]] = {}
     with storage.replacing_sides() as folders:
         for name, part in parts_of(ratings, sides):

@@ -1,1 +1,1 @@
-"""Comparing experiments."""
+"""Compare experiments."""

@@ -1,4 +1,4 @@
-"""Compares what several revisions learnt about the genres.
+"""Compare what several revisions learnt about the genres.
 
 Letters: N revisions, G genres that all of them have.
 """
@@ -22,6 +22,7 @@ from genre_embeddings.experiments.revisions import (
     WORKSPACE,
     Revision,
     Run,
+    cell,
     warnings,
 )
 from genre_embeddings.inspection.agreement import correlation
@@ -90,7 +91,7 @@ class Comparison:
         return self._frame("genre", rows).drop(self.runs[0].name)
 
     def _frame(self, first: str, rows: dict[str, list[Any]]) -> pl.DataFrame:
-        cells = [[label, *map(_shown, values)] for label, values in rows.items()]
+        cells = [[label, *map(cell, values)] for label, values in rows.items()]
         schema = dict.fromkeys([first, *(run.name for run in self.runs)], pl.String)
         return pl.DataFrame(cells, schema=schema, orient="row")
 
@@ -151,9 +152,3 @@ def read_revision(name: str) -> Learnt:
             "choose another revision."
         ) from None
     return Learnt(revision.read_run(), genres, square)
-
-
-def _shown(value: Any) -> str:
-    if value is None or value != value:  # NaN
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

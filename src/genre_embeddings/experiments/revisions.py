@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -21,8 +22,9 @@ from scmrepo.exceptions import SCMError as GitError
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError, plain
+from genre_embeddings.pages import setting_text
 from genre_embeddings.publish.summary import EVALUATION, INSPECTION, SUMMARY
-from genre_embeddings.settings import effective, load_yaml
+from genre_embeddings.settings import load_yaml
 
 WORKSPACE = "workspace"
 VERDICTS = ("structure", "stability", "value")
@@ -59,19 +61,15 @@ class Run:
         found = {name: self.metrics.get(key) for name, key in SCORES.items()}
         return {name: float(v) for name, v in found.items() if isinstance(v, int | float)}
 
-    def effective(self) -> dict[str, Any]:
-        """The settings that had an effect on what was learnt and measured."""
-        return effective(self.settings)
-
 
 def warnings(first: Run, others: Sequence[Run]) -> list[str]:
     """Sentences on the runs whose data, split or seed differ from those of the first."""
-    one, *rest = (run.hashes | {"seed": run.settings.get("seed")} for run in (first, *others))
     groups: dict[tuple[str, ...], list[str]] = {}
-    for run, other in zip(others, rest, strict=True):
+    for run in others:
+        one, other = (r.hashes | {"seed": r.settings.get("seed")} for r in (first, run))
         known = [key for key in one if None not in (one[key], other.get(key))]
-        groups.setdefault(tuple(k for k in known if one[k] != other[k]), []).append(run.name)
-    groups.pop((), None)
+        if differing := tuple(key for key in known if one[key] != other[key]):
+            groups.setdefault(differing, []).append(run.name)
     sentences = []
     for differing, names in groups.items():
         verb = "differs" if len(names) == 1 else "differ"
@@ -165,30 +163,48 @@ def read_runs() -> list[Run]:
 def names() -> dict[str, str]:
     """Names of experiments and branches by commit, the newest first.
 
+    The commit that is checked out goes by its own branch, if other branches are at it, too.
+
     Raises:
         InputError: this is not a DVC project in git.
     """
     with _repo() as repo:
-        try:
-            listed = repo.experiments.ls(all_commits=True).values()
-        except (SCMError, GitError):  # no commit yet
-            return {}
+        listed = repo.experiments.ls(all_commits=True).values()
         found = {commit: name for entries in listed for name, commit in entries}
-        for branch in repo.scm.list_branches():
-            found.setdefault(repo.scm.resolve_rev(branch), branch)
+        here = None
+        with suppress(GitError):  # no branch is checked out
+            here = repo.scm.active_branch()
+        for branch in sorted(repo.scm.list_branches(), key=lambda branch: branch != here):
+            found.setdefault(repo.scm.get_ref(f"refs/heads/{branch}"), branch)
         times = {commit: repo.scm.resolve_commit(commit).commit_time for commit in found}
     return {commit: found[commit] for commit in sorted(found, key=times.__getitem__, reverse=True)}
 
 
 def current() -> str | None:
-    """The name of the branch or experiment that is checked out."""
+    """The name, as in `names`, of the commit that is checked out."""
     with _repo() as repo:
-        return names().get(repo.scm.get_rev())
+        return names().get(repo.scm.get_ref("HEAD"))
+
+
+def text(value: Any) -> str:
+    """A setting as it is written in params.yaml; 1 and 1.0 are the same."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return setting_text(value)
+
+
+def cell(value: Any, form: str = ".4g") -> str:
+    """A cell of a table: a float in a format, another value as text, "-" for a missing one."""
+    if value is None or value != value:  # NaN
+        return "-"
+    return format(value, form) if isinstance(value, float) else text(value)
 
 
 def _repo() -> Repo:
     try:
-        return Repo()
+        repo = Repo()
+        repo.scm.get_ref("HEAD")  # an error in a project without git
+        return repo
     except (NotDvcRepoError, SCMError, GitError):
         raise InputError(
             f"{Path.cwd()} is not a DVC project in git: run the command in the project's folder."

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import polars as pl
 
 from genre_embeddings.errors import InputError
@@ -14,11 +12,14 @@ from genre_embeddings.experiments.revisions import (
     VERDICTS,
     WORKSPACE,
     Run,
+    cell,
     current,
     read_runs,
+    text,
     warnings,
 )
 from genre_embeddings.pages import MARKS
+from genre_embeddings.settings import effective
 
 LEGEND = (
     "RMSE: on test ratings, in stars. agree: Spearman's rho of the learnt genre similarity with "
@@ -49,19 +50,17 @@ def table() -> tuple[pl.DataFrame, list[str]]:
 
 
 def _row(run: Run, first: Run) -> dict[str, str]:
-    agreements = [run.scores.get(name) for name in AGREEMENTS if name != STABILITY]
-    agreement = next((rho for rho in agreements if rho is not None), None)
-    stable, before = run.scores.get(STABILITY), first.effective()
-    rmse = run.scores.get(PREDICTION)
+    scores, before = run.scores, effective(first.settings)
+    agreements = [scores[name] for name in AGREEMENTS if name in scores and name != STABILITY]
     return {
         "run": run.name,
-        "RMSE": "-" if rmse is None else f"{rmse:.4f}",
-        "agree": "-" if agreement is None else f"{agreement:.2f}",
-        "stable": "-" if stable is None else f"{stable:.2f}",
+        "RMSE": cell(scores.get(PREDICTION), ".4f"),
+        "agree": cell(next(iter(agreements), None), ".2f"),
+        "stable": cell(scores.get(STABILITY), ".2f"),
         "SSV": "".join(MARKS.get(run.metrics.get(f"verdict.{v}", ""), "-") for v in VERDICTS),
         "changed": ", ".join(
-            f"{key}={value if isinstance(value, str) else json.dumps(value)}"
-            for key, value in run.effective().items()
+            f"{key}={text(value)}"
+            for key, value in effective(run.settings).items()
             if key not in before or before[key] != value
         ),
     }

@@ -30,10 +30,12 @@ from genre_embeddings.experiments.revisions import (
     SCORES,
     VALIDATION,
     Run,
+    cell,
     read_runs,
+    text,
 )
 from genre_embeddings.figures import cut, picture
-from genre_embeddings.settings import load_yaml
+from genre_embeddings.settings import effective, load_yaml
 
 LOW, HIGH = "test.rmse_low", "test.rmse_high"
 MEASURING = ("inspect.evidence", "inspect.min_movies", "inspect.min_pair_users")
@@ -74,30 +76,30 @@ class Sweep:
         """A table of means as text for each line, by title."""
         tables = {}
         for (line,), means in self.means().group_by("line", maintain_order=True):
-            low, high = (_written(means[end], 4) for end in (LOW, HIGH))
+            low, high = (_cells(means[end]) for end in (LOW, HIGH))
             columns: dict[str, Any] = {self.setting: means["value"], "runs": means["runs"]}
-            columns |= {name: _written(means[name], 4) for name in (VALIDATION, PREDICTION)}
+            columns |= {name: _cells(means[name]) for name in (VALIDATION, PREDICTION)}
             ends = zip(low, high, strict=True)
             columns["95 % interval"] = ["-" if a == "-" else f"{a} to {b}" for a, b in ends]
-            columns |= {name: _written(means[name], 3) for name in AGREEMENTS}
+            columns |= {name: _cells(means[name], ".3f") for name in AGREEMENTS}
             measured = {name: cells for name, cells in columns.items() if {*cells} != {"-"}}
             tables[str(line) or f"Means by {self.setting}"] = pl.DataFrame(measured)
         return tables
 
     def answer(self) -> str:
         """The value of lowest validation error; choosing by test error would make that too low."""
-        error, means = pl.col(VALIDATION), self.means().drop_nulls(VALIDATION)
-        for best in means.filter(error == error.min()).head(1).rows(named=True):
-            line, value, lowest = best["line"], best["value"], best[VALIDATION]
-            said = f"Lowest validation RMSE: {lowest:.4f}, at {self.setting}={value}"
-            said += f" with {line}." if line else "."
-            close = means.filter(pl.col("line") == line, error <= lowest + CHANCE)["value"]
-            if _number(value) is not None and close[0] != value:
-                said += (
-                    f" Smallest value with an error within {CHANCE} (may be chance): {close[0]}."
-                )
-            return said
-        return ""
+        means = self.means().drop_nulls(VALIDATION)
+        if means.is_empty():
+            return ""
+        best = means.row(means[VALIDATION].arg_min(), named=True)
+        line, value, lowest = best["line"], best["value"], best[VALIDATION]
+        said = f"Lowest validation RMSE: {lowest:.4f}, at {self.setting}={value}"
+        said += f" with {line}." if line else "."
+        near = pl.col(VALIDATION) <= lowest + CHANCE
+        smallest = means.filter(pl.col("line") == line, near)["value"][0]
+        if _number(value) is not None and smallest != value:
+            said += f" Smallest value with an error within {CHANCE} (may be chance): {smallest}."
+        return said
 
 
 def collect(setting: str = "model.dim", where: Sequence[str] = ()) -> Sweep:
@@ -117,53 +119,72 @@ def collect(setting: str = "model.dim", where: Sequence[str] = ()) -> Sweep:
             close = get_close_matches(key, known, n=1)
             hint = f"did you mean {close[0]}?" if close else "params.yaml lists them all."
             raise InputError(f"{key!r} is not a setting of any run: {hint}")
-    # Runs by the settings that a line shares, as JSON, then by value and seed; the newest first
-    groups: dict[str, dict[tuple[str, Any], Run]] = {}
-    for run in every:
-        if setting in run.settings and all(run.settings.get(k) == v for k, v in wanted.items()):
-            at = _text(run.settings[setting]), run.settings.get("seed")
-            groups.setdefault(_shared_settings(run, setting), {}).setdefault(at, run)
-    sizes = {text: (len({v for v, _ in group}), len(group)) for text, group in groups.items()}
-    lines = sorted((t for t in groups if sizes[t][0] > 1), key=sizes.__getitem__, reverse=True)
-    if not lines:
+    meeting = (run for run in every if all(run.settings.get(k) == v for k, v in wanted.items()))
+    rows = [_row(run, setting) for run in meeting if setting in run.settings]
+    schema: dict[str, Any] = dict.fromkeys(("shared", "data", "value", "run"), pl.String)
+    schema |= {"seed": pl.Int64, **dict.fromkeys((LOW, HIGH, *SCORES), pl.Float64)}
+    runs = pl.DataFrame(rows, schema=schema, orient="row")
+    runs = runs.unique(["shared", "value", "seed"], keep="first", maintain_order=True)
+    lines = (
+        runs.group_by("shared", "data", maintain_order=True)
+        .agg(pl.col("value").n_unique(), pl.len().alias("runs"))
+        .filter(pl.col("value") > 1)
+        .sort("value", "runs", descending=True, maintain_order=True)
+    )
+    if lines.is_empty():
         among = f" where {' and '.join(where)}" if where else ""
-        values = sorted({value for group in groups.values() for value, _ in group}, key=_in_order)
+        values = sorted(runs["value"].unique(), key=_in_order)
         raise InputError(
             f"No two runs{among} differ in {setting} and the seed alone, and a chart needs such "
             f"runs (values of {setting}: {', '.join(values) or 'none'}): run more with `dvc exp "
             f"run --queue -S {setting}=VALUE,VALUE` and `dvc queue start`."
         )
-    shared = {text: json.loads(text) for text in lines}
-    data = [{k: v for k, v in shared[t].items() if k.startswith(DATA)} for t in lines]
-    same = [t for t, own in zip(lines, data, strict=True) if own == data[0]][: len(COLOURS)]
-    keys = sorted({key for text in same for key in shared[text]})
-    apart = [k for k in keys if any(shared[t].get(k) != shared[same[0]].get(k) for t in same)]
-    rows, notes = [], []
-    for text in same:
-        own, group = shared[text], groups[text]
-        label = ", ".join(f"{k}={_text(own[k])}" if k in own else f"no {k}" for k in apart)
-        seeds = {value: {seed for v, seed in group if v == value} for value, _ in group}
-        common = set.intersection(*seeds.values())
-        if not common:
+    lines = lines.filter(pl.col("data") == pl.col("data").first()).head(len(COLOURS))
+    labels = pl.Enum(_labels(list(map(json.loads, lines["shared"]))))
+    lines = lines.select("shared", line=pl.Series(labels.categories, dtype=labels))
+    # Those runs count whose seed all values of their line have; without such a seed, all runs.
+    count = pl.col("value").n_unique()
+    shown = runs.join(lines, on="shared")
+    shown = shown.with_columns(
+        pl.col("value").cast(pl.Enum(sorted(shown["value"].unique(), key=_in_order))),
+        counts=count.over("line", "seed") == count.over("line"),
+    ).sort("line", "value", "seed")
+    notes = []
+    for _, line in shown.group_by("line", maintain_order=True):
+        if not line["counts"].any():
             notes.append(
                 "No seed is shared by all values, so their errors are on different ratings."
             )
-        elif any(found != common for found in seeds.values()):
-            listed = ", ".join(map(str, sorted(common)))
+        elif not line["counts"].all():
+            listed = ", ".join(map(str, line.filter("counts")["seed"].unique().sort()))
             notes.append(f"Means are over seed {listed}, which all values have.")
-        for (value, seed), run in group.items():
-            scores = [run.metrics.get(SCORES.get(name, name)) for name in (LOW, HIGH, *SCORES)]
-            rows.append((label, value, run.name, seed, not common or seed in common, *scores))
-    if others := sum(map(len, groups.values())) - len(rows):
+    if others := runs.height - shown.height:
         notes.append(f"Not shown, with other data or settings: {others}; select runs with --where.")
-    ordered = pl.Enum(sorted({row[1] for row in rows}, key=_in_order))
-    schema: dict[str, Any] = {"line": pl.String, "value": ordered}
-    schema |= {"run": pl.String, "seed": pl.Int64, "counts": pl.Boolean}
-    schema |= dict.fromkeys((LOW, HIGH, *SCORES), pl.Float64)
-    frame = pl.DataFrame(rows, schema=schema, orient="row")
-    places = {line: place for place, line in enumerate(frame["line"].unique(maintain_order=True))}
-    frame = frame.sort(pl.col("line").replace_strict(places), "value", maintain_order=True)
-    return Sweep(setting, frame, list(dict.fromkeys(notes)))
+    shown = shown.with_columns(pl.col("counts") | ~pl.col("counts").any().over("line"))
+    return Sweep(setting, shown.drop("shared", "data"), list(dict.fromkeys(notes)))
+
+
+def _row(run: Run, setting: str) -> tuple[Any, ...]:
+    """The settings that all runs of the run's line share, those of the data, and its results."""
+    shared = {
+        key: text(value)
+        for key, value in effective(run.settings).items()
+        if key not in (setting, "seed") and (key in MEASURING or not key.startswith("inspect."))
+    }
+    data = {key: value for key, value in shared.items() if key.startswith(DATA)}
+    scores = [run.metrics.get(SCORES.get(name, name)) for name in (LOW, HIGH, *SCORES)]
+    value, seed = text(run.settings[setting]), run.settings.get("seed")
+    return json.dumps(shared), json.dumps(data), value, run.name, seed, *scores
+
+
+def _labels(lines: Sequence[dict[str, str]]) -> list[str]:
+    """What sets each line apart from the others, by the settings that its runs share."""
+    keys = sorted(set().union(*lines))
+    apart = [key for key in keys if len({line.get(key) for line in lines}) > 1]
+    return [
+        ", ".join(f"{key}={line[key]}" if key in line else f"no {key}" for key in apart)
+        for line in lines
+    ]
 
 
 def draw(sweep: Sweep, path: Path) -> None:
@@ -188,18 +209,17 @@ def draw(sweep: Sweep, path: Path) -> None:
 
 def _draw_measure(axes: Axes, sweep: Sweep, measure: str) -> None:
     values = sweep.runs["value"].unique().sort().to_list()  # at equal distances, whatever they are
-    place = {value: at for at, value in enumerate(values)}
     axes.set_xticks(range(len(values)), values, rotation=90 if len(values) > MOST_TICKS else 0)
     means = sweep.means()
     for line, colour in zip(sweep.runs["line"].unique(maintain_order=True), COLOURS, strict=False):
         own = means.filter(pl.col("line") == line).drop_nulls(measure)
-        x = [place[value] for value in own["value"]]
+        x = own["value"].to_physical()
         axes.plot(x, own[measure], color=colour, label=cut(line, LONGEST_LABEL))
         if measure == PREDICTION:
             low, high = (own[end].to_numpy() for end in (LOW, HIGH))
             axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
         dots = sweep.runs.filter(pl.col("line") == line).drop_nulls(measure)
-        x = [place[value] for value in dots["value"]]
+        x = dots["value"].to_physical()
         axes.plot(x, dots[measure], "o", color=colour, markersize=4, alpha=0.8)
     better, unit = "higher", "Spearman correlation"
     if measure == PREDICTION:
@@ -209,23 +229,6 @@ def _draw_measure(axes: Axes, sweep: Sweep, measure: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
-
-
-def _shared_settings(run: Run, setting: str) -> str:
-    """The settings that runs of a line share, as JSON."""
-    shared = {
-        key: value
-        for key, value in run.effective().items()
-        if key not in (setting, "seed") and (key in MEASURING or not key.startswith("inspect."))
-    }
-    return json.dumps(shared, sort_keys=True)
-
-
-def _text(value: Any) -> str:
-    """A value as it is written in params.yaml; 1 and 1.0 are the same."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _number(text: str) -> float | None:
@@ -240,8 +243,8 @@ def _in_order(text: str) -> tuple[bool, float, str]:
     return number is None, number or 0, text
 
 
-def _written(scores: pl.Series, digits: int) -> list[str]:
-    return ["-" if score is None else f"{score:.{digits}f}" for score in scores]
+def _cells(scores: pl.Series, form: str = ".4f") -> list[str]:
+    return [cell(score, form) for score in scores]
 
 
 def _conditions(where: Iterable[str]) -> dict[str, Any]:

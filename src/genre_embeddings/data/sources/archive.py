@@ -27,6 +27,9 @@ from typing import Any, TypeAlias
 from genre_embeddings.data.sources.base import printable, shown
 from genre_embeddings.errors import InputError
 
+GENOME = "genome-scores.csv"
+"""The tag genome, which an archive may hold beside the files that a source needs."""
+
 Layout: TypeAlias = tuple[str, ...]
 """Names of the files that a source needs."""
 Found: TypeAlias = dict[str, dict[str, Any]]
@@ -45,27 +48,24 @@ class File:
 
 
 def in_main_checkout(place: Path) -> Path | None:
-    """A place in DVC's main checkout, if this is an experiment's copy of the project."""
+    """A place in DVC's main checkout, if it is there and this is an experiment's copy of it."""
     root = os.environ.get("DVC_ROOT")
     if not root or place.is_absolute() or Path(root).resolve() == Path.cwd().resolve():
         return None
-    return Path(root) / place
+    return Path(root, place) if Path(root, place).exists() else None
 
 
-def require_copied(place: Path, elsewhere: Path, names: Iterable[str]) -> None:
+def require_copied(place: Path, names: Iterable[str]) -> None:
     """Refuse an experiment's copy of the project that lacks a place, or files or folders in it.
 
     Args:
         place: in the copy.
-        elsewhere: the same place in the main checkout.
         names: what the main checkout has there.
 
     Raises:
         InputError: the main checkout has what the copy lacks.
     """
-    missing = sorted(name for name in names if not (place / name).exists())
-    if not place.exists() and elsewhere.exists():
-        missing = [""]
+    missing = sorted(n for n in names if not (place / n).exists()) if place.exists() else [""]
     if missing:
         paths = [os.path.normpath(place / name) for name in missing]
         raise InputError(
@@ -81,7 +81,7 @@ def files_of_layouts(place: Path, layouts: Sequence[Layout]) -> set[str]:
     return {str(Path(top, name)) for top, layout in _complete(found, layouts) for name in layout}
 
 
-def require_seen(place: Path) -> Path:
+def require_seen(place: Path) -> None:
     """Refuse a folder inside another one if DVC does not see what changes in it.
 
     DVC follows no link to a folder inside the one that it hashes, and leaves out other projects.
@@ -95,21 +95,19 @@ def require_seen(place: Path) -> Path:
             f"{printable(place)} is {reason}, so that DVC does not notice changes in it: name "
             "it in data.path, or put the files themselves there."
         )
-    return place
 
 
 @contextmanager
-def open_files(
-    place: Path, layouts: Sequence[Layout], extras: Layout = ()
-) -> Iterator[tuple[Layout, dict[str, File]]]:
+def open_files(place: Path, layouts: Sequence[Layout]) -> Iterator[tuple[Layout, dict[str, File]]]:
     """The files of the one layout in a folder or zip archive, ready to be scanned.
+
+    The tag genome is opened too, where it lies in an archive. In a folder it is left alone: the
+    copy of the project in which an experiment runs may lack it, and would take an earlier run's
+    result for its own.
 
     Args:
         place: a folder or a zip archive; the files lie in it or in one folder inside it.
         layouts: the file names of each layout that will do.
-        extras: names of files that are opened as well, where an archive has them beside the
-            layout's. In a folder they are left alone: the copy of the project in which an
-            experiment runs may lack them, and would take an earlier run's result for its own.
 
     Yields:
         The layout found, and its files by name; unpacked ones live as long as the context.
@@ -125,15 +123,16 @@ def open_files(
         )
     if place.is_dir():
         top, layout, paths = _choose(_in_folder(place, layouts), layouts, place)
-        folder = require_seen(place / top) if top else place
-        for extra in (folder / name for name in extras if (folder / name).is_file()):
-            ignored = f"{printable(extra)} is not read: pack the files in a zip archive"
+        if top:
+            require_seen(place / top)
+        if genome := paths.pop(GENOME, None):
+            ignored = f"{printable(genome)} is not read: pack the files in a zip archive"
             print(ignored, file=sys.stderr)
         yield layout, {name: File(path, printable(path)) for name, path in paths.items()}
         return
     with tempfile.TemporaryDirectory(prefix="genre-embeddings-") as scratch:
         try:
-            opened = _unpack(place, layouts, extras, Path(scratch))
+            opened = _unpack(place, layouts, Path(scratch))
         except (
             OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError,
             MemoryError, RuntimeError,  # encrypted, or a compression that Python lacks
@@ -152,14 +151,10 @@ def open_files(
         yield opened
 
 
-def _unpack(
-    place: Path, layouts: Sequence[Layout], extras: Layout, folder: Path
-) -> tuple[Layout, dict[str, File]]:
+def _unpack(place: Path, layouts: Sequence[Layout], folder: Path) -> tuple[Layout, dict[str, File]]:
     files = {}
     with zipfile.ZipFile(place) as archive:
-        found = _in_archive(archive, [*layouts, extras], place)
-        top, layout, members = _choose(found, layouts, place)
-        members |= {name: found[top][name] for name in extras if name in found[top]}
+        _, layout, members = _choose(_in_archive(archive, layouts), layouts, place)
         for name, member in members.items():
             packed = min(member.compress_size, place.stat().st_size)  # the first is a claim
             if member.file_size > max(_LARGE, _ABSURD_RATIO * packed):
@@ -180,25 +175,26 @@ def _in_folder(place: Path, layouts: Sequence[Layout]) -> Found:
     # DVC ignores hidden folders and __pycache__, so that it would not see a change.
     inside = sorted(entry.name for entry in place.iterdir() if entry.is_dir())
     tops = ["", *(name for name in inside if name[0] != "." and name != "__pycache__")]
-    names = {name for layout in layouts for name in layout}
+    names = {GENOME}.union(*layouts)
     return {
         top: {name: path for name in names if (path := place / top / name).is_file()}
         for top in tops
     }
 
 
-def _in_archive(archive: zipfile.ZipFile, layouts: Sequence[Layout], place: Path) -> Found:
+def _in_archive(archive: zipfile.ZipFile, layouts: Sequence[Layout]) -> Found:
+    names = {GENOME}.union(*layouts)
     found: Found = {}
     for member in archive.infolist():
         # Some Windows programs write backslashes.
         *folders, name = member.filename.replace("\\", "/").split("/")
         folders = [folder for folder in folders if folder not in ("", ".")]
-        if len(folders) < 2 and any(name in layout for layout in layouts):
+        if len(folders) < 2 and name in names:
             members = found.setdefault("".join(folders), {})
             if name in members:
                 raise InputError(
-                    f"{place}: {shown(member.filename)} stands twice in the archive: pack it "
-                    "again, or unpack it yourself and name the folder in data.path."
+                    f"{archive.filename}: {shown(member.filename)} stands twice in the archive: "
+                    "pack it again, or unpack it yourself and name the folder in data.path."
                 )
             members[name] = member
     return found
@@ -207,11 +203,12 @@ def _in_archive(archive: zipfile.ZipFile, layouts: Sequence[Layout], place: Path
 def _choose(
     found: Found, layouts: Sequence[Layout], place: Path
 ) -> tuple[str, Layout, dict[str, Any]]:
-    """The one complete layout: the folder that has it, its names, and its files."""
+    """The one complete layout: the folder that has it, its names, and its files with the genome."""
     choices = _complete(found, layouts)
     if len(choices) == 1:
         ((top, layout),) = choices
-        return top, layout, {name: found[top][name] for name in layout}
+        files = {name: found[top][name] for name in (*layout, GENOME) if name in found[top]}
+        return top, layout, files
     if choices:
         listed = "; ".join(
             f"{' + '.join(layout)} in {printable(top) or 'the place itself'}"
@@ -221,8 +218,7 @@ def _choose(
             f"{place} holds more than one set of ratings ({listed}): "
             "name the one you mean in data.path, or take the others away."
         )
-    needed = {name for layout in layouts for name in layout}
-    present = sorted({name for names in found.values() for name in names if name in needed})
+    present = sorted({name for names in found.values() for name in names} - {GENOME})
     archives = sorted(path.name for path in place.glob("*.zip"))[:5]
     advice = f" data.path may name an archive itself: {', '.join(map(printable, archives))}."
     raise InputError(

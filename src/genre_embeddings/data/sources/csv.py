@@ -36,12 +36,12 @@ NO_ID = r"^ *-[0-9]+ *$|\ufeff"
 _QUOTED_FIELD = r"""("(?:[^"]|"")*"|[^",][^,]*|)"""
 _QUOTED_ROW = f"^{_QUOTED_FIELD}(,{_QUOTED_FIELD})*$"
 _CUT = "\x1f"
-"""Replaces the marks that separate fields, where others are part of a field. No field has it."""
+"""Separates fields in place of the mark, where fields may hold the mark. No field has it."""
 LONGEST_HEADER = 100_000
 """Bytes of a csv file's header; each column costs memory before a row is read."""
 RARE = frozenset((b'"', b" ", b"-"))
-"""Characters that few files hold. To look for them in each field of 4 million ratings took 6.1 s of
-CPU time instead of 2.2."""
+"""Characters that few files hold. Fields are searched for them only if the file has them: for 4
+million ratings this takes 2.2 s of CPU time instead of 6.1."""
 
 _MOMENT = r"^(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.\d+)?"
 _NAMES = {"user_id": "userId", "movie_id": "movieId", "tag_id": "tagId"}

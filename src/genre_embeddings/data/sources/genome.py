@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from genre_embeddings.data.sources.archive import File
+from genre_embeddings.data.sources.archive import GENOME, File
 from genre_embeddings.data.sources.base import shown
 from genre_embeddings.data.sources.csv import ANY_ID, WHOLE_ID, csv_table, number, whole_number
 from genre_embeddings.errors import InputError
 
-GENOME = "genome-scores.csv"
 FEWEST = 5
 """Movies of one genre and not of the other below which a pair of genres is unknown."""
 
@@ -93,13 +92,9 @@ def genome_content(
     for place, listed in enumerate(movies["genres"][rows.tolist()].to_list()):
         table[place, listed] = True
     values, known = tag_similarity(relevance, table)
-    return {
-        "genres": genres["name"].to_list(),
-        "similarity": [
-            [round(float(value), 6) if sure else None for value, sure in zip(*line, strict=True)]
-            for line in zip(values, known, strict=True)
-        ],
-    }
+    similarity = values.round(6).astype(object)
+    similarity[~known] = None
+    return {"genres": genres["name"].to_list(), "similarity": similarity.tolist()}
 
 
 def tag_similarity(relevance: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -122,10 +117,9 @@ def tag_similarity(relevance: np.ndarray, table: np.ndarray) -> tuple[np.ndarray
         The similarity and where it is known, (G, G) float64 and bool.
     """
     genres = table.shape[1]
-    weight = 1 / np.maximum(table.sum(1), 1)  # (M,)
+    weight = 1 / table.sum(1)  # (M,)
     profiles = np.zeros((genres, genres, relevance.shape[1]))  # [k, l]: of k, compared with l
     counts = np.zeros((genres, genres), dtype=np.int64)
-    own = np.zeros((genres, relevance.shape[1]))
     for genre in range(genres):
         of_genre = table[:, genre]
         tags = relevance[of_genre].astype(np.float64)  # (movies of the genre, T)
@@ -135,7 +129,7 @@ def tag_similarity(relevance: np.ndarray, table: np.ndarray) -> tuple[np.ndarray
         weights = kept * weight[of_genre, None]  # (movies of the genre, G)
         total = np.maximum(weights.sum(0), 1e-12)
         profiles[genre] = (weights.T @ tags) / total[:, None]
-        own[genre] = profiles[genre, genre]
+    own = profiles[range(genres), range(genres)]  # (G, T): a copy
     present = np.diagonal(counts) > 0
     profiles -= own[present].sum(0) / max(int(present.sum()), 1)
     profiles -= profiles.sum(-1, keepdims=True) / max(relevance.shape[1], 1)

@@ -87,10 +87,35 @@ def read_genres(
                 f"{place}: the column genres has more than {MOST_NAMES:,} different names so far: "
                 "it holds something else. Put the genres there, or leave the column empty."
             )
+    alike = _spellings(count, label)
+    for other in (*MARKS, "/") if auto else ():
+        if odd := [names[0] for names in alike if other in names[0]]:
+            _say(
+                f"{label}: genres with {other!r} in their name: {len(odd):,}, such as "
+                f"{shown(min(odd))}; if it separates genres, set data.genre_separator to it"
+            )
+            break
+    # DVC's page holds the names in a script, and does not escape them.
+    spelt = {
+        name: re.sub(r"<(?=[/!?a-zA-Z])", ANGLE, names[0]) for names in alike for name in names
+    }
+    return {
+        text: tuple(dict.fromkeys(spelt[name] for name in names if name in spelt))
+        for text, names in split.items()
+    }
+
+
+def _spellings(count: Counter[str], label: str) -> list[list[str]]:
+    """For each genre its spellings, that of most movies first; words for no genre are left out.
+
+    Args:
+        count: how many movies have each name.
+        label: the file, for messages.
+    """
     none = sorted(name for name in count if name.casefold() in NONE)
     for name in [name for name in none if name.casefold() not in NONE[:2]][:3]:
         _say(f"{label}: {count[name]:,} movies have the genre {shown(name)}, read as no genre")
-    alike: dict[str, list[str]] = {}  # the spelling of most movies first
+    alike: dict[str, list[str]] = {}
     for name in sorted(count.keys() - none, key=lambda name: (-count[name], name)):
         alike.setdefault(same(name), []).append(name)
     for first, *others in [names for names in alike.values() if len(names) > 1][:5]:
@@ -99,23 +124,7 @@ def read_genres(
             f"{label}: {listed} differ from {shown(first)} ({count[first]:,} movies) in case, "
             "blanks, dashes or apostrophes only: read as one genre"
         )
-    for other in (*MARKS, "/") if auto else ():
-        if odd := [names[0] for names in alike.values() if other in names[0]]:
-            _say(
-                f"{label}: genres with {other!r} in their name: {len(odd):,}, such as "
-                f"{shown(min(odd))}; if it separates genres, set data.genre_separator to it"
-            )
-            break
-    # DVC's page holds the names in a script, and does not escape them.
-    spelt = {
-        name: re.sub(r"<(?=[/!?a-zA-Z])", ANGLE, names[0])
-        for names in alike.values()
-        for name in names
-    }
-    return {
-        text: tuple(dict.fromkeys(spelt[name] for name in names if name in spelt))
-        for text, names in split.items()
-    }
+    return list(alike.values())
 
 
 def split_names(text: str, mark: str, place: str, *, lists: bool = True) -> list[str]:

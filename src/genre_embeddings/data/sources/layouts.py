@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from genre_embeddings.data.sources.archive import File
+from genre_embeddings.data.sources.archive import GENOME, File
 from genre_embeddings.data.sources.base import NO_TIME, Source, shown
 from genre_embeddings.data.sources.csv import (
     ANY,
@@ -34,7 +34,7 @@ from genre_embeddings.data.sources.csv import (
     text_without,
     whole_number,
 )
-from genre_embeddings.data.sources.genome import GENOME, scan_genome
+from genre_embeddings.data.sources.genome import scan_genome
 from genre_embeddings.data.sources.genres import read_genres
 from genre_embeddings.errors import InputError
 from genre_embeddings.settings import DataSettings

@@ -20,7 +20,6 @@ from genre_embeddings.data.sources.archive import (
 )
 from genre_embeddings.data.sources.base import Source
 from genre_embeddings.data.sources.download import fetch, has_checksum
-from genre_embeddings.data.sources.genome import GENOME
 from genre_embeddings.data.sources.layouts import CSV, DAT, ITEM, read_source
 from genre_embeddings.errors import InputError
 from genre_embeddings.settings import DataSettings
@@ -75,7 +74,7 @@ def open_release(data: DataSettings) -> Iterator[Source]:
     """
     name, release = data.source, RELEASES[data.source]
     place = _find(name, data.path)
-    with open_files(place, [release.layout], (GENOME,)) as (layout, files):
+    with open_files(place, [release.layout]) as (layout, files):
         source = read_source(name, layout, files, release.scale, None)
         if source.rows != release.ratings:
             print(
@@ -105,13 +104,13 @@ def require_release(name: str, path: str) -> Path | None:
     """Refuse a copy of the project that lacks the release which the main checkout has.
 
     Returns:
-        An archive in the main checkout with the published checksum, which says all of its content.
+        An archive in the main checkout with the published checksum, so that its content is known.
     """
     elsewhere = in_main_checkout(Path(path))
     if elsewhere and (found := _drop_in(name, elsewhere)):
         if found.is_file() and has_checksum(found, RELEASES[name].checksum):
             return found
-        require_copied(Path(path), elsewhere, [str(found.relative_to(elsewhere))])
+        require_copied(Path(path), [str(found.relative_to(elsewhere))])
     return None
 
 
@@ -124,5 +123,8 @@ def _drop_in(name: str, place: Path) -> Path | None:
     """The release's archive or folder at a place or in it, if it is there."""
     if place.is_file() or (place.is_dir() and place.resolve().name in _folders(name)):
         return place
-    inside = (place / entry for entry in (f"{name}.zip", *_folders(name)))
-    return next((require_seen(found) for found in inside if found.exists()), None)
+    for entry in (f"{name}.zip", *_folders(name)):
+        if (found := place / entry).exists():
+            require_seen(found)
+            return found
+    return None

@@ -149,8 +149,6 @@ def _ratings(
     total = np.cumsum(activity)
     for low in range(0, int(total[-1]), CHUNK):
         first, last = np.searchsorted(total, [low, low + CHUNK], side="right")
-        if first == last:
-            continue
         user, movie = _pairs(np.arange(first, last), activity[first:last], edges, rng)
         score = MEAN + user_bias[user] + movie_bias[movie]
         score += np.einsum("nk,nk->n", taste[user], place[movie])
