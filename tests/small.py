@@ -79,8 +79,10 @@ def small_world(settings: Settings, **train) -> World:
 
 
 def write_world(world: World) -> None:
-    """Write data/prepared/ and data/split/ in the working directory."""
+    """Write what stages prepare and split write in the working directory, but for the metrics."""
     write_tables(world.tables)
+    storage.write_json(storage.TRUTH, None)
+    storage.write_json(storage.GENOME, None)
     with storage.replacing_sides() as folders:
         for name, side in world.sides.items():
             for column, values in zip(storage.RATINGS_SCHEMA, side, strict=True):

@@ -29,9 +29,9 @@ def answered(settings, planted=None, model=None, truth=True, **train):
     settings = changed(settings, planted=planted or {}, inspect=QUICK)
     world = small_world(settings, **{"epochs": 1, "patience": 8, "batch_size": 128} | train)
     write_world(world)
-    found = planted_world(settings.planted).truth if truth else None
-    storage.write_json(storage.TRUTH, truth_content(world.tables.genres, found))
-    storage.write_json(storage.GENOME, None)
+    if truth:
+        found = planted_world(settings.planted).truth
+        storage.write_json(storage.TRUTH, truth_content(world.tables.genres, found))
     settings = changed(world.settings, model=model or {})
     train_model(settings, world.data, record=False)
     train_ablations(settings, world.data)
@@ -93,7 +93,6 @@ def test_the_tag_genome_is_shown_and_does_not_judge_and_rare_genres_are_left_out
     names = world.tables.genres["name"].to_list()
     tagged = np.corrcoef(np.random.default_rng(0).normal(size=(len(names), 9))).tolist()
     tagged[0][1] = tagged[1][0] = None
-    storage.write_json(storage.TRUTH, None)
     storage.write_json(storage.GENOME, {"genres": names, "similarity": tagged})
     save_model(world.network())
     storage.write_json(storage.ABLATIONS / "ablations.json", [])

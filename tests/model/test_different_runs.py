@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-import yaml
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
@@ -17,6 +16,7 @@ from genre_embeddings.settings import load_settings
 from stages import evaluate, train
 from tests.conftest import changed, small_settings
 from tests.small import small_world, write_world
+from tests.trained import write_settings
 
 
 def make_run(folder: Path, **model) -> Path:
@@ -29,9 +29,7 @@ def make_run(folder: Path, **model) -> Path:
         save_model(world.network(**model))
         save_model(world.network(**model, genres=False), storage.ABLATIONS / "without_genres")
         storage.write_json(storage.ABLATIONS / "ablations.json", ["without_genres"])
-        Path("params.yaml").write_text(yaml.safe_dump(world.settings.model_dump(mode="json")))
-        storage.write_json(storage.TRUTH, None)
-        storage.write_json(storage.GENOME, None)
+        write_settings(world.settings)
     return folder
 
 

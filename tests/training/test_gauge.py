@@ -55,7 +55,7 @@ def test_predictions_for_known_movies_stay_and_those_for_unknown_ones_change(net
 
 def test_a_shift_between_a_genre_and_its_movies_changes_no_answer(network, refit, monkeypatch):
     """What no prediction for a known movie can see, the refit takes out again."""
-    monkeypatch.setattr(gauge, "STEPS", 5)  # each step multiplies the errors of rounding
+    monkeypatch.setattr(gauge, "STEPS", 1)  # further ones multiply the errors of rounding
     shifted = deepcopy(network)
     with torch.no_grad():
         generator = torch.Generator().manual_seed(2)
@@ -67,9 +67,9 @@ def test_a_shift_between_a_genre_and_its_movies_changes_no_answer(network, refit
     assert np.abs(ask(shifted, USERS) - ask(network, USERS)).max() > 0.05
     assert np.allclose(project(shifted, USERS), project(network, USERS), atol=1e-4)
     first, second = refit(network), refit(shifted)
-    assert np.allclose(ask(first, USERS), ask(second, USERS), atol=2e-3)
-    assert torch.allclose(first.communality, second.communality, atol=1e-2)
-    assert torch.allclose(first.genre_rare, second.genre_rare, atol=2e-3)
+    assert np.allclose(ask(first, USERS), ask(second, USERS), atol=1e-4)
+    assert torch.allclose(first.communality, second.communality, atol=1e-4)
+    assert torch.allclose(first.genre_rare, second.genre_rare, atol=1e-4)
 
 
 def test_responses_vary_over_users_as_the_ratings_say(network, refit, monkeypatch):
