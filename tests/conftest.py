@@ -43,6 +43,23 @@ def in_tmp(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def world(settings):
+    """A small world in memory, prepared and split."""
+    from tests.small import small_world  # which imports this module
+
+    return small_world(settings)
+
+
+@pytest.fixture
+def written(world, in_tmp):
+    """The same, written in the working directory as stages prepare and split do."""
+    from tests.small import write_world
+
+    write_world(world)
+    return world
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project folder with a small trained model: never to be changed."""

@@ -360,10 +360,8 @@ def test_the_vector_of_a_new_movie_is_that_of_a_movie_of_these_genres(model):
         embed(model, [])
 
 
-def test_a_model_without_genres(settings, in_tmp):
-    world = small_world(settings)
-    write_world(world)
-    save_model(world.network(genres=False))
+def test_a_model_without_genres(written):
+    save_model(written.network(genres=False))
     model = open_model()
     with pytest.raises(InputError, match="trained without genres"):
         embed(model, ["Drama"])

@@ -18,22 +18,14 @@ from genre_embeddings.errors import InputError
 from genre_embeddings.model.predict import predict
 from genre_embeddings.model.serialization import load_model, load_whole, save_model
 from tests.conftest import ROOT
-from tests.small import small_world, write_world
 
 WEIGHTS = storage.MODEL / "model.safetensors"
 TABLES = storage.MODEL / "tables.json"
 
 
 @pytest.fixture
-def world(settings, in_tmp):
-    world = small_world(settings)
-    write_world(world)
-    return world
-
-
-@pytest.fixture
-def saved(world):
-    network, train = world.network(), world.ratings("train")
+def saved(written):
+    network, train = written.network(), written.ratings("train")
     everything = torch.arange(train.count)
     network.remember(everything, train.rating, network(train.user, train.movie, train.time))
     save_model(network)

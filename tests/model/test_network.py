@@ -13,13 +13,6 @@ from genre_embeddings.model.history import History
 from genre_embeddings.model.network import Network
 from genre_embeddings.model.predict import predict
 from genre_embeddings.model.ratings import Ratings
-from tests.small import small_world
-
-
-@pytest.fixture
-def world(settings):
-    return small_world(settings)
-
 
 VARIANTS = [
     {},

@@ -15,11 +15,6 @@ from genre_embeddings.training.optimizer import RowAdamW
 from tests.small import small_world
 
 
-@pytest.fixture
-def world(settings):
-    return small_world(settings)
-
-
 def test_it_learns_and_the_same_seed_gives_the_same_weights(settings):
     world = small_world(settings, epochs=6, lr=0.2, patience=6)
     network, history, best = world.fit()
