@@ -27,7 +27,7 @@ QUICK = {"permutations": 199, "bootstrap": 100}
 def answered(settings, planted=None, model=None, truth=True, **train):
     """Train in the working directory and inspect."""
     settings = changed(settings, planted=planted or {}, inspect=QUICK)
-    world = small_world(settings, **{"epochs": 1, "patience": 8, "batch_size": 128} | train)
+    world = small_world(settings, **{"epochs": 1, "patience": 10} | train)
     write_world(world)
     if truth:
         found = planted_world(settings.planted).truth
@@ -42,7 +42,7 @@ def answered(settings, planted=None, model=None, truth=True, **train):
 
 def test_what_is_planted_is_found(settings, in_tmp):
     strong = {"users": 150, "movies": 60, "ratings": 4_500, "genre_effect": 2.0}
-    answer = answered(settings, planted=strong, epochs=8, shuffled_genres=1)
+    answer = answered(settings, planted=strong, epochs=10, shuffled_genres=1)
     outcomes = {verdict.line: verdict.outcome for verdict in answer.verdicts}
     assert outcomes["value"] == "pass"
     truth = answer.metrics["agreement"]["truth"]

@@ -129,30 +129,26 @@ def fitted(world, record=False):
     return weights, history
 
 
-@pytest.fixture
-def cut(monkeypatch):
-    def cut(world, after: int, error=CutError, record=False) -> None:
-        """Raise an error in a training when so many epochs have a checkpoint."""
-        finish = Fitting.finish_epoch
+def cut(world, after: int, error=CutError, record=False) -> None:
+    """End a training by an error when so many epochs have a checkpoint."""
+    finish = Fitting.finish_epoch
 
-        def finish_or_end(self):
-            if len(self.history) == after:
-                raise error
-            return finish(self)
+    def finish_or_end(self):
+        if len(self.history) == after:
+            raise error
+        return finish(self)
 
-        with monkeypatch.context() as patch:
-            patch.setattr(Fitting, "finish_epoch", finish_or_end)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Fitting, "finish_epoch", finish_or_end)
+        with pytest.raises((CutError, SystemExit)):
             fitted(world, record)
 
-    return cut
 
-
-def test_on_a_terminal_the_line_of_progress_ends_before_the_message(world, cut, capsys):
+def test_on_a_terminal_the_line_of_progress_ends_before_the_message(world, capsys):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys.stderr, "isatty", lambda: True)
         patch.setattr(signal, "signal", lambda *_: None)  # Lightning ignores Ctrl-C afterwards
-        with pytest.raises(SystemExit):
-            cut(world, 1, KeyboardInterrupt, record=True)
+        cut(world, 1, KeyboardInterrupt, record=True)
     progress, message = capsys.readouterr().err.splitlines()[-2:]
     assert re.fullmatch(
         r"epoch [12] of 4 \(\d+ %\), at most \d\d:\d\d left, train RMSE .*", progress
@@ -161,13 +157,12 @@ def test_on_a_terminal_the_line_of_progress_ends_before_the_message(world, cut, 
 
 
 @pytest.mark.parametrize("sparse_pays", [0, 10])
-def test_a_training_resumes_with_the_same_weights(world, cut, monkeypatch, capsys, sparse_pays):
+def test_a_training_resumes_with_the_same_weights(world, monkeypatch, capsys, sparse_pays):
     monkeypatch.setattr(training, "SPARSE_PAYS", sparse_pays)
     whole = fitted(world)
     assert not any(Path("scratch").rglob("*.ckpt"))
     for epochs in (1, 3):
-        with pytest.raises(CutError):
-            cut(world, epochs)
+        cut(world, epochs)
     assert fitted(world) == whole
     assert capsys.readouterr().err.count(RESUMED) == 2
 
@@ -188,9 +183,8 @@ def test_one_that_was_at_its_end_does_not_go_on_and_has_all_curves(settings, in_
     assert take_results() == curves
 
 
-def test_another_training_is_not_resumed(world, cut, capsys, tmp_path, monkeypatch):
-    with pytest.raises(CutError):
-        cut(world, 2)
+def test_another_training_is_not_resumed(world, capsys, tmp_path, monkeypatch):
+    cut(world, 2)
     # In a copy of the project, with the same code at first
     code = shutil.copytree(Path(checkpoint.__file__).parents[1], tmp_path / "package")
     monkeypatch.setattr(checkpoint, "__file__", str(code / "training/checkpoint.py"))
@@ -206,18 +200,16 @@ def test_another_training_is_not_resumed(world, cut, capsys, tmp_path, monkeypat
         fitted(other)
     line = code / "extra.py"
     line.write_text("# another line of code\n")
-    with pytest.raises(CutError):
-        cut(world, 1)
+    cut(world, 1)
     assert RESUMED not in capsys.readouterr().err
     line.unlink()
     fitted(world)
     assert RESUMED in capsys.readouterr().err
 
 
-def test_a_damaged_checkpoint_is_not_used(world, cut, capsys):
+def test_a_damaged_checkpoint_is_not_used(world, capsys):
     whole = fitted(world)
-    with pytest.raises(CutError):
-        cut(world, 2)
+    cut(world, 2)
     (file,) = Path("scratch").rglob("checkpoint.ckpt")
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
