@@ -92,17 +92,6 @@ def test_a_few_users_do_not_tell_how_users_differ(users, enough):
     assert (found is not None) == enough
 
 
-def test_bootstrap_draws_whole_users():
-    # Two users: a draw is all of the first, all of the second, or both of them.
-    draws = bootstrap_over_users(
-        np.array([[8.0, 0.0, 0.0], [4.0, 0.0, 1.0]]), np.array([4, 0, 1]), 4000, rng(0)
-    )
-    assert np.allclose(draws[:, 1], 1.0)
-    values, counts = np.unique(draws[:, 0].round(9), return_counts=True)
-    assert values.tolist() == [0.0, 1.6, 2.0]
-    assert np.allclose(counts / 4000, [0.25, 0.5, 0.25], atol=0.03)
-
-
 def test_bootstrap_in_small_parts_gives_the_same(monkeypatch):
     totals, ratings = rng(5).integers(1, 9, (2, 30))
     whole = bootstrap_over_users(totals[None], ratings, 50, rng(0))

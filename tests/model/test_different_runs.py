@@ -1,6 +1,5 @@
 """Files of different runs, used together, are named and not mixed."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -107,11 +106,3 @@ def test_models_for_comparison_with_other_settings(here, tmp_path):
 def test_a_truth_of_other_genres(here):
     storage.write_json(storage.TRUTH, {"genres": ["Spy"], "similarity": [[1.0]]})
     fails(storage.TRUTH, storage.PREPARED, inspect)
-
-
-def test_metrics_of_another_model(here):
-    evaluate.main()
-    path = storage.METRICS / "evaluate.json"
-    assert storage.read_measured("evaluate")["model"] == storage.model_fingerprint()
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"model": "0" * 12}))
-    fails(path, storage.MODEL, lambda: storage.read_measured("evaluate"))

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from hashlib import sha256
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
 from genre_embeddings.model.predict import predict
-from genre_embeddings.model.serialization import load_model, load_whole, save_model
+from genre_embeddings.model.serialization import load_model, save_model
 from tests.conftest import ROOT
 
 WEIGHTS = storage.MODEL / "model.safetensors"
@@ -62,12 +61,6 @@ def test_what_is_saved_comes_back(saved, world):
     assert (loaded.users, loaded.unknown, loaded.limits) == (saved.users, saved.unknown, (0.5, 5.0))
     save_model(loaded)
     assert before == {path.name: path.read_bytes() for path in storage.MODEL.iterdir()}
-
-
-def test_there_is_no_model_yet(in_tmp):
-    refused("run `dvc repro train` first")
-    with pytest.raises(InputError, match=r"nowhere.model\.safetensors is not here: name the fol"):
-        load_whole(Path("nowhere"))
 
 
 def test_weights_that_are_not_whole(saved):

@@ -147,6 +147,6 @@ def test_the_run_decides_what_is_said(
 
 
 def test_metrics_of_another_model_are_named(project: Project) -> None:
-    edit(INSPECTED, lambda content: content.update(model="0" * 12))
-    with pytest.raises(InputError, match=r"metrics/inspect\.json.* are from different runs"):
+    edit(INSPECTED, lambda content: content.update(model=content["model"][::-1]))
+    with pytest.raises(InputError, match=r"inspect\.json and models are from diff.*`dvc repro`"):
         read_details()

@@ -1,7 +1,6 @@
 """After training, the genre embeddings hold what the movies of a genre have in common."""
 
 from copy import deepcopy
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -114,17 +113,3 @@ def test_validation_chooses_how_movies_without_ratings_are_predicted(network, wo
         ways.append(other(user, movie).rating.mean(0))
     assert torch.allclose(ways[1], rating, atol=1e-4)
     assert not torch.allclose(ways[0], rating, atol=1e-2)
-
-
-def test_ratings_that_do_not_vary_leave_finite_embeddings(world):
-    """The mixed model has nothing to measure in them."""
-    train, network = world.ratings("train"), world.network().eval()
-    constant = replace(train, rating=torch.full_like(train.rating, 3.0))
-    fit_genres(network, constant, trained_is_better(network, world.ratings("validation")))
-    assert all(value.isfinite().all() for value in network.state_dict().values())
-
-
-def test_a_network_without_genres_is_left_as_it_is(world, refit):
-    before = world.network(genres=False)
-    after = refit(before).state_dict()
-    assert all(torch.equal(value, after[name]) for name, value in before.state_dict().items())
