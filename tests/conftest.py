@@ -1,4 +1,4 @@
-"""Shared by all tests: settings shrunk to a world that trains in a second."""
+"""Fixtures of all tests: small settings, a small world, a trained model and real projects."""
 
 import os
 from pathlib import Path
@@ -76,7 +76,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(scope="session")
 def compared(base: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """It with experiments: `wide` (model.dim 8) and `shrunk` (inspect.permutations 199)."""
+    """The reproduced project, with experiments `wide` (dim 8) and `shrunk` (199 permutations)."""
 
     def make(folder: Path) -> None:
         project = base.copy(folder)

@@ -1,4 +1,4 @@
-"""A planted world small enough to train in a second, and what stands on it."""
+"""A planted world small enough to train in a second."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class World:
 
     @property
     def data(self) -> Data:
-        """What training may see."""
+        """The data that training may see."""
         kinds = serialization.Tables
         tables = kinds(*(getattr(self.tables, name) for name in kinds._fields))
         return Data(self.sides["train"], self.sides["validation"], tables, self.tables.meta)

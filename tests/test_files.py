@@ -1,4 +1,4 @@
-"""Writers that leave the old or the new, never half of either."""
+"""Files are replaced whole or not at all."""
 
 import os
 import shlex

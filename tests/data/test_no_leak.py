@@ -1,7 +1,7 @@
-"""Nothing of the test ratings, and nothing that is planted, reaches training or its defaults.
+"""Training and its defaults depend neither on the test ratings nor on the planted truth.
 
-The real stages run; then what training must not know is changed, and they run again. The settings
-stop early on purpose: an epoch chosen by the test ratings would differ.
+The real stages run. Then the test ratings and the truth are changed, and the stages run again. The
+settings stop early on purpose: an epoch chosen by the test ratings would differ.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The planted world: the same from the same seed, shaped as it says, with its truth apart."""
+"""The planted world: the seed decides it, its sizes are those of the settings, its truth holds."""
 
 import numpy as np
 import polars as pl

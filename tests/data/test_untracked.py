@@ -1,4 +1,4 @@
-"""What prepare reads is what DVC recorded: a changed rating changes the result, or is refused."""
+"""Stage prepare reads what DVC recorded: a changed rating changes the result, or is refused."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Errors and intervals against SciPy, or the definition spelt out."""
+"""Errors and intervals against SciPy or their definitions."""
 
 import numpy as np
 import pytest
@@ -70,7 +70,7 @@ def test_intervals_are_those_of_scipys_bootstrap(statistic, models):
 
 @pytest.mark.parametrize(("users", "moved"), [(2, True), (12, True), (99, True), (100, False)])
 def test_few_normal_users_get_the_interval_of_student(users, moved):
-    """Where users' means are normal, draws are too, with √((n - 1) / n) of the standard error."""
+    """Bootstrap draws of normal means are normal, with √((n - 1) / n) of the standard error."""
     sample = rng(7).normal(3, 2, users)
     draws = sample.mean() + sample.std() / np.sqrt(users) * stats.norm.ppf(
         (np.arange(10**6) + 0.5) / 10**6

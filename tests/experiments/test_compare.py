@@ -1,4 +1,4 @@
-"""Revisions read from a real DVC project in git: compared, and listed in a table."""
+"""Comparison and table of revisions, read from git."""
 
 import json
 import subprocess
@@ -43,7 +43,7 @@ def commit(message="a commit"):
 
 
 def as_experiment(name, base):
-    """What DVC does with an experiment: a commit of its own that only a ref of its kind names."""
+    """Save an experiment as DVC does: in a commit that only a ref below refs/exps names."""
     made = commit(name)
     git("update-ref", f"refs/exps/{base[:2]}/{base[2:]}/{name}", made)
     git("reset", "--quiet", "--hard", base)
@@ -53,7 +53,7 @@ def as_experiment(name, base):
 def write(
     values=A, names=NAMES, lr=0.01, structure="pass", seed=0, data="1", split="1", summarized="1"
 ):
-    """What a run would have written in the working directory.
+    """Write the files of a run in the working directory.
 
     `data`, `split` and `summarized` are hashes of the prepared data, their split and the model that
     was summarized; the trained one has hash 1.

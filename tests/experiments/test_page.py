@@ -1,4 +1,4 @@
-"""The comparison page: `dvc plots` with our templates in a small project, seen by a browser."""
+"""The comparison page of `dvc plots`, with our templates, in a browser."""
 
 import base64
 import hashlib
@@ -151,7 +151,7 @@ def value_of(name: str, section: str, row: str) -> str:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Repository with a tag a revision."""
+    """A repository with a tag for each revision."""
     folder = tmp_path_factory.mktemp("project")
     project = Project(folder)
     for name in (".dvc/plots", ".dvc/html"):
@@ -186,7 +186,7 @@ def mixed(project: Project) -> Page:
 
 
 def classed(element: Element, *words: str) -> list[Element]:
-    """Groups of an SVG that bear all of these words in their class, in the order of drawing."""
+    """Groups of an SVG whose class has all of these words, in the order of drawing."""
     return [g for g in element.iter("g") if set(words) <= set(g.get("class", "").split())]
 
 
@@ -213,13 +213,13 @@ def headed(chart: Element) -> list[tuple[str, str, Element]]:
 
 
 def place(element: Element) -> tuple[float, float]:
-    """Where an element stands (x, y) in its parent, in pixels."""
+    """Position (x, y) of an element in its parent, in pixels."""
     x, y = re.findall(r"-?[\d.]+", element.get("transform", ""))
     return float(x), float(y)
 
 
 def facts(mark: Element) -> dict[str, str]:
-    """What the chart says of a mark, by name."""
+    """The description of a mark in the chart: values by name."""
     said = mark.get("aria-label", "").replace("\N{MINUS SIGN}", "-").split("; ")
     return {name: value for name, _, value in (entry.partition(": ") for entry in said)}
 

@@ -1,4 +1,4 @@
-"""Exported embeddings, loaded back and held against the model."""
+"""Exported embeddings and scorers agree with the model."""
 
 import subprocess
 import sys

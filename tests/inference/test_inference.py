@@ -1,4 +1,4 @@
-"""What people ask of a trained model, by the data's own ids."""
+"""Predictions, recommendations, neighbours and explanations, by the ids of the data."""
 
 import math
 import shutil
@@ -262,7 +262,7 @@ def test_recommendations_for_all_are_those_for_each(model, tmp_path, monkeypatch
 
 
 def test_a_model_folder_is_enough(trained, in_tmp):
-    """Whatever the working directory holds, answers are those of the model's own data."""
+    """The data in the working directory do not change the answers."""
     write_world(small_world(small_settings(seed=9)))  # of other data
     network, tables = load_whole(trained / storage.MODEL)
     expected, _ = recommend(Trained(network, *tables), 1)

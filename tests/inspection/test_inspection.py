@@ -1,4 +1,4 @@
-"""The inspection finds what is planted, says no where nothing is, and never crashes."""
+"""The inspection finds the planted structure and is inconclusive where it cannot be measured."""
 
 import json
 from dataclasses import replace

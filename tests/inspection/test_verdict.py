@@ -1,4 +1,4 @@
-"""Which outcome follows from which numbers, and what the verdicts say."""
+"""Outcomes and texts of the verdicts for given numbers."""
 
 from dataclasses import replace
 

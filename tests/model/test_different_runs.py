@@ -1,4 +1,4 @@
-"""Files of different runs, used together, are named and not mixed."""
+"""Files of different runs are not used together: an error names them."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A model folder: what is saved comes back, and what is broken is refused in one line."""
+"""Model folders are loaded as they were saved; broken ones are refused in one line."""
 
 import json
 import os
@@ -167,7 +167,7 @@ def test_tables_that_do_not_fit(saved):
     changed.append((tables + b" " * 10_000_000, "far too long for 146 rows"))
     for content, message in changed:
         TABLES.write_bytes(content)
-        fits = {"tables": sha256(content).hexdigest()}  # as somebody sees to who changes them
+        fits = {"tables": sha256(content).hexdigest()}  # as an attacker would make it
         rewrite(lambda _, about: about.update(fits))  # noqa: B023
         refused(rf"tables\.json is {message}")
     TABLES.write_bytes(tables.replace(b"Drama", b"Anime", 1))

@@ -1,4 +1,4 @@
-"""What docs/guide/security.md promises of the code, the repository and the packages."""
+"""Promises of docs/guide/security.md about the code, the repository and the packages."""
 
 import json
 import re

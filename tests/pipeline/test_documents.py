@@ -1,4 +1,4 @@
-"""README.md, the pages of docs/ and the notebook: what they name exists, their commands run.
+"""README.md, docs/ and the notebook: their links, settings and commands exist and work.
 
 Blocks marked `sh` are run here. Blocks marked `console`
 show the answers too, and are run by tests/data/test_own_data.py and test_remotes.py.

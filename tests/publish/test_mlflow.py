@@ -1,4 +1,4 @@
-"""Runs on a real MLflow server, with its SQLite store, on this machine."""
+"""Runs logged to a real MLflow server on this machine."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Models for comparison: trained as the main model is, without genres or with shuffled ones."""
+"""Models for comparison, trained without genres or with shuffled ones."""
 
 import shutil
 

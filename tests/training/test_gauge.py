@@ -53,7 +53,7 @@ def test_predictions_for_known_movies_stay_and_those_for_unknown_ones_change(net
 
 
 def test_a_shift_between_a_genre_and_its_movies_changes_no_answer(network, refit, monkeypatch):
-    """What no prediction for a known movie can see, the refit takes out again."""
+    """The refit undoes a shift that changes no prediction for known movies."""
     monkeypatch.setattr(gauge, "STEPS", 1)  # further ones multiply the errors of rounding
     shifted = deepcopy(network)
     with torch.no_grad():
@@ -101,7 +101,7 @@ def test_an_unknown_movie_is_like_the_rare_ones_of_its_genres(network, refit):
 
 @torch.no_grad()
 def test_validation_chooses_how_movies_without_ratings_are_predicted(network, world):
-    """Their ratings are as one of the two ways predicts them, which is then taken."""
+    """If their ratings equal the predictions of one of the two ways, that way is taken."""
     user, movie = torch.arange(30), torch.full((30,), network.unknown)
     train, ways = world.ratings("train"), []
     for wanted in (None, "trained"):

@@ -1,4 +1,4 @@
-"""The neighbourhood against its formula, written as loops."""
+"""The correction by similar movies against its formula, computed on dense matrices."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""`train.refit`: the model learns from validation ratings, too, and nothing later forgets that."""
+"""`train.refit`: the model learns from validation ratings too, and later stages know it."""
 
 from pathlib import Path
 

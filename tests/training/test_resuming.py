@@ -1,4 +1,4 @@
-"""An interrupted training resumes where it was, to the same bytes, and never as another one's."""
+"""An interrupted training resumes to the same bytes, and no other training uses its checkpoint."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def epochs_done(folder: Path = Path()) -> int:
 def kill_after(
     epochs: int, process: subprocess.Popen, how: int, folder: Path = Path(), kill=os.killpg
 ) -> str:
-    """Send the signal to a group of processes when it has done so many epochs; what was said."""
+    """Send a signal to a process group when it has done so many epochs; return its output."""
     end = time.monotonic() + 120
     while epochs_done(folder) <= epochs:
         assert process.poll() is None, process.communicate()[0]
@@ -58,7 +58,7 @@ def kill_after(
 
 
 def interrupt(settings: Settings, epochs: int, how: int = signal.SIGKILL) -> str:
-    """Train until so many epochs have a checkpoint, then stop by the signal; what was said."""
+    """Train until so many epochs have a checkpoint, then stop by the signal; return its output."""
     shutil.rmtree("plots", ignore_errors=True)
     with start_training(settings) as process:
         # The curves are written before the checkpoint: the next epoch's say that it is there.
@@ -68,7 +68,7 @@ def interrupt(settings: Settings, epochs: int, how: int = signal.SIGKILL) -> str
 
 
 def take_results() -> dict[str, bytes]:
-    """All that stage train wrote, which is removed."""
+    """Remove and return all files that stage train wrote."""
     found = {}
     for name in ("models", "metrics", "plots"):
         found |= {str(f): f.read_bytes() for f in Path(name).rglob("*") if f.is_file()}

@@ -1,4 +1,4 @@
-"""Training learns, stops when it should, keeps the best epoch and gives the same bytes again."""
+"""Training learns, stops early, keeps the best epoch and repeats its bytes."""
 
 import re
 
