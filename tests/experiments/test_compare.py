@@ -1,7 +1,6 @@
 """Comparison and table of revisions, read from git."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from genre_embeddings.errors import InputError
 from genre_embeddings.experiments.compare import compare, read_revision
 from genre_embeddings.experiments.revisions import read_runs
 from genre_embeddings.experiments.runs import table
+from tests.project import Project
 
 A = np.array([[1, 0.5, 0.1, -0.4], [0.5, 1, 0.3, 0], [0.1, 0.3, 1, 0.2], [-0.4, 0, 0.2, 1]])
 NAMES = ("Crime", "Action", "Drama", "War")
@@ -21,11 +21,7 @@ PLOT = Path("plots/inspect/similarity.json")
 
 
 def git(*arguments):
-    done = subprocess.run(
-        ["git", "-c", "user.name=A", "-c", "user.email=a@example.org", *arguments],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    return done.stdout.strip()
+    return Project(Path.cwd()).git(*arguments).strip()
 
 
 def init():
