@@ -1,4 +1,4 @@
-"""Shared by all tests: settings shrunk to a world that trains in a second."""
+"""Fixtures of all tests: small settings, a small world, a trained model and real projects."""
 
 import os
 from pathlib import Path
@@ -43,6 +43,23 @@ def in_tmp(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def world(settings):
+    """A small world in memory, prepared and split."""
+    from tests.small import small_world  # which imports this module
+
+    return small_world(settings)
+
+
+@pytest.fixture
+def written(world, in_tmp):
+    """The same, written in the working directory as stages prepare and split do."""
+    from tests.small import write_world
+
+    write_world(world)
+    return world
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project folder with a small trained model: never to be changed."""
@@ -59,7 +76,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(scope="session")
 def compared(base: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """It with experiments: `wide` (model.dim 8) and `shrunk` (inspect.permutations 199)."""
+    """The reproduced project, with experiments `wide` (dim 8) and `shrunk` (199 permutations)."""
 
     def make(folder: Path) -> None:
         project = base.copy(folder)

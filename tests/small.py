@@ -1,4 +1,4 @@
-"""A planted world small enough to train in a second, and what stands on it."""
+"""A planted world small enough to train in a second."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class World:
 
     @property
     def data(self) -> Data:
-        """What training may see."""
+        """The data that training may see."""
         kinds = serialization.Tables
         tables = kinds(*(getattr(self.tables, name) for name in kinds._fields))
         return Data(self.sides["train"], self.sides["validation"], tables, self.tables.meta)
@@ -79,8 +79,10 @@ def small_world(settings: Settings, **train) -> World:
 
 
 def write_world(world: World) -> None:
-    """Write data/prepared/ and data/split/ in the working directory."""
+    """Write what stages prepare and split write in the working directory, but for the metrics."""
     write_tables(world.tables)
+    storage.write_json(storage.TRUTH, None)
+    storage.write_json(storage.GENOME, None)
     with storage.replacing_sides() as folders:
         for name, side in world.sides.items():
             for column, values in zip(storage.RATINGS_SCHEMA, side, strict=True):

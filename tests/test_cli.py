@@ -1,4 +1,4 @@
-"""The command line, run as people run it."""
+"""The command line."""
 
 import os
 import subprocess
@@ -46,7 +46,10 @@ def test_help_comes_at_once(tmp_path):
             ["explain", "caf\udce9", "5"],
             r"'caf\udce9' is not UTF-8 text: give ids, names and paths",
         ),
-        (["--model", "/nowhere", "explain", "1", "2"], "/nowhere/model.safetensors is not here: "),
+        (
+            ["--model", "/nowhere", "explain", "1", "2"],
+            "/nowhere/model.safetensors is not here: name the fol",
+        ),
     ],
 )
 def test_errors_end_in_one_line(trained, monkeypatch, arguments, message):

@@ -1,4 +1,4 @@
-"""`make doctor` in really broken projects: what it finds, and whether its command mends it."""
+"""`make doctor` finds the fault of a broken project, and its command repairs it."""
 
 import os
 import re

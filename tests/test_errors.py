@@ -1,4 +1,4 @@
-"""What a program writes to a terminal, as a process of its own."""
+"""Output to a terminal, by a process of its own."""
 
 import io
 import os

@@ -1,7 +1,6 @@
-"""Writers that leave the old or the new, never half of either."""
+"""Files are replaced whole or not at all."""
 
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -134,17 +133,16 @@ def test_a_folder_that_is_read_only(in_tmp):
     closed = Path("closed")
     closed.mkdir()
     (closed / "old.json").write_text("old")
-    weaker = "{}"
+    weaker = []
     if os.geteuid() == 0:  # root writes where it may not, unless it gives that up
         if not shutil.which("setpriv"):
             pytest.skip("root cannot be kept from writing without setpriv")
-        weaker = "setpriv --bounding-set=-dac_override --inh-caps=-dac_override {}"
+        weaker = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"]
     closed.chmod(0o555)
     try:
-        write = f"{shlex.quote(sys.executable)} -c {shlex.quote(WRITE)}"
         environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-        shell = ["bash", "-c", weaker.format(write)]
-        done = subprocess.run(shell, capture_output=True, text=True, env=environment)
+        write = [*weaker, sys.executable, "-c", WRITE]
+        done = subprocess.run(write, capture_output=True, text=True, env=environment)
     finally:
         closed.chmod(0o755)
     said = (

@@ -1,4 +1,4 @@
-"""What is installed: few dependencies, each for a reason, and extras only for who asks."""
+"""Dependencies, extras and files of an installation."""
 
 import json
 import re
@@ -46,7 +46,7 @@ def test_make_installs_the_extras_for_tests_only():
 
 
 def test_every_package_and_file_of_the_library_is_installed():
-    """By the rules of pyproject.toml; a wheel that is built needs setuptools, thus the network."""
+    """By the rules of pyproject.toml: to build a wheel would need the network, for setuptools."""
     patterns = TOOL["setuptools"]["package-data"]["*"]
     library = ROOT / "src/genre_embeddings"
     files = [path for path in library.rglob("*") if path.is_file() and path.suffix != ".pyc"]
@@ -57,7 +57,7 @@ def test_every_package_and_file_of_the_library_is_installed():
 
 
 def test_the_version_stands_once(tmp_path, monkeypatch):
-    """The command of a checkout tells its own, and an installed one that of its metadata."""
+    """`genres --version` reads pyproject.toml in a checkout, and else the installed metadata."""
     assert PROJECT["scripts"] == {"genres": f"{cli.__name__}:{cli.main.__name__}"}
     done = subprocess.run(
         [sys.executable, ROOT / "genres", "--version"],

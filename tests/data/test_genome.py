@@ -43,7 +43,7 @@ def pack(folder, **changed):
 
 @pytest.fixture
 def prepared(settings, tmp_path):
-    """What is made of the genome in `tmp_path`."""
+    """A function that makes the similarity of genres from the release in `tmp_path`."""
 
     def prepare():
         data = settings.data.model_copy(update={"source": "ml-25m", "path": str(tmp_path)})
@@ -99,7 +99,7 @@ def test_a_genome_of_other_movies_says_nothing(prepared, tmp_path):
 
 
 def test_shared_movies_alone_make_no_similarity():
-    """Tags that follow no genre: genres that share most of their movies are not alike by them."""
+    """Tags are independent of genres: sharing most movies does not make two genres similar."""
     relevance = np.random.default_rng(0).random((1000, 400), dtype=np.float32)
     table = np.zeros((1000, 10), dtype=bool)
     table[np.arange(1000), np.arange(1000) // 100] = True
@@ -110,7 +110,7 @@ def test_shared_movies_alone_make_no_similarity():
 
 
 def test_the_commonest_genre_is_not_the_measure():
-    """Each genre has tags of its own, drawn independently: none is unlike the others by size."""
+    """Each genre has independent tags: its number of movies does not change its similarity."""
     rng = np.random.default_rng(0)
     sizes = [800, *[40] * 9]
     relevance = np.repeat(rng.random((10, 2000)), sizes, axis=0).astype(np.float32)

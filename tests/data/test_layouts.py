@@ -1,6 +1,6 @@
-"""What files hold: every row is read, or one line names the file, the row and the value.
+"""Contents of files: every row is read, or one line names the file, the row and the value.
 
-The files are small and have exactly the released formats, or are a user's own.
+The files are small. They have exactly the released formats, or are a user's own.
 """
 
 from pathlib import Path

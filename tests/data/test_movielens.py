@@ -90,7 +90,7 @@ def test_a_release_that_is_not_there_is_downloaded(tmp_path, monkeypatch):
 
 @pytest.fixture
 def archive(tmp_path, monkeypatch):
-    """A ml-1m.zip; whatever is done with it, nothing stays in the folder for unpacked files."""
+    """A ml-1m.zip; after the test, nothing may be left in the folder for unpacked files."""
     folder = tmp_path / "outer" / "inner" / "temporary"
     folder.mkdir(parents=True)
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -159,7 +159,7 @@ def test_an_archive_that_cannot_be_used(archive, fault):
     "folder", [f"\x1b[2J{'x' * 500}", "..", "", "C:", "/", "../..", "\\..\\..", "a/b"]
 )
 def test_names_in_an_archive_decide_nothing(archive, folder):
-    """Neither about where files are written (see the fixture), nor about the terminal."""
+    """They decide neither where files are written (see the fixture) nor what a terminal does."""
     pack(archive, folder, DAT | {"ratings.dat": "1::1::50::978300760\n"})
     refuse(archive, "row 1: rating is '50'|does not hold the files needed")
 

@@ -1,7 +1,7 @@
-"""Nothing of the test ratings, and nothing that is planted, reaches training or its defaults.
+"""Training and its defaults depend neither on the test ratings nor on the planted truth.
 
-The real stages run; then what training must not know is changed, and they run again. The settings
-stop early on purpose: an epoch chosen by the test ratings would differ.
+The real stages run. Then the test ratings and the truth are changed, and the stages run again. The
+settings stop early on purpose: an epoch chosen by the test ratings would differ.
 """
 
 import json
@@ -11,17 +11,18 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-import yaml
 
 from genre_embeddings import storage
 from genre_embeddings.data.sources.planted import planted_world
 from stages import prepare, split, train
+from tests.conftest import changed
+from tests.trained import write_settings
 
 OWN = Path("own")
 QUICK = {
     "train": {"replicas": 2, "epochs": 30, "min_epochs": 2, "patience": 1, "lr": 0.3,
               "batch_size": 256},
-    "model": {"dim": 4, "hidden": [8]},
+    "model": {"dim": 4, "hidden": (8,)},
     "data": {"source": "folder", "path": str(OWN)},
 }  # fmt: skip
 
@@ -56,10 +57,7 @@ def trained() -> dict[str, bytes]:
 def test_nothing_that_is_held_out_reaches_training(in_tmp, settings, strategy):
     world = planted_world(settings.planted)
     ratings = world.ratings.collect()
-    content = settings.model_dump(mode="json")
-    for section, values in {**QUICK, "split": {"strategy": strategy}}.items():
-        content[section] |= values
-    Path("params.yaml").write_text(yaml.safe_dump(content))
+    write_settings(changed(settings, **QUICK, split={"strategy": strategy}))
     write_own(ratings, world.movies)
     before = split_data()
     if strategy == "random":
@@ -78,8 +76,8 @@ def test_nothing_that_is_held_out_reaches_training(in_tmp, settings, strategy):
     assert (poisoned["rating"] != ratings["rating"]).sum() == test.height >= 100
     write_own(poisoned, world.movies)
     after = split_data()
-    changed = {name for name in before.keys() | after.keys() if before[name] != after[name]}
-    assert changed == {"data/prepared/ratings.parquet", "data/split/test/rating.npy"}
+    differ = {name for name in before.keys() | after.keys() if before[name] != after[name]}
+    assert differ == {"data/prepared/ratings.parquet", "data/split/test/rating.npy"}
     if strategy == "random":
         for path in (storage.TRUTH, storage.GENOME):
             path.write_text('{"poisoned": true}\n')

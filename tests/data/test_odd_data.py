@@ -5,13 +5,14 @@ import json
 
 import numpy as np
 import pytest
-import yaml
 
-from tests.conftest import ROOT
+from genre_embeddings.settings import load_settings
+from tests.conftest import ROOT, changed
+from tests.trained import write_settings
 
 QUICK = {
     "data": {"source": "folder"},
-    "model": {"dim": 2, "hidden": [4]},
+    "model": {"dim": 2, "hidden": (4,)},
     "train": {"replicas": 2, "epochs": 2, "min_epochs": 1},
     "inspect": {"permutations": 99, "bootstrap": 100},
 }
@@ -40,11 +41,10 @@ def one_of_four(movie):
 )  # fmt: skip
 def test_small_shapes_train_and_are_inconclusive(in_tmp, request, users, movies, genres_of, genres):
     case = request.node.callspec.id
-    settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     strategy = "cold_movies" if case == "cold movies" else "random"
-    for section, values in {**QUICK, "split": {"strategy": strategy}}.items():
-        settings[section] |= values
-    (in_tmp / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    write_settings(
+        changed(load_settings(ROOT / "params.yaml"), **QUICK, split={"strategy": strategy})
+    )
     rng, raw = np.random.default_rng(0), in_tmp / "data/raw"
     raw.mkdir(parents=True)
     lines = [

@@ -1,4 +1,4 @@
-"""Where the files of a source are looked for, and what is said where they are not there."""
+"""Where the files of a source are searched, and the errors if they are missing."""
 
 import hashlib
 from pathlib import Path
@@ -97,7 +97,7 @@ REFUSED = [
 
 @pytest.fixture
 def place(tmp_path, monkeypatch, request):
-    """What there is, with the working directory in `here`, and a copy of `main` if there is one."""
+    """The files, with the working directory in `here`, which is a copy of `main` if that exists."""
     tree = request.node.callspec.params["tree"]
     build(tmp_path, {RAW: {}, **tree})
     monkeypatch.chdir(tmp_path / "here")

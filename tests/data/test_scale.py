@@ -1,4 +1,4 @@
-"""Whatever scale the ratings have, the same is learnt."""
+"""The width of the rating scale does not change what the model learns."""
 
 import numpy as np
 import torch

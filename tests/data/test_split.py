@@ -1,4 +1,4 @@
-"""Splits: shares, stability, no leak of a held-out movie."""
+"""Splits: shares, stability when data grow, order in time, whole movies."""
 
 import numpy as np
 import polars as pl

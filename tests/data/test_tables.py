@@ -1,10 +1,9 @@
 """Canonical tables from a handful of ratings, with answers counted by hand."""
 
-import polars as pl
 import pytest
 
 from genre_embeddings import storage
-from genre_embeddings.data.tables import build_tables, truth_content, write_tables
+from genre_embeddings.data.tables import build_tables
 from genre_embeddings.errors import InputError
 from tests.conftest import source_of
 
@@ -119,21 +118,3 @@ def test_ids_may_be_text_or_far_apart(settings):
     rows = [(1, 5, 3.0, 0), (far, 5, 4.0, 1), (far, far, 5.0, 2)]
     tables = build(settings, rows, [(5, "Near", ["Drama"]), (far, "Far", ["Drama"])])
     assert tables.ratings.select("user", "movie").rows() == [(0, 0), (1, 0), (1, 1)]
-
-
-def test_no_movie_has_a_genre(settings):
-    tables = build(settings, RATINGS[:2], [(10, "a", []), (30, "b", [])])
-    assert tables.genres.height == 0
-    assert tables.movies["genres"].dtype == pl.List(pl.UInt32)
-
-
-def test_written_tables_come_back(settings, in_tmp):
-    tables = build(settings)
-    write_tables(tables)
-    write_tables(tables)
-    for name in ("genres", "movies", "ratings", "unrated", "users"):
-        path = storage.PREPARED / f"{name}.parquet"
-        assert storage.read_table(path).equals(getattr(tables, name))
-    assert storage.read_meta() == tables.meta
-    assert [p.name for p in in_tmp.joinpath("data").iterdir()] == ["prepared"]
-    assert truth_content(tables.genres, None) is None

@@ -1,4 +1,4 @@
-"""What prepare reads is what DVC recorded: a changed rating changes the result, or is refused."""
+"""Stage prepare reads what DVC recorded: a changed rating changes the result, or is refused."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.project import Project, finish_queue, make_project
+from tests.project import Project, make_project
 
 pytestmark = pytest.mark.pipeline
 
@@ -29,18 +29,11 @@ def write(folder: Path, last: int) -> None:
 
 
 def mean(project: Project, experiment: str = "") -> float:
-    """The mean rating that prepare finds in the workspace, or in an experiment of a copy.
-
-    An experiment `queued` runs from the queue.
-    """
+    """The mean rating that prepare finds in the workspace, or in an experiment of a copy."""
     if not experiment:
         project.dvc("repro", "prepare")
         return json.loads((project.folder / "metrics/prepare.json").read_text())["mean_rating"]
-    if experiment == "queued":
-        project.dvc("exp", "run", "--queue", "-n", experiment, "prepare")
-        assert set(finish_queue(project).values()) == {"Success"}
-    else:
-        project.dvc("exp", "run", "--temp", "-n", experiment, "prepare")
+    project.dvc("exp", "run", "--temp", "-n", experiment, "prepare")
     commit = project.git("for-each-ref", "--format=%(objectname)", f"refs/exps/**/{experiment}")
     lock = yaml.safe_load(project.git("show", f"{commit.strip()}:dvc.lock"))
     outs = {out["path"]: out["md5"] for out in lock["stages"]["prepare"]["outs"]}
@@ -64,5 +57,3 @@ def test_what_is_dropped_into_data_raw(project):
     write(raw, 1)  # without another `dvc add`
     assert mean(project, "changed") == 2.9
     assert mean(project) == 2.9
-    write(raw, 2)
-    assert mean(project, "queued") == 2.95

@@ -1,4 +1,4 @@
-"""Errors, tables and curves, each computed again from its definition or by hand."""
+"""Errors, tables and curves against their definitions, or computed by hand."""
 
 import numpy as np
 import polars as pl

@@ -1,4 +1,4 @@
-"""Errors and intervals against SciPy, or the definition spelt out."""
+"""Errors and intervals against SciPy or their definitions."""
 
 import numpy as np
 import pytest
@@ -69,7 +69,7 @@ def test_intervals_are_those_of_scipys_bootstrap(statistic, models):
 
 @pytest.mark.parametrize(("users", "moved"), [(2, True), (12, True), (99, True), (100, False)])
 def test_few_normal_users_get_the_interval_of_student(users, moved):
-    """Where users' means are normal, draws are too, with √((n - 1) / n) of the standard error."""
+    """Bootstrap draws of normal means are normal, with √((n - 1) / n) of the standard error."""
     sample = rng(7).normal(3, 2, users)
     draws = sample.mean() + sample.std() / np.sqrt(users) * stats.norm.ppf(
         (np.arange(10**6) + 0.5) / 10**6
@@ -89,17 +89,6 @@ def test_a_few_users_do_not_tell_how_users_differ(users, enough):
     sums = user_sums(np.repeat(np.arange(users), 3), rng(1).normal(size=3 * users), users=30)
     found = error_interval(np.sqrt, [sums], 200, rng(0))
     assert (found is not None) == enough
-
-
-def test_bootstrap_draws_whole_users():
-    # Two users: a draw is all of the first, all of the second, or both of them.
-    draws = bootstrap_over_users(
-        np.array([[8.0, 0.0, 0.0], [4.0, 0.0, 1.0]]), np.array([4, 0, 1]), 4000, rng(0)
-    )
-    assert np.allclose(draws[:, 1], 1.0)
-    values, counts = np.unique(draws[:, 0].round(9), return_counts=True)
-    assert values.tolist() == [0.0, 1.6, 2.0]
-    assert np.allclose(counts / 4000, [0.25, 0.5, 0.25], atol=0.03)
 
 
 def test_bootstrap_in_small_parts_gives_the_same(monkeypatch):

@@ -1,8 +1,7 @@
-"""Revisions read from a real DVC project in git: compared, and listed in a table."""
+"""Comparison and table of revisions, read from git."""
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from genre_embeddings.errors import InputError
 from genre_embeddings.experiments.compare import compare, read_revision
 from genre_embeddings.experiments.revisions import read_runs
 from genre_embeddings.experiments.runs import table
+from tests.project import Project
 
 A = np.array([[1, 0.5, 0.1, -0.4], [0.5, 1, 0.3, 0], [0.1, 0.3, 1, 0.2], [-0.4, 0, 0.2, 1]])
 NAMES = ("Crime", "Action", "Drama", "War")
@@ -22,11 +22,7 @@ PLOT = Path("plots/inspect/similarity.json")
 
 
 def git(*arguments):
-    done = subprocess.run(
-        ["git", "-c", "user.name=A", "-c", "user.email=a@example.org", *arguments],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    return done.stdout.strip()
+    return Project(Path.cwd()).git(*arguments).strip()
 
 
 def init():
@@ -44,7 +40,7 @@ def commit(message="a commit"):
 
 
 def as_experiment(name, base):
-    """What DVC does with an experiment: a commit of its own that only a ref of its kind names."""
+    """Save an experiment as DVC does: in a commit that only a ref below refs/exps names."""
     made = commit(name)
     git("update-ref", f"refs/exps/{base[:2]}/{base[2:]}/{name}", made)
     git("reset", "--quiet", "--hard", base)
@@ -54,7 +50,7 @@ def as_experiment(name, base):
 def write(
     values=A, names=NAMES, lr=0.01, structure="pass", seed=0, data="1", split="1", summarized="1"
 ):
-    """What a run would have written in the working directory.
+    """Write the files of a run in the working directory.
 
     `data`, `split` and `summarized` are hashes of the prepared data, their split and the model that
     was summarized; the trained one has hash 1.

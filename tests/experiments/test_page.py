@@ -1,4 +1,4 @@
-"""The comparison page: `dvc plots` with our templates in a small project, seen by a browser."""
+"""The comparison page of `dvc plots`, with our templates, in a browser."""
 
 import base64
 import hashlib
@@ -26,36 +26,25 @@ DIFFERENT = "Their test ratings differ, so their errors cannot be compared direc
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 )
+# File, template, x, y and title of each plot; kind and number of its marks for one revision. They
+# stand in the order of the page.
 PLOTS = """
-similarity heatmap a b Similarity
-map map x y Map
-histogram histogram rating count Ratings
-reliability reliability predicted actual Reliability
-genres genres genre rmse Genres
-support support ratings rmse Support
-pairs scatter evidence learnt Pairs
-evidence evidence a b Evidence
-loss curves epoch loss Loss
-summary summary name value Summary
-nulls nulls value count Nulls
-calibration calibration level coverage Calibration
+summary summary name value Summary text 5
+similarity heatmap a b Similarity rect 16
+evidence evidence a b Evidence rect 32
+loss curves epoch loss Loss line 2
+map map x y Map symbol 4
+pairs scatter evidence learnt Pairs symbol 1
+histogram histogram rating count Ratings rect 4
+reliability reliability predicted actual Reliability symbol 2
+calibration calibration level coverage Calibration line 1
+support support ratings rmse Support line 2
+genres genres genre rmse Genres symbol 16
+nulls nulls value count Nulls hidden 0
 """
-"""File, template, x, y and title of each plot; the first revision alone has `nulls`, which was
-retired, and lacks `calibration`."""
-# Chart, in the order of the page: kind of mark, number of them for one revision
-MARKS = {
-    "Summary": ("text", 5),
-    "Similarity": ("rect", 16),
-    "Evidence": ("rect", 32),
-    "Loss": ("line", 2),
-    "Map": ("symbol", 4),
-    "Pairs": ("symbol", 1),
-    "Ratings": ("rect", 4),
-    "Reliability": ("symbol", 2),
-    "Calibration": ("line", 1),
-    "Support": ("line", 2),
-    "Genres": ("symbol", 16),
-}
+LINES = [line.split() for line in PLOTS.strip().splitlines()]
+LACKS = {"old": "calibration"}
+"""What the first revision lacks; the others lack `nulls`, which was retired."""
 SHOWN = {
     "learnt": "learnt",
     "likelihood": "held-out ratings",
@@ -72,19 +61,22 @@ SUMMARY = [
 # Revisions of different data: genres, references and rows of the summary
 MIXED: dict[str, tuple[list[str], list[str], list[int]]] = {
     "bare": ([], [], []),  # its model compared no genres
-    "planted": (GENRES, ["learnt", "truth", "likelihood", "x"], [0, 3, 5]),
     "films": (["IMAX", "Drama", "War"], ["learnt", "genome"], [0, 3, 4, 5]),
-    "odd": (GENRES[::-1], ["rival", "truth", "taste", "learnt"], [2, 3]),
+    "odd": (GENRES[::-1], ["rival", "truth", "unheard-of", "likelihood", "learnt"], [0, 2, 3]),
 }
 
 
-def pipeline(earlier: bool) -> str:
-    """A dvc.yaml with these plots."""
+def plots_of(name: str) -> list[list[str]]:
+    """The lines of PLOTS that a revision has."""
+    return [line for line in LINES if line[0] != LACKS.get(name, "nulls")]
+
+
+def pipeline(name: str) -> str:
+    """A dvc.yaml with these plots, in another order than that of the page."""
     plots: list[dict[str, Any]] = [{"plots/picture.png": {"cache": False}}]
-    for file, *shown in map(str.split, PLOTS.strip().splitlines()):
-        if file != ("calibration" if earlier else "nulls"):
-            options = dict(zip(("template", "x", "y", "title"), shown, strict=True))
-            plots.append({f"plots/{file}.json": options | {"cache": False}})
+    for file, *shown in plots_of(name)[::-1]:
+        options = dict(zip(("template", "x", "y", "title"), shown, strict=False))
+        plots.append({f"plots/{file}.json": options | {"cache": False}})
     return yaml.safe_dump({"stages": {"inspect": {"cmd": "python -c pass", "plots": plots}}})
 
 
@@ -159,7 +151,7 @@ def value_of(name: str, section: str, row: str) -> str:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Repository with a tag a revision."""
+    """A repository with a tag for each revision."""
     folder = tmp_path_factory.mktemp("project")
     project = Project(folder)
     for name in (".dvc/plots", ".dvc/html"):
@@ -168,13 +160,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         shutil.copy(ROOT / name, folder / name)
     (folder / "plots").mkdir()
     project.git("init", "--quiet")
+    (folder / "plots/picture.png").write_bytes(base64.b64decode(PIXEL))
     for name in (*REVISIONS, *MIXED):
-        earlier = name == "old"
-        (folder / "dvc.yaml").write_text(pipeline(earlier))
-        (folder / "plots/picture.png").write_bytes(base64.b64decode(PIXEL))
-        for plot, rows in rows_of(name).items():
-            if plot != ("calibration" if earlier else "nulls"):
-                (folder / f"plots/{plot}.json").write_text(json.dumps(rows))
+        (folder / "dvc.yaml").write_text(pipeline(name))
+        rows = rows_of(name)
+        for file, *_ in plots_of(name):
+            (folder / f"plots/{file}.json").write_text(json.dumps(rows[file]))
         project.commit()
         project.git("tag", name)
     return project
@@ -195,7 +186,7 @@ def mixed(project: Project) -> Page:
 
 
 def classed(element: Element, *words: str) -> list[Element]:
-    """Groups of an SVG that bear all of these words in their class, in the order of drawing."""
+    """Groups of an SVG whose class has all of these words, in the order of drawing."""
     return [g for g in element.iter("g") if set(words) <= set(g.get("class", "").split())]
 
 
@@ -222,13 +213,13 @@ def headed(chart: Element) -> list[tuple[str, str, Element]]:
 
 
 def place(element: Element) -> tuple[float, float]:
-    """Where an element stands (x, y) in its parent, in pixels."""
+    """Position (x, y) of an element in its parent, in pixels."""
     x, y = re.findall(r"-?[\d.]+", element.get("transform", ""))
     return float(x), float(y)
 
 
 def facts(mark: Element) -> dict[str, str]:
-    """What the chart says of a mark, by name."""
+    """The description of a mark in the chart: values by name."""
     said = mark.get("aria-label", "").replace("\N{MINUS SIGN}", "-").split("; ")
     return {name: value for name, _, value in (entry.partition(": ") for entry in said)}
 
@@ -244,13 +235,13 @@ def warning(page: Page) -> str:
 
 
 def test_every_chart_is_drawn(six: Page) -> None:
-    used = {line.split()[1] for line in PLOTS.strip().splitlines()}
-    assert used == {path.stem for path in (ROOT / ".dvc/plots").glob("*.json")}
-    found = charts(six)
-    assert list(found) == [*MARKS, "plots/picture.png"]
-    for title, (kind, number) in MARKS.items():
+    assert {line[1] for line in LINES} == {p.stem for p in (ROOT / ".dvc/plots").glob("*.json")}
+    found, shown = charts(six), [line for line in LINES if line[0] != "nulls"]
+    assert list(found) == [*(line[4] for line in shown), "plots/picture.png"]
+    for file, *_, title, kind, number in shown:
+        revisions = sum(file in [line[0] for line in plots_of(name)] for name in REVISIONS)
         assert found[title].get("data-drawn") == "yes", title
-        assert len(marks(found[title], kind)) == number * (6 - (title == "Calibration")), title
+        assert len(marks(found[title], kind)) == int(number) * revisions, title
         assert found[title].findtext("p[@class='note']"), title
     # Pictures are folded up at the end.
     (folded,) = six.root.findall("body/main/details")
@@ -350,13 +341,13 @@ def test_each_cell_of_the_summary_stands_in_its_row_and_column(mixed: Page) -> N
     assert drawn == {
         (name, row["name"]): row["value"] for name in MIXED for row in rows_of(name)["summary"]
     }
-    assert [*columns.values()] == ["planted", "films", "odd"]
+    assert [*columns.values()] == ["films", "odd"]
 
 
 def test_page_says_whose_data_differ(six: Page, mixed: Page) -> None:
     assert warning(six) == ""
     # Revisions from before there were fingerprints: bare alone has ratings of 1 star.
-    assert warning(mixed) == f"planted, films, odd differ from bare in data or split. {DIFFERENT}"
+    assert warning(mixed) == f"films, odd differ from bare in data or split. {DIFFERENT}"
 
 
 @pytest.mark.parametrize(("dark", "ink", "count"), [(False, "#222", 8), (True, "#ddd", 9)])

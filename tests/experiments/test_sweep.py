@@ -1,4 +1,4 @@
-"""Quality against a setting, and the chart of it."""
+"""Tables and charts of quality against a setting."""
 
 import pytest
 from click.testing import CliRunner

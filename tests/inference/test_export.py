@@ -1,4 +1,4 @@
-"""Exported embeddings, loaded back and held against the model."""
+"""Exported embeddings and scorers agree with the model."""
 
 import subprocess
 import sys
@@ -18,7 +18,6 @@ from genre_embeddings.inference.predict import predict_pairs
 from genre_embeddings.inference.trained import open_model
 from genre_embeddings.model.serialization import save_model
 from tests.conftest import ROOT
-from tests.small import small_world, write_world
 
 
 def lines_of(path):
@@ -67,15 +66,13 @@ VARIANTS = [{"cross": False, "time": "none", "history": 0}, {"squash": True, "ge
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_the_scorer_predicts_what_the_model_predicts(settings, in_tmp, variant):
+def test_the_scorer_predicts_what_the_model_predicts(written, in_tmp, variant):
     """Of known and unknown users and movies, in batches of any size."""
-    world = small_world(settings)
-    write_world(world)
-    network = world.network(**variant).eval()
+    network = written.network(**variant).eval()
     torch.manual_seed(0)
     for parameter in network.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
-    save_model(network, world.sides["train"])
+    save_model(network, written.sides["train"])
     model = open_model()
     write_scorer(model.network, in_tmp / "scorer.pt2")
     assert str(ROOT).encode() not in (in_tmp / "scorer.pt2").read_bytes()

@@ -1,4 +1,4 @@
-"""People who were not in training."""
+"""Predictions and tastes of people who were not in training."""
 
 from dataclasses import replace
 

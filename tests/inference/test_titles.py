@@ -1,4 +1,4 @@
-"""Movies and genres that people name by a title or a part of one."""
+"""Movies and genres found by a title or a part of one."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Agreement of two similarities against SciPy and the definitions spelt out."""
+"""Agreement of two similarities against SciPy and the definitions."""
 
 import itertools
 import math
@@ -28,7 +28,7 @@ def tied_similarity(seed: int) -> np.ndarray:
     ],
 )
 def test_p_values_are_those_of_all_orders(learnt, reference, holes):
-    """Five genres have 120 orders: all of them, one by one, against the shuffled ones."""
+    """Five genres have 120 orders: p-values of shuffles are compared with those of all orders."""
     known = np.ones((5, 5), dtype=bool)
     for k, other in [(0, 3), (1, 2), (0, 4), (2, 4)][:holes]:
         known[k, other] = known[other, k] = False

@@ -1,4 +1,4 @@
-"""The report names its run, answers first, and takes every name for text."""
+"""The report identifies its run, begins with the answer and shows every name as text."""
 
 from dataclasses import replace
 from pathlib import Path

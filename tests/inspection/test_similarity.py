@@ -1,4 +1,4 @@
-"""Similarity of genres, their order, map and neighbours, and how far replicas agree."""
+"""Similarity of genres; their order, map and neighbours; stability."""
 
 import numpy as np
 import pytest

@@ -1,13 +1,11 @@
-"""Files of different runs, used together, are named and not mixed."""
+"""Files of different runs are not used together: an error names them."""
 
-import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
-import yaml
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
@@ -17,6 +15,7 @@ from genre_embeddings.settings import load_settings
 from stages import evaluate, train
 from tests.conftest import changed, small_settings
 from tests.small import small_world, write_world
+from tests.trained import write_settings
 
 
 def make_run(folder: Path, **model) -> Path:
@@ -31,9 +30,7 @@ def make_run(folder: Path, **model) -> Path:
         plain = world.network(**model, genres=False)
         save_model(plain, train, storage.ABLATIONS / "without_genres")
         storage.write_json(storage.ABLATIONS / "ablations.json", ["without_genres"])
-        Path("params.yaml").write_text(yaml.safe_dump(world.settings.model_dump(mode="json")))
-        storage.write_json(storage.TRUTH, None)
-        storage.write_json(storage.GENOME, None)
+        write_settings(world.settings)
     return folder
 
 
@@ -111,11 +108,3 @@ def test_models_for_comparison_with_other_settings(here, tmp_path):
 def test_a_truth_of_other_genres(here):
     storage.write_json(storage.TRUTH, {"genres": ["Spy"], "similarity": [[1.0]]})
     fails(storage.TRUTH, storage.PREPARED, inspect)
-
-
-def test_metrics_of_another_model(here):
-    evaluate.main()
-    path = storage.METRICS / "evaluate.json"
-    assert storage.read_measured("evaluate")["model"] == storage.model_fingerprint()
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"model": "0" * 12}))
-    fails(path, storage.MODEL, lambda: storage.read_measured("evaluate"))

@@ -1,11 +1,10 @@
-"""A model folder: what is saved comes back, and what is broken is refused in one line."""
+"""Model folders are loaded as they were saved; broken ones are refused in one line."""
 
 import json
 import os
 import subprocess
 import sys
 from hashlib import sha256
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,25 +17,17 @@ from genre_embeddings.errors import InputError
 from genre_embeddings.model.predict import predict
 from genre_embeddings.model.serialization import load_whole, save_model
 from tests.conftest import ROOT
-from tests.small import small_world, write_world
 
 WEIGHTS = storage.MODEL / "model.safetensors"
 TABLES = storage.MODEL / "tables.json"
 
 
 @pytest.fixture
-def world(settings, in_tmp):
-    world = small_world(settings)
-    write_world(world)
-    return world
-
-
-@pytest.fixture
-def saved(world):
-    network, train = world.network(), world.ratings("train")
+def saved(written):
+    network, train = written.network(), written.ratings("train")
     everything = torch.arange(train.count)
     network.remember(everything, train.rating, network(train.user, train.movie, train.time))
-    save_model(network, world.sides["train"])
+    save_model(network, written.sides["train"])
     return network
 
 
@@ -70,12 +61,6 @@ def test_what_is_saved_comes_back(saved, world):
     assert (loaded.users, loaded.unknown, loaded.limits) == (saved.users, saved.unknown, (0.5, 5.0))
     save_model(loaded, world.sides["train"])
     assert before == {path.name: path.read_bytes() for path in storage.MODEL.iterdir()}
-
-
-def test_there_is_no_model_yet(in_tmp):
-    refused("run `dvc repro train` first")
-    with pytest.raises(InputError, match=r"nowhere.model\.safetensors is not here: name the fol"):
-        load_whole(Path("nowhere"))
 
 
 def test_weights_that_are_not_whole(saved):
@@ -182,7 +167,7 @@ def test_tables_that_do_not_fit(saved):
     changed.append((tables + b" " * 10_000_000, "far too long for 146 rows"))
     for content, message in changed:
         TABLES.write_bytes(content)
-        fits = {"tables": sha256(content).hexdigest()}  # as somebody sees to who changes them
+        fits = {"tables": sha256(content).hexdigest()}  # as an attacker would make it
         rewrite(lambda _, about: about.update(fits))  # noqa: B023
         refused(rf"tables\.json is {message}")
     TABLES.write_bytes(tables.replace(b"Drama", b"Anime", 1))

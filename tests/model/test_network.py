@@ -1,4 +1,4 @@
-"""The network against its own equations, worked out by hand or by another way."""
+"""The network against its equations, computed in another way."""
 
 import math
 
@@ -13,13 +13,6 @@ from genre_embeddings.model.history import History
 from genre_embeddings.model.network import Network
 from genre_embeddings.model.predict import predict
 from genre_embeddings.model.ratings import Ratings
-from tests.small import small_world
-
-
-@pytest.fixture
-def world(settings):
-    return small_world(settings)
-
 
 VARIANTS = [
     {},
@@ -86,7 +79,7 @@ def reference(net, train, membership, user, movie, time, own):
 @torch.no_grad()
 @pytest.mark.parametrize("model", VARIANTS)
 def test_the_network_computes_its_equations(world, model):
-    """Of training ratings, which are left out, other pairs, and a movie without ratings."""
+    """For training ratings (left out of their own inputs), other pairs, and an unrated movie."""
     train, net = world.ratings("train"), world.network(**model)
     generator = torch.Generator().manual_seed(0)
     for name, value in net.state_dict().items():

@@ -1,4 +1,4 @@
-"""What docs/guide/security.md promises of the code, the repository and the packages."""
+"""Promises of docs/guide/security.md about the code, the repository and the packages."""
 
 import json
 import re
@@ -19,7 +19,6 @@ from genre_embeddings.model.serialization import save_model
 from tests.conftest import ROOT
 from tests.licences import by_licence, pinned
 from tests.project import listed
-from tests.small import small_world, write_world
 
 EXECUTES = re.compile(
     r"\b(import|from) +(\w*pickle|dill|joblib|shelve|marshal)\b"
@@ -83,10 +82,9 @@ explain(model, 1, 1)
 """
 
 
-def test_opening_a_model_runs_nothing_of_its_folder(settings, in_tmp):
-    world, folder = small_world(settings), in_tmp / storage.MODEL
-    write_world(world)
-    save_model(world.network(), world.sides["train"])
+def test_opening_a_model_runs_nothing_of_its_folder(written):
+    folder = storage.MODEL.absolute()
+    save_model(written.network(), written.sides["train"])
     boom = 'raise SystemExit("it was run")'
     names = ("torch", "numpy", "safetensors", "sitecustomize", "genre_embeddings", "__init__")
     for name in names:

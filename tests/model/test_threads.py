@@ -1,4 +1,4 @@
-"""What docs/results/robustness.md says of the same bytes on one and on two threads."""
+"""Threads and the environment: the statements of docs/results/robustness.md about equal bytes."""
 
 import os
 import subprocess

@@ -21,7 +21,7 @@ TRAINING = ("-S", "train.epochs=30", "-S", "train.without_genres=false", "train"
 
 
 def plots_of(project: Project, *revisions: str) -> dict[str, Any]:
-    """What the extension is told when these revisions are chosen for plotting."""
+    """The answer that the extension gets when these revisions are chosen for plotting."""
     return project.dvc_json("plots", "diff", *revisions, "--split", "--out", PICTURES)
 
 
@@ -110,7 +110,7 @@ def test_training_is_seen_while_it_runs(base: Project, tmp_path: Path) -> None:
 
 
 def halted(file: Path, running: subprocess.Popen) -> tuple[int, int]:
-    """The process that signals its epochs, halted after the second or a later one; which it was."""
+    """Halt the process that signals its epochs, after the second or later: its id, the epoch."""
     end = time.monotonic() + MOST_SECONDS
     while time.monotonic() < end and running.poll() is None:
         signalled = signalled_in(file)

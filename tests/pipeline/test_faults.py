@@ -1,4 +1,4 @@
-"""A few faults of benchmarks.robustness.faults: killed, short of room or locked out, then right."""
+"""After a stage was killed or could not write, the next run gives the right results."""
 
 import os
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""Names from strangers, pushed through every place where one enters and read where they come out.
+"""Hostile names stay text in every output.
 
-They enter as genres, titles and ids of movies and users, as a branch, and as settings of a branch.
-They come out in the stages' and commands' lines, in JSON, Markdown, YAML, HTML, TSV and CSV.
+They are genres, titles, ids of movies and users, a branch, and settings of that branch. The outputs
+are lines of stages and commands, JSON, Markdown, YAML, HTML, TSV and CSV.
 """
 
 import csv
@@ -56,7 +56,7 @@ def own_data(folder: Path) -> None:
 
 
 def harmless(said: str) -> str:
-    """What a program wrote, which must be plain lines of ASCII, none of a stranger's making."""
+    """The output of a program, which must be ASCII text without lines that a name forged."""
     assert "Traceback" not in said
     assert not re.search(r"[^\n\t\x20-\x7e]", said), said
     assert not re.search(r"^error: forged", said, re.MULTILINE), said
@@ -65,7 +65,7 @@ def harmless(said: str) -> str:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The pipeline run on such data, in a terminal of ASCII, and a branch of a stranger."""
+    """The pipeline run on such data, in a terminal of ASCII, and a hostile branch."""
 
     def make(folder: Path) -> None:
         project = make_project(folder)

@@ -54,7 +54,7 @@ if stage.startswith("stages."):
 
 @pytest.fixture(scope="session")
 def elsewhere(base: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A clone in another place in which all stages ran, watched."""
+    """A clone in another folder in which all stages ran, with their imports recorded."""
 
     def make(top: Path) -> None:
         clone = base.clone(top / "a longer path" / "of-another-person")

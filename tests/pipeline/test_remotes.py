@@ -2,8 +2,8 @@
 
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import requests
@@ -16,19 +16,11 @@ pytestmark = pytest.mark.pipeline
 PAGE = ROOT / "docs/guide/remotes.md"
 
 
-@dataclass(frozen=True)
-class Team:
-    """A project with both remotes and an experiment.
-
-    Attributes:
-        project: on branch main.
-        places: what stands in the page, and what it is here.
-        main: results of the branch.
-        wide: results of the experiment.
-    """
+class Team(NamedTuple):
+    """A project with both remotes; the results of branch main and of experiment wide."""
 
     project: Project
-    places: dict[str, str]
+    places: dict[str, str]  # what stands in the page, and what it is here
     main: dict[str, bytes]
     wide: dict[str, bytes]
 

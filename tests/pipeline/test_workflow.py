@@ -1,4 +1,4 @@
-"""The workflow of pull requests: linted, its commands there, its report made for real."""
+"""The workflow of pull requests: linters, commands, permissions and a real report."""
 
 import re
 import subprocess

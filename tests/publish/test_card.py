@@ -1,4 +1,4 @@
-"""The model card of a real run: true to its numbers, usable, and honest in every other case."""
+"""The model card of a real run, and its sentences for other data, settings and results."""
 
 import json
 import re
@@ -29,7 +29,7 @@ def edit(path: str, change: Callable[[Any], object]) -> None:
 
 @pytest.fixture
 def project(base: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """What the card is made of, as the working directory."""
+    """A folder with the files that the card needs, as the working directory."""
     for name in ("data/prepared", "metrics", "models", "plots"):
         shutil.copytree(base.folder / name, tmp_path / name)
     shutil.copy(base.folder / "params.yaml", tmp_path)
@@ -147,6 +147,6 @@ def test_the_run_decides_what_is_said(
 
 
 def test_metrics_of_another_model_are_named(project: Project) -> None:
-    edit(INSPECTED, lambda content: content.update(model="0" * 12))
-    with pytest.raises(InputError, match=r"metrics/inspect\.json.* are from different runs"):
+    edit(INSPECTED, lambda content: content.update(model=content["model"][::-1]))
+    with pytest.raises(InputError, match=r"inspect\.json and models are from diff.*`dvc repro`"):
         read_details()

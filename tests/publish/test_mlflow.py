@@ -1,4 +1,4 @@
-"""Runs on a real MLflow server, with its SQLite store, on this machine."""
+"""Runs logged to a real MLflow server on this machine."""
 
 import os
 import re
@@ -35,16 +35,13 @@ DOCUMENTED = "http://127.0.0.1:5000"
 MOST_SECONDS = 240
 
 
-def free_address() -> tuple[str, int]:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()
-
-
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of an MLflow server."""
-    folder, (_, port) = tmp_path_factory.mktemp("server"), free_address()
+    folder = tmp_path_factory.mktemp("server")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--backend-store-uri", "sqlite:///runs.db", "--artifacts-destination", "artifacts"]
     # The jobs are of no use here, and need a package more.

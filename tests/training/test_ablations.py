@@ -1,11 +1,9 @@
-"""Models for comparison: trained as the main model is, without genres or with shuffled ones."""
+"""Models for comparison, trained without genres or with shuffled ones."""
 
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 from genre_embeddings import storage
 from genre_embeddings.errors import InputError
@@ -19,6 +17,7 @@ from genre_embeddings.training.ablations import (
 from tests.conftest import changed
 from tests.project import ROOT
 from tests.small import small_world, write_world
+from tests.trained import write_settings
 
 
 def ablations(settings, **train):
@@ -78,7 +77,7 @@ def test_trained_beside_the_main_model_they_have_the_same_bytes(settings, in_tmp
     ):
         wait()
     assert "params.yaml is not here" in capfd.readouterr().err
-    Path("params.yaml").write_text(yaml.safe_dump(world.settings.model_dump(mode="json")))
+    write_settings(world.settings)
     with ablations_beside(world.settings.train, WORTHWHILE, ["without_genres"]) as wait:
         wait()
     assert weights() == expected

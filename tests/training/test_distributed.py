@@ -1,4 +1,4 @@
-"""Two processes (gloo, CPU) train as one does, on the same batches; by stage train itself."""
+"""Two processes (gloo, CPU) train the model that one process trains."""
 
 import pytest
 import torch

@@ -1,7 +1,6 @@
 """After training, the genre embeddings hold what the movies of a genre have in common."""
 
 from copy import deepcopy
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,7 +53,7 @@ def test_predictions_for_known_movies_stay_and_those_for_unknown_ones_change(net
 
 
 def test_a_shift_between_a_genre_and_its_movies_changes_no_answer(network, refit, monkeypatch):
-    """What no prediction for a known movie can see, the refit takes out again."""
+    """The refit undoes a shift that changes no prediction for known movies."""
     monkeypatch.setattr(gauge, "STEPS", 1)  # more steps multiply the errors of rounding
     shifted = deepcopy(network)
     with torch.no_grad():
@@ -67,9 +66,9 @@ def test_a_shift_between_a_genre_and_its_movies_changes_no_answer(network, refit
     assert np.abs(ask(shifted, USERS) - ask(network, USERS)).max() > 0.05
     assert np.allclose(project(shifted, USERS), project(network, USERS), atol=1e-4)
     first, second = refit(network), refit(shifted)
-    assert np.allclose(ask(first, USERS), ask(second, USERS), atol=2e-3)
-    assert torch.allclose(first.communality, second.communality, atol=1e-2)
-    assert torch.allclose(first.genre_rare, second.genre_rare, atol=2e-3)
+    assert np.allclose(ask(first, USERS), ask(second, USERS), atol=1e-4)
+    assert torch.allclose(first.communality, second.communality, atol=1e-4)
+    assert torch.allclose(first.genre_rare, second.genre_rare, atol=1e-4)
 
 
 def test_responses_vary_over_users_as_the_ratings_say(network, refit, monkeypatch):
@@ -102,7 +101,7 @@ def test_an_unknown_movie_is_like_the_rare_ones_of_its_genres(network, refit):
 
 @torch.no_grad()
 def test_validation_chooses_how_movies_without_ratings_are_predicted(network, world):
-    """Their ratings are as one of the two ways predicts them, which is then taken."""
+    """If their ratings equal the predictions of one of the two ways, that way is taken."""
     user, movie = torch.arange(30), torch.full((30,), network.unknown)
     train, ways = world.ratings("train"), []
     for wanted in (None, "trained"):
@@ -114,17 +113,3 @@ def test_validation_chooses_how_movies_without_ratings_are_predicted(network, wo
         ways.append(other(user, movie).rating.mean(0))
     assert torch.allclose(ways[1], rating, atol=1e-4)
     assert not torch.allclose(ways[0], rating, atol=1e-2)
-
-
-def test_ratings_that_do_not_vary_leave_finite_embeddings(world):
-    """The mixed model has nothing to measure in them."""
-    train, network = world.ratings("train"), world.network().eval()
-    constant = replace(train, rating=torch.full_like(train.rating, 3.0))
-    fit_genres(network, constant, trained_is_better(network, world.ratings("validation")))
-    assert all(value.isfinite().all() for value in network.state_dict().values())
-
-
-def test_a_network_without_genres_is_left_as_it_is(world, refit):
-    before = world.network(genres=False)
-    after = refit(before).state_dict()
-    assert all(torch.equal(value, after[name]) for name, value in before.state_dict().items())

@@ -1,4 +1,4 @@
-"""The neighbourhood against its formula, written as loops."""
+"""The correction by similar movies against its formula, computed on dense matrices."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,7 @@ import torch
 from genre_embeddings.inference.posterior import with_user
 from genre_embeddings.model.predict import predict
 from genre_embeddings.model.ratings import Ratings
+from genre_embeddings.model.serialization import load_whole
 from genre_embeddings.training.model import train_model
 from genre_embeddings.training.neighbourhood import PRIOR, fit_neighbourhood
 from tests.conftest import changed, small_settings
@@ -127,8 +128,7 @@ def test_any_number_of_similar_movies(world, most, tmp_path, monkeypatch):
     write_world(world)
     settings = changed(world.settings, model={"similar_movies": most})
     train_model(settings, world.data, record=False)
-    network = world.network(similar_movies=most)
-    fit_neighbourhood(network, world.ratings("train"))
+    network, _ = load_whole()
     if not most:
         assert network.neighbourhood is None
     else:

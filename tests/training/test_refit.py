@@ -1,4 +1,4 @@
-"""`train.refit`: the model learns from validation ratings, too, and nothing later forgets that."""
+"""`train.refit`: the model learns from validation ratings too, and later stages know it."""
 
 from pathlib import Path
 
@@ -68,8 +68,6 @@ def test_evaluation_and_inspection_take_them_as_training_ratings(settings, in_tm
     write_settings(world.settings)
     train_model(world.settings, world.data, record=False)
     storage.write_json(storage.ABLATIONS / "ablations.json", [])
-    for path in (storage.TRUTH, storage.GENOME):
-        storage.write_json(path, None)
     evaluate.main()
     measured = storage.read_json(storage.METRICS / "evaluate.json")
     sizes = {name: side.rating.size for name, side in world.sides.items()}

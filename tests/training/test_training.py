@@ -1,4 +1,4 @@
-"""Training learns, stops when it should, keeps the best epoch and gives the same bytes again."""
+"""Training learns, stops early, keeps the best epoch and repeats its bytes."""
 
 import re
 
@@ -13,11 +13,6 @@ from genre_embeddings.training import lightning as training
 from genre_embeddings.training.callbacks import BestWeights
 from genre_embeddings.training.optimizer import RowAdamW
 from tests.small import small_world
-
-
-@pytest.fixture
-def world(settings):
-    return small_world(settings)
 
 
 def test_it_learns_and_the_same_seed_gives_the_same_weights(settings):
