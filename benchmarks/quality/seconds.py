@@ -138,9 +138,8 @@ def draw(fits: dict[str, dict[str, Fit]], path: Path) -> None:
         for name, fit in found.items():
             _, seconds, errors = zip(*fit["points"], strict=True)
             style = {"color": "black", "zorder": 3} if name in OURS else {}
-            if name == "ours, fast":
-                style["linestyle"] = ":"
-            axes.plot(seconds, errors, ".-", label=title(name), **style)
+            line = ".:" if name == "ours, fast" else ".-"
+            axes.plot(seconds, errors, line, label=title(name), **style)
         ends = [fit["end"][2] for fit in found.values()]
         axes.set(title=data, xlabel="CPU seconds of the fit", xscale="log", ylabel="test MSE")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
