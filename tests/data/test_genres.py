@@ -64,7 +64,7 @@ SAID = [  # texts, names where they are not the texts, what is said, separator
       for word in ("\\N", "nan", "None", "null", "N/A", "Unknown", "?")),
     # Spellings
     (SPELT, [["Sci-Fi", "Film Noir"]] * 4, [by("|"), *(
-        f"{others} differ from {name!r} (2 movies) in case, blanks, dashes or apostrophes only: "
+        f"{others} and {name!r} (2 movies) differ in case, blanks, dashes or apostrophes only: "
         "read as one genre" for others, name in (
             ("'FILM NOIR' (1), 'film noir' (1)", "Film Noir"),
             ("'SCI-FI' (1), 'sci-fi' (1)", "Sci-Fi")))]),

@@ -121,7 +121,7 @@ def _spellings(count: Counter[str], label: str) -> list[list[str]]:
     for first, *others in [names for names in alike.values() if len(names) > 1][:5]:
         listed = ", ".join(f"{shown(name)} ({count[name]:,})" for name in others[:5])
         _say(
-            f"{label}: {listed} differ from {shown(first)} ({count[first]:,} movies) in case, "
+            f"{label}: {listed} and {shown(first)} ({count[first]:,} movies) differ in case, "
             "blanks, dashes or apostrophes only: read as one genre"
         )
     return list(alike.values())
