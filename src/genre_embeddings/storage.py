@@ -77,6 +77,10 @@ class Side(NamedTuple):
         """The columns of canonical ratings."""
         return cls(*(ratings[column].to_numpy() for column in RATINGS_SCHEMA))
 
+    def part(self, rows: np.ndarray | slice) -> Side:
+        """Some of the ratings."""
+        return Side(*(column[rows] for column in self))
+
 
 _MAKER = {
     PREPARED: "prepare",
@@ -273,7 +277,7 @@ def joined(*sides: Side) -> Side:
     """All ratings of some sides, in the order of the canonical ratings."""
     whole = Side(*map(np.concatenate, zip(*sides, strict=True)))
     order = np.lexsort((whole.movie, whole.timestamp, whole.user))
-    return Side(*(column[order] for column in whole))
+    return whole.part(order)
 
 
 def read_sides(refit: bool = False) -> dict[str, Side]:
@@ -295,7 +299,7 @@ def read_sides(refit: bool = False) -> dict[str, Side]:
         )
     if refit:
         sides["train"] = joined(sides["train"], sides["validation"])
-        sides["validation"] = Side(*(column[:0] for column in sides["validation"]))
+        sides["validation"] = sides["validation"].part(slice(0))
     return sides
 
 

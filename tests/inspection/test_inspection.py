@@ -11,6 +11,7 @@ from genre_embeddings import storage
 from genre_embeddings.data.sources.planted import planted_world
 from genre_embeddings.data.tables import truth_content
 from genre_embeddings.evaluation.metrics import FEWEST_USERS
+from genre_embeddings.inspection import value
 from genre_embeddings.inspection.inspect import inspect
 from genre_embeddings.inspection.question import gather
 from genre_embeddings.inspection.responses import ask, project
@@ -70,10 +71,12 @@ def test_what_cannot_be_asked_is_inconclusive(settings, in_tmp, planted, model, 
     assert set(answer.plots) == {"similarity", "evidence", "scatter", "map"}
 
 
-def test_point_embeddings_without_truth_and_without_the_second_model(settings, in_tmp):
+def test_point_embeddings_without_truth_and_without_the_second_model(settings, in_tmp, monkeypatch):
+    monkeypatch.setattr(value, "MOST_RATINGS", 10)
     answer = answered(settings, None, {"embedding": "point"}, truth=False, without_genres=False)
     assert answer.verdicts[2].outcome == "inconclusive"
     assert "truth" not in answer.metrics["agreement"]
+    assert 0 < max(cost["ratings"] for cost in answer.costs) <= 10
 
 
 def test_a_handful_of_users_is_no_evidence_of_value(settings, in_tmp):

@@ -9,6 +9,7 @@ from scipy.stats import spearmanr
 
 from genre_embeddings.inspection import slopes as module
 from genre_embeddings.inspection.slopes import (
+    by_some_users,
     likelihood,
     moments,
     movie_design,
@@ -89,9 +90,16 @@ def test_users_in_parts_and_groups_give_the_same_and_many_are_sampled(fit, monke
     monkeypatch.setattr(module, "GROUPS", 30)
     assert fit(sums).influence == pytest.approx(whole.influence.reshape(30, 3, -1).sum(axis=1))
     monkeypatch.setattr(module, "GROUPS", 2000)
-    monkeypatch.setattr(module, "MOST_USERS", 50)
+    monkeypatch.setattr(module, "LIKELIHOOD_USERS", 50)
     monkeypatch.setattr(module, "MOST_CELLS", 50 * 21)
     assert len(fit(sums).influence) == 50
+
+
+def test_ratings_by_some_users_are_measured_where_there_are_many(monkeypatch):
+    monkeypatch.setattr(module, "MOST_USERS", 3)
+    user = np.array([0, 0, 1, 2, 3, 4])
+    assert by_some_users(user, users=5).tolist() == [True, True, False, True, False, True]
+    assert by_some_users(user[:4], users=3).all()
 
 
 def test_a_negative_variance_is_unknown_and_said():

@@ -38,7 +38,7 @@ from genre_embeddings.inspection.similarity import (
     response_similarity,
     similarity_interval,
 )
-from genre_embeddings.inspection.slopes import movie_design
+from genre_embeddings.inspection.slopes import by_some_users, movie_design
 from genre_embeddings.inspection.value import value
 from genre_embeddings.inspection.verdict import (
     LINES,
@@ -190,9 +190,10 @@ def _unanswered(reason: str) -> Answer:
 def _measure(q: Question, membership: np.ndarray, rng: np.random.Generator) -> dict[str, Evidence]:
     """Evidence and rival by both estimators; `membership` (M, G) tells the genres of each movie."""
     design = movie_design(membership.astype(np.float64))
+    sides = (side.part(by_some_users(side.user, q.network.users)) for side in (q.held_out, q.train))
     held_out, train = (
         Residuals(side.user, side.movie, side.rating - q.baseline.predict(side.user, side.movie))
-        for side in (q.held_out, q.train)
+        for side in sides
     )
     found = {}
     for name in ("likelihood", "moments"):

@@ -32,8 +32,10 @@ from genre_embeddings.inspection.responses import spaced
 
 MOST_GENRES = 60
 """Genres that are compared; their covariances grow with the square."""
-MOST_USERS = 10_000
-"""Users from which the likelihood is computed; more are sampled, for seconds at millions."""
+MOST_USERS = 50_000
+"""Users in whose ratings slopes are measured, evenly spaced; more would take minutes."""
+LIKELIHOOD_USERS = 10_000
+"""Users from which the likelihood is computed."""
 MOST_STEPS = 40
 TOLERANCE = 0.01
 """EM stops once no correlation moves further than this in a step."""
@@ -152,6 +154,13 @@ def movie_design(membership: np.ndarray) -> np.ndarray:
     return np.hstack([shares, np.ones((len(shares), 1))])
 
 
+def by_some_users(user: np.ndarray, users: int) -> np.ndarray:
+    """Whether ratings, (n,), are by some of all users: at most 50,000, evenly spaced."""
+    chosen = np.zeros(users, dtype=bool)
+    chosen[spaced(users, MOST_USERS)] = True
+    return chosen[user]
+
+
 def sum_up(
     user: np.ndarray, movie: np.ndarray, residual: np.ndarray, design: np.ndarray
 ) -> SlopeSums:
@@ -215,8 +224,8 @@ def likelihood(sums: SlopeSums) -> Slopes:
     Σ and μ. Parameter expansion then regresses y on x' A m, and moves to A Σ A' and A μ, which
     takes tens of steps instead of hundreds.
     """
-    if sums.users > MOST_USERS:
-        sums = sums.part(spaced(sums.users, MOST_USERS))
+    if sums.users > LIKELIHOOD_USERS:
+        sums = sums.part(spaced(sums.users, LIKELIHOOD_USERS))
     size = sums.design.shape[1]
     variance = sums.squares / max(sums.counts.nnz, 1)
     if variance <= 0 or sums.users < 2:

@@ -36,6 +36,7 @@ from genre_embeddings.inspection.responses import answers, spaced_users
 from genre_embeddings.inspection.slopes import (
     MOST_GENRES,
     Slopes,
+    by_some_users,
     likelihood,
     mean_of,
     moments,
@@ -194,6 +195,8 @@ def _measure(network: Network, train: Ratings, genres: np.ndarray) -> tuple[Slop
         column.cpu().numpy() for column in (train.user, train.movie, train.rating)
     )
     bias = fit_bias(user, movie, rating, network.users, network.unknown)
+    some = by_some_users(user, network.users)
+    user, movie, rating = (column[some] for column in (user, movie, rating))
     membership = (network.genre_share[:-1] > 0).cpu().numpy().astype(np.float64)
     design = movie_design(membership)[:, [*genres, -1]]
     sums = sum_up(user, movie, rating - bias.predict(user, movie), design)
