@@ -6,16 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from genre_embeddings.data.sources.archive import (
-    files_of_layouts,
-    in_main_checkout,
-    open_files,
-    require_copied,
-)
 from genre_embeddings.data.sources.base import Source
-from genre_embeddings.data.sources.layouts import LAYOUTS, read_source
-from genre_embeddings.data.sources.movielens import RELEASES, open_release, require_release
-from genre_embeddings.data.sources.planted import planted_world
 from genre_embeddings.settings import DataSettings, PlantedSettings
 
 
@@ -29,13 +20,21 @@ def open_source(data: DataSettings, planted: PlantedSettings) -> Iterator[Source
     Raises:
         InputError: the files are not there, or a row cannot be used.
     """
+    # Imported here: the code of a served model imports this package, and needs no downloads.
     if data.source == "planted":
+        from genre_embeddings.data.sources.planted import planted_world
+
         yield planted_world(planted)
     elif data.source == "folder":
+        from genre_embeddings.data.sources.archive import open_files
+        from genre_embeddings.data.sources.layouts import LAYOUTS, read_source
+
         require_whole(data)
         with open_files(Path(data.path), LAYOUTS) as (layout, files):
             yield read_source("folder", layout, files, (data.min_rating, data.max_rating), data)
     else:
+        from genre_embeddings.data.sources.movielens import open_release
+
         with open_release(data) as source:
             yield source
 
@@ -49,6 +48,14 @@ def require_whole(data: DataSettings) -> None:
     Raises:
         InputError: neither git nor DVC tracks a file, so that the copy lacks it.
     """
+    from genre_embeddings.data.sources.archive import (
+        files_of_layouts,
+        in_main_checkout,
+        require_copied,
+    )
+    from genre_embeddings.data.sources.layouts import LAYOUTS
+    from genre_embeddings.data.sources.movielens import RELEASES, require_release
+
     if data.source in RELEASES:
         require_release(data.source, data.path)
     elif elsewhere := in_main_checkout(Path(data.path)):
