@@ -26,7 +26,7 @@ def run(main: Callable[[], None]) -> None:
     """Run a stage; what a user can mend ends in one message and exit status 1, no traceback."""
     from genre_embeddings.errors import messages
 
-    if "DVC_ROOT" in os.environ:
+    if {"DVC_ROOT", "LOCAL_RANK"} & os.environ.keys():
         threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
     # Ended from outside it fails, and takes its temporary files away on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -43,6 +43,8 @@ def run(main: Callable[[], None]) -> None:
 
 def _end_with(parent: int) -> None:
     """End when DVC was killed: later, this stage would write over the outputs of the next run.
+
+    One of several processes that train ends with the process that started it.
 
     DVC runs a stage's command by the shell that SHELL names. Some shells give their place to the
     command (bash), others wait for it and outlive DVC (dash, which is /bin/sh of Debian).

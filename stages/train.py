@@ -42,12 +42,12 @@ def main() -> None:
     names = ablation_names(settings, data.meta, tables.genres.height)
     with Scratch() as scratch, ablations_beside(fitting, count, names) as wait:
         history, best = train_model(settings, data, scratch=scratch)
-        if not is_first_process():
-            return
         if wait:
             wait()
         else:
             train_ablations(settings, data, scratch)
+    if not is_first_process():
+        return
     again = ", then again with the validation ratings" if fitting.refit else ""
     print(
         f"trained {fitting.replicas} replicas in batches of {fitting.batch_size:,} ratings for "

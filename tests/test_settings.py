@@ -105,6 +105,12 @@ def test_a_bad_value_is_named_with_what_is_allowed(key, value, message):
         parse_settings(replaced(key, value))
 
 
+def test_float16_trains_in_one_process():
+    text = replaced("devices", "2").replace("precision: 32-true", "precision: 16-mixed")
+    with pytest.raises(InputError, match="precision 16-mixed, devices 2 and num_nodes 1: 16-mixed"):
+        parse_settings(text)
+
+
 def test_all_findings_come_in_one_message():
     text = TEXT.replace("  dim:", "  dims:").replace("seed: 0 # Seed", "seed: -1 # Seed")
     text = text.replace("  test: 0.1", "  test: 0.0")

@@ -234,14 +234,13 @@ class TrainSettings(Section):
     threads: Count
     """Number of CPU threads, 0 for all cores; another number can change the last digits"""
     devices: Positive
-    """Number of processes on each machine, 1 or more; each uses its own GPU where there are GPUs"""
+    """Number of processes on each machine, 1 or more; each trains one replica or more, on its own
+    GPU where there are GPUs"""
     num_nodes: Positive
     """Number of machines, 1 or more; docs/guide/scaling.md explains how to start them with
     torchrun"""
-    strategy: Literal["auto", "ddp"]
-    """Lightning strategy: auto, or ddp (each process has the whole model and part of each batch)"""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
-    """Floating-point precision of training: 32-true, bf16-mixed or 16-mixed (GPU only)"""
+    """Floating-point precision of training: 32-true, bf16-mixed or 16-mixed (one GPU only)"""
     refit: bool
     """Whether to train once more, on training and validation ratings, for the number of epochs that
     validation chose; there are no validation errors of the model then"""
@@ -273,6 +272,16 @@ class TrainSettings(Section):
         found = {key: value for key, value in chosen.items() if getattr(self, key) == AUTO}
         epochs = found.get("epochs", self.epochs)
         return self.model_copy(update=found | {"min_epochs": min(self.min_epochs, epochs)})
+
+    @model_validator(mode="after")
+    def _float16_has_one_process(self) -> TrainSettings:
+        # Each process scales its gradients by itself, so they could not be added.
+        if self.precision == "16-mixed" and self.devices * self.num_nodes > 1:
+            raise ValueError(
+                f"precision 16-mixed, devices {self.devices} and num_nodes {self.num_nodes}: "
+                "16-mixed trains in one process; several can use bf16-mixed"
+            )
+        return self
 
     @model_validator(mode="after")
     def _epochs_are_ordered(self) -> TrainSettings:
@@ -495,7 +504,7 @@ model: {dim: 16, hidden: [64, 32], cross: true, genres: true, embedding: variati
   similar_movies: 200, time: auto, squash: false}
 train: {replicas: auto, epochs: auto, min_epochs: 5, patience: 6, batch_size: auto, lr: auto,
   network_lr: auto, weight_decay: 0.01, kl_weight: 0.4, movie_dropout: 0.05, rare_dropout: 0.5,
-  threads: 1, devices: 1, num_nodes: 1, strategy: auto, precision: 32-true, refit: false,
+  threads: 1, devices: 1, num_nodes: 1, precision: 32-true, refit: false,
   without_genres: true, shuffled_genres: 0}
 inspect: {evidence: held_out, min_movies: 2, min_pair_users: 20, permutations: 9999,
   bootstrap: 1000, neighbours: 3, alpha: 0.05, min_ceiling_share: 0.8, min_stability: 0.6,

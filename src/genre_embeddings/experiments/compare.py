@@ -22,10 +22,10 @@ from genre_embeddings.experiments.revisions import (
     WORKSPACE,
     Revision,
     Run,
-    cell,
     warnings,
 )
 from genre_embeddings.inspection.agreement import correlation
+from genre_embeddings.pages import cell
 
 SIMILARITY = storage.PLOTS / "inspect" / "similarity.json"
 FEWEST = 3

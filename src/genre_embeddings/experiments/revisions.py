@@ -193,13 +193,6 @@ def text(value: Any) -> str:
     return setting_text(value)
 
 
-def cell(value: Any, form: str = ".4g") -> str:
-    """A cell of a table: a float in a format, another value as text, "-" for a missing one."""
-    if value is None or value != value:  # NaN
-        return "-"
-    return format(value, form) if isinstance(value, float) else text(value)
-
-
 def _repo() -> Repo:
     try:
         repo = Repo()

@@ -12,13 +12,12 @@ from genre_embeddings.experiments.revisions import (
     VERDICTS,
     WORKSPACE,
     Run,
-    cell,
     current,
     read_runs,
     text,
     warnings,
 )
-from genre_embeddings.pages import MARKS
+from genre_embeddings.pages import MARKS, cell
 from genre_embeddings.settings import effective
 
 LEGEND = (

@@ -30,11 +30,11 @@ from genre_embeddings.experiments.revisions import (
     SCORES,
     VALIDATION,
     Run,
-    cell,
     read_runs,
     text,
 )
 from genre_embeddings.figures import cut, picture
+from genre_embeddings.pages import cell
 from genre_embeddings.settings import effective, load_yaml
 
 LOW, HIGH = "test.rmse_low", "test.rmse_high"

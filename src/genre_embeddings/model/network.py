@@ -274,6 +274,16 @@ class Network(nn.Module):
             insert(starts, state[starts][last].expand(count))
         return Network.from_state(self.settings, self.replicas, self.limits, state)
 
+    def replica_dims(self) -> dict[str, int]:
+        """Names of the tensors of which each replica has its own part, and the dimension of R."""
+        found = {}
+        for name, value in self.state_dict(keep_vars=True).items():
+            if name.endswith((".mean", ".log_std")) or name in ("genre_rare", "session.residuals"):
+                found[name] = 1
+            elif value.requires_grad and name != "session.log_scale":
+                found[name] = 0
+        return found
+
     @property
     def user_starts(self) -> Tensor:
         """Where the training ratings of each user start, and the end of all, (U+1,)."""
@@ -468,10 +478,10 @@ class Network(nn.Module):
                 kl = kl + weights[named] @ getattr(self, f"{kind}_seen").kl(rows[named])
         return fit, kl
 
-    def negative_log_likelihood(self, mse: float) -> float:
-        """Mean negative log likelihood per rating at this MSE, up to a constant."""
+    def negative_log_likelihood(self, mse: float) -> Tensor:
+        """Negative log likelihood per rating at this MSE, up to a constant, (R,)."""
         log_noise, mse = self.log_noise.detach(), mse / self.star**2
-        return float((0.5 * mse * (-2 * log_noise).exp() + log_noise).mean())
+        return 0.5 * mse * (-2 * log_noise).exp() + log_noise
 
     @torch.no_grad()
     def place_unrated_users(self) -> None:

@@ -69,7 +69,7 @@ class ShuffledPositions:
         yield from order.tensor_split(len(self))
 
 
-def slices(stop: int, size: int, start: int = 0) -> Iterator[slice]:
-    """The positions from `start` up to `stop`, at most `size` at a time."""
-    for first in range(start, stop, size):
+def slices(stop: int, size: int) -> Iterator[slice]:
+    """The positions up to `stop`, at most `size` at a time."""
+    for first in range(0, stop, size):
         yield slice(first, min(first + size, stop))

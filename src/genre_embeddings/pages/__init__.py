@@ -1,4 +1,4 @@
-"""The Jinja environment of the report and the model card, and words that both use."""
+"""The Jinja environment of the report and the model card, and words for pages and tables."""
 
 from __future__ import annotations
 
@@ -41,6 +41,13 @@ def render(template: Path, **values: Any) -> str:
 def setting_text(value: Any) -> str:
     """The value of a setting as params.yaml has it."""
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def cell(value: Any, form: str = ".4g") -> str:
+    """A cell of a table: a float in a format, another value as text, "-" for a missing one."""
+    if value is None or value != value:  # NaN
+        return "-"
+    return format(value, form) if isinstance(value, float) else setting_text(value)
 
 
 def data_name(source: str) -> str:

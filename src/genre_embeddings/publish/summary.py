@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from genre_embeddings import storage
-from genre_embeddings.pages import MARKS, setting_text
+from genre_embeddings.pages import MARKS, cell, setting_text
 from genre_embeddings.settings import Settings, effective
 
 SUMMARY = storage.METRICS / "summary.json"
@@ -127,9 +127,6 @@ def table(
     if rhos["with the planted truth"] not in found:
         del rhos["with the planted truth"]
 
-    def text(key: str, digits: int) -> str:
-        return "-" if found.get(key) is None else f"{found[key]:.{digits}f}"
-
     sections = {
         "changes": {
             key: setting_text(value) for key, value in flat.items() if key not in NOT_CHANGES
@@ -147,13 +144,13 @@ def table(
             for line, outcome in details.inspected["verdict"].items()
         },
         "prediction": {
-            "test RMSE (stars)": text("test.rmse", 4),
+            "test RMSE (stars)": cell(found["test.rmse"], ".4f"),
             "95 % interval": interval,
-            "user + movie bias": text(f"{bias}.rmse", 4),
+            "user + movie bias": cell(found[f"{bias}.rmse"], ".4f"),
             "squared error saved": skill,
-            **{label: text(key, 4) for label, key in errors.items() if key in found},
+            **{name: cell(found[key], ".4f") for name, key in errors.items() if key in found},
         },
-        "agreement": {label: text(key, 2) for label, key in rhos.items()},
+        "agreement": {name: cell(found.get(key), ".2f") for name, key in rhos.items()},
         "fingerprints": fingerprints,
     }
     return [

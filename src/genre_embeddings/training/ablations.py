@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from genre_embeddings.errors import InputError
 from genre_embeddings.seeds import seed_of
 from genre_embeddings.settings import Settings, TrainSettings
 from genre_embeddings.training.checkpoint import Scratch
+from genre_embeddings.training.lightning import is_first_process
 from genre_embeddings.training.model import Data, train_model
 
 WORTHWHILE = 500_000
@@ -54,8 +55,9 @@ def ablations_beside(
 
     Yields:
         A function that waits for that process; None where the ablations are better trained
-        afterwards: there is work for one process only, no core for another one, or a GPU, which
-        the two would share. The weights have the same bytes either way.
+        afterwards: there is work for one process only, no core for another one, a GPU, which the
+        two would share, or several processes already, which train each model together. The weights
+        have the same bytes either way.
     """
     alone = settings.devices * settings.num_nodes == 1 and "TORCHELASTIC_RUN_ID" not in os.environ
     free_core = (os.cpu_count() or 1) >= 2 * settings.threads > 0
@@ -93,7 +95,8 @@ def train_ablations(settings: Settings, data: Data, scratch: Scratch | None = No
         The names of the folders written.
     """
     names = ablation_names(settings, data.meta, data.tables.genres.height)
-    with storage.replacing(storage.ABLATIONS, folder=True) as folder:
+    first, place = is_first_process(), storage.ABLATIONS
+    with storage.replacing(place, folder=True) if first else nullcontext(place) as folder:
         for number, name in enumerate(names, 1):
             said = f"model for comparison {number} of {len(names)}, {name.replace('_', ' ')}"
             movies, model = data.tables.movies, settings.model
@@ -106,5 +109,6 @@ def train_ablations(settings: Settings, data: Data, scratch: Scratch | None = No
             how = {"record": False, "scratch": scratch, "name": said}
             chosen = settings.model_copy(update={"model": model})
             train_model(chosen, data, folder / name, movies, **how)
-        storage.write_json(folder / "ablations.json", names)
+        if first:
+            storage.write_json(folder / "ablations.json", names)
     return names

@@ -23,13 +23,13 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
-from torch import Tensor
+from torch import Tensor, distributed
 
 KEPT = 3
 """How many unfinished trainings of other settings to keep; older ones are removed."""
 FILE = "checkpoint.ckpt"
 INHERITED = "GENRE_EMBEDDINGS_CHECKPOINT"
-"""Environment variable that gives a process's children the path of the checkpoint."""
+"""Environment variable that gives a process's children the path of the first checkpoint."""
 
 
 def key_of(parts: Iterable[str], tensors: Iterable[Tensor]) -> str:
@@ -83,17 +83,27 @@ class Scratch:
 
         Args:
             key: from `key_of`.
-            share: whether processes that this one starts use the same file.
+            share: whether several processes train together, and use the same file.
 
         Returns:
             The path; None if the folder cannot be written, or another process has the key.
         """
+        if share and distributed.is_initialized():
+            claimed = [self._claim(key) if distributed.get_rank() == 0 else None]
+            distributed.broadcast_object_list(claimed)
+            return claimed[0]
+        # The processes of the first training do not know each other yet: the first starts the rest.
         if share and (inherited := os.environ.get(INHERITED)) is not None:
             return Path(inherited) if inherited else None
-        place = self.folder / key
-        file = place / FILE if self._lock(place) else None
+        file = self._claim(key)
         if share:
             os.environ[INHERITED] = str(file or "")
+        return file
+
+    def _claim(self, key: str) -> Path | None:
+        """`claim`, for this process alone."""
+        place = self.folder / key
+        file = place / FILE if self._lock(place) else None
         if file:
             with suppress(OSError):  # another process may remove them at the same time
                 self._remove_old()

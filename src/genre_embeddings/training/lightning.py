@@ -16,7 +16,6 @@ from typing import Any
 
 import pytorch_lightning as lightning
 import torch
-from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, distributed
@@ -38,6 +37,7 @@ from genre_embeddings.training.callbacks import (
 )
 from genre_embeddings.training.checkpoint import Scratch, key_of
 from genre_embeddings.training.optimizer import RowAdamW
+from genre_embeddings.training.replicas import ReplicaParallel, gather_replicas, keep_replicas
 
 PRIOR_LR = 0.003
 """Learning rate of the prior scales and the noise level."""
@@ -49,8 +49,9 @@ SPARSE_PAYS = 10
 table's part of a step, forward to optimiser, at 4, 8, 16 and 64 times: dense 4.8, 9.9, 8.7, 41 ms,
 sparse 6.2, 6.7, 6.6, 8.6 ms (batches of 1,024 on one busy core)."""
 
-# Silence Lightning's messages about accelerators, tips and the end of training.
-logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+# Silence Lightning's messages about accelerators, tips, processes and the end of training.
+for _name in ("pytorch_lightning", "lightning_fabric"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 class Fitting(lightning.LightningModule):
@@ -61,8 +62,8 @@ class Fitting(lightning.LightningModule):
     are errors before the correction by similar movies, which is fitted after training; stage
     evaluate measures errors after it.
 
-    Each of several processes computes its share of every batch and of every measurement. All have
-    the same weights (Lightning averages the gradients), residuals and errors at any time.
+    Each of several processes has some of the replicas, and all the ratings. The errors are those
+    of all replicas, so that all processes stop after the same epoch.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Fitting(lightning.LightningModule):
         seed: int,
     ) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.replicas = network, network.replicas
         self.settings, self.seed = settings, seed
         self.sides = {"train": train}
         if validation is not None:
@@ -97,16 +98,8 @@ class Fitting(lightning.LightningModule):
 
     def train_dataloader(self) -> ShuffledPositions:
         """Positions of the ratings of each batch, the same in every process."""
-        train = self.sides["train"]
-        epoch = self.current_epoch
-        batches = ShuffledPositions(train.count, self.settings.batch_size, self.seed, epoch)
-        if train.count // len(batches) < self.trainer.world_size:
-            raise InputError(
-                f"train.batch_size is {self.settings.batch_size}: with {train.count:,} training "
-                f"ratings, {self.trainer.world_size} processes would not all have a rating in "
-                "every batch; raise it, or lower train.devices or train.num_nodes in params.yaml."
-            )
-        return batches
+        count, size = self.sides["train"].count, self.settings.batch_size
+        return ShuffledPositions(count, size, self.seed, self.current_epoch)
 
     def on_train_epoch_start(self) -> None:
         """Seed this epoch's noise by the seed, the epoch and the process."""
@@ -116,10 +109,8 @@ class Fitting(lightning.LightningModule):
         self.finite = torch.ones((), dtype=torch.bool, device=self.device)
 
     def training_step(self, positions: Tensor) -> Tensor:
-        """Loss of this process's share of the training ratings at `positions`, (B,)."""
-        positions = positions.to(self.device)
-        mine = self._share(len(positions))
-        own = positions[mine]
+        """Loss of the training ratings at `positions`, (B,), summed over the replicas."""
+        own = positions.to(self.device)
         batch = self.sides["train"].part(own)
         genres = None
         if self.network.settings.genres:
@@ -135,14 +126,13 @@ class Fitting(lightning.LightningModule):
         loss = (fit + self.settings.kl_weight * kl).sum()
         self.finite = self.finite & loss.isfinite()
         self.network.remember(own, batch.rating, output)
-        self._exchange(positions, mine)
-        # Shares may differ by a rating: weighed so that their mean is the mean over the batch.
-        return loss * (len(own) * self.trainer.world_size / len(positions))
+        return loss
 
-    def _share(self, count: int) -> slice:
-        """This process's part of `count` positions."""
-        rank, size = self.global_rank, self.trainer.world_size
-        return slice(count * rank // size, count * (rank + 1) // size)
+    def on_after_backward(self) -> None:
+        """Sum the gradient of the session's scales, which all replicas share."""
+        session = self.network.session
+        if session is not None and session.log_scale.grad is not None:
+            self._total(session.log_scale.grad)
 
     def _total(self, value: Tensor) -> Tensor:
         """Sum over the processes, in place."""
@@ -150,19 +140,11 @@ class Fitting(lightning.LightningModule):
             distributed.all_reduce(value)
         return value
 
-    @torch.no_grad()
-    def _exchange(self, rows: Tensor | slice, mine: slice) -> None:
-        """Send the residuals that this process changed (`mine` of `rows`) to all processes."""
-        if self.network.session is not None and self.trainer.world_size > 1:
-            known = torch.zeros_like(self.network.session.residuals[rows])
-            known[mine] = self.network.session.residuals[rows][mine]
-            self.network.session.residuals[rows] = self._total(known)
-
     def on_train_batch_end(self, *_: Any) -> None:
         """Measure the epoch after its last batch, before the callbacks are told of its end.
 
-        Lightning's validation loop would be longer: all processes must exchange the residuals of
-        the training ratings before the first of them measures the validation ratings.
+        Lightning's validation loop would be longer: the residuals of the training ratings must be
+        updated before the validation ratings are measured.
         """
         if self.trainer.is_last_batch:
             rmse = self.finish_epoch().get("validation/rmse")
@@ -176,25 +158,24 @@ class Fitting(lightning.LightningModule):
         found = {}
         for name, side in self.sides.items():
             learns = name == "train"
-            mine = self._share(side.count)
             # Without times there are no residuals to update, and a sample is enough.
             sampled = learns and self.network.session is None
             every = max(1, side.count // MEASURED) if sampled else 1
             # The sum of squared errors, and the number of ratings
             total = torch.zeros(2, dtype=torch.float64, device=self.device)
-            for rows in list(slices(mine.stop, EVALUATION_BATCH, mine.start))[::every]:
+            for rows in list(slices(side.count, EVALUATION_BATCH))[::every]:
                 part = side.part(rows)
                 own = torch.arange(rows.start, rows.stop, device=self.device) if learns else None
                 output = self.network(part.user, part.movie, part.time, own=own)
                 if own is not None:
                     self.network.remember(own, part.rating, output)
-                mean = output.rating.mean(0).clamp(*self.network.limits)
-                total[0] += (mean - part.rating).double().square().sum()
+                mean = self._total(output.rating.sum(0)) / self.replicas  # (B,)
+                error = mean.clamp(*self.network.limits) - part.rating
+                total[0] += error.double().square().sum()
                 total[1] += part.count
-            if learns:
-                self._exchange(slice(None), mine)
-            squared, count = self._total(total).tolist()
-            found[f"{name}/loss"] = self.network.negative_log_likelihood(squared / count)
+            squared, count = total.tolist()
+            losses = self.network.negative_log_likelihood(squared / count).sum()
+            found[f"{name}/loss"] = float(self._total(losses)) / self.replicas
             found[f"{name}/rmse"] = math.sqrt(squared / count)
         return found
 
@@ -246,8 +227,8 @@ class Fitting(lightning.LightningModule):
 
     def _choose_sparse_tables(self) -> None:
         """Give large tables sparse gradients, so that a step updates only the rows of its batch."""
-        if self.trainer.world_size > 1 or self.settings.precision == "16-mixed":
-            return  # neither DDP nor the scaling of gradients in float16 takes sparse ones
+        if self.settings.precision == "16-mixed":
+            return  # the scaling of gradients in float16 takes no sparse ones
         network, size = self.network, self.settings.batch_size
         # Tables, and at most how many of their rows a batch names
         named: list[tuple[EmbeddingTable, float]] = [(network.user, size), (network.movie, size)]
@@ -267,14 +248,19 @@ def is_first_process() -> bool:
     return not distributed.is_initialized() or distributed.get_rank() == 0
 
 
-def _trainer(settings: TrainSettings, record: bool, callbacks: list[Any]) -> lightning.Trainer:
+def _trainer(settings: TrainSettings, callbacks: list[Any]) -> lightning.Trainer:
     """Lightning's trainer on the devices and machines of the settings.
 
     Raises:
         InputError: this machine does not have them.
     """
-    devices, nodes = (settings.devices, settings.num_nodes) if record else (1, 1)
-    several = devices * nodes > 1 or (record and settings.strategy == "ddp")
+    devices, nodes = settings.devices, settings.num_nodes
+    if devices * nodes > settings.replicas:
+        raise InputError(
+            f"train.devices is {devices}, train.num_nodes {nodes}: each process trains one replica "
+            f"or more, and there are {settings.replicas}; lower them, or set train.replicas to "
+            f"{devices * nodes} or more in params.yaml."
+        )
     if nodes > 1 and not {"MASTER_ADDR", "SLURM_NTASKS"} & set(os.environ):
         raise InputError(
             f"train.num_nodes is {nodes}, but the stage was not started on {nodes} machines: run "
@@ -286,8 +272,7 @@ def _trainer(settings: TrainSettings, record: bool, callbacks: list[Any]) -> lig
             accelerator="auto",
             devices=devices,
             num_nodes=nodes,
-            # Buffers are equal in all processes already.
-            strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
+            strategy=ReplicaParallel() if devices * nodes > 1 else "auto",
             precision=settings.precision,
             plugins=[CheckpointFile()],
             max_epochs=settings.epochs,
@@ -302,24 +287,24 @@ def _trainer(settings: TrainSettings, record: bool, callbacks: list[Any]) -> lig
         )
     except (MisconfigurationException, ValueError) as error:
         raise InputError(
-            f"train.devices is {devices}, train.num_nodes {nodes}, train.strategy "
-            f"{settings.strategy!r}, train.precision {settings.precision!r}: this machine cannot "
-            f"do that ({error}); change them in params.yaml."
+            f"train.devices is {devices}, train.num_nodes {nodes}, train.precision "
+            f"{settings.precision!r}: this machine cannot do that ({error}); change them in "
+            "params.yaml."
         ) from None
 
 
 def _claim(scratch: Scratch, fitting: Fitting, record: bool) -> Path | None:
     """The checkpoint's file, which exists after an interruption, or None if there can be none."""
-    several = record and fitting.settings.devices > 1
-    # Several machines, or processes of torchrun, would have to agree on whether one exists.
-    if record and (fitting.settings.num_nodes > 1 or "TORCHELASTIC_RUN_ID" in os.environ):
+    # Several machines, or processes that others start, would have to agree on whether one exists.
+    started = {"TORCHELASTIC_RUN_ID", "SLURM_NTASKS"} & os.environ.keys()
+    if fitting.settings.num_nodes > 1 or (fitting.settings.devices > 1 and started):
         return None
     network, sides = fitting.network, fitting.sides.values()
     parts = (network.settings.model_dump_json(), fitting.settings.model_dump_json())
     columns = (column for side in sides for column in vars(side).values())
     tensors = (*network.state_dict().values(), *columns)
     key = key_of((*parts, repr((network.limits, fitting.seed, record))), tensors)
-    file = scratch.claim(key, share=several)
+    file = scratch.claim(key, share=fitting.settings.devices > 1)
     if file and file.exists() and os.environ.get("LOCAL_RANK", "0") == "0":
         print(f"resuming the interrupted training ({file})", file=sys.stderr)
     return file
@@ -337,14 +322,15 @@ def fit(
 ) -> tuple[list[dict[str, float]], BestWeights]:
     """Fit the network in place; it then has the weights of the best epoch.
 
+    Of several processes, the first one's network then has all replicas, the others' have theirs.
+
     Args:
         network: built from the same training ratings.
         train: training ratings, by user, then time.
         validation: ratings that choose the epoch; if None, the last epoch is kept.
         settings: section `train`.
         seed: of the order of batches, noise and dropout.
-        record: train on all devices and machines of the settings, and write curves and metrics
-            under metrics/train/ and plots/train/; without it, one device trains and writes none.
+        record: write curves and metrics under metrics/train/ and plots/train/.
         scratch: writes a checkpoint after each epoch, from which an interrupted training resumes.
         name: of the model in the line that tells the progress; without a name, that line is
             written only if `record` is set.
@@ -367,7 +353,10 @@ def fit(
         callbacks.append(Progress(name))
     if checkpoint:
         callbacks.append(Checkpoint(checkpoint))
-    trainer = _trainer(settings, record, callbacks)
+    trainer = _trainer(settings, callbacks)
+    rank, processes = trainer.global_rank, trainer.world_size
+    if processes > 1:
+        keep_replicas(network, rank, processes)
     with warnings.catch_warnings():
         # Batches are in memory: workers would have nothing to do.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -375,12 +364,12 @@ def fit(
         warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
         # Lightning uses a deprecated class of torch.
         warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
-        # Older versions of torch lack its successor.
-        warnings.filterwarnings("ignore", message=".*broadcast_buffers. is deprecated")
         resumed = checkpoint if checkpoint and checkpoint.exists() else None
         trainer.fit(fitting, ckpt_path=resumed, weights_only=True)
     if validation is not None:
         network.load_state_dict(best.weights, strict=False)
+    if processes > 1:
+        gather_replicas(network, rank, processes)
     if recorder and trainer.is_global_zero:
         recorder.finish(fitting.history, best.epoch)
     return fitting.history, best

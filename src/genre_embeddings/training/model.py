@@ -54,10 +54,10 @@ def train_model(
     train, validation = map(Ratings.of, (seen, data.validation))
     network = build_network(settings, train, sets, users, data.meta)
     history, best = fit(network, train, validation, settings.train, seed, **how)
-    if not is_first_process():
-        return history, best.epoch
-    as_trained = trained_is_better(network, validation)
-    amplitude = fit_neighbourhood(network, train, validation)
+    first = is_first_process()  # only its network has all replicas
+    if first:
+        as_trained = trained_is_better(network, validation)
+        amplitude = fit_neighbourhood(network, train, validation)
     if settings.train.refit:
         chosen = settings.train.for_ratings(train.count).model_copy(update={"epochs": best.epoch})
         settings = settings.model_copy(update={"train": chosen})
@@ -66,7 +66,9 @@ def train_model(
         network = build_network(settings, train, sets, users, data.meta)
         how |= {"record": False, "name": f"{how.get('name', 'model')}, trained again"}
         fit(network, train, None, chosen, seed, **how)
-        fit_neighbourhood(network, train, amplitude=amplitude)
-    fit_genres(network, train, as_trained)
-    save_model(network, seen, folder, movies)
+        if first:
+            fit_neighbourhood(network, train, amplitude=amplitude)
+    if first:
+        fit_genres(network, train, as_trained)
+        save_model(network, seen, folder, movies)
     return history, best.epoch
