@@ -380,7 +380,7 @@ class Settings(Section):
 def effective(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Those of settings, named `section.key`, that affect what is learnt and measured, sorted."""
     source = settings.get("data.source")
-    unused = ["train.threads", "train.devices", "train.num_nodes", "tracking."]
+    unused = ["train.threads", "tracking."]
     if source != "planted":
         unused.append("planted.")
     if source != "folder":  # other sources know their scale, and are the same in every folder
