@@ -22,8 +22,8 @@ def main() -> None:
         train_ablations,
     )
     from genre_embeddings.training.checkpoint import Scratch
-    from genre_embeddings.training.lightning import is_first_process
     from genre_embeddings.training.model import Data, train_model
+    from genre_embeddings.training.replicas import is_first_process
 
     configure_torch(settings.train.threads)
     tables = read_tables()

@@ -23,8 +23,8 @@ from genre_embeddings.errors import InputError
 from genre_embeddings.seeds import seed_of
 from genre_embeddings.settings import Settings, TrainSettings
 from genre_embeddings.training.checkpoint import Scratch
-from genre_embeddings.training.lightning import is_first_process
 from genre_embeddings.training.model import Data, train_model
+from genre_embeddings.training.replicas import is_first_process
 
 WORTHWHILE = 500_000
 """A second process pays off from this many ratings, summed over the epochs: it takes four seconds

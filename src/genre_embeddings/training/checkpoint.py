@@ -25,6 +25,8 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, distributed
 
+from genre_embeddings.training.replicas import is_first_process
+
 KEPT = 3
 """How many unfinished trainings of other settings to keep; older ones are removed."""
 FILE = "checkpoint.ckpt"
@@ -89,7 +91,7 @@ class Scratch:
             The path; None if the folder cannot be written, or another process has the key.
         """
         if share and distributed.is_initialized():
-            claimed = [self._claim(key) if distributed.get_rank() == 0 else None]
+            claimed = [self._claim(key) if is_first_process() else None]
             distributed.broadcast_object_list(claimed)
             return claimed[0]
         # The processes of the first training do not know each other yet: the first starts the rest.

@@ -243,11 +243,6 @@ class Fitting(lightning.LightningModule):
             table.sparse = len(table.mean) >= SPARSE_PAYS * rows
 
 
-def is_first_process() -> bool:
-    """Whether this process writes the files: the only one, or the first of several."""
-    return not distributed.is_initialized() or distributed.get_rank() == 0
-
-
 def _trainer(settings: TrainSettings, callbacks: list[Any]) -> lightning.Trainer:
     """Lightning's trainer on the devices and machines of the settings.
 

@@ -13,8 +13,9 @@ from genre_embeddings.model.ratings import Ratings
 from genre_embeddings.model.serialization import Tables, save_model
 from genre_embeddings.settings import Settings
 from genre_embeddings.training.gauge import fit_genres, trained_is_better
-from genre_embeddings.training.lightning import fit, is_first_process
+from genre_embeddings.training.lightning import fit
 from genre_embeddings.training.neighbourhood import fit_neighbourhood
+from genre_embeddings.training.replicas import is_first_process
 
 
 class Data(NamedTuple):

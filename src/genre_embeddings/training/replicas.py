@@ -17,6 +17,11 @@ from torch import Tensor, distributed
 from genre_embeddings.model.network import Network
 
 
+def is_first_process() -> bool:
+    """Whether this process writes the files: the only one, or the first of several."""
+    return not distributed.is_initialized() or distributed.get_rank() == 0
+
+
 class ReplicaParallel(DDPStrategy):
     """Lightning's processes, without the exchange of weights and gradients."""
 
