@@ -111,6 +111,14 @@ def test_float16_trains_in_one_process():
         parse_settings(text)
 
 
+def test_each_process_has_a_replica():
+    text = replaced("devices", "3")
+    assert parse_settings(text).train.for_ratings(70_000).replicas == 3
+    message = "devices 3, num_nodes 1 and replicas 2: .* set replicas to 3 or auto"
+    with pytest.raises(InputError, match=message):
+        parse_settings(text.replace("replicas: auto", "replicas: 2"))
+
+
 def test_all_findings_come_in_one_message():
     text = TEXT.replace("  dim:", "  dims:").replace("seed: 0 # Seed", "seed: -1 # Seed")
     text = text.replace("  test: 0.1", "  test: 0.0")

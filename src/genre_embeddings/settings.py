@@ -207,7 +207,7 @@ class TrainSettings(Section):
 
     replicas: SerializeAsAny[Annotated[int, Field(ge=1, le=64), OrAuto]]
     """Number of models to train at once and to average, 1 to 64, or auto: by the number of
-    training ratings"""
+    training ratings, one or more for each process"""
     epochs: SerializeAsAny[Annotated[int, Field(ge=1, le=100_000), OrAuto]]
     """Maximum number of epochs, 1 to 100000, or auto: by the number of training ratings"""
     min_epochs: Positive
@@ -263,7 +263,7 @@ class TrainSettings(Section):
             batch = self.batch_size
         pace = math.sqrt(max(batch / 1024, 1))  # larger batches have less noisy gradients
         chosen = {
-            "replicas": 4 if 200_000 <= count < 1_000_000 else 2,
+            "replicas": max(4 if 200_000 <= count < 1_000_000 else 2, self.processes),
             "epochs": round(min(20 * (100_000 / count) ** 0.25, 20)) if count < 1_000_000 else 8,
             "batch_size": batch,
             "lr": float(f"{0.01 * pace:.2g}"),
@@ -273,10 +273,25 @@ class TrainSettings(Section):
         epochs = found.get("epochs", self.epochs)
         return self.model_copy(update=found | {"min_epochs": min(self.min_epochs, epochs)})
 
+    @property
+    def processes(self) -> int:
+        """Number of processes on all machines."""
+        return self.devices * self.num_nodes
+
+    @model_validator(mode="after")
+    def _processes_have_replicas(self) -> TrainSettings:
+        if self.replicas != AUTO and self.processes > self.replicas:
+            raise ValueError(
+                f"devices {self.devices}, num_nodes {self.num_nodes} and replicas {self.replicas}: "
+                "each process trains one replica or more; lower devices or num_nodes, or set "
+                f"replicas to {self.processes} or auto"
+            )
+        return self
+
     @model_validator(mode="after")
     def _float16_has_one_process(self) -> TrainSettings:
         # Each process scales its gradients by itself, so they could not be added.
-        if self.precision == "16-mixed" and self.devices * self.num_nodes > 1:
+        if self.precision == "16-mixed" and self.processes > 1:
             raise ValueError(
                 f"precision 16-mixed, devices {self.devices} and num_nodes {self.num_nodes}: "
                 "16-mixed trains in one process; several can use bf16-mixed"

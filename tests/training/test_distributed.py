@@ -64,11 +64,6 @@ def test_nodes_that_were_not_started_are_named_at_once(settings, in_tmp, monkeyp
         small_world(settings, num_nodes=2).fit(record=True)
 
 
-def test_a_process_without_a_replica_is_refused(settings, in_tmp):
-    with pytest.raises(InputError, match=r"train.devices is 3.* there are 2; .*replicas to 3"):
-        small_world(settings, devices=3).fit()
-
-
 def test_precision_may_be_lower(settings):
     exact, mixed = (
         small_world(settings, **train).fit()[1] for train in ({}, {"precision": "bf16-mixed"})

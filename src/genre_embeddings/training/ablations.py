@@ -59,7 +59,7 @@ def ablations_beside(
         two would share, or several processes already, which train each model together. The weights
         have the same bytes either way.
     """
-    alone = settings.devices * settings.num_nodes == 1 and "TORCHELASTIC_RUN_ID" not in os.environ
+    alone = settings.processes == 1 and "TORCHELASTIC_RUN_ID" not in os.environ
     free_core = (os.cpu_count() or 1) >= 2 * settings.threads > 0
     pays = ratings * settings.epochs >= WORTHWHILE
     if not (names and alone and free_core and pays) or torch.cuda.is_available():

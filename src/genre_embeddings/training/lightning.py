@@ -250,12 +250,6 @@ def _trainer(settings: TrainSettings, callbacks: list[Any]) -> lightning.Trainer
         InputError: this machine does not have them.
     """
     devices, nodes = settings.devices, settings.num_nodes
-    if devices * nodes > settings.replicas:
-        raise InputError(
-            f"train.devices is {devices}, train.num_nodes {nodes}: each process trains one replica "
-            f"or more, and there are {settings.replicas}; lower them, or set train.replicas to "
-            f"{devices * nodes} or more in params.yaml."
-        )
     if nodes > 1 and not {"MASTER_ADDR", "SLURM_NTASKS"} & set(os.environ):
         raise InputError(
             f"train.num_nodes is {nodes}, but the stage was not started on {nodes} machines: run "
@@ -267,7 +261,7 @@ def _trainer(settings: TrainSettings, callbacks: list[Any]) -> lightning.Trainer
             accelerator="auto",
             devices=devices,
             num_nodes=nodes,
-            strategy=ReplicaParallel() if devices * nodes > 1 else "auto",
+            strategy=ReplicaParallel() if settings.processes > 1 else "auto",
             precision=settings.precision,
             plugins=[CheckpointFile()],
             max_epochs=settings.epochs,
